@@ -1,0 +1,1 @@
+"""The paper's experiments, built on the public names of the plugin."""

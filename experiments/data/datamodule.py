@@ -1,0 +1,192 @@
+"""What every data module here has in common: attributes, subsets, loaders."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytorch_lightning as pl
+from jaxtyping import Int64, UInt8
+
+from supermix_pl.experiments.data.augment import CropFlip
+from supermix_pl.experiments.data.loader import ResumableLoader
+from supermix_pl.experiments.data.source import ArraySource, BatchSource
+from supermix_pl.experiments.data.subset import split_indices
+
+Statistics = tuple[float, float, float]
+LabelledImages = tuple[UInt8[np.ndarray, "n 3 h w"], Int64[np.ndarray, " n"]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Opened:
+    """A data set that is ready to give batches.
+
+    Args:
+        train: Training images, if there are any.
+        test: Test images, if there are any.
+        class_names: Names in the order of the labels.
+        image_size: Height and width of what the loaders give.
+        mean: Mean of each channel, on the scale [0, 1], that the sources subtract.
+        std: Standard deviation of each channel, on the scale [0, 1], that the sources divide by.
+    """
+
+    train: BatchSource | None
+    test: BatchSource | None
+    class_names: list[str]
+    image_size: tuple[int, int]
+    mean: Statistics
+    std: Statistics
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class ImageDataModule(pl.LightningDataModule):
+    """Base of the data modules: batches are (normalised images (b, 3, h, w), labels (b,)).
+
+    After `setup` the attributes `num_classes`, `class_names`, `image_size`, `mean` and `std` describe the data.
+    Training order and views depend on (seed, epoch, sample) alone, and a checkpoint within an epoch resumes exactly.
+
+    By default the validation images *are* the test images: the paper reports its best epoch on them. Give
+    `validation_fraction` to choose on held-out training images instead.
+
+    Args:
+        batch_size: Training images in a batch, on each device.
+        eval_batch_size: Validation and test images in a batch.
+        seed: Seed of the order and of the training views, at least 0.
+        data_seed: Seed of what is drawn once: the held-out part and the subset. Apart from `seed`, so that runs of
+            several seeds train on the same images.
+        augment: Whether training images come in a random view: padding 4 and flip for `True`, or as a `CropFlip` says.
+        images_per_class: Size of the training subset in each class; default everything.
+        validation_fraction: Part of each class's training images, in [0, 1), that is held out for validation.
+        drop_last: Whether a last, smaller training batch is left out.
+        mean: Mean of each channel on the scale [0, 1], for normalisation; default the data set's own.
+        std: Standard deviation of each channel on the scale [0, 1]; default the data set's own.
+    """
+
+    batch_size: int = 128
+    eval_batch_size: int = 500
+    seed: int = 0
+    data_seed: int = 0
+    augment: CropFlip | bool = True
+    images_per_class: int | None = None
+    validation_fraction: float = 0.0
+    drop_last: bool = False
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    class_names: list[str] = field(init=False)
+    image_size: tuple[int, int] = field(init=False)
+    _opened: Opened | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        for name, least in {"batch_size": 1, "eval_batch_size": 1, "seed": 0, "data_seed": 0}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"expected {name} >= {least}, got {getattr(self, name)}")
+        if self.images_per_class is not None and self.images_per_class < 1:
+            raise ValueError(f"expected images_per_class >= 1, got {self.images_per_class}: None takes every image")
+        if not 0 <= self.validation_fraction < 1:
+            raise ValueError(f"expected 0 <= validation_fraction < 1, got {self.validation_fraction}")
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if values is not None and (len(values) != 3 or (name == "std" and min(values) <= 0)):
+                raise ValueError(
+                    f"expected {name} of three channels{', above 0' * (name == 'std')}, got {list(values)}"
+                )
+
+    def open_data(self) -> Opened:
+        """Opens the data set; called once in each process. For subclasses to write."""
+        raise NotImplementedError(f"expected {type(self).__name__} to define open_data")
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Opens the data, whatever the stage."""
+        if self._opened is None:
+            self._opened = self.open_data()
+            self.class_names, self.image_size = self._opened.class_names, self._opened.image_size
+            self.mean, self.std = self._opened.mean, self._opened.std
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Returns the training batches."""
+        source = self._source("train")
+        return self._loader(source, self._split(source)[0], training=True)
+
+    def val_dataloader(self) -> ResumableLoader:
+        """Returns the held-out training images or, without a validation fraction, the test images."""
+        if self.validation_fraction == 0:
+            return self.test_dataloader()
+        source = self._source("train")
+        return self._loader(source, self._split(source)[1], training=False)
+
+    def test_dataloader(self) -> ResumableLoader:
+        """Returns the test images, in their order."""
+        source = self._source("test")
+        return self._loader(source, np.arange(len(source.labels)), training=False)
+
+    def _opened_arrays(
+        self,
+        *,
+        train: LabelledImages | None,
+        test: LabelledImages | None,
+        class_names: list[str],
+        mean: Statistics,
+        std: Statistics,
+    ) -> Opened:
+        """Wraps decoded images; for subclasses. Statistics that the user gave win over the ones given here."""
+        mean, std = three_values(self.mean) or mean, three_values(self.std) or std
+        augment = CropFlip() if self.augment is True else self.augment or None
+        sources = [
+            data and ArraySource(images=data[0], labels=data[1], mean=mean, std=std, augment=augment)
+            for data in (train, test)
+        ]
+        sizes = {data[0].shape[2:] for data in (train, test) if data is not None}
+        if len(sizes) != 1:
+            raise ValueError(f"expected training and test images of one size, got {sizes}: give size")
+        return Opened(
+            train=sources[0], test=sources[1], class_names=class_names, image_size=sizes.pop(), mean=mean, std=std
+        )
+
+    def _source(self, part: str) -> BatchSource:
+        if self._opened is None:
+            raise RuntimeError("expected setup() before the loaders are asked for: call it, or let a Trainer do so")
+        source = self._opened.train if part == "train" else self._opened.test
+        if source is None:
+            raise ValueError(
+                f"expected {part} images, got a data set without any: add them, or use its other part only"
+            )
+        return source
+
+    def _split(self, source: BatchSource) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " v"]]:
+        return split_indices(
+            source.labels,
+            validation_fraction=self.validation_fraction,
+            images_per_class=self.images_per_class,
+            seed=self.data_seed,
+        )
+
+    def _loader(self, source: BatchSource, indices: Int64[np.ndarray, " m"], *, training: bool) -> ResumableLoader:
+        trainer = self.trainer
+        return ResumableLoader(
+            source,
+            indices=indices,
+            batch_size=self.batch_size if training else self.eval_batch_size,
+            seed=self.seed,
+            shuffle=training and not getattr(trainer, "overfit_batches", 0),
+            augment=training,
+            drop_last=training and self.drop_last,
+            rank=trainer.global_rank if trainer else 0,
+            world_size=trainer.world_size if trainer else 1,
+            num_finished=(lambda: trainer.fit_loop.epoch_loop.batch_progress.current.processed)
+            if trainer and training
+            else None,
+        )
+
+    def _num_finished(self) -> int:
+        assert self.trainer is not None
+        return self.trainer.fit_loop.epoch_loop.batch_progress.current.processed  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def three_values(values: Sequence[float] | None) -> Statistics | None:
+    """Returns the statistics of three channels as a tuple of floats, `None` as `None`."""
+    return None if values is None else (float(values[0]), float(values[1]), float(values[2]))

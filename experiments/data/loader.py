@@ -1,0 +1,146 @@
+"""A loader whose order and views are functions of (seed, epoch, sample), and which resumes within an epoch."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Self
+
+import numpy as np
+from jaxtyping import Int64
+
+from supermix_pl.experiments.data.source import Batch, BatchSource, Indices
+
+_ORDER, _VIEW = 0, 1
+
+
+class ResumableLoader:
+    """Batches of a source for a Lightning trainer, exactly resumable, sharded over ranks by itself.
+
+    No global generator is read or advanced. Lightning saves and restores `state_dict`, and calls `sampler.set_epoch`
+    before each epoch. Over several ranks every rank gets as many batches, of the same sizes, as every other: without
+    `drop_last` up to `world_size - 1` samples appear twice in an epoch, so evaluate on one device where exact figures
+    matter.
+
+    A second pass in one epoch (a plain loop without `set_epoch`, or the shorter of two loaders) has a new order and new
+    views.
+
+    Args:
+        source: What gives the batches.
+        indices: Samples to use; default all of them.
+        batch_size: Samples in a batch, on each rank.
+        seed: Seed of order and views, at least 0.
+        shuffle: Whether the order is random.
+        augment: Whether samples come in their training view.
+        drop_last: Whether a last smaller batch is left out.
+        rank: This process among `world_size`.
+        world_size: Number of processes.
+        num_finished: Tells how many batches of the epoch training has finished. A batch that was fetched but not
+            finished when a checkpoint is written (in an exception, say) is then fetched again on resuming.
+    """
+
+    batch_sampler = None  # Lightning reads it beside `sampler`
+
+    def __init__(
+        self,
+        source: BatchSource,
+        *,
+        indices: Int64[np.ndarray, " m"] | None = None,
+        batch_size: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        augment: bool = True,
+        drop_last: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+        num_finished: Callable[[], int] | None = None,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"expected batch_size >= 1, got {batch_size}")
+        if seed < 0:
+            raise ValueError(f"expected seed >= 0, got {seed}")
+        if not 0 <= rank < world_size:
+            raise ValueError(f"expected 0 <= rank < world_size, got rank {rank} of {world_size}")
+        self.source = source
+        self.indices = np.arange(len(source.labels)) if indices is None else indices
+        self.batch_size = batch_size
+        self.seed = seed
+        self.shuffle = shuffle
+        self.augment = augment
+        self.drop_last = drop_last
+        self.rank = rank
+        self.world_size = world_size
+        self._num_finished = num_finished
+        self._epoch = self._pass = self._batch = self._start = 0
+        if len(self) == 0:
+            raise ValueError(
+                f"expected samples for at least one batch, got {len(self.indices)} for batches of {batch_size} on each "
+                f"of {world_size} ranks, drop_last={drop_last}: lower batch_size or turn drop_last off"
+            )
+
+    @property
+    def sampler(self) -> Self:
+        """What Lightning calls `set_epoch` on."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Turns to an epoch; a new one starts at its first batch, the present one stays where it is."""
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._pass = self._batch = self._start = 0
+
+    def __len__(self) -> int:
+        """Number of batches of an epoch on each rank."""
+        mine = self._num_mine()
+        return mine // self.batch_size if self.drop_last else -(-mine // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yields the epoch's batches, from where a loaded state stopped.
+
+        Everything is looked up at the first `next`: Lightning makes the first iterator before it sets the epoch.
+        """
+        start, self._start = self._start, 0
+        stream = (self.seed, self._epoch, self._pass)
+        remaining = self._index_batches(stream)[start:]
+        self._batch = start
+        for batch in self.source.batches(remaining, stream=(*stream, _VIEW) if self.augment else None):
+            self._batch += 1
+            yield batch
+        self._pass, self._batch = self._pass + 1, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the place in the epoch, after the last batch that training has finished, and what it is valid for."""
+        batch = self._batch
+        if self._num_finished is not None and self._pass == 0:
+            batch = min(batch, self._num_finished())
+        place = {"epoch": self._epoch, "pass": self._pass, "batch": batch, "num_batches": len(self)}
+        return {**place, "layout": self._layout()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continues from a state in the next iteration.
+
+        Raises:
+            ValueError: If the state lies in the middle of an epoch of other samples, batches, ranks or seed.
+        """
+        saved, mine = state_dict["layout"], self._layout()
+        if saved != mine and 0 < state_dict["batch"] < state_dict["num_batches"]:
+            changed = [name for name in mine if saved.get(name) != mine[name]]
+            expected, got = (", ".join(f"{name}={layout.get(name)}" for name in changed) for layout in (saved, mine))
+            raise ValueError(
+                f"expected the loader that the checkpoint left in the middle of an epoch, with {expected}, got {got}: "
+                "resume with the same data, batch size, seed and number of ranks, or from a checkpoint between epochs"
+            )
+        self._epoch, self._pass = state_dict["epoch"], state_dict["pass"]
+        self._batch = self._start = state_dict["batch"]
+
+    def _layout(self) -> dict[str, int | bool]:
+        names = ("batch_size", "seed", "shuffle", "augment", "drop_last", "world_size")
+        return {"num_samples": len(self.indices), **{name: getattr(self, name) for name in names}}
+
+    def _num_mine(self) -> int:
+        return len(self.indices) // self.world_size if self.drop_last else -(-len(self.indices) // self.world_size)
+
+    def _index_batches(self, stream: tuple[int, ...]) -> list[Indices]:
+        order = self.indices
+        if self.shuffle:
+            order = np.random.default_rng((*stream, _ORDER)).permutation(order)
+        # np.resize starts over from the front where the ranks' shares do not come out even
+        mine = np.resize(order, self._num_mine() * self.world_size)[self.rank :: self.world_size]
+        return [mine[i : i + self.batch_size] for i in range(0, len(self) * self.batch_size, self.batch_size)]

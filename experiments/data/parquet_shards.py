@@ -1,0 +1,139 @@
+"""Hugging Face style Parquet shards: which files, which columns, which class names."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_LABEL_NAMES = ("label", "labels", "fine_label", "fine_labels", "target", "targets", "class", "coarse_label")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shards:
+    """The shards of one part of a data set, and the columns to read in them.
+
+    Args:
+        paths: Files, in the order of their names.
+        image_column: Column with the encoded images.
+        label_column: Column with the classes.
+        num_rows: Number of images in all of them.
+        class_names: Class names of the schema's metadata, or `None` where it has none.
+    """
+
+    paths: tuple[Path, ...]
+    image_column: str
+    label_column: str
+    num_rows: int
+    class_names: tuple[str, ...] | None
+
+
+def find_shards(
+    folder: Path, part: str, *, image_column: str | None = None, label_column: str | None = None
+) -> Shards | None:
+    """Finds the shards `<part>-*.parquet` of a folder and the columns in them.
+
+    Args:
+        folder: Where the shards lie.
+        part: First word of their names.
+        image_column: Column of images; found by its type when `None`.
+        label_column: Column of labels; found by its name when `None`.
+
+    Returns:
+        The shards, or `None` when there is none.
+
+    Raises:
+        ValueError: If a file is not Parquet, or a column is missing or not of the right type.
+        ImportError: If pyarrow is not installed.
+    """
+    paths = tuple(sorted(folder.glob(f"{part}-*.parquet")))
+    if not paths:
+        return None
+    files = [open_shard(path) for path in paths]
+    image_column = image_column or _find_image_column(files[0].schema_arrow, paths[0])
+    label_column = label_column or _find_label_column(files[0].schema_arrow, paths[0])
+    for path, file in zip(paths, files, strict=True):
+        _check_columns(file.schema_arrow, path, image_column, label_column)
+    return Shards(
+        paths=paths,
+        image_column=image_column,
+        label_column=label_column,
+        num_rows=sum(file.metadata.num_rows for file in files),
+        class_names=_class_names(files[0].schema_arrow, label_column),
+    )
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ImportError('reading Parquet shards needs pyarrow: run pip install "supermix_pl[experiments]"') from error
+    return pyarrow
+
+
+def open_shard(path: Path) -> Any:
+    """Returns the `pyarrow.parquet.ParquetFile` of a shard.
+
+    Raises:
+        ValueError: If the file is not Parquet.
+        ImportError: If pyarrow is not installed.
+    """
+    pyarrow = _pyarrow()
+    try:
+        return pyarrow.parquet.ParquetFile(path)
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise ValueError(f"expected a Parquet file, got {path}, which cannot be read as one: {error}") from error
+
+
+def _find_image_column(schema: Any, path: Path) -> str:
+    found = [field.name for field in schema if _holds_images(field.type)]
+    preferred = [name for name in found if name in ("image", "img")] or found
+    if len(preferred) != 1:
+        raise ValueError(
+            f"expected one column of images (a struct with bytes, or binary) in {path}, got {_columns(schema)}: "
+            "give image_column"
+        )
+    return preferred[0]
+
+
+def _find_label_column(schema: Any, path: Path) -> str:
+    for name in _LABEL_NAMES:
+        if name in schema.names:
+            return name
+    raise ValueError(
+        f"expected a column of labels ({', '.join(_LABEL_NAMES)}) in {path}, got {_columns(schema)}: give label_column"
+    )
+
+
+def _check_columns(schema: Any, path: Path, image_column: str, label_column: str) -> None:
+    for name in (image_column, label_column):
+        if name not in schema.names:
+            raise ValueError(f"expected a column {name!r} in {path}, got {_columns(schema)}")
+    if not _holds_images(schema.field(image_column).type):
+        raise ValueError(
+            f"expected images (a struct with bytes, or binary) in {image_column!r}, got {_columns(schema)}"
+        )
+    if not _pyarrow().types.is_integer(schema.field(label_column).type):
+        raise ValueError(f"expected integer labels in column {label_column!r} of {path}, got {_columns(schema)}")
+
+
+def is_binary(kind: Any) -> bool:
+    """Returns whether a pyarrow type holds plain bytes."""
+    types = _pyarrow().types
+    return types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind)
+
+
+def _holds_images(kind: Any) -> bool:
+    if _pyarrow().types.is_struct(kind):
+        return any(kind.field(i).name == "bytes" and is_binary(kind.field(i).type) for i in range(kind.num_fields))
+    return is_binary(kind)
+
+
+def _class_names(schema: Any, label_column: str) -> tuple[str, ...] | None:
+    features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+    names = features.get(label_column, {}).get("names")
+    return None if names is None else tuple(map(str, names))
+
+
+def _columns(schema: Any) -> str:
+    return "columns " + ", ".join(f"{field.name} ({field.type})" for field in schema)

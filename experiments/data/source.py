@@ -1,0 +1,67 @@
+"""Where batches come from: a source turns sample indices into normalised images and labels."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64, UInt8
+from torch import Tensor
+
+from supermix_pl.experiments.data.augment import CropFlip
+
+Batch = tuple[Float32[Tensor, "b 3 h w"], Int64[Tensor, " b"]]
+Indices = Int64[np.ndarray, " b"]
+
+
+class BatchSource(Protocol):
+    """Labelled images that can be asked for by index."""
+
+    @property
+    def labels(self) -> Int64[np.ndarray, " n"]:
+        """Class of every sample."""
+        ...
+
+    def batches(self, index_batches: Sequence[Indices], *, stream: tuple[int, ...] | None) -> Iterator[Batch]:
+        """Yields the batches of the given samples.
+
+        Args:
+            index_batches: Sample indices, one array for each batch.
+            stream: Key of the training view: the view of a sample is a function of this key and of the sample's index.
+                `None` asks for the evaluation view.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ArraySource:
+    """Images that lie decoded in one array, in memory or memory-mapped; needs no worker processes.
+
+    Args:
+        images: Pixels, 0 to 255.
+        labels: Classes.
+        mean: Mean of each channel, on the scale [0, 1].
+        std: Standard deviation of each channel, on the scale [0, 1].
+        augment: The training view; `None` for the images as they are.
+    """
+
+    images: UInt8[np.ndarray, "n 3 h w"]
+    labels: Int64[np.ndarray, " n"]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    augment: CropFlip | None = None
+
+    def batches(self, index_batches: Sequence[Indices], *, stream: tuple[int, ...] | None) -> Iterator[Batch]:
+        """Yields the batches of the given samples; see `BatchSource.batches`."""
+        augment = None if stream is None else self.augment
+        draws = None
+        if augment is not None and stream is not None:
+            draws = augment.draw(np.random.default_rng(stream), len(self.labels))
+        mean, std = (torch.tensor(values, dtype=torch.float32).view(3, 1, 1) for values in (self.mean, self.std))
+        for indices in index_batches:
+            images = self.images[indices]
+            if augment is not None and draws is not None:
+                images = augment.apply(images, draws[indices])
+            floats = torch.from_numpy(images).to(torch.float32).div_(255).sub_(mean).div_(std)
+            yield floats, torch.from_numpy(self.labels[indices])

@@ -1,0 +1,22 @@
+"""SuperMix in the training loop of PyTorch Lightning.
+
+A frozen teacher supervises masks that mix k images so that what is salient in each survives (Dabouei et al.,
+"SuperMix: Supervising the Mixing Data Augmentation", CVPR 2021); the mixes replace or extend every batch.
+"""
+
+from supermix_pl.callback import SuperMixCallback
+from supermix_pl.mixin import SuperMixMixin
+from supermix_pl.mixing import CutMix, MixedBatch, MixUp, SuperMix
+from supermix_pl.teacher import FrozenTeacher
+from supermix_pl.version import __version__
+
+__all__ = [
+    "CutMix",
+    "FrozenTeacher",
+    "MixUp",
+    "MixedBatch",
+    "SuperMix",
+    "SuperMixCallback",
+    "SuperMixMixin",
+    "__version__",
+]

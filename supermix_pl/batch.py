@@ -1,0 +1,164 @@
+"""Where images and labels sit in a batch of any kind, and how new ones go in."""
+
+import copy
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Key = int | str | tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]
+"""A position, a name, a dotted path such as "labelled.0", or a pair (get, set) of callables.
+
+`get(batch)` gives the value; `set(batch, value)` gives a batch that has the new one, or changes the batch in place and
+gives None.
+"""
+
+
+def get_field(batch: Any, key: Key) -> Any:
+    """Read a field.
+
+    Raises:
+        KeyError: If the batch has no such field; the message lists what it has.
+    """
+    if isinstance(key, tuple):
+        return key[0](batch)
+    for step in _path(batch, key):
+        batch = _child(batch, step, key)
+    return batch
+
+
+def set_field(batch: Any, key: Key, value: Any) -> Any:
+    """Give a batch that has a new value in a field; the containers of the old batch stay as they are."""
+    if isinstance(key, tuple):
+        changed = key[1](batch, value)
+        return batch if changed is None else changed
+    return _set_path(batch, _path(batch, key), value, key)
+
+
+def extend_fields(batch: Any, input_key: Key, target_key: Key, size: int) -> Any:
+    """Repeat all per-sample fields beside the images and the labels, which stay as they are.
+
+    A field is per sample if it is a tensor, an array or a list of `size` rows. Only the smallest container that holds
+    both images and labels is looked at, so the batches of other dataloaders beside it are not touched.
+
+    Args:
+        batch: The natural batch.
+        input_key: Where the images are.
+        target_key: Where the labels are.
+        size: Images in the batch.
+    """
+    kept = {id(get_field(batch, input_key)), id(get_field(batch, target_key))}
+    if isinstance(input_key, tuple) or isinstance(target_key, tuple):
+        return _repeat(batch, size, kept)
+    shared: list[int | str] = []
+    for ours, theirs in zip(_path(batch, input_key)[:-1], _path(batch, target_key)[:-1], strict=False):
+        if ours != theirs:
+            break
+        shared.append(ours)
+    inner = batch
+    for step in shared:
+        inner = _child(inner, step, input_key)
+    return _set_path(batch, shared, _repeat(inner, size, kept), input_key)
+
+
+def _path(batch: Any, key: int | str) -> list[int | str]:
+    """Split a dotted path; a name that the batch has as it stands is not split."""
+    if isinstance(key, int) or (isinstance(batch, Mapping) and key in batch):
+        return [key]
+    return [int(part) if part.lstrip("-").isdigit() else part for part in key.split(".")]
+
+
+def _child(batch: Any, step: int | str, key: Key) -> Any:
+    try:
+        if isinstance(batch, Mapping):
+            return batch[step if step in batch or str(step) not in batch else str(step)]
+        if isinstance(step, int) and isinstance(batch, list | tuple):
+            return batch[step]
+        if isinstance(step, str) and not isinstance(batch, list) and step in _names(batch):
+            return getattr(batch, step)
+    except (KeyError, IndexError):
+        pass
+    raise KeyError(
+        f"expected the batch to have the field {key!r}, got {_describe(batch)} without {step!r}; give input_key= and "
+        "target_key= as a position, a name, a dotted path or a pair (get, set) of callables"
+    )
+
+
+def _names(batch: Any) -> list[str]:
+    """Name the fields of a named tuple, a data class or an object with attributes."""
+    if dataclasses.is_dataclass(batch):
+        return [field.name for field in dataclasses.fields(batch)]
+    return list(getattr(batch, "_fields", getattr(batch, "__dict__", ())))
+
+
+def _describe(batch: Any) -> str:
+    if isinstance(batch, Mapping):
+        return f"a {type(batch).__name__} with keys {list(batch)}"
+    if isinstance(batch, list | tuple) and not hasattr(batch, "_fields"):
+        return f"a {type(batch).__name__} of {len(batch)}"
+    names = [] if isinstance(batch, Tensor) else _names(batch)
+    return f"a {type(batch).__name__}" + (f" with fields {names}" if names else "")
+
+
+def _set_path(batch: Any, path: list[int | str], value: Any, key: Key) -> Any:
+    if not path:
+        return value
+    step, rest = path[0], path[1:]
+    return _replaced(batch, {step: _set_path(_child(batch, step, key), rest, value, key)})
+
+
+def _replaced(batch: Any, changes: Mapping[Any, Any]) -> Any:
+    """Copy one container with some of its children exchanged."""
+    if isinstance(batch, Mapping):
+        fresh = copy.copy(batch)
+        for step, value in changes.items():
+            fresh[step if step in batch else str(step)] = value  # pyright: ignore[reportIndexIssue]
+        return fresh
+    if isinstance(batch, list | tuple):
+        names = getattr(batch, "_fields", ())
+        children = list(batch)
+        for step, value in changes.items():
+            children[names.index(step) if isinstance(step, str) else step] = value
+        if names:
+            return type(batch)(*children)
+        return type(batch)(children)
+    fresh = copy.copy(batch)
+    for step, value in changes.items():
+        object.__setattr__(fresh, step, value)
+    return fresh
+
+
+def _repeat(value: Any, size: int, kept: set[int]) -> Any:
+    if id(value) in kept or isinstance(value, str | bytes):
+        return value
+    if isinstance(value, Tensor):
+        return torch.cat([value, value]) if value.ndim and len(value) == size else value
+    if isinstance(value, np.ndarray):
+        return np.concatenate([value, value]) if value.ndim and len(value) == size else value
+    if isinstance(value, Mapping):
+        return _replaced(value, {name: _repeat(value[name], size, kept) for name in value})
+    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+        if len(value) == size and not any(_holds_samples(child, size, kept) for child in value):
+            return value + value
+        return _replaced(value, dict(enumerate(_repeat(child, size, kept) for child in value)))
+    if not isinstance(value, type) and (names := _names(value)):
+        return _replaced(value, {name: _repeat(getattr(value, name), size, kept) for name in names})
+    return value
+
+
+def _holds_samples(value: Any, size: int, kept: set[int]) -> bool:
+    """Tell a container of fields from a list with one entry a sample: a field has itself one row a sample."""
+    if id(value) in kept:
+        return True
+    if isinstance(value, Tensor | np.ndarray):
+        return value.ndim > 0 and len(value) == size
+    if isinstance(value, str | bytes):
+        return False
+    if isinstance(value, Mapping):
+        return any(_holds_samples(child, size, kept) for child in value.values())
+    if isinstance(value, list | tuple):
+        return len(value) == size or any(_holds_samples(child, size, kept) for child in value)
+    return any(_holds_samples(getattr(value, name), size, kept) for name in _names(value))

@@ -1,0 +1,257 @@
+"""SuperMixCallback: mixes on the fly in any Lightning project."""
+
+import time
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import numpy as np
+from pytorch_lightning.utilities import rank_zero_warn
+from torch import Tensor, nn
+
+from supermix_pl.batch import Key
+from supermix_pl.engine import BatchEngine, Engine
+from supermix_pl.interception import Interception, check_step_takes_batches
+from supermix_pl.lightning_base import LightningCallback
+from supermix_pl.mixing import MixedBatch, Mixer, SuperMix
+from supermix_pl.mixing.arguments import check_at_least, check_one_of
+from supermix_pl.mixing.targets import TargetFormat
+from supermix_pl.rewriting import BatchRewriter, natural_hits
+from supermix_pl.teacher import FrozenTeacher, as_teacher
+
+TeacherSource = FrozenTeacher | nn.Module | Callable[[], FrozenTeacher | nn.Module]
+
+_LABELS_TO_JUDGE_A_TEACHER = 256
+
+
+class SuperMixCallback(LightningCallback):
+    """Replace or extend every training batch by mixes, whatever the module and the batch look like.
+
+    Args:
+        teacher: A classifier; or a function that builds one, called once on every rank when fitting starts; or None for
+            a mixer that needs none. It must share no parameter with the trained module.
+        mixer: What makes the mixes.
+        mode: "extend" puts the mixes behind the natural images; "replace" puts them in their place.
+        targets: What the mixes are labelled with. "teacher": (b,) integers, the teacher's class of the mix, so that the
+            module need not change. "soft": (b, n), the weights of the sources on their classes (Eq. 2). "teacher_soft":
+            (b, n), the teacher's probabilities. "pairs": a tuple of (b, k) classes and (b, k) weights. Natural labels
+            are brought into the same format.
+        input_key: Where the images are in the batch: a position, a name, a dotted path or a (get, set) pair.
+        target_key: Where the labels are, likewise.
+        mixed_transform: Applied to the mixes (b, c, h, w) before the teacher labels them; the paper's is
+            `RandomCropFlip(padding=2)`. Its chance comes from the callback's seed.
+        probability: Share of batches that are mixed, in [0, 1]; drawn alike on all ranks.
+        every_n_batches: Only every n-th batch is mixed, >= 1.
+        start_epoch: Epochs before this one, counted from 0, go unmixed.
+        engine: When sets are solved: "batch", or an `Engine`.
+        seed: Names the streams of chance, >= 0. Each batch of each rank has its own, so that a resumed run repeats the
+            uninterrupted one.
+        log: Whether to log supermix/solved_fraction, supermix/steps (mean number), supermix/teacher_forwards (images
+            passed for the batch) and supermix/ms (time of the mixing); "prog_bar" also shows them in the progress bar.
+
+    Attributes:
+        mix: The `MixedBatch` of the current training batch; None when it was not mixed.
+
+    Raises:
+        TypeError: If mixer, engine or teacher are of another kind.
+        ValueError: If an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        teacher: TeacherSource | None,
+        mixer: Mixer | None = None,
+        *,
+        mode: Literal["extend", "replace"] = "extend",
+        targets: TargetFormat = "teacher",
+        input_key: Key = 0,
+        target_key: Key = 1,
+        mixed_transform: Callable[[Tensor], Tensor] | None = None,
+        probability: float = 1.0,
+        every_n_batches: int = 1,
+        start_epoch: int = 0,
+        engine: Literal["batch"] | Engine = "batch",
+        seed: int = 0,
+        log: bool | Literal["prog_bar"] = True,
+    ) -> None:
+        super().__init__()
+        mixer = SuperMix() if mixer is None else mixer
+        check_one_of("mode", mode, ("extend", "replace"))
+        check_one_of("targets", targets, get_args(TargetFormat))
+        check_one_of("log", log, (True, False, "prog_bar"))
+        check_at_least("every_n_batches", every_n_batches, 1)
+        check_at_least("start_epoch", start_epoch, 0)
+        check_at_least("seed", seed, 0)
+        if not 0 <= probability <= 1:
+            raise ValueError(f"expected probability in [0, 1], got {probability}")
+        if not isinstance(mixer, Mixer):
+            raise TypeError(f"expected mixer to be a SuperMix, MixUp, CutMix or other Mixer, got {mixer!r}")
+        if isinstance(engine, str):
+            check_one_of("engine", engine, ("batch",))
+            engine = BatchEngine()
+        elif not isinstance(engine, Engine):
+            raise TypeError(f'expected engine to be "batch" or an Engine, got {engine!r}')
+        if teacher is None and (isinstance(mixer, SuperMix) or targets.startswith("teacher")):
+            raise ValueError(
+                f'expected a teacher for {type(mixer).__name__} and targets="{targets}", got None; only MixUp and CutMix '
+                'with targets="soft" or "pairs" can do without'
+            )
+        if teacher is not None and not callable(teacher):
+            raise TypeError(
+                f"expected teacher to be a FrozenTeacher, an nn.Module or a function that builds one, got {teacher!r}"
+            )
+        self.teacher: FrozenTeacher | None = (
+            as_teacher(teacher) if isinstance(teacher, FrozenTeacher | nn.Module) else None
+        )
+        self.mix: MixedBatch | None = None
+        self.seed = seed
+        self.log_metrics = log
+        self._build_teacher = teacher if self.teacher is None else None
+        self._rewriter = BatchRewriter(
+            mixer=mixer,
+            engine=engine,
+            mode=mode,
+            targets=targets,
+            input_key=input_key,
+            target_key=target_key,
+            mixed_transform=mixed_transform,
+        )
+        self._probability = probability
+        self._every_n_batches = every_n_batches
+        self._start_epoch = start_epoch
+        self._interception: Interception | None = None
+        self._milliseconds = 0.0
+        self._labels_seen, self._labels_hit = 0, 0
+        self._warned_unsolved = False
+
+    @property
+    def mixer(self) -> Mixer:
+        """What makes the mixes."""
+        return self._rewriter.mixer
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Build the teacher and start catching batches."""
+        if stage != "fit":
+            return
+        if sum(isinstance(callback, SuperMixCallback) for callback in trainer.callbacks) > 1:
+            raise ValueError(
+                "expected one SuperMixCallback in the trainer, got several: each would mix the mixes of the other; keep one"
+            )
+        check_step_takes_batches(pl_module)
+        if self._build_teacher is not None and self.teacher is None:
+            self.teacher = as_teacher(self._build_teacher())  # pyright: ignore[reportCallIssue, reportArgumentType]
+        if self.teacher is not None:
+            _check_not_trained(self.teacher, pl_module)
+            self.teacher.to(trainer.strategy.root_device)
+        self._stop_catching()
+        self._interception = Interception(trainer, lambda batch: self._rewrite(trainer, batch))
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Warn where a run resumed in the middle of an epoch cannot repeat the uninterrupted one."""
+        loop = trainer.fit_loop
+        loaders = loop._combined_loader.flattened if loop._combined_loader is not None else []
+        in_epoch = loop.restarting and 0 < loop.epoch_loop.batch_progress.current.completed < trainer.num_training_batches
+        if in_epoch and not all(hasattr(loader, "load_state_dict") for loader in loaders):
+            rank_zero_warn(
+                "Resuming in the middle of an epoch with a data loader that has no state_dict and load_state_dict: "
+                "Lightning starts the epoch's data over, so the run will differ from an uninterrupted one. Use a loader "
+                "that can resume, or checkpoints from the end of an epoch."
+            )
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Log what the mixing of this batch did."""
+        mix = self.mix
+        if not self.log_metrics or mix is None:
+            return
+        values: dict[str, float | Tensor] = {"supermix/ms": self._milliseconds}
+        if mix.teacher_logits is not None:
+            values["supermix/solved_fraction"] = mix.solved.float().mean()
+            values["supermix/steps"] = mix.num_steps.float().mean()
+            values["supermix/teacher_forwards"] = float(mix.teacher_forwards)
+        pl_module.log_dict(values, prog_bar=self.log_metrics == "prog_bar", batch_size=len(mix))
+
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Stop catching batches."""
+        self._stop_catching()
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Stop catching batches; Lightning calls no teardown after an exception."""
+        self._stop_catching()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give plain numbers, which load with `weights_only=True`."""
+        return {"seed": self.seed, "labels_seen": self._labels_seen, "labels_hit": self._labels_hit}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the state of the run that is resumed."""
+        if state_dict["seed"] != self.seed:
+            rank_zero_warn(
+                f"The checkpoint was mixed with seed={state_dict['seed']}, this run has seed={self.seed}: it will not "
+                "repeat the run that it resumes."
+            )
+        self._labels_seen, self._labels_hit = state_dict["labels_seen"], state_dict["labels_hit"]
+
+    def _rewrite(self, trainer: Any, batch: Any) -> Any:
+        self.mix = None
+        number = trainer.fit_loop.epoch_loop.batch_progress.total.completed
+        if not self._wants(trainer.current_epoch, number):
+            return batch
+        start = time.perf_counter()
+        with trainer.profiler.profile("[SuperMix]mix"):
+            rewritten, mix = self._rewriter.rewrite(
+                batch, self.teacher, stream=(self.seed, trainer.global_rank, number)
+            )
+        self._milliseconds = 1000 * (time.perf_counter() - start)
+        self.mix = mix
+        self._judge_teacher(batch, mix)
+        self._report_unsolved(mix)
+        return rewritten
+
+    def _wants(self, epoch: int, number: int) -> bool:
+        """Decide from what all ranks share, so that their batches keep equal sizes."""
+        if epoch < self._start_epoch or number % self._every_n_batches:
+            return False
+        return self._probability == 1 or np.random.default_rng([self.seed, number]).random() < self._probability
+
+    def _judge_teacher(self, batch: Any, mix: MixedBatch) -> None:
+        """Warn once when the teacher's classes look unrelated to the labels."""
+        if self._labels_seen >= _LABELS_TO_JUDGE_A_TEACHER:
+            return
+        hits = natural_hits(mix, batch, self._rewriter.target_key)
+        if hits is None:
+            return
+        self._labels_hit += int(hits[0])
+        self._labels_seen += hits[1]
+        expected = self._labels_seen / mix.soft_targets.shape[1]
+        if self._labels_seen >= _LABELS_TO_JUDGE_A_TEACHER and self._labels_hit <= expected + 3 * expected**0.5:
+            rank_zero_warn(
+                f"The teacher agrees with {self._labels_hit} of the first {self._labels_seen} labels, no more than "
+                "chance. Has it another order of classes, or another normalisation (mean, std, input_mean and input_std "
+                "of FrozenTeacher)?"
+            )
+
+    def _report_unsolved(self, mix: MixedBatch) -> None:
+        if self._warned_unsolved or not isinstance(self.mixer, SuperMix) or bool(mix.solved.any()):
+            return
+        self._warned_unsolved = True
+        rank_zero_warn(
+            f"None of the {len(mix)} sets of a batch was solved within max_steps={self.mixer.max_steps}: the mixes are "
+            f'treated as on_unsolved="{self.mixer.on_unsolved}" says. Likely the teacher does not know these images '
+            "(classes, normalisation, size), or max_steps is too small for k. This is said once."
+        )
+
+    def _stop_catching(self) -> None:
+        if self._interception is not None:
+            self._interception.remove()
+            self._interception = None
+
+
+def _check_not_trained(teacher: FrozenTeacher, module: nn.Module) -> None:
+    """Refuse a teacher that the training would change."""
+    trained = {id(parameter): name for name, parameter in module.named_parameters()}
+    shared = [trained[id(parameter)] for parameter in teacher.module.parameters() if id(parameter) in trained]
+    if shared:
+        raise ValueError(
+            f"expected a teacher that shares no parameter with the trained module, got {len(shared)} shared, "
+            f"{shared[0]!r} among them; give copy.deepcopy(...) of it, or keep the teacher out of the module's attributes "
+            "(callback.teacher gives access to it)"
+        )

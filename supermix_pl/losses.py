@@ -1,0 +1,57 @@
+"""Losses for the label formats of mixed batches, and for distillation."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import cross_entropy, kl_div
+
+
+def soft_cross_entropy(
+    logits: Float[Tensor, "b n"], targets: Tensor | tuple[Int[Tensor, "b k"], Float[Tensor, "b k"]]
+) -> Float[Tensor, ""]:
+    """Average the cross-entropy over the batch, for every label format of `SuperMixCallback`.
+
+    Args:
+        logits: Of the student.
+        targets: (b,) class indices, (b, n) probabilities, or a pair of (b, k) class indices and (b, k) weights.
+
+    Raises:
+        ValueError: If the targets fit no format.
+
+    Example:
+        >>> logits = torch.tensor([[2.0, 0.0]])
+        >>> pair = (torch.tensor([[0, 1]]), torch.tensor([[0.75, 0.25]]))
+        >>> torch.equal(soft_cross_entropy(logits, pair), soft_cross_entropy(logits, torch.tensor([[0.75, 0.25]])))
+        True
+    """
+    if isinstance(targets, tuple | list):
+        classes, weights = targets
+        return -(logits.log_softmax(dim=1).gather(1, classes) * weights).sum(dim=1).mean()
+    if targets.ndim == 1 and not targets.is_floating_point():
+        return cross_entropy(logits, targets.long())
+    if targets.shape != logits.shape:
+        raise ValueError(
+            f"expected targets as (b,) integers, {tuple(logits.shape)} probabilities or a pair of (b, k) classes and "
+            f"weights, got {targets.dtype} of shape {tuple(targets.shape)}"
+        )
+    return cross_entropy(logits, targets.to(logits.dtype))
+
+
+def distillation_loss(
+    student_logits: Float[Tensor, "b n"], teacher_logits: Float[Tensor, "b n"], *, temperature: float = 4.0
+) -> Float[Tensor, ""]:
+    """Average T^2 KL(teacher || student) of predictions softened by T over the batch.
+
+    Hinton et al., "Distilling the Knowledge in a Neural Network", 2015. The factor T^2 keeps the gradients' size
+    independent of T.
+
+    Args:
+        student_logits: Of the student.
+        teacher_logits: Of the teacher; no gradient flows to them.
+        temperature: T, > 0.
+    """
+    if temperature <= 0:
+        raise ValueError(f"expected temperature > 0, got {temperature}")
+    student = (student_logits / temperature).log_softmax(dim=1)
+    teacher = (teacher_logits.detach() / temperature).log_softmax(dim=1)
+    return kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2

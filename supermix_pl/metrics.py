@@ -1,0 +1,42 @@
+"""Accuracy that takes every label format of mixed batches."""
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def accuracy(
+    logits: Float[Tensor, "b n"], targets: Tensor | tuple[Int[Tensor, "b k"], Float[Tensor, "b k"]]
+) -> Float[Tensor, ""]:
+    """Give the share of predictions that hit the class of largest weight.
+
+    torchmetrics' multiclass accuracy takes class indices only: given soft targets it returns 0.0 without an error. Turn
+    them into classes with `hard_targets` before they reach a torchmetrics metric.
+
+    Args:
+        logits: Predictions, larger is likelier.
+        targets: (b,) class indices, (b, n) probabilities, or a pair of (b, k) class indices and (b, k) weights.
+    """
+    return (logits.argmax(dim=1) == hard_targets(targets)).float().mean()
+
+
+def hard_targets(targets: Tensor | tuple[Int[Tensor, "b k"], Float[Tensor, "b k"]]) -> Int[Tensor, " b"]:
+    """Give the class of largest weight, for every label format of `SuperMixCallback`.
+
+    In the format of pairs the weights of a class that occurs twice in a set add up.
+
+    Raises:
+        ValueError: If the targets fit no format.
+    """
+    if isinstance(targets, tuple | list):
+        classes, weights = targets
+        same = classes[:, :, None] == classes[:, None, :]
+        totals = (same * weights[:, None, :]).sum(dim=2)
+        return classes.gather(1, totals.argmax(dim=1, keepdim=True)).squeeze(1)
+    if targets.ndim == 2 and targets.is_floating_point():
+        return targets.argmax(dim=1)
+    if targets.ndim == 1 and not targets.is_floating_point():
+        return targets
+    raise ValueError(
+        "expected targets as (b,) integers, (b, n) probabilities or a pair of (b, k) classes and weights, got "
+        f"{targets.dtype} of shape {tuple(targets.shape)}"
+    )

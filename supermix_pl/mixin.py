@@ -1,0 +1,80 @@
+"""SuperMixMixin: the callback as part of a LightningModule."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from supermix_pl.callback import SuperMixCallback
+from supermix_pl.mixing import MixedBatch
+
+
+class SuperMixMixin:
+    """Let a LightningModule bring its own mixing along.
+
+    Write `configure_supermix` and name the mixin before the LightningModule:
+
+        class Student(SuperMixMixin, pl.LightningModule):
+            def configure_supermix(self):
+                return SuperMixCallback(load_my_teacher, SuperMix(k=2))
+
+    Raises:
+        TypeError: If the mixin stands behind the LightningModule, where Lightning would never ask it.
+    """
+
+    _supermix_callback: SuperMixCallback | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse what would lose the callback without a word."""
+        super().__init_subclass__(**kwargs)
+        order = cls.__mro__
+        behind = [base for base in order[: order.index(SuperMixMixin)] if base.__name__ == "LightningModule"]
+        if behind:
+            raise TypeError(
+                f"expected class {cls.__name__}(SuperMixMixin, LightningModule), got the mixin behind the LightningModule, "
+                "where its callback would be lost; name it first"
+            )
+        if "configure_callbacks" in vars(cls):
+            cls.configure_callbacks = _keeping_ours(cls.configure_callbacks)
+
+    def configure_supermix(self) -> SuperMixCallback:
+        """Give the callback that mixes this module's batches."""
+        raise NotImplementedError(
+            f"expected {type(self).__name__} to define configure_supermix(self) and return a SuperMixCallback from it"
+        )
+
+    def configure_callbacks(self) -> Sequence[Any]:
+        """Hand the callback to the trainer, beside those of the other base classes."""
+        if self._supermix_callback is None:
+            callback = self.configure_supermix()
+            if not isinstance(callback, SuperMixCallback):
+                raise TypeError(f"expected configure_supermix to return a SuperMixCallback, got {callback!r}")
+            self._supermix_callback = callback
+        trainer = getattr(self, "_trainer", None)
+        others = [] if trainer is None else trainer.callbacks
+        if any(isinstance(other, SuperMixCallback) and other is not self._supermix_callback for other in others):
+            raise ValueError(
+                "expected no SuperMixCallback in the trainer beside the module's own, got one; remove it from "
+                "Trainer(callbacks=...) or remove SuperMixMixin from the module"
+            )
+        others = super().configure_callbacks()  # pyright: ignore[reportAttributeAccessIssue]
+        return [*(others if isinstance(others, Sequence) else [others]), self._supermix_callback]
+
+    @property
+    def mix(self) -> MixedBatch | None:
+        """The `MixedBatch` of the current training batch; None when it was not mixed."""
+        return None if self._supermix_callback is None else self._supermix_callback.mix
+
+
+def _keeping_ours(configure: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    @functools.wraps(configure)
+    def configure_callbacks(self: Any) -> Any:
+        callbacks = configure(self)
+        held = callbacks if isinstance(callbacks, Sequence) else [callbacks]
+        if not any(isinstance(callback, SuperMixCallback) for callback in held):
+            raise TypeError(
+                f"expected {type(self).__name__}.configure_callbacks to keep the callback of SuperMixMixin, got callbacks "
+                "without it; return [*super().configure_callbacks(), ...]"
+            )
+        return callbacks
+
+    return configure_callbacks

@@ -1,0 +1,27 @@
+"""Checks of the arguments of mixers."""
+
+import math
+
+
+def check_at_least(name: str, value: int, smallest: int) -> None:
+    """Raise ValueError unless the value is an integer of at least `smallest`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
+        raise ValueError(f"expected {name} to be an integer >= {smallest}, got {value!r}")
+
+
+def check_positive(name: str, value: float) -> None:
+    """Raise ValueError unless the value is finite and above 0."""
+    if not (value > 0 and math.isfinite(value)):
+        raise ValueError(f"expected {name} > 0, got {value!r}")
+
+
+def check_not_negative(name: str, value: float) -> None:
+    """Raise ValueError unless the value is finite and at least 0."""
+    if not (value >= 0 and math.isfinite(value)):
+        raise ValueError(f"expected {name} >= 0, got {value!r}")
+
+
+def check_one_of(name: str, value: object, names: tuple[str, ...]) -> None:
+    """Raise ValueError unless the value is one of the names."""
+    if value not in names:
+        raise ValueError(f"expected {name} to be one of {', '.join(names)}, got {value!r}")

@@ -1,0 +1,128 @@
+"""What every mixer asks of its inputs, checked before any time is spent, and the teacher's look at the natural images."""
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from supermix_pl.mixing.mixer import Seed
+from supermix_pl.solver.saliency import input_saliency
+from supermix_pl.teacher import FrozenTeacher
+
+
+@dataclass
+class NaturalPass:
+    """The teacher's look at the natural batch.
+
+    Attributes:
+        logits: Its logits; None if the batch was not shown to it.
+        saliency: Where its class lies in each image; None if not asked for.
+        num_classes: Its n.
+        forwards: Images passed forward.
+        backwards: Rows of input gradients.
+    """
+
+    logits: Float[Tensor, "b n"] | None
+    saliency: Float[Tensor, "b h w"] | None
+    num_classes: int
+    forwards: int
+    backwards: int
+
+
+@contextlib.contextmanager
+def float_autograd(device: torch.device) -> Iterator[None]:
+    """Let gradients flow and keep the dtypes, whatever mode the caller is in."""
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
+        yield
+
+
+def generator(seed: Seed) -> np.random.Generator:
+    """Make the one source of chance of a batch."""
+    numbers = list(seed) if isinstance(seed, Sequence) else [seed]
+    if not numbers or not all(isinstance(number, int | np.integer) and number >= 0 for number in numbers):
+        raise ValueError(f"expected seed to be a non-negative integer or a sequence of them, got {seed!r}")
+    return np.random.default_rng(numbers)
+
+
+def check_images(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """Refuse what cannot be mixed; give the images in the solver's precision, at least float32."""
+    if not isinstance(images, Tensor) or images.ndim != 4 or 0 in images.shape:
+        shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise ValueError(f"expected images of shape (b, c, h, w) with b >= 1, got {shape}")
+    if not images.is_floating_point():
+        raise ValueError(
+            f"expected floating point images, got {images.dtype}; convert and normalise them before they are mixed, "
+            "for instance with torchvision.transforms.v2.ToDtype(torch.float32, scale=True)"
+        )
+    images = images.detach().as_subclass(Tensor)
+    images = images.to(torch.promote_types(images.dtype, torch.float32))
+    if not bool(images.isfinite().all()):
+        raise ValueError("expected finite images, got some with NaN or infinite pixels; look at the batch's transforms")
+    return images
+
+
+def check_labels(labels: Int[Tensor, " b"], num_images: int, num_classes: int) -> Int[Tensor, " b"]:
+    """Refuse labels that are no class indices of the teacher."""
+    if labels.shape != (num_images,) or labels.is_floating_point() or labels.dtype == torch.bool:
+        raise ValueError(
+            f"expected integer labels of shape ({num_images},), got {labels.dtype} of shape {tuple(labels.shape)}"
+        )
+    if not bool(((labels >= 0) & (labels < num_classes)).all()):
+        raise ValueError(
+            f"expected labels in [0, {num_classes}), the classes that the teacher knows, got labels from "
+            f"{int(labels.min())} to {int(labels.max())}; teacher and student must share the classes and their order"
+        )
+    return labels.long()
+
+
+def fit_k(k: int, num_images: int) -> int:
+    """Shrink k to a batch that is too small for it, with a warning."""
+    if k > num_images:
+        warnings.warn(
+            f"a batch of {num_images} images is smaller than k={k}: its sets have {num_images} sources", stacklevel=3
+        )
+    return min(k, num_images)
+
+
+def show_natural(
+    teacher: FrozenTeacher,
+    images: Float[Tensor, "b c h w"],
+    *,
+    saliency_classes: Int[Tensor, " b"] | None = None,
+    with_saliency: bool = False,
+) -> NaturalPass:
+    """Show the natural batch to the teacher, and say clearly what is wrong where the two do not fit."""
+    try:
+        if with_saliency:
+            logits, saliency = input_saliency(teacher, images, saliency_classes)
+        else:
+            with torch.no_grad():
+                logits, saliency = teacher(images), None
+    except (AssertionError, RuntimeError, ValueError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise ValueError(
+            f"the teacher failed on images of shape {tuple(images.shape)} ({error}); if it was trained on another "
+            "image size, wrap it as FrozenTeacher(module, image_size=...)"
+        ) from error
+    if logits.shape[0] != len(images):
+        raise ValueError(f"expected the teacher to give {len(images)} rows of logits, got {logits.shape[0]}")
+    if not bool(logits.isfinite().all(dim=1).any()):
+        raise ValueError(
+            "expected finite logits from the teacher, got NaN or infinity for every image of the batch; look at its "
+            "weights, its normalisation and its dtype"
+        )
+    return NaturalPass(logits, saliency, logits.shape[1], len(images), len(images) if with_saliency else 0)
+
+
+def count_classes(teacher: FrozenTeacher, images: Float[Tensor, "b c h w"]) -> NaturalPass:
+    """Learn the teacher's n without showing it the batch: at most one image, once."""
+    if teacher.num_classes is not None:
+        return NaturalPass(None, None, teacher.num_classes, 0, 0)
+    shown = show_natural(teacher, images[:1])
+    return NaturalPass(None, None, shown.num_classes, shown.forwards, 0)

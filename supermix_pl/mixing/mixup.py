@@ -1,0 +1,22 @@
+"""MixUp: every source has one weight everywhere."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from supermix_pl.mixing.blind import BlindMixer
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixUp(BlindMixer):
+    """Average every image with k - 1 others.
+
+    Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018; for k > 2 with Dirichlet weights.
+    """
+
+    def draw_masks(
+        self, rng: np.random.Generator, weights: Float[np.ndarray, "b k"], size: tuple[int, int]
+    ) -> tuple[Float[np.ndarray, "b k 1 1"], Float[np.ndarray, "b k"]]:
+        """Give every source its weight at every pixel."""
+        return weights[:, :, None, None], weights

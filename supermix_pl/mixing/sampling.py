@@ -1,0 +1,58 @@
+"""Who is mixed with whom, and with which weights: small draws on the host, from one generator a batch."""
+
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+
+Pairing = Literal["shift", "random", "distinct"]
+"""How the other sources of a set are chosen:
+
+- "shift": the next images of the batch, cyclically, as the authors' code does;
+- "random": the next images of a random cyclic order of the batch, so that every image is in exactly k sets;
+- "distinct": random images of classes that differ from each other as far as the batch has enough classes.
+"""
+
+
+def draw_weights(
+    rng: np.random.Generator, num_sets: int, k: int, alpha: float
+) -> Float[np.ndarray, "b k"]:
+    """Draw mixing weights from the symmetric Dirichlet distribution (Section 3.2)."""
+    return rng.dirichlet(np.full(k, alpha), size=num_sets)
+
+
+def draw_sources(
+    rng: np.random.Generator, num_images: int, k: int, pairing: Pairing, classes: Int[np.ndarray, " b"] | None = None
+) -> Int[np.ndarray, "b k"]:
+    """Choose the k sources of the set of every image.
+
+    Args:
+        rng: Where chance comes from.
+        num_images: Images in the batch, >= k.
+        k: Sources in a set; no image is twice in one.
+        pairing: How the others are chosen.
+        classes: Class of each image; needed for "distinct".
+    """
+    if pairing == "distinct":
+        if classes is None:
+            raise ValueError('expected the classes of the images for pairing="distinct", got None')
+        return _distinct_sources(rng, classes, k)
+    order = np.arange(num_images) if pairing == "shift" else rng.permutation(num_images)
+    place = np.argsort(order)
+    return order[(place[:, None] + np.arange(k)) % num_images]
+
+
+def _distinct_sources(
+    rng: np.random.Generator, classes: Int[np.ndarray, " b"], k: int
+) -> Int[np.ndarray, "b k"]:
+    """Take, source by source, the image of lowest random rank whose class the set lacks, else of lowest rank at all."""
+    num_images = len(classes)
+    everyone = np.arange(num_images)
+    ranks = rng.random((num_images, num_images), dtype=np.float32)
+    chosen = [everyone]
+    for _ in range(k - 1):
+        newest = chosen[-1]
+        ranks[classes[newest][:, None] == classes[None, :]] += 1.0
+        ranks[everyone, newest] = np.inf
+        chosen.append(ranks.argmin(axis=1))
+    return np.stack(chosen, axis=1)

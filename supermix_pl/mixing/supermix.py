@@ -1,0 +1,259 @@
+"""SuperMix: masks that a frozen teacher supervises."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from supermix_pl.mixing.arguments import check_at_least, check_not_negative, check_one_of, check_positive
+from supermix_pl.mixing.assembly import assemble
+from supermix_pl.mixing.inputs import (
+    NaturalPass,
+    check_images,
+    check_labels,
+    count_classes,
+    fit_k,
+    float_autograd,
+    generator,
+    show_natural,
+)
+from supermix_pl.mixing.mixer import MixedBatch, Seed
+from supermix_pl.mixing.sampling import Pairing, draw_sources, draw_weights
+from supermix_pl.mixing.targets import soft_targets
+from supermix_pl.solver import SGD, Newton, NewtonSmoothProjection, Outcome, Sets, Solution, UpdateRule, solve
+from supermix_pl.solver.criterion import class_membership
+from supermix_pl.solver.masks import mix_images, normalized_masks
+from supermix_pl.solver.objective import margin_objective, paper_objective
+from supermix_pl.solver.saliency import saliency_logits
+from supermix_pl.teacher import FrozenTeacher, as_teacher
+
+_OBJECTIVES = {"paper": paper_objective, "margin": margin_objective}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuperMix:
+    """Mix every image with k - 1 others under masks that keep what the teacher finds salient in each.
+
+    Algorithm 1 of Dabouei et al., "SuperMix: Supervising the Mixing Data Augmentation", CVPR 2021. The defaults are
+    the paper's for CIFAR; for ImageNet it has k=3, sigma=2 and mask_size=16.
+
+    Deviation: a set that the paper would iterate on for ever ends after `max_steps`, and `on_unsolved` says as what.
+
+    Args:
+        k: Sources in a set, >= 1.
+        alpha: Concentration of the Dirichlet distribution of the mixing weights, > 0.
+        lambda_s: Weight of the sparsity of the masks, >= 0.
+        sigma: Standard deviation of the Gaussian that smooths the updates, in cells of the mask grid, >= 0. The rules
+            "newton" and "sgd" use it only for init="saliency".
+        mask_size: Side of the mask grid, or its (height, width), >= 1 and no larger than the images.
+        min_steps: Steps that every set takes before it may end, >= 0; 0 also accepts a plain average that passes.
+        max_steps: Steps after which a set ends unsolved, >= min_steps and >= 1.
+        pairing: Who is mixed with whom; see `Pairing`.
+        init: Where the masks start: "zeros", or "saliency", which costs an input gradient an image.
+        update_rule: "newton_sp" (Eq. 7), "newton" or "sgd" (the baselines of Table 4), or an `UpdateRule`.
+        objective: "paper" (Eq. 3), or "margin", which also pulls on the classes that decide whether a set is solved.
+        max_logit_step: Largest change of one mask logit in a step, > 0; None for no bound.
+        classes: Whose classes the sources have: the "teacher"'s argmax, or the given "labels".
+        on_unsolved: What becomes of a set that ends unsolved: "keep" its best mix, put its "source" image back, or
+            "mixup" its sources with their weights. Sets that end non-finite always get their source back.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+
+    k: int = 2
+    alpha: float = 3.0
+    lambda_s: float = 25.0
+    sigma: float = 1.0
+    mask_size: int | tuple[int, int] = 8
+    min_steps: int = 1
+    max_steps: int = 50
+    pairing: Pairing = "shift"
+    init: Literal["zeros", "saliency"] = "zeros"
+    update_rule: Literal["newton_sp", "newton", "sgd"] | UpdateRule = "newton_sp"
+    objective: Literal["paper", "margin"] = "paper"
+    max_logit_step: float | None = None
+    classes: Literal["teacher", "labels"] = "teacher"
+    on_unsolved: Literal["keep", "source", "mixup"] = "keep"
+
+    def __post_init__(self) -> None:
+        """Check every argument."""
+        check_at_least("k", self.k, 1)
+        check_positive("alpha", self.alpha)
+        check_not_negative("lambda_s", self.lambda_s)
+        check_not_negative("sigma", self.sigma)
+        for side in self.mask_grid:
+            check_at_least("mask_size", side, 1)
+        check_at_least("min_steps", self.min_steps, 0)
+        check_at_least("max_steps", self.max_steps, max(1, self.min_steps))
+        if self.max_logit_step is not None:
+            check_positive("max_logit_step", self.max_logit_step)
+        check_one_of("pairing", self.pairing, get_args(Pairing))
+        check_one_of("init", self.init, ("zeros", "saliency"))
+        check_one_of("objective", self.objective, tuple(_OBJECTIVES))
+        check_one_of("classes", self.classes, ("teacher", "labels"))
+        check_one_of("on_unsolved", self.on_unsolved, ("keep", "source", "mixup"))
+        if not isinstance(self.update_rule, UpdateRule):
+            check_one_of("update_rule", self.update_rule, ("newton_sp", "newton", "sgd"))
+
+    @property
+    def mask_grid(self) -> tuple[int, int]:
+        """Height and width of the mask grid."""
+        height, width = (self.mask_size, self.mask_size) if isinstance(self.mask_size, int) else self.mask_size
+        return height, width
+
+    def __call__(
+        self,
+        teacher: FrozenTeacher | nn.Module | None,
+        images: Float[Tensor, "b c h w"],
+        labels: Int[Tensor, " b"] | None = None,
+        *,
+        seed: Seed,
+    ) -> MixedBatch:
+        """Give one mix for each image.
+
+        Args:
+            teacher: The classifier that supervises the masks.
+            images: Finite floating point images, normalised as `teacher` expects.
+            labels: Class indices, for classes="labels"; not looked at otherwise.
+            seed: Non-negative integer, or several that name a stream; the same one gives the same mixes.
+
+        Returns:
+            The mixes, each with its masks, labels and outcome.
+
+        Raises:
+            ValueError: If images, labels, masks and teacher do not fit together.
+        """
+        if teacher is None:
+            raise ValueError("expected a teacher to supervise the masks, got None; MixUp and CutMix can do without")
+        teacher = as_teacher(teacher)
+        rng = generator(seed)
+        pixels = check_images(images)
+        self._check_fit(pixels, labels)
+        with float_autograd(images.device):
+            natural, classes = self._natural(teacher, pixels, labels)
+            k = fit_k(self.k, len(pixels))
+            host_classes = classes.cpu().numpy() if self.pairing == "distinct" else None
+            drawn = draw_sources(rng, len(pixels), k, self.pairing, host_classes)
+            source_indices = torch.from_numpy(drawn).to(pixels.device)
+            mix_weights = torch.from_numpy(draw_weights(rng, len(pixels), k, self.alpha)).to(pixels)
+            return self._mix(teacher, images, pixels, natural, classes, source_indices, mix_weights)
+
+    def _mix(
+        self,
+        teacher: FrozenTeacher,
+        images: Float[Tensor, "b c h w"],
+        pixels: Float[Tensor, "b c h w"],
+        natural: NaturalPass,
+        classes: Int[Tensor, " b"],
+        source_indices: Int[Tensor, "b k"],
+        mix_weights: Float[Tensor, "b k"],
+    ) -> MixedBatch:
+        source_classes = classes[source_indices]
+        sets = Sets(
+            sources=pixels[source_indices],
+            soft_targets=soft_targets(source_classes, mix_weights, natural.num_classes),
+            membership=class_membership(source_classes, natural.num_classes),
+        )
+        solution = self._solve(teacher, sets, self._start(natural, source_indices, pixels))
+        with torch.no_grad():
+            masks = normalized_masks(solution.mask_logits, (pixels.shape[2], pixels.shape[3]))
+            if self.on_unsolved == "mixup":
+                masks = _average_unsolved(teacher, sets, solution, masks, mix_weights)
+            restored = solution.outcomes == Outcome.NON_FINITE
+            if self.on_unsolved == "source":
+                restored = solution.outcomes != Outcome.SOLVED
+            return assemble(
+                images,
+                sets.sources,
+                masks,
+                teacher_logits=solution.teacher_logits,
+                source_indices=source_indices,
+                source_classes=source_classes,
+                mix_weights=mix_weights,
+                outcomes=solution.outcomes,
+                num_steps=solution.num_steps,
+                natural=natural,
+                restored=restored,
+                teacher_forwards=natural.forwards + solution.forwards,
+                teacher_backwards=natural.backwards + solution.backwards,
+            )
+
+    def _check_fit(self, images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"] | None) -> None:
+        height, width = self.mask_grid
+        if height > images.shape[2] or width > images.shape[3]:
+            raise ValueError(
+                f"expected masks no larger than the images, got mask_size={self.mask_size} for images of "
+                f"{images.shape[2]} x {images.shape[3]} pixels; choose a smaller mask_size"
+            )
+        if self.classes == "labels" and labels is None:
+            raise ValueError('expected labels for classes="labels", got None; give them or choose classes="teacher"')
+
+    def _natural(
+        self, teacher: FrozenTeacher, images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"] | None
+    ) -> tuple[NaturalPass, Int[Tensor, " b"]]:
+        """Show the natural batch to the teacher where that is needed, and find the class of every image."""
+        counted = None
+        if self.classes == "labels" and labels is not None:
+            counted = count_classes(teacher, images)
+            labels = check_labels(labels, len(images), counted.num_classes)
+        if counted is None or self.init == "saliency":
+            natural = show_natural(
+                teacher,
+                images,
+                with_saliency=self.init == "saliency",
+                saliency_classes=None if counted is None else labels,
+            )
+        else:
+            natural = counted
+        if counted is None or labels is None:
+            assert natural.logits is not None
+            return natural, natural.logits.nan_to_num().argmax(dim=1)
+        extra = counted.forwards if natural is not counted else 0
+        return dataclasses.replace(natural, forwards=natural.forwards + extra), labels
+
+    def _start(
+        self, natural: NaturalPass, source_indices: Int[Tensor, "b k"], images: Float[Tensor, "b c h w"]
+    ) -> Float[Tensor, "b k s t"]:
+        if natural.saliency is None:
+            return images.new_zeros(*source_indices.shape, *self.mask_grid)
+        return saliency_logits(natural.saliency, source_indices, self.mask_grid, self.sigma)
+
+    def _solve(self, teacher: FrozenTeacher, sets: Sets, mask_logits: Float[Tensor, "b k s t"]) -> Solution:
+        rule = self.update_rule
+        if isinstance(rule, str):
+            rules = {"newton_sp": NewtonSmoothProjection(sigma=self.sigma), "newton": Newton(), "sgd": SGD()}
+            rule = rules[rule]
+        return solve(
+            teacher,
+            sets,
+            mask_logits,
+            objective=_OBJECTIVES[self.objective](self.lambda_s, rule.roughness_weight),
+            update_rule=rule,
+            max_logit_step=self.max_logit_step,
+            min_steps=self.min_steps,
+            max_steps=self.max_steps,
+        )
+
+
+def _average_unsolved(
+    teacher: FrozenTeacher,
+    sets: Sets,
+    solution: Solution,
+    masks: Float[Tensor, "b k h w"],
+    mix_weights: Float[Tensor, "b k"],
+) -> Float[Tensor, "b k h w"]:
+    """Replace the masks of capped sets by their mixing weights, and show these mixes to the teacher."""
+    rows = (solution.outcomes == Outcome.CAPPED).nonzero().squeeze(1)
+    if len(rows) == 0:
+        return masks
+    masks = masks.index_copy(0, rows, mix_weights[rows][:, :, None, None].expand(-1, -1, *masks.shape[2:]))
+    logits = teacher(mix_images(sets.sources[rows], masks[rows]))
+    solution.teacher_logits[rows] = logits
+    solution.outcomes[rows] = torch.where(logits.isfinite().all(dim=1), int(Outcome.CAPPED), int(Outcome.NON_FINITE))
+    solution.forwards += len(rows)
+    return masks
+

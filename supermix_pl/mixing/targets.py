@@ -1,0 +1,72 @@
+"""Label formats of a mix, and the same formats for the natural images beside it."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from supermix_pl.mixing.mixer import MixedBatch
+
+TargetFormat = Literal["teacher", "soft", "teacher_soft", "pairs"]
+"""What the mixes are labelled with:
+
+- "teacher": (b,) integers, the teacher's class of the mix;
+- "soft": (b, n) floats, Eq. 2: the weights of the sources on their classes;
+- "teacher_soft": (b, n) floats, the teacher's probabilities of the mix;
+- "pairs": a tuple of (b, k) integer classes and (b, k) float weights.
+"""
+
+Targets = Tensor | tuple[Int[Tensor, "b k"], Float[Tensor, "b k"]]
+
+
+def soft_targets(
+    source_classes: Int[Tensor, "b k"], mix_weights: Float[Tensor, "b k"], num_classes: int
+) -> Float[Tensor, "b n"]:
+    """Put the weight of every source on its class (Eq. 2 of Dabouei et al., 2021); repeated classes add up."""
+    return (one_hot(source_classes, num_classes) * mix_weights.unsqueeze(2)).sum(dim=1)
+
+
+def mixed_targets(mix: MixedBatch, target_format: TargetFormat) -> Targets:
+    """Label the mixes in a format.
+
+    Raises:
+        ValueError: If the format needs a teacher and there was none.
+    """
+    if target_format == "soft":
+        return mix.soft_targets
+    if target_format == "pairs":
+        return mix.source_classes, mix.mix_weights
+    if mix.teacher_logits is None:
+        raise ValueError(
+            f'expected a teacher to label the mixes for targets="{target_format}", got None; give one, or choose '
+            'targets="soft" or "pairs"'
+        )
+    return mix.teacher_logits.argmax(dim=1) if target_format == "teacher" else mix.teacher_logits.softmax(dim=1)
+
+
+def natural_targets(labels: Tensor, target_format: TargetFormat, num_classes: int, k: int) -> Targets:
+    """Bring the labels of the natural images into the format of the mixes.
+
+    Args:
+        labels: Class indices (b,); for the two soft formats rows of probabilities (b, n) pass as they are.
+        target_format: The format of the mixes.
+        num_classes: The teacher's n.
+        k: Sources in a set: in the format "pairs" a natural image has weight 1 on its class and 0 on k - 1 copies.
+    """
+    if target_format in ("soft", "teacher_soft"):
+        return labels if labels.ndim == 2 else one_hot(labels.long(), num_classes).float()
+    if target_format == "pairs":
+        weights = torch.zeros(len(labels), k, device=labels.device)
+        weights[:, 0] = 1.0
+        return labels.long().unsqueeze(1).expand(-1, k), weights
+    return labels
+
+
+def concatenate(natural: Targets, mixed: Targets) -> Targets:
+    """Put the labels of the natural images before those of the mixes; the mixes take the natural labels' dtype."""
+    if isinstance(natural, tuple) and isinstance(mixed, tuple):
+        return torch.cat([natural[0], mixed[0]]), torch.cat([natural[1], mixed[1]])
+    assert isinstance(natural, Tensor) and isinstance(mixed, Tensor)
+    return torch.cat([natural, mixed.to(natural.dtype)])

@@ -1,0 +1,124 @@
+"""What happens to a caught batch: its images are mixed, and the mixes replace or extend it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from pytorch_lightning.utilities.seed import isolate_rng
+from torch import Tensor
+
+from supermix_pl.batch import Key, extend_fields, get_field, set_field
+from supermix_pl.engine import Engine
+from supermix_pl.mixing import MixedBatch, Mixer
+from supermix_pl.mixing.inputs import check_labels, float_autograd, generator
+from supermix_pl.mixing.targets import TargetFormat, concatenate, mixed_targets, natural_targets
+from supermix_pl.teacher import FrozenTeacher
+
+_MIXES, _VIEWS = 0, 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchRewriter:
+    """Put mixes into batches; the arguments are those of `SuperMixCallback`."""
+
+    mixer: Mixer
+    engine: Engine
+    mode: Literal["extend", "replace"]
+    targets: TargetFormat
+    input_key: Key
+    target_key: Key
+    mixed_transform: Callable[[Tensor], Tensor] | None
+
+    def rewrite(self, batch: Any, teacher: FrozenTeacher | None, *, stream: tuple[int, ...]) -> tuple[Any, MixedBatch]:
+        """Mix the images of a batch and give the batch that the student is to see.
+
+        Args:
+            batch: The user's batch, on the teacher's device; it stays as it is.
+            teacher: Supervises and labels the mixes.
+            stream: Names the batch's stream of chance.
+
+        Raises:
+            KeyError: If the batch lacks a key.
+            TypeError: If there are no tensors behind the keys.
+            ValueError: If images, labels and teacher do not fit together.
+        """
+        images = _tensor(batch, self.input_key, "input_key")
+        labels = _tensor(batch, self.target_key, "target_key")
+        if labels.ndim == 0 or len(labels) != len(images):
+            raise ValueError(
+                f"expected one label an image, got {len(images)} images and labels of shape {tuple(labels.shape)}; "
+                "look at input_key and target_key"
+            )
+        indices = labels if labels.ndim == 1 and not labels.is_floating_point() else None
+        if indices is not None and teacher is not None and teacher.num_classes is not None:
+            check_labels(indices, len(images), teacher.num_classes)
+        mix = self.engine.mix(self.mixer, teacher, images, indices, seed=(_MIXES, *stream))
+        if indices is not None:
+            check_labels(indices, len(images), mix.soft_targets.shape[1])
+        if self.mixed_transform is not None:
+            mix = view(mix, self.mixed_transform, teacher, seed=(_VIEWS, *stream))
+        mixed = mixed_targets(mix, self.targets)
+        if self.mode == "replace":
+            integers = isinstance(mixed, Tensor) and not mixed.is_floating_point() and indices is not None
+            values = mix.images, mixed.to(labels.dtype) if integers else mixed
+        else:
+            natural = natural_targets(labels, self.targets, mix.soft_targets.shape[1], mix.mix_weights.shape[1])
+            if mix.images.shape[1:] != images.shape[1:]:
+                raise ValueError(
+                    f'expected mixed_transform to keep the shape {tuple(images.shape[1:])} of the images in mode="extend", '
+                    f"got {tuple(mix.images.shape[1:])}"
+                )
+            values = torch.cat([images, mix.images]), concatenate(natural, mixed)
+            batch = extend_fields(batch, self.input_key, self.target_key, len(images))
+        return set_field(set_field(batch, self.input_key, values[0]), self.target_key, values[1]), mix
+
+
+def view(
+    mix: MixedBatch,
+    transform: Callable[[Tensor], Tensor],
+    teacher: FrozenTeacher | None,
+    *,
+    seed: tuple[int, ...],
+) -> MixedBatch:
+    """Transform the mixes, and ask the teacher for its logits of the very view that the student gets.
+
+    Chance inside the transform comes from the seed; the global generators are left as they were.
+    """
+    with isolate_rng():
+        torch.manual_seed(int(generator(seed).integers(2**63)))
+        images = transform(mix.images)
+    if not isinstance(images, Tensor) or images.ndim != 4 or len(images) != len(mix):
+        got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise ValueError(f"expected mixed_transform to give {len(mix)} images (b, c, h, w), got {got}")
+    images = images.as_subclass(Tensor).to(mix.images.dtype)
+    if teacher is None or mix.teacher_logits is None:
+        return replace(mix, images=images)
+    with float_autograd(images.device), torch.no_grad():
+        logits = teacher(images.to(torch.promote_types(images.dtype, torch.float32)))
+        finite = logits.isfinite().all(dim=1, keepdim=True)
+    return replace(
+        mix,
+        images=images,
+        teacher_logits=torch.where(finite, logits, mix.teacher_logits),
+        teacher_forwards=mix.teacher_forwards + len(images),
+    )
+
+
+def natural_hits(mix: MixedBatch, batch: Any, target_key: Key) -> tuple[Int[Tensor, ""], int] | None:
+    """Count on how many natural images the teacher agrees with the label; None where one of the two is missing."""
+    labels = get_field(batch, target_key)
+    if mix.natural_logits is None or not isinstance(labels, Tensor) or labels.ndim != 1 or labels.is_floating_point():
+        return None
+    return (mix.natural_logits.argmax(dim=1) == labels).sum(), len(labels)
+
+
+def _tensor(batch: Any, key: Key, name: str) -> Float[Tensor, "b ..."]:
+    value = get_field(batch, key)
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"expected a tensor behind {name}={key!r}, got {type(value).__name__}; choose another key, or collate the "
+            "samples into tensors"
+        )
+    return value

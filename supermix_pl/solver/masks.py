@@ -1,0 +1,51 @@
+"""From mask logits on a small grid to masks that mix images (Eq. 1 and 4)."""
+
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _upsampling_matrix(grid: int, size: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "size grid"]:
+    """Bilinear weights along one axis, with half-pixel centres and a clamped border."""
+    centres = ((torch.arange(size, dtype=torch.float64) + 0.5) * grid / size - 0.5).clamp(0, grid - 1)
+    distance = (centres[:, None] - torch.arange(grid, dtype=torch.float64)).abs()
+    return (1 - distance).clamp_min(0).to(device, dtype)
+
+
+def upsample(grids: Float[Tensor, "*batch s t"], size: tuple[int, int]) -> Float[Tensor, "*batch h w"]:
+    """Up-sample bilinearly, as two matrix products: deterministic on every device, also in the backward pass.
+
+    Args:
+        grids: Values on the mask grid.
+        size: Height and width in pixels, not smaller than the grid.
+    """
+    rows = _upsampling_matrix(grids.shape[-2], size[0], grids.device, grids.dtype)
+    columns = _upsampling_matrix(grids.shape[-1], size[1], grids.device, grids.dtype)
+    return rows @ grids @ columns.T
+
+
+def normalized_masks(mask_logits: Float[Tensor, "b k s t"], size: tuple[int, int]) -> Float[Tensor, "b k h w"]:
+    """Up-sample the logits, squash them and normalise over the sources (Eq. 4 of Dabouei et al., 2021).
+
+    The quotient of sigmoids is computed as a softmax of log-sigmoids, so it stays finite for any finite logits.
+
+    Deviation: the paper normalises before it up-samples; here the masks sum to 1 at every pixel.
+
+    Args:
+        mask_logits: Unbounded logits of the k masks of b sets.
+        size: Height and width of the images in pixels.
+
+    Returns:
+        Masks in [0, 1] that sum to 1 over the k sources.
+    """
+    return logsigmoid(upsample(mask_logits, size)).softmax(dim=1)
+
+
+def mix_images(sources: Float[Tensor, "b k c h w"], masks: Float[Tensor, "b k h w"]) -> Float[Tensor, "b c h w"]:
+    """Mix the k sources of every set under their masks (Eq. 1 of Dabouei et al., 2021)."""
+    return (sources * masks.unsqueeze(2)).sum(dim=1)

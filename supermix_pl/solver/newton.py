@@ -1,0 +1,52 @@
+"""Newton's method for the root of a set's loss, with smooth projection (Eq. 7) or without (Eq. 6)."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from supermix_pl.solver.smoothing import smooth
+
+_SMALLEST_LENGTH, _LARGEST_LENGTH = 1e-4, 2000.0
+
+
+def _newton_step(
+    loss: Float[Tensor, " b"], gradient: Float[Tensor, "b k s t"], direction: Float[Tensor, "b k s t"]
+) -> Float[Tensor, "b k s t"]:
+    """Move along -direction to the root of the loss's first-order model, the length clamped as the authors' code has it."""
+    slope = (direction * gradient).sum(dim=(1, 2, 3))
+    length = (loss / (slope + 1e-10)).clamp(_SMALLEST_LENGTH, _LARGEST_LENGTH)
+    return -length[:, None, None, None] * direction
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewtonSmoothProjection:
+    """Newton's method with smooth projection (Eq. 7 of Dabouei et al., 2021).
+
+    Args:
+        sigma: Standard deviation of the Gaussian in cells of the mask grid, >= 0.
+    """
+
+    sigma: float = 1.0
+    roughness_weight: float = 0.0
+
+    def step(self, loss: Float[Tensor, " b"], gradient: Float[Tensor, "b k s t"]) -> Float[Tensor, "b k s t"]:
+        """Give the smooth change that solves loss + gradient . change = 0 in every set."""
+        return _newton_step(loss, gradient, smooth(gradient, self.sigma))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Newton:
+    """Newton's method without smooth projection; total variation keeps the masks smooth (Section 4.4).
+
+    Deviation: Eq. 6 divides by the norm of the gradient; its units ask for the squared norm, Eq. 7 with g_sigma left out.
+
+    Args:
+        roughness_weight: lambda_sigma, the weight of the total variation, >= 0.
+    """
+
+    roughness_weight: float = 250.0
+
+    def step(self, loss: Float[Tensor, " b"], gradient: Float[Tensor, "b k s t"]) -> Float[Tensor, "b k s t"]:
+        """Give the shortest change that solves loss + gradient . change = 0 in every set."""
+        return _newton_step(loss, gradient, gradient)

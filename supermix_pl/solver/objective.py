@@ -1,0 +1,89 @@
+"""What the masks of a set minimise, one value a set (Eq. 3 and 5)."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from supermix_pl.solver.criterion import extreme_logits
+
+Objective = Callable[
+    [Float[Tensor, "b n"], Float[Tensor, "b n"], Bool[Tensor, "b n"], Float[Tensor, "b k h w"]], Float[Tensor, " b"]
+]
+"""Teacher logits of the mixes, soft targets, class membership and masks to a loss a set."""
+
+_DIVERGENCE_SHARE = 0.2
+
+
+def divergence(logits: Float[Tensor, "b n"], soft_targets: Float[Tensor, "b n"]) -> Float[Tensor, " b"]:
+    """Measure KL(soft target || prediction) of every set.
+
+    Deviation: Eq. 3 prints the divergence the other way round, which is infinite because the target has zeros.
+    """
+    return torch.special.xlogy(soft_targets, soft_targets).sum(1) - (soft_targets * logits.log_softmax(1)).sum(1)
+
+
+def sparsity(masks: Float[Tensor, "b k h w"]) -> Float[Tensor, " b"]:
+    """Average m(1 - m): 0 for binary masks, (k - 1) / k**2 for equal ones.
+
+    Deviation: Eq. 5 prints m(m - 1), whose minimum is the plain average of the sources.
+    """
+    return (masks * (1 - masks)).mean(dim=(1, 2, 3))
+
+
+def total_variation(masks: Float[Tensor, "b k h w"]) -> Float[Tensor, " b"]:
+    """Average the 3-norm of the forward differences of the masks, in units of mask value per pixel (Section 4.4).
+
+    Its gradient is taken as 0 where a mask is flat.
+    """
+    dx = torch.nn.functional.pad(masks.diff(dim=3), (0, 1)).abs()
+    dy = torch.nn.functional.pad(masks.diff(dim=2), (0, 0, 0, 1)).abs()
+    cubes = dx**3 + dy**3
+    flat = cubes == 0
+    return torch.where(flat, 0.0, torch.where(flat, 1.0, cubes) ** (1 / 3)).mean(dim=(1, 2, 3))
+
+
+def paper_objective(sparsity_weight: float, roughness_weight: float = 0.0) -> Objective:
+    """Build KL + lambda_s L_s + lambda_sigma L_sigma (Eq. 3 of Dabouei et al., 2021).
+
+    Args:
+        sparsity_weight: lambda_s, >= 0.
+        roughness_weight: lambda_sigma, >= 0; 0 for Newton's method with smooth projection, which needs no such term.
+    """
+
+    def objective(
+        logits: Float[Tensor, "b n"],
+        soft_targets: Float[Tensor, "b n"],
+        membership: Bool[Tensor, "b n"],
+        masks: Float[Tensor, "b k h w"],
+    ) -> Float[Tensor, " b"]:
+        loss = divergence(logits, soft_targets) + sparsity_weight * sparsity(masks)
+        return loss + roughness_weight * total_variation(masks) if roughness_weight else loss
+
+    return objective
+
+
+def margin_objective(sparsity_weight: float, roughness_weight: float = 0.0) -> Objective:
+    """Build a loss that knows the criterion: softplus(-margin) plus a fifth of the paper's objective.
+
+    Deviation: not in the paper. The first term pulls on the two classes that decide whether the set is solved, so that
+    sets end in fewer steps, with softer masks.
+
+    Args:
+        sparsity_weight: lambda_s, >= 0.
+        roughness_weight: lambda_sigma, >= 0.
+    """
+    regulariser = paper_objective(sparsity_weight, roughness_weight)
+
+    def objective(
+        logits: Float[Tensor, "b n"],
+        soft_targets: Float[Tensor, "b n"],
+        membership: Bool[Tensor, "b n"],
+        masks: Float[Tensor, "b k h w"],
+    ) -> Float[Tensor, " b"]:
+        inside, outside = extreme_logits(logits, membership)
+        return softplus(outside - inside) + _DIVERGENCE_SHARE * regulariser(logits, soft_targets, membership, masks)
+
+    return objective

@@ -1,0 +1,174 @@
+"""The frozen teacher: any classifier, in eval mode, without gradients to its weights, with its own input format."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+
+class FrozenTeacher:
+    """A classifier that supervises mixes and is never trained.
+
+    It is no `nn.Module`, so that it stays out of the state dict, the parameters and the optimisers of the module that
+    holds it. The wrapped module is put into eval mode and its weights stop asking for gradients from wrapping on;
+    nothing else about it changes.
+
+    Args:
+        module: Gives logits (b, n) of images (b, c, h, w), as a tensor, as an output with `.logits` or as a mapping
+            with the key "logits" (torchvision, timm and Hugging Face classifiers do).
+        mean: Per channel, what the teacher's own inputs were normalised with; None if it takes images in [0, 1].
+        std: Per channel, > 0, likewise.
+        input_mean: Per channel, what the batches are normalised with; None if they are in [0, 1].
+        input_std: Per channel, > 0, likewise.
+        image_size: Side, or (height, width), in pixels to which images are resized for the teacher; None to pass them
+            as they are.
+        dtype: `torch.bfloat16` runs the passes under bfloat16 autocast; None runs them in the dtype of the weights.
+
+    Raises:
+        TypeError: If `module` is no `nn.Module`.
+        ValueError: If a statistic comes without its pair, or the dtype is not one that the solver can work with.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        input_mean: Sequence[float] | None = None,
+        input_std: Sequence[float] | None = None,
+        image_size: int | Sequence[int] | None = None,
+        dtype: torch.dtype | str | None = None,
+    ) -> None:
+        if not isinstance(module, nn.Module):
+            raise TypeError(
+                f"expected the teacher to be an nn.Module, got {type(module).__name__}; to build it late, give the "
+                "callback a function that returns one"
+            )
+        self.module = module.eval().requires_grad_(False)
+        self.weight_dtype = _weight_dtype(module)
+        self.autocast_dtype = _autocast_dtype(dtype, self.weight_dtype)
+        self.image_size = _image_size(image_size)
+        self.num_classes: int | None = None
+        self._scale_and_shift = _affine(mean, std, input_mean, input_std)
+
+    def to(self, device: torch.device | str) -> "FrozenTeacher":
+        """Move the weights to a device."""
+        self.module.to(device)
+        return self
+
+    def prepare(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c height width"]:
+        """Bring images of the batch into the teacher's normalisation, size and dtype."""
+        if self._scale_and_shift is not None:
+            self._scale_and_shift = self._scale_and_shift.to(images)
+            scale, shift = self._scale_and_shift
+            if len(scale) not in (1, images.shape[1]):
+                raise ValueError(
+                    f"expected images with {len(scale)} channels, as many as the teacher's mean and std have, "
+                    f"got {images.shape[1]}"
+                )
+            images = images * scale + shift
+        if self.image_size is not None and images.shape[-2:] != self.image_size:
+            images = interpolate(images, self.image_size, mode="bilinear", antialias=True)
+        return images.to(self.weight_dtype)
+
+    def __call__(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n"]:
+        """Give the logits of images, differentiable with respect to them, in at least float32.
+
+        From the first call on, `num_classes` is the teacher's n.
+        """
+        if self.module.training:
+            self.module.eval()
+        with torch.autocast(
+            images.device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None
+        ):
+            logits = _logits_of(self.module(self.prepare(images)))
+        self.num_classes = logits.shape[1]
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def as_teacher(teacher: "FrozenTeacher | nn.Module") -> FrozenTeacher:
+    """Wrap a module that is not wrapped yet."""
+    return teacher if isinstance(teacher, FrozenTeacher) else FrozenTeacher(teacher)
+
+
+def _logits_of(output: Any) -> Float[Tensor, "b n"]:
+    if isinstance(output, Mapping) and "logits" in output:
+        output = output["logits"]
+    output = getattr(output, "logits", output)
+    if not isinstance(output, Tensor):
+        raise TypeError(
+            "expected the teacher to give a tensor of logits, an output with .logits or a mapping with 'logits', got "
+            f"{type(output).__name__}; wrap the teacher in a module that returns its logits"
+        )
+    if output.ndim != 2 or not output.is_floating_point():
+        raise ValueError(
+            f"expected the teacher's logits to be floating point of shape (b, n), got {output.dtype} of shape "
+            f"{tuple(output.shape)}; pool or flatten them in a module around the teacher"
+        )
+    return output
+
+
+def _weight_dtype(module: nn.Module) -> torch.dtype:
+    dtypes = {weight.dtype for weight in module.parameters() if weight.is_floating_point()}
+    if torch.float16 in dtypes:
+        raise ValueError(
+            "expected the teacher's weights in float32, float64 or bfloat16, got float16, whose input gradients "
+            "underflow; convert it with `module.float()`, and ask for dtype=torch.bfloat16 if speed matters"
+        )
+    return dtypes.pop() if len(dtypes) == 1 else torch.float32
+
+
+def _autocast_dtype(dtype: torch.dtype | str | None, weight_dtype: torch.dtype) -> torch.dtype | None:
+    if isinstance(dtype, str):
+        dtype = getattr(torch, dtype.removeprefix("torch."), dtype)
+    if dtype is None or dtype == weight_dtype:
+        return None
+    if dtype != torch.bfloat16:
+        raise ValueError(
+            f"expected dtype None (the weights' own, {weight_dtype}) or torch.bfloat16, got {dtype}; to run in another "
+            "dtype convert the module itself"
+        )
+    return torch.bfloat16
+
+
+def _image_size(image_size: int | Sequence[int] | None) -> tuple[int, int] | None:
+    if image_size is None:
+        return None
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if height < 1 or width < 1:
+        raise ValueError(f"expected image_size >= 1, got {image_size}")
+    return height, width
+
+
+def _affine(
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    input_mean: Sequence[float] | None,
+    input_std: Sequence[float] | None,
+) -> Float[Tensor, "2 c 1 1"] | None:
+    """Combine de-normalising from the batch's statistics and normalising with the teacher's: x -> scale x + shift."""
+    for first, second, names in ((mean, std, "mean and std"), (input_mean, input_std, "input_mean and input_std")):
+        if (first is None) != (second is None):
+            raise ValueError(f"expected {names} together, got only one of them; give both or neither")
+        if second is not None and min(second) <= 0:
+            raise ValueError(f"expected every std > 0, got {list(second)}")
+    if mean is None and input_mean is None:
+        return None
+    channels = len(mean if mean is not None else input_mean or ())
+    statistics = [
+        [0.0] * channels if mean is None else list(mean),
+        [1.0] * channels if std is None else list(std),
+        [0.0] * channels if input_mean is None else list(input_mean),
+        [1.0] * channels if input_std is None else list(input_std),
+    ]
+    if len({len(statistic) for statistic in statistics}) != 1:
+        raise ValueError(
+            "expected mean, std, input_mean and input_std with one value a channel each, got "
+            f"{[len(statistic) for statistic in statistics]} values"
+        )
+    own_mean, own_std, batch_mean, batch_std = torch.tensor(statistics, dtype=torch.float64)
+    return torch.stack([batch_std / own_std, (batch_mean - own_mean) / own_std])[:, :, None, None]
