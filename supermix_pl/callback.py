@@ -59,7 +59,7 @@ class SuperMixCallback(LightningCallback):
     def __init__(
         self,
         teacher: TeacherSource | None,
-        mixer: Mixer | None = None,
+        mixer: Mixer = SuperMix(),
         *,
         mode: Literal["extend", "replace"] = "extend",
         targets: TargetFormat = "teacher",
@@ -74,7 +74,6 @@ class SuperMixCallback(LightningCallback):
         log: bool | Literal["prog_bar"] = True,
     ) -> None:
         super().__init__()
-        mixer = SuperMix() if mixer is None else mixer
         check_one_of("mode", mode, ("extend", "replace"))
         check_one_of("targets", targets, get_args(TargetFormat))
         check_one_of("log", log, (True, False, "prog_bar"))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import pad, softplus
 
 from supermix_pl.solver.criterion import extreme_logits
 
@@ -36,13 +36,16 @@ def sparsity(masks: Float[Tensor, "b k h w"]) -> Float[Tensor, " b"]:
 def total_variation(masks: Float[Tensor, "b k h w"]) -> Float[Tensor, " b"]:
     """Average the 3-norm of the forward differences of the masks, in units of mask value per pixel (Section 4.4).
 
-    Its gradient is taken as 0 where a mask is flat.
+    Its gradient is taken as 0 where a mask is flat. The differences are scaled by the larger one before they are cubed, so
+    that small ones do not underflow.
     """
-    dx = torch.nn.functional.pad(masks.diff(dim=3), (0, 1)).abs()
-    dy = torch.nn.functional.pad(masks.diff(dim=2), (0, 0, 0, 1)).abs()
-    cubes = dx**3 + dy**3
-    flat = cubes == 0
-    return torch.where(flat, 0.0, torch.where(flat, 1.0, cubes) ** (1 / 3)).mean(dim=(1, 2, 3))
+    dx = pad(masks.diff(dim=3), (0, 1)).abs()
+    dy = pad(masks.diff(dim=2), (0, 0, 0, 1)).abs()
+    largest = torch.maximum(dx, dy)
+    flat = largest == 0
+    unit = torch.where(flat, 1.0, largest)
+    cubes = torch.where(flat, 1.0, (dx / unit) ** 3 + (dy / unit) ** 3)
+    return torch.where(flat, 0.0, unit * cubes ** (1 / 3)).mean(dim=(1, 2, 3))
 
 
 def paper_objective(sparsity_weight: float, roughness_weight: float = 0.0) -> Objective:
