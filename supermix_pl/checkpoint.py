@@ -3,18 +3,20 @@
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+Network = TypeVar("Network", bound=nn.Module)
+
 _WRAPPED_UNDER = ("model", "state_dict", "net", "model_state_dict")
 _NAMES_SHOWN = 3
 
 
-def load_checkpoint[M: nn.Module](module: M, path: str | Path, *, prefix: str = "") -> M:
+def load_checkpoint(module: Network, path: str | Path, *, prefix: str = "") -> Network:
     """Load weights into a module, all of them, and give the module.
 
     Reads safetensors files, plain state dicts, and dicts that hold the state dict under "model", "state_dict", "net" or

@@ -1,114 +1,136 @@
-"""Colours, textures and backgrounds for drawn images; every function takes n images at once and its generator."""
+"""Colours, textures and surroundings of drawn images, n at once, from the generator given."""
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
-import json, os
-H = dict(rmin=.2, rmax=.3, rot=.4, frag=2, frmin=.1, frmax=.2, twig=1, occ=.4, bgc=.14, tex=.22, noise=.04, blur=.18, opts=3, sq=.13)
-H.update(json.loads(os.environ.get('H', '{}')))
 from supermix_pl.experiments.data.shape_drawing import Array
 
+_TEXTURES = 4
+_COLOURS_TRIED = 5
+# Natural scenes vary most from blue to yellow and little from green to magenta.
+_BLUE_YELLOW = np.array([0.7, 0.1, -0.8], np.float32)
+_GREEN_MAGENTA = np.array([-0.5, 0.8, -0.3], np.float32)
 
-def _uniform(rng, low, high, *shape) -> Array:
-    return (low + (high - low) * rng.random(shape, dtype=np.float32)).astype(np.float32)
+
+def uniform(rng: Generator, low: float, high: float, *shape: int) -> Array:
+    """Draw float32 numbers between ``low`` and ``high``."""
+    return np.float32(low) + np.float32(high - low) * rng.random(shape, dtype=np.float32)
 
 
-def random_colours(rng, n, chroma=0.25) -> Array:
+def vivid_colours(rng: Generator, n: int) -> Array:
+    """Draw (n, 3) colours of any hue, lightness and saturation."""
     hue = rng.standard_normal((n, 3), dtype=np.float32)
     hue -= hue.mean(1, keepdims=True)
     hue /= np.linalg.norm(hue, axis=1, keepdims=True) + 1e-6
-    return np.clip(_uniform(rng, 0.15, 0.85, n, 1) + _uniform(rng, 0, 2 * chroma, n, 1) * hue, 0.02, 0.98)
+    return np.clip(uniform(rng, 0.15, 0.85, n, 1) + uniform(rng, 0, 0.5, n, 1) * hue, 0.02, 0.98)
 
 
-def noise_fields(rng, n, k, size) -> Array:
-    fy = np.fft.fftfreq(size)[:, None]
-    fx = np.fft.rfftfreq(size)[None, :]
-    f = np.hypot(fy, fx)
-    f[0, 0] = 1
-    exponent = rng.uniform(0.9, 1.9, (n, k, 1, 1))
-    amplitude = np.exp(-exponent * np.log(f)).astype(np.float32)
-    amplitude[..., 0, 0] = 0
-    white = rng.standard_normal((n, k, *f.shape, 2), dtype=np.float32)
-    spectrum = amplitude * (white[..., 0] + 1j * white[..., 1])
-    fields = np.fft.irfft2(spectrum, s=(size, size)).astype(np.float32)
+def noise_fields(rng: Generator, n: int, k: int, size: int) -> Array:
+    """Draw (n, k, size, size) fields of mean 0 and variance 1 with amplitudes 1 / f^a, a from 0.9 to 1.9."""
+    frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)).astype(np.float32)
+    frequency[0, 0] = np.inf
+    amplitude = np.exp(-uniform(rng, 0.9, 1.9, n, k, 1, 1) * np.log(frequency))
+    white = rng.standard_normal((n, k, *frequency.shape, 2), dtype=np.float32).view(np.complex64)[..., 0]
+    fields = np.fft.irfft2(amplitude * white, s=(size, size)).astype(np.float32, copy=False)
     return fields / fields.std((2, 3), keepdims=True)
 
 
-def compose_background(rng, fields) -> Array:
+def cover(image: Array, opacity: Array, paint: Array) -> Array:
+    """Lay ``paint``, (n, 3, h, w) or (n, 3, 1, 1), over the images with opacities (n, h, w) in [0, 1]."""
+    return image + opacity[:, None] * (paint - image)
+
+
+def draw_background(rng: Generator, fields: Array) -> Array:
+    """Draw two earthy materials, divided along a ragged line and lit from one side.
+
+    Args:
+        rng: the source of everything but the fields.
+        fields: (n, 5, h, h), noise: lightness and tint of either material, and the dividing line.
+
+    Returns:
+        (n, 3, h, h), about [0, 1] but not clipped.
+    """
     n, _, size, _ = fields.shape
-    a, b = (
-        (_uniform(rng, .2,.8,n,1)+earthy(rng, n, 0.14))[:, :, None, None]
-        + _uniform(rng, 0.05, H['bgc'], n, 1, 1, 1) * fields[:, i, None]
-        + _uniform(rng, 0.02, 0.08, n, 1, 1, 1) * fields[:, i + 1, None] * earthy(rng, n, 1)[:,:,None,None]
-        for i in (0, 2)
+    ground, sky = (
+        (uniform(rng, 0.2, 0.8, n, 1) + _earthy_tints(rng, n, 0.14))[:, :, None, None]
+        + uniform(rng, 0.05, 0.14, n, 1, 1, 1) * lightness[:, None]
+        + _earthy_tints(rng, n, 0.06)[:, :, None, None] * tint[:, None]
+        for lightness, tint in ((fields[:, 0], fields[:, 1]), (fields[:, 2], fields[:, 3]))
     )
+    angle = uniform(rng, 0, 2 * np.pi, n, 1, 1)
     ramp = np.linspace(-1.7, 1.7, size, dtype=np.float32)
-    angle = _uniform(rng, 0, 2 * np.pi, n, 1, 1)
     slope = np.cos(angle) * ramp[:, None] + np.sin(angle) * ramp
-    split = np.clip(0.5 + _uniform(rng, 0.5, 3, n, 1, 1) * (slope + fields[:, 4] + _uniform(rng, -1, 1, n, 1, 1)), 0, 1)
-    image = a + split[:, None] * (b - a)
-    return image * (1 + _uniform(rng, -0.25, 0.25, n, 1, 1, 1) * slope[:, None])
+    sharpness, shift = uniform(rng, 0.5, 3, n, 1, 1), uniform(rng, -1, 1, n, 1, 1)
+    image = cover(ground, np.clip(0.5 + sharpness * (slope + fields[:, 4] + shift), 0, 1), sky)
+    return image * (1 + uniform(rng, -0.25, 0.25, n, 1, 1, 1) * slope[:, None])
 
 
-def _hues(rng, n):
-    h = rng.standard_normal((n, 3, 1, 1), dtype=np.float32)
-    return h - h.mean(1, keepdims=True)
+def draw_textured(rng: Generator, image: Array, opacity: Array, noise: Array) -> Array:
+    """Paint the shapes given by ``opacity`` with stripes, checks, dots or blotches in two related colours.
 
-def earthy(rng, n, spread):
-    w = rng.standard_normal((n, 2), dtype=np.float32) * np.float32([1, .3])
-    return (w @ np.float32([[.7, .1, -.8], [-.5, .8, -.3]]) * spread)
+    The first colour is the one, of a few drawn, that differs most from what the shape covers.
 
+    Args:
+        rng: the source of colours and patterns.
+        image: (n, 3, h, h).
+        opacity: (n, h, h), in [0, 1].
+        noise: (n, h, h), blotches and unevenness of the paint.
 
-def paint_textured(rng, image, cover, angle, noise) -> None:
-    n, _, size, _ = image.shape
-    u, v, = _waves(rng, n, size)
-    kind = rng.integers(4, size=n)[:, None, None]
-    pattern = np.select([kind == 0, kind == 1, kind == 2], [3 * u, 5 * u * v, 3 * (u + v) - 1.5], noise)
-    pattern = np.clip(0.5 + pattern, 0, 1)[:, None]
-    weight = cover.sum((1, 2))[:, None] + 1e-3
-    beneath = (image * cover[:, None]).sum((2, 3)) / weight
-    options = np.stack([random_colours(rng, n) for _ in range(H['opts'])])
-    best = np.square(options - beneath).sum(2).argmax(0)
-    first = options[best, np.arange(n)]
-    second = np.clip(first + _uniform(rng, 0.5*H['tex'], H['tex'], n, 1) * np.where(rng.random((n, 1)) < 0.5, -1, 1) + 0.3 * _hues(rng, n)[:, :, 0, 0]*0.5, 0.02, 0.98)
+    Returns:
+        The painted images, (n, 3, h, h).
+    """
+    n = len(image)
+    u, v = _crossed_waves(rng, n, image.shape[-1])
+    texture = rng.integers(_TEXTURES, size=n)[:, None, None]
+    pattern = np.select([texture == 0, texture == 1, texture == 2], [3 * u, 5 * u * v, 3 * (u + v) - 1.5], noise)
+    beneath = np.einsum("nchw,nhw->nc", image, opacity) / (opacity.sum((1, 2))[:, None] + 1e-3)
+    tried = np.stack([vivid_colours(rng, n) for _ in range(_COLOURS_TRIED)])
+    first = tried[np.square(tried - beneath).sum(2).argmax(0), np.arange(n)]
+    contrast = uniform(rng, 0.11, 0.22, n, 1) * rng.choice(np.array([-1, 1], np.float32), (n, 1))
+    second = np.clip(first + contrast + 0.15 * rng.standard_normal((n, 3), dtype=np.float32), 0.02, 0.98)
     first, second = first[:, :, None, None], second[:, :, None, None]
-    paint = first + pattern * (second - first)
-    paint *= 1 + 0.1 * np.clip(noise, -2, 2)[:, None]
-    image += cover[:, None] * (paint - image)
+    paint = first + np.clip(0.5 + pattern, 0, 1)[:, None] * (second - first)
+    return cover(image, opacity, paint * (1 + 0.1 * np.clip(noise, -2, 2))[:, None])
 
 
-def _waves(rng, n, size):
-    grid = np.arange(size, dtype=np.float32)
-    angle = _uniform(rng, 0, 2 * np.pi, n, 1, 1)
-    w = 2 * np.pi / _uniform(rng, 3, 7, n, 1, 1)
-    cos, sin = w * np.cos(angle), w * np.sin(angle)
-    x, y = grid, grid[:, None]
-    p = _uniform(rng, 0, 2 * np.pi, 2, n, 1, 1)
-    return np.sin(x * cos + y * sin + p[0]), np.sin(y * cos - x * sin + p[1])
-
-
-def twigs(rng, n, size) -> Array:
+def twigs(rng: Generator, n: int, size: int) -> Array:
+    """Draw the opacities (n, size, size) of one thin arc each, from a random point out of the image."""
+    scale = size / 32
     grid = np.arange(size, dtype=np.float32) + 0.5
-    through = _uniform(rng, 0, size, 2, n, 1, 1)
-    angle = _uniform(rng, 0, 2 * np.pi, n, 1, 1)
-    bend = size * _uniform(rng, 0.6, 3, n, 1, 1)
-    half_width = _uniform(rng, 0.4, 1.1, n, 1, 1) * size / 32
-    x, y = grid - through[0], grid[:, None] - through[1]
+    end_x, end_y = uniform(rng, 0, size, 2, n, 1, 1)
+    angle = uniform(rng, 0, 2 * np.pi, n, 1, 1)
+    bend, half_width = uniform(rng, 0.6 * size, 3 * size, n, 1, 1), uniform(rng, 0.4 * scale, 1.1 * scale, n, 1, 1)
+    x, y = grid - end_x, grid[:, None] - end_y
     cos, sin = np.cos(angle), np.sin(angle)
     distance = np.abs(np.hypot(x - bend * cos, y - bend * sin) - bend) - half_width
-    end = x * sin - y * cos
-    return np.clip(0.5 - np.maximum(distance, end), 0, 1)
+    return np.clip(0.5 - np.maximum(distance, x * sin - y * cos), 0, 1)
 
 
-def develop(rng, image) -> NDArray[np.uint8]:
-    n, _, size, _ = image.shape
-    image = image * _uniform(rng, 0.75, 1.2, n, 1, 1, 1) + _uniform(rng, -0.08, 0.08, n, 1, 1, 1)
-    blur = _uniform(rng, 0, H['blur'], n, 1, 1, 1)
+def develop(rng: Generator, image: Array) -> NDArray[np.uint8]:
+    """Photograph the images (n, 3, h, w): random exposure, a slight blur of reach one pixel, sensor noise, 8 bits."""
+    n = len(image)
+    image = image * uniform(rng, 0.75, 1.2, n, 1, 1, 1) + uniform(rng, -0.08, 0.08, n, 1, 1, 1)
+    spill = uniform(rng, 0, 0.18, n, 1, 1, 1)
     for axis in (2, 3):
-        lo, hi = [slice(None)] * 4, [slice(None)] * 4
-        lo[axis], hi[axis] = slice(None, -1), slice(1, None)
-        step = blur * (image[tuple(hi)] - image[tuple(lo)])
-        image[tuple(lo)] += step
-        image[tuple(hi)] -= step
-    image += _uniform(rng, 0, H['noise'], n, 1, 1, 1) * rng.standard_normal(image.shape, dtype=np.float32)
+        flow = spill * np.diff(image, axis=axis)
+        before, after = [(0, 0)] * 4, [(0, 0)] * 4
+        before[axis], after[axis] = (0, 1), (1, 0)
+        image = image + np.pad(flow, before) - np.pad(flow, after)
+    image += uniform(rng, 0, 0.03, n, 1, 1, 1) * rng.standard_normal(image.shape, dtype=np.float32)
     return np.clip(image * 255 + 0.5, 0, 255).astype(np.uint8)
+
+
+def _earthy_tints(rng: Generator, n: int, spread: float) -> Array:
+    weights = np.float32(spread) * rng.standard_normal((n, 2), dtype=np.float32)
+    return weights[:, :1] * _BLUE_YELLOW + 0.3 * weights[:, 1:] * _GREEN_MAGENTA
+
+
+def _crossed_waves(rng: Generator, n: int, size: int) -> tuple[Array, Array]:
+    grid = np.arange(size, dtype=np.float32)
+    angle = uniform(rng, 0, 2 * np.pi, n, 1, 1)
+    frequency = 2 * np.pi / uniform(rng, 3 * size / 32, 7 * size / 32, n, 1, 1)
+    cos, sin = frequency * np.cos(angle), frequency * np.sin(angle)
+    phases = uniform(rng, 0, 2 * np.pi, 2, n, 1, 1)
+    x, y = grid, grid[:, None]
+    return np.sin(x * cos + y * sin + phases[0]), np.sin(y * cos - x * sin + phases[1])
