@@ -41,8 +41,9 @@ def set_field(batch: Any, key: Key, value: Any) -> Any:
 def extend_fields(batch: Any, input_key: Key, target_key: Key, size: int) -> Any:
     """Repeat all per-sample fields beside the images and the labels, which stay as they are.
 
-    A field is per sample if it is a tensor, an array or a list of `size` rows. Only the smallest container that holds
-    both images and labels is looked at, so the batches of other dataloaders beside it are not touched.
+    A field is per sample if it is a tensor, an array or a list of `size` rows; a list of `size` fields that all have
+    `size` rows is a list of fields. Only the smallest container that holds both images and labels is looked at, so the
+    batches of other dataloaders beside it are not touched.
 
     Args:
         batch: The natural batch.
@@ -50,9 +51,11 @@ def extend_fields(batch: Any, input_key: Key, target_key: Key, size: int) -> Any
         target_key: Where the labels are.
         size: Images in the batch.
     """
-    kept = {id(get_field(batch, input_key)), id(get_field(batch, target_key))}
+    images, labels = get_field(batch, input_key), get_field(batch, target_key)
     if isinstance(input_key, tuple) or isinstance(target_key, tuple):
-        return _repeat(batch, size, kept)
+        return _repeat(batch, size, {id(images), id(labels)})
+    images, labels = images[:], labels[:]  # objects of their own: another field that holds the same tensor is repeated
+    batch = set_field(set_field(batch, input_key, images), target_key, labels)
     shared: list[int | str] = []
     for ours, theirs in zip(_path(batch, input_key)[:-1], _path(batch, target_key)[:-1], strict=False):
         if ours != theirs:
@@ -61,7 +64,7 @@ def extend_fields(batch: Any, input_key: Key, target_key: Key, size: int) -> Any
     inner = batch
     for step in shared:
         inner = _child(inner, step, input_key)
-    return _set_path(batch, shared, _repeat(inner, size, kept), input_key)
+    return _set_path(batch, shared, _repeat(inner, size, {id(images), id(labels)}), input_key)
 
 
 def _path(batch: Any, key: int | str) -> list[int | str]:
@@ -141,7 +144,7 @@ def _repeat(value: Any, size: int, kept: set[int]) -> Any:
     if isinstance(value, Mapping):
         return _replaced(value, {name: _repeat(value[name], size, kept) for name in value})
     if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
-        if len(value) == size and not any(_holds_samples(child, size, kept) for child in value):
+        if len(value) == size and not _is_container_of_fields(value, size, kept):
             return value + value
         return _replaced(value, dict(enumerate(_repeat(child, size, kept) for child in value)))
     if not isinstance(value, type) and (names := _names(value)):
@@ -149,8 +152,13 @@ def _repeat(value: Any, size: int, kept: set[int]) -> Any:
     return value
 
 
-def _holds_samples(value: Any, size: int, kept: set[int]) -> bool:
-    """Tell a container of fields from a list with one entry a sample: a field has itself one row a sample."""
+def _is_container_of_fields(value: list | tuple, size: int, kept: set[int]) -> bool:
+    """Tell a container of fields from a list with one entry a sample, of which some may have `size` rows by chance."""
+    return any(_holds(child, None, kept) for child in value) or all(_holds(child, size, kept) for child in value)
+
+
+def _holds(value: Any, size: int | None, kept: set[int]) -> bool:
+    """Tell whether a value is, or has in it, a field of `size` rows (None: no such field counts) or one of those kept."""
     if id(value) in kept:
         return True
     if isinstance(value, Tensor | np.ndarray):
@@ -158,7 +166,7 @@ def _holds_samples(value: Any, size: int, kept: set[int]) -> bool:
     if isinstance(value, str | bytes):
         return False
     if isinstance(value, Mapping):
-        return any(_holds_samples(child, size, kept) for child in value.values())
+        return any(_holds(child, size, kept) for child in value.values())
     if isinstance(value, list | tuple):
-        return len(value) == size or any(_holds_samples(child, size, kept) for child in value)
-    return any(_holds_samples(getattr(value, name), size, kept) for name in _names(value))
+        return len(value) == size or any(_holds(child, size, kept) for child in value)
+    return any(_holds(getattr(value, name), size, kept) for name in _names(value))

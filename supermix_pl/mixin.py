@@ -33,7 +33,8 @@ class SuperMixMixin:
                 f"expected class {cls.__name__}(SuperMixMixin, LightningModule), got the mixin behind the LightningModule, "
                 "where its callback would be lost; name it first"
             )
-        if "configure_callbacks" in vars(cls):
+        definer = next(base for base in order if "configure_callbacks" in vars(base))
+        if definer is cls or not issubclass(definer, SuperMixMixin):
             cls.configure_callbacks = _keeping_ours(cls.configure_callbacks)
 
     def configure_supermix(self) -> SuperMixCallback:

@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 
 from supermix_pl.batch import Key, extend_fields, get_field, set_field
 from supermix_pl.engine import Engine
 from supermix_pl.mixing import MixedBatch, Mixer
+from supermix_pl.mixing.assembly import like_batch
 from supermix_pl.mixing.inputs import check_labels, float_autograd, generator
 from supermix_pl.mixing.targets import TargetFormat, concatenate, mixed_targets, natural_targets
 from supermix_pl.teacher import FrozenTeacher
@@ -51,7 +52,7 @@ class BatchRewriter:
                 f"expected one label an image, got {len(images)} images and labels of shape {tuple(labels.shape)}; "
                 "look at input_key and target_key"
             )
-        indices = labels if labels.ndim == 1 and not labels.is_floating_point() else None
+        indices = _class_indices(labels)
         if indices is not None and teacher is not None and teacher.num_classes is not None:
             check_labels(indices, len(images), teacher.num_classes)
         mix = self.engine.mix(self.mixer, teacher, images, indices, seed=(_MIXES, *stream))
@@ -92,7 +93,7 @@ def view(
     if not isinstance(images, Tensor) or images.ndim != 4 or len(images) != len(mix):
         got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
         raise ValueError(f"expected mixed_transform to give {len(mix)} images (b, c, h, w), got {got}")
-    images = images.as_subclass(Tensor).to(mix.images.dtype)
+    images = like_batch(images.as_subclass(Tensor), mix.images)
     if teacher is None or mix.teacher_logits is None:
         return replace(mix, images=images)
     with float_autograd(images.device), torch.no_grad():
@@ -114,7 +115,14 @@ def natural_hits(mix: MixedBatch, batch: Any, target_key: Key) -> tuple[Int[Tens
     return (mix.natural_logits.argmax(dim=1) == labels).sum(), len(labels)
 
 
-def _tensor(batch: Any, key: Key, name: str) -> Float[Tensor, "b ..."]:
+def _class_indices(labels: Tensor) -> Int[Tensor, " b"] | None:
+    """Give integer labels in the dtype of indices; None for any other labels."""
+    if labels.dtype == torch.bool:
+        raise ValueError("expected labels as class indices or rows of probabilities, got torch.bool; convert them")
+    return labels.long() if labels.ndim == 1 and not labels.is_floating_point() else None
+
+
+def _tensor(batch: Any, key: Key, name: str) -> Tensor:
     value = get_field(batch, key)
     if not isinstance(value, Tensor):
         raise TypeError(

@@ -54,6 +54,7 @@ class FrozenTeacher:
         self.image_size = _image_size(image_size)
         self.num_classes: int | None = None
         self._scale_and_shift = _affine(mean, std, input_mean, input_std)
+        self._held_affine: Float[Tensor, "2 c 1 1"] | None = None
 
     def to(self, device: torch.device | str) -> "FrozenTeacher":
         """Move the weights to a device."""
@@ -63,8 +64,7 @@ class FrozenTeacher:
     def prepare(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c height width"]:
         """Bring images of the batch into the teacher's normalisation, size and dtype."""
         if self._scale_and_shift is not None:
-            self._scale_and_shift = self._scale_and_shift.to(images)
-            scale, shift = self._scale_and_shift
+            scale, shift = self._affine_like(images)
             if len(scale) not in (1, images.shape[1]):
                 raise ValueError(
                     f"expected images with {len(scale)} channels, as many as the teacher's mean and std have, "
@@ -75,8 +75,17 @@ class FrozenTeacher:
             images = interpolate(images, self.image_size, mode="bilinear", antialias=True)
         return images.to(self.weight_dtype)
 
+    @torch.inference_mode(False)
+    def _affine_like(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "2 c 1 1"]:
+        """Keep scale and shift at hand as the last images needed them, rounded from float64 and fit for autograd."""
+        assert self._scale_and_shift is not None
+        held = self._held_affine
+        if held is None or held.device != images.device or held.dtype != images.dtype:
+            self._held_affine = held = self._scale_and_shift.to(images)
+        return held
+
     def __call__(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n"]:
-        """Give the logits of images, differentiable with respect to them, in at least float32.
+        """Give the logits of images, differentiable with respect to them, in their dtype and at least float32.
 
         From the first call on, `num_classes` is the teacher's n.
         """
@@ -87,7 +96,7 @@ class FrozenTeacher:
         ):
             logits = _logits_of(self.module(self.prepare(images)))
         self.num_classes = logits.shape[1]
-        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return logits.to(torch.promote_types(images.dtype, torch.float32))
 
 
 def as_teacher(teacher: "FrozenTeacher | nn.Module") -> FrozenTeacher:
@@ -144,6 +153,7 @@ def _image_size(image_size: int | Sequence[int] | None) -> tuple[int, int] | Non
     return height, width
 
 
+@torch.inference_mode(False)
 def _affine(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from jaxtyping import install_import_hook
+from jaxtyping import config, install_import_hook
 
 _hook = install_import_hook("supermix_pl", "beartype.beartype")
 
@@ -18,3 +18,9 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the real data and teachers of {folder}, which are not part of the repository")
     return folder
+
+
+@pytest.fixture
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the shape checks off, as they are at a user's, so that the package's own words on bad input are heard."""
+    monkeypatch.setattr(config, "jaxtyping_disable", True)

@@ -22,8 +22,8 @@ from supermix_pl.experiments.data.shape_painting import (
 )
 
 # Per channel, of 20 000 images of seed 0 in [0, 1].
-MEAN = (0.4880, 0.4882, 0.4859)
-STD = (0.2324, 0.2195, 0.2358)
+MEAN = (0.4880, 0.4884, 0.4861)
+STD = (0.2311, 0.2181, 0.2346)
 
 # Images are drawn a block at a time, each from its own generator, and the last block is drawn whole and cut:
 # so image i of a seed is the same for every count. Changing the block size changes the data.
@@ -85,7 +85,7 @@ def _draw_block(rng: Generator, size: int) -> tuple[NDArray[np.uint8], NDArray[n
     for noise in (tear, -tear):
         image = draw_textured(rng, image, _torn_pieces(rng, noise), fields[:, 4])
     image = cover(image, twigs(rng, n, size), vivid_colours(rng, n)[:, :, None, None])
-    outline = coverage(labels, _random_poses(rng, n, size, (0.2, 0.3), tilt=0.2), uniform(rng, -1, 1, n), size)
+    outline = coverage(labels, _random_poses(rng, n, size, (0.22, 0.31), tilt=0.18), uniform(rng, -1.0, 1.0, n), size)
     image = draw_textured(rng, image, outline, tear)
     twig = twigs(rng, n, size) * (rng.random(n) < _OCCLUDED)[:, None, None]
     image = cover(image, twig, vivid_colours(rng, n)[:, :, None, None])
@@ -96,7 +96,7 @@ def _torn_pieces(rng: Generator, noise: Array) -> Array:
     """Opacity of small random shapes, about half of each torn away where the noise is low in it."""
     n, size = noise.shape[:2]
     poses = _random_poses(rng, n, size, (0.1, 0.2), tilt=np.pi)
-    whole = coverage(rng.integers(len(CLASS_NAMES), size=n), poses, uniform(rng, -1, 1, n), size)
+    whole = coverage(rng.integers(len(CLASS_NAMES), size=n), poses, uniform(rng, -1.0, 1.0, n), size)
     middle = (whole * noise).sum((1, 2), keepdims=True) / (whole.sum((1, 2), keepdims=True) + 1e-3)
     return whole * np.clip(0.5 + 3 * (noise - middle), 0, 1)
 
@@ -105,5 +105,5 @@ def _random_poses(rng: Generator, n: int, size: int, radius: tuple[float, float]
     """Poses wholly inside the image, with radii as fractions of its size and tilts of at most ``tilt`` radians."""
     radii, squeeze = size * uniform(rng, *radius, n), np.exp(uniform(rng, -0.13, 0.13, n))
     margin = (radii * np.maximum(squeeze, 1 / squeeze))[:, None]
-    centre = margin + uniform(rng, 0, 1, n, 2) * (size - 2 * margin)
+    centre = margin + uniform(rng, 0.0, 1.0, n, 2) * (size - 2 * margin)
     return Poses(centre=centre, radius=radii, angle=uniform(rng, -tilt, tilt, n), squeeze=squeeze)

@@ -21,7 +21,7 @@ def check_not_negative(name: str, value: float) -> None:
         raise ValueError(f"expected {name} >= 0, got {value!r}")
 
 
-def check_one_of(name: str, value: object, names: tuple[str, ...]) -> None:
+def check_one_of(name: str, value: object, names: tuple[object, ...]) -> None:
     """Raise ValueError unless the value is one of the names."""
     if value not in names:
-        raise ValueError(f"expected {name} to be one of {', '.join(names)}, got {value!r}")
+        raise ValueError(f"expected {name} to be one of {', '.join(map(str, names))}, got {value!r}")

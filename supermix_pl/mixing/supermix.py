@@ -81,10 +81,14 @@ class SuperMix:
 
     def __post_init__(self) -> None:
         """Check every argument."""
+        if not isinstance(self.mask_size, int):
+            object.__setattr__(self, "mask_size", tuple(self.mask_size))
         check_at_least("k", self.k, 1)
         check_positive("alpha", self.alpha)
         check_not_negative("lambda_s", self.lambda_s)
         check_not_negative("sigma", self.sigma)
+        if not isinstance(self.mask_size, int) and len(self.mask_size) != 2:
+            raise ValueError(f"expected mask_size as a side or (height, width), got {self.mask_size}")
         for side in self.mask_grid:
             check_at_least("mask_size", side, 1)
         check_at_least("min_steps", self.min_steps, 0)

@@ -54,9 +54,20 @@ def natural_targets(labels: Tensor, target_format: TargetFormat, num_classes: in
         target_format: The format of the mixes.
         num_classes: The teacher's n.
         k: Sources in a set: in the format "pairs" a natural image has weight 1 on its class and 0 on k - 1 copies.
+
+    Raises:
+        ValueError: If the labels cannot be brought into the format.
     """
+    indices = labels.ndim == 1 and not labels.is_floating_point()
+    probabilities = labels.is_floating_point() and labels.shape[1:] == (num_classes,)
+    if not indices and not (probabilities and target_format in ("soft", "teacher_soft")):
+        raise ValueError(
+            f'expected labels as (b,) integers, or for targets="soft" and "teacher_soft" as (b, {num_classes}) '
+            f'probabilities, got {labels.dtype} of shape {tuple(labels.shape)} for targets="{target_format}"; convert '
+            'them, or choose other targets or mode="replace"'
+        )
     if target_format in ("soft", "teacher_soft"):
-        return labels if labels.ndim == 2 else one_hot(labels.long(), num_classes).float()
+        return labels if probabilities else one_hot(labels.long(), num_classes).float()
     if target_format == "pairs":
         weights = torch.zeros(len(labels), k, device=labels.device)
         weights[:, 0] = 1.0
@@ -64,7 +75,9 @@ def natural_targets(labels: Tensor, target_format: TargetFormat, num_classes: in
     return labels
 
 
-def concatenate(natural: Targets, mixed: Targets) -> Targets:
+def concatenate(
+    natural: Targets, mixed: Targets
+) -> Tensor | tuple[Int[Tensor, "twice_b k"], Float[Tensor, "twice_b k"]]:
     """Put the labels of the natural images before those of the mixes; the mixes take the natural labels' dtype."""
     if isinstance(natural, tuple) and isinstance(mixed, tuple):
         return torch.cat([natural[0], mixed[0]]), torch.cat([natural[1], mixed[1]])

@@ -83,7 +83,7 @@ class Solution:
         may_end: bool,
     ) -> Bool[Tensor, " r"]:
         """Take in one tested step of the active sets; give which of them go on."""
-        finite = teacher_logits.isfinite().all(dim=1)
+        finite = teacher_logits.isfinite().all(dim=1) & mask_logits.isfinite().all(dim=(1, 2, 3))
         margins = criterion.margin(teacher_logits, membership)
         improved = finite & (margins > self.margins[rows]) if may_end else torch.full_like(finite, step == 0)
         if may_end or step == 0:

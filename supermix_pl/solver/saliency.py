@@ -25,7 +25,7 @@ def input_saliency(
     Returns:
         The teacher's logits of the images, and the saliency.
     """
-    images = images.detach().requires_grad_()
+    images = images.detach().clone().requires_grad_()  # a clone, because the batch may come from inference mode
     logits = teacher(images)
     chosen = logits.argmax(dim=1) if classes is None else classes
     (gradient,) = torch.autograd.grad(logits.gather(1, chosen[:, None]).sum(), images)

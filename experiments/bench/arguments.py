@@ -1,0 +1,148 @@
+"""The arguments of the solver's benchmark, checked before time is spent."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from supermix_pl.experiments import networks
+from supermix_pl.experiments.bench import acceptance
+from supermix_pl.experiments.bench.subject import Subject
+
+PARTS = ("acceptance", "walltime", "memory")
+NETWORK, NUM_IMAGES, K = "wrn_16_2", 512, 2
+_SHARED = Path("../shared")
+_CHECKPOINT, _DATA = _SHARED / "teachers" / "wrn_16_2_cifar100.pth", _SHARED / "data" / "cifar100"
+_MEAN, _STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
+_EVERYTHING = "all"
+
+
+def parse(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
+    """Read the command line; end the program with a message where it makes no sense."""
+    parser = _parser(program)
+    options = parser.parse_args(arguments)
+    try:
+        options.rows = _rows(options.rows)
+        _check_numbers(options)
+        _check_files(options)
+    except ValueError as error:
+        parser.error(str(error))
+    options.batch_sizes = list(dict.fromkeys(min(size, options.images) for size in options.batch_sizes))
+    return options
+
+
+def subject(options: argparse.Namespace) -> Subject:
+    """Say what is measured on."""
+    return Subject(
+        network=options.network,
+        checkpoint=options.checkpoint,
+        data=options.data,
+        split=options.split,
+        num_images=options.images,
+        mean=tuple(options.mean),
+        std=tuple(options.std),
+        size=options.size,
+    )
+
+
+def other_than_published(options: argparse.Namespace) -> list[str]:
+    """Name what differs from the setting that the targets were set for."""
+    setting = {"network": NETWORK, "checkpoint": str(_CHECKPOINT), "data": str(_DATA), "split": "test", "images": 512}
+    setting |= {"k": K, "mean": list(_MEAN), "std": list(_STD), "size": None}
+    differing = []
+    for name, published in setting.items():
+        given = getattr(options, name)
+        if name in ("checkpoint", "data") and given is not None:
+            given, published = Path(given).name, Path(str(published)).name
+        if given != published:
+            differing.append(f"--{name}")
+    return differing
+
+
+def _parser(program: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {program}",
+        description="Measure the solver: sets solved and teacher passes, wall time against bare passes, peak memory.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--network", default=NETWORK, help="name in experiments.networks, or module:function giving an nn.Module")
+    add("--checkpoint", help=f"the network's weights; {_CHECKPOINT} for {NETWORK} unless the data are shapes")
+    add("--data", default=str(_DATA), help="folder of Parquet shards, or 'shapes', the embedded set")
+    add("--split", default="test", choices=("train", "test"), help="part of the data")
+    add("--size", type=int, help="side to resize images to; the data's own if not given")
+    add("--mean", type=float, nargs=3, default=list(_MEAN), help="per channel, what images are normalised with")
+    add("--std", type=float, nargs=3, default=list(_STD), help="likewise")
+    add("--images", type=int, default=NUM_IMAGES, help="how many, from the first of the split")
+    add("--batch-sizes", type=int, nargs="+", default=[512, 128], help="acceptance takes the first, the others all")
+    add("--k", type=int, default=K, help="sources in a set")
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="wall time and memory take the first")
+    add("--rows", nargs="+", default=["default"], help=f"of {', '.join(acceptance.ROWS)}; their first words; or all")
+    add("--parts", nargs="+", default=list(PARTS), choices=PARTS, help="what to measure")
+    add("--repeats", type=int, default=3, help="of the wall time")
+    add("--device", default="cpu", help="cpu or cuda")
+    add("--threads", type=int, default=torch.get_num_threads(), help="of the CPU")
+    add("--output", default="experiments/results", help="folder of the files that are written")
+    return parser
+
+
+def _rows(names: Sequence[str]) -> list[str]:
+    chosen: list[str] = []
+    for name in names:
+        found = [row for row in acceptance.ROWS if name in (row, row.rpartition("-")[0], _EVERYTHING)]
+        if not found:
+            raise ValueError(
+                f"expected --rows among {', '.join(acceptance.ROWS)}, their first words or {_EVERYTHING}, got {name!r}"
+            )
+        chosen += found
+    return list(dict.fromkeys(chosen))
+
+
+def _check_numbers(options: argparse.Namespace) -> None:
+    least = {"k": 1, "images": options.k, "repeats": 1, "threads": 1}
+    for name, limit in least.items():
+        if getattr(options, name) < limit:
+            raise ValueError(f"expected --{name} >= {limit}, got {getattr(options, name)}")
+    if options.size is not None and options.size < 1:
+        raise ValueError(f"expected --size >= 1, got {options.size}")
+    if min(options.seeds) < 0:
+        raise ValueError(f"expected --seeds >= 0, got {min(options.seeds)}")
+    if min(options.std) <= 0:
+        raise ValueError(f"expected every --std > 0, got {options.std}")
+    if min(options.batch_sizes) < options.k:
+        raise ValueError(f"expected --batch-sizes >= k = {options.k}, got {min(options.batch_sizes)}")
+    rest = options.images % min(options.batch_sizes[0], options.images)
+    if 0 < rest < options.k:
+        raise ValueError(
+            f"expected batches of at least k = {options.k} images, got a last one of {rest}; choose --images and the "
+            "first of --batch-sizes so that it has more"
+        )
+    try:
+        device = torch.device(options.device)
+    except RuntimeError as error:
+        raise ValueError(f"expected --device cpu or cuda, got {options.device!r}") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"expected --device cpu or cuda, got {options.device!r}")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("expected a GPU for --device cuda, got a machine or a build of torch without one; take cpu")
+
+
+def _check_files(options: argparse.Namespace) -> None:
+    if ":" not in options.network and options.network not in networks.__all__:
+        raise ValueError(
+            f"expected --network to be a name in experiments.networks ({', '.join(networks.__all__)}) or "
+            f"module:function, got {options.network!r}"
+        )
+    if options.checkpoint is None and options.network == NETWORK and options.data != "shapes":
+        options.checkpoint = str(_CHECKPOINT)
+    if options.checkpoint is not None and not Path(options.checkpoint).is_file():
+        raise ValueError(
+            f"expected the teacher's weights at {options.checkpoint}, found no such file; pass --checkpoint FILE, or "
+            "--data shapes to run without"
+        )
+    if options.data != "shapes" and not any(Path(options.data).glob("*.parquet")):
+        raise ValueError(
+            f"expected Parquet shards in {options.data}, found none; pass --data FOLDER, or --data shapes for the "
+            "embedded set"
+        )

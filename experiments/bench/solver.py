@@ -1,0 +1,195 @@
+"""Measure the solver for any teacher and data: `python -m supermix_pl.experiments.bench.solver --help`.
+
+Prints three tables (acceptance and passes, wall time, peak memory) and writes them, with all single measurements and
+where they come from, to solver_<device>.md and solver_<device>.json.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from torch import Tensor
+
+from supermix_pl import FrozenTeacher, SuperMix
+from supermix_pl.experiments.bench import acceptance, arguments, memory, provenance, walltime
+from supermix_pl.experiments.bench.acceptance import Acceptance
+from supermix_pl.experiments.bench.memory import Memory
+from supermix_pl.experiments.bench.subject import Subject
+from supermix_pl.experiments.bench.tables import Table
+from supermix_pl.experiments.bench.walltime import WallTime
+
+PROGRAM = "supermix_pl.experiments.bench.solver"
+_WIDE = 180
+
+
+@dataclasses.dataclass(kw_only=True)
+class Results:
+    """What was measured; a part that was not asked for is empty."""
+
+    acceptance: list[Acceptance] = dataclasses.field(default_factory=list)
+    walltime: list[WallTime] = dataclasses.field(default_factory=list)
+    memory: list[Memory] = dataclasses.field(default_factory=list)
+
+    def tables(self) -> list[Table]:
+        """Lay out the parts that there are."""
+        parts = ((acceptance, self.acceptance), (walltime, self.walltime), (memory, self.memory))
+        return [module.table(results) for module, results in parts if results]
+
+
+def main(command_line: Sequence[str] | None = None) -> None:
+    """Measure, print and write."""
+    command_line = sys.argv[1:] if command_line is None else command_line
+    options = arguments.parse(command_line, PROGRAM)
+    torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    try:
+        subject = arguments.subject(options)
+        teacher, images = subject.open(device)
+        folder = Path(options.output)
+        folder.mkdir(parents=True, exist_ok=True)
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        sys.exit(f"{PROGRAM}: error: {error}")
+    origin = provenance.collect(PROGRAM, command_line, seeds=options.seeds, device=device)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+    ) as progress:
+        results = measure(options, subject, teacher, images, progress)
+    report(options, results, origin, folder / f"solver_{device.type}")
+
+
+def measure(
+    options: argparse.Namespace,
+    subject: Subject,
+    teacher: FrozenTeacher,
+    images: Float[Tensor, "n c h w"],
+    progress: Progress,
+) -> Results:
+    """Run the parts that were asked for, one after the other."""
+    device = torch.device(options.device)
+    results = Results()
+    if "acceptance" in options.parts:
+        task = progress.add_task("acceptance", total=len(options.rows) * len(options.seeds))
+        for result in _acceptance(options, teacher, images.to(device).split(options.batch_sizes[0]), progress, task):
+            results.acceptance.append(result)
+    if "walltime" in options.parts:
+        task = progress.add_task("wall time", total=len(options.batch_sizes) * (options.repeats + 1))
+        for size in options.batch_sizes:
+            mixer, batch, seed, pairs = SuperMix(k=options.k), images[:size].to(device), options.seeds[0], []
+            walltime.warm_up(mixer, teacher, batch, seed=seed)
+            for _ in range(options.repeats):
+                progress.advance(task)
+                pairs.append(walltime.time_pair(mixer, teacher, batch, seed=seed))
+            progress.advance(task)
+            results.walltime.append(WallTime(batch_size=size, pairs=pairs))
+    if "memory" in options.parts:
+        task = progress.add_task("peak memory", total=2 * len(options.batch_sizes))
+        for size in options.batch_sizes:
+            peaks = []
+            for mixer in (SuperMix(k=options.k, max_steps=memory.STEPS), None):
+                peaks.append(_peak(options, subject, teacher, images[:size], mixer))
+                progress.advance(task)
+            results.memory.append(Memory(batch_size=size, solver_bytes=peaks[0], bare_bytes=peaks[1]))
+    return results
+
+
+def _acceptance(
+    options: argparse.Namespace,
+    teacher: FrozenTeacher,
+    batches: Sequence[Float[Tensor, "b c h w"]],
+    progress: Progress,
+    task: Any,
+) -> Iterator[Acceptance]:
+    SuperMix(k=options.k, max_steps=1)(teacher, batches[0], seed=0)  # the first passes also set the libraries up
+    for name in options.rows:
+        mixer = dataclasses.replace(acceptance.ROWS[name], k=options.k)
+        progress.update(task, description=f"acceptance: {name}")
+        trials = []
+        for seed in options.seeds:
+            trials.append(acceptance.run_trial(mixer, teacher, batches, seed=seed))
+            progress.advance(task)
+        yield Acceptance(name=name, mixer=mixer, trials=trials)
+
+
+def _peak(
+    options: argparse.Namespace,
+    subject: Subject,
+    teacher: FrozenTeacher,
+    images: Float[Tensor, "b c h w"],
+    mixer: SuperMix | None,
+) -> int:
+    if options.device == "cpu":
+        return memory.peak_in_child(subject, len(images), mixer, threads=options.threads, seed=options.seeds[0])
+    return memory.cuda_peak(teacher, images.to(options.device), mixer, seed=options.seeds[0])
+
+
+def report(options: argparse.Namespace, results: Results, origin: provenance.Provenance, stem: Path) -> None:
+    """Print the tables, and write them as Markdown and the single measurements as JSON."""
+    differing = arguments.other_than_published(options)
+    remark = "The targets are for the published setting" + (f"; not as in it: {', '.join(differing)}" * bool(differing))
+    tables = results.tables()
+    settings = {name: _settled(value) for name, value in sorted(vars(options).items()) if name != "output"}
+    text = [
+        "# Solver benchmark",
+        "",
+        *(f"- {line}" for line in origin.lines()),
+        "- Settings: " + ", ".join(f"{name} {value}" for name, value in settings.items()),
+        f"- {remark}",
+        "",
+        *(table.markdown() for table in tables),
+    ]
+    stem.with_suffix(".md").write_text("\n".join(text))
+    content = {"provenance": dataclasses.asdict(origin), "settings": settings, "remark": remark, **_numbers(results)}
+    stem.with_suffix(".json").write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+    console = Console()
+    console = console if console.is_terminal else Console(width=_WIDE)
+    for table in tables:
+        console.print(table.rich(), "")
+    console.print(remark)
+    console.print(f"written to {stem.with_suffix('.md')} and {stem.with_suffix('.json')}")
+
+
+def _settled(value: Any) -> Any:
+    return provenance.portable(value) if isinstance(value, str) else value
+
+
+def _numbers(results: Results) -> dict[str, list[dict[str, Any]]]:
+    """Give every measurement with what is computed from it."""
+    return {
+        "acceptance": [
+            {
+                "row": result.name,
+                "mixer": acceptance.shown(result.mixer),
+                "trials": [dataclasses.asdict(trial) | trial.numbers() for trial in result.trials],
+                "targets": result.verdicts(),
+            }
+            for result in results.acceptance
+        ],
+        "walltime": [
+            {
+                "batch_size": result.batch_size,
+                "pairs": [dataclasses.asdict(pair) | {"ratio": pair.ratio} for pair in result.pairs],
+                "targets": [walltime.TARGET.verdict(result.median_ratio())],
+            }
+            for result in results.walltime
+        ],
+        "memory": [
+            dataclasses.asdict(result) | {"ratio": result.ratio, "targets": [memory.TARGET.verdict(result.ratio)]}
+            for result in results.memory
+        ],
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""What is measured on: a teacher and the first images of a split, in the order of the files."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from supermix_pl import FrozenTeacher
+from supermix_pl.checkpoint import load_checkpoint
+from supermix_pl.experiments import networks
+from supermix_pl.experiments.data import ImageDataModule, Parquet, Shapes
+
+_WEIGHT_SEED = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A teacher and images, by name, so that another process can open the same ones.
+
+    The images are normalised with `mean` and `std`, as a data module gives them, and the teacher takes them as they are.
+
+    Args:
+        network: Name in `supermix_pl.experiments.networks`, or `module:function` that gives an `nn.Module`.
+        checkpoint: Its weights; None leaves it as it is built (untrained, if it is one of ours).
+        data: Folder of Parquet shards, or "shapes", the embedded set.
+        split: "train" or "test".
+        num_images: How many images, from the first.
+        mean: Per channel, on the scale [0, 1].
+        std: Per channel, likewise.
+        size: Side in pixels; None for that of the data.
+    """
+
+    network: str
+    checkpoint: str | None
+    data: str
+    split: str
+    num_images: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    size: int | None = None
+
+    def open(self, device: torch.device) -> tuple[FrozenTeacher, Float[Tensor, "n c h w"]]:
+        """Load the teacher onto a device, and the images into main memory.
+
+        Raises:
+            ValueError: If they are not there, or do not fit together.
+        """
+        images, num_classes = self._images()
+        teacher = FrozenTeacher(self._network(num_classes)).to(device)
+        try:
+            with torch.no_grad():
+                teacher(images[:1].to(device))
+        except RuntimeError as error:
+            raise ValueError(
+                f"the teacher {self.network} failed on an image of shape {tuple(images.shape[1:])} ({error}); give its "
+                "image size with --size"
+            ) from error
+        return teacher, images
+
+    def _images(self) -> tuple[Float[Tensor, "n c h w"], int]:
+        data = self._data_module()
+        opened = data.open_data()
+        source = opened.train if self.split == "train" else opened.test
+        if source is None or len(source.labels) < self.num_images:
+            there = 0 if source is None else len(source.labels)
+            raise ValueError(f"expected {self.num_images} {self.split} images, got {there}; lower --images")
+        images, _ = next(iter(source.batches([np.arange(self.num_images)], stream=None)))
+        return images, len(opened.class_names)
+
+    def _data_module(self) -> ImageDataModule:
+        if self.data != "shapes":
+            return Parquet(folder=self.data, size=self.size, mean=self.mean, std=self.std)
+        counts = {"train_size": 1, "test_size": 1} | {f"{self.split}_size": self.num_images}
+        return Shapes(**counts, size=self.size or 32, mean=self.mean, std=self.std)
+
+    def _network(self, num_classes: int) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(_WEIGHT_SEED)
+            if ":" in self.network:
+                network = find_function(self.network)()
+            else:
+                network = getattr(networks, self.network)(num_classes=num_classes)
+        return network if self.checkpoint is None else load_checkpoint(network, self.checkpoint)
+
+
+def find_function(name: str) -> Callable[[], nn.Module]:
+    """Find the function that `module:function` names.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    module, _, function = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"expected a function of no arguments at {name!r}, got: {error}") from error

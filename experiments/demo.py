@@ -1,0 +1,112 @@
+"""`make demo`: one student, four ways, on the embedded data; a table and a picture."""
+
+import argparse
+import dataclasses
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_module
+from hydra.utils import instantiate
+from rich.console import Console
+from rich.table import Table
+
+from supermix_pl import CutMix, FrozenTeacher, MixUp, SuperMix
+from supermix_pl.experiments.data import ImageDataModule
+from supermix_pl.experiments.figures.mixes import draw_mixes
+from supermix_pl.experiments.record import write_metrics
+from supermix_pl.experiments.train import build, train
+
+_METHODS = {"plain": "none", "MixUp": "mixup", "CutMix": "cutmix", "SuperMix": "supermix"}
+_ROWS_SHOWN = 6
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train a teacher, then the same student plain, with MixUp, with CutMix and with SuperMix."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--output", type=Path, default=Path("demo"), help="folder of table, picture and runs")
+    parser.add_argument("overrides", nargs="*", help="Hydra overrides of experiment=demo, such as seed=1")
+    options = parser.parse_args(arguments)
+    console = Console()
+    start = time.perf_counter()
+    with initialize_config_module("supermix_pl.conf", version_base="1.3"):
+        results = {name: _train(name, options.output, options.overrides, console) for name in _METHODS}
+        picture = _draw(options.output, options.overrides)
+    console.print(_table(results))
+    metrics = write_metrics(options.output, {"seconds": time.perf_counter() - start, "runs": results})
+    console.print(f"{time.perf_counter() - start:.0f} s; figures in {metrics}, picture in {picture}")
+
+
+def _compose(method: str, output: Path, overrides: Sequence[str]) -> Any:
+    folder = output.resolve()
+    own = [
+        "experiment=demo",
+        f"mixer={_METHODS[method]}",
+        f"paths.root_dir={folder}",
+        f"paths.output_dir={folder / method.lower()}",
+        f"paths.cache_dir={folder}",
+    ]
+    if method == "plain":
+        # as many steps and student samples as with mixes, which make up half of each batch there
+        own += ["data.batch_size=128", "trainer.max_epochs=${mul:2,${epochs}}"]
+    return compose("train", [*own, *overrides])
+
+
+def _train(method: str, output: Path, overrides: Sequence[str], console: Console) -> dict[str, Any]:
+    console.rule(f"{method} student" if method != "plain" else "teacher, then plain student")
+    return train(_compose(method, output, overrides))
+
+
+def _draw(output: Path, overrides: Sequence[str]) -> Path:
+    """Mix the same pairs of test images with the three methods."""
+    config = _compose("SuperMix", output, overrides)
+    datamodule: ImageDataModule = instantiate(config.data)
+    datamodule.setup("fit")
+    teacher: FrozenTeacher = build(config.teacher, datamodule=datamodule)
+    supermix: SuperMix = instantiate(config.mixer)
+    images, _ = next(iter(datamodule.test_dataloader()))
+    images = images[:64]
+    mixers = {
+        "SuperMix": dataclasses.replace(supermix, k=2, pairing="shift"),
+        "MixUp": MixUp(alpha=supermix.alpha),
+        "CutMix": CutMix(alpha=supermix.alpha),
+    }
+    mixes = {name: mixer(teacher, images, seed=config.seed) for name, mixer in mixers.items()}
+    classes = mixes["SuperMix"].source_classes
+    different = (classes[:, 0] != classes[:, 1]).nonzero().squeeze(1)[:_ROWS_SHOWN].tolist()
+    return draw_mixes(
+        images,
+        mixes,
+        datamodule.class_names,
+        output / "mixes.png",
+        sets=different,
+        mean=datamodule.mean,
+        std=datamodule.std,
+    )
+
+
+def _table(results: dict[str, dict[str, Any]]) -> Table:
+    table = Table(title="shapes: the same student, steps and student samples")
+    columns = ("student", "test accuracy", "solved", "teacher passes a mix", "step", "step / plain")
+    for column in columns:
+        table.add_column(column, justify="left" if column == "student" else "right")
+    plain = results["plain"]["ms_per_step"]
+    for name, result in results.items():
+        forwards = result.get("supermix/teacher_forwards_per_mix")
+        mixed = forwards is not None
+        table.add_row(
+            name,
+            f"{100 * result['test/accuracy']:.1f} %",
+            f"{100 * result['supermix/solved_fraction']:.0f} %" if mixed else "-",
+            f"{forwards:.1f} forward + {result['supermix/teacher_backwards_per_mix']:.1f} back" if mixed else "-",
+            f"{result['ms_per_step']:.0f} ms",
+            f"{result['ms_per_step'] / plain:.2f}",
+        )
+    return table
+
+
+if __name__ == "__main__":
+    torch.set_float32_matmul_precision("high")
+    main()

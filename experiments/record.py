@@ -1,0 +1,68 @@
+"""What a run leaves behind: the time of its steps, what its mixing cost, metrics.json."""
+
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from torch import Tensor
+
+from supermix_pl import SuperMixCallback
+
+
+class RunRecorder(pl.Callback):
+    """Time the training steps and add up what the mixing did.
+
+    A step's time runs from the end of the step before to its own end: fetching, mixing, forward, backward, update. The
+    first step of an epoch is left out.
+
+    Args:
+        mixing: The callback that mixes; None without mixing.
+    """
+
+    def __init__(self, mixing: SuperMixCallback | None) -> None:
+        self._mixing = mixing
+        self._seconds: list[float] = []
+        self._last: float | None = None
+        self._mixes = 0
+        self._forwards, self._backwards = 0, 0
+        self._solved: Tensor | int = 0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget the step before, which was followed by validation."""
+        self._last = None
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any) -> None:
+        """Take the time of the step and the counts of its mixes."""
+        now = time.perf_counter()
+        if self._last is not None:
+            self._seconds.append(now - self._last)
+        self._last = now
+        mix = None if self._mixing is None else self._mixing.mix
+        if mix is not None:
+            self._mixes += len(mix)
+            self._forwards += mix.teacher_forwards
+            self._backwards += mix.teacher_backwards
+            self._solved = self._solved + mix.solved.sum()
+
+    def metrics(self) -> dict[str, float]:
+        """Give the median time of a step in ms, and per mix the share solved and the teacher's passes."""
+        metrics = {"ms_per_step": 1000 * statistics.median(self._seconds)} if self._seconds else {}
+        if self._mixes:
+            metrics["supermix/mixes"] = self._mixes
+            metrics["supermix/solved_fraction"] = float(self._solved) / self._mixes
+            metrics["supermix/teacher_forwards_per_mix"] = self._forwards / self._mixes
+            metrics["supermix/teacher_backwards_per_mix"] = self._backwards / self._mixes
+        return metrics
+
+
+def write_metrics(folder: str | Path, metrics: dict[str, Any]) -> Path:
+    """Write metrics.json into a run's folder, whole or not at all."""
+    path = Path(folder) / "metrics.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(metrics, indent=2) + "\n")
+    part.replace(path)
+    return path

@@ -1,0 +1,6 @@
+"""The modules that the experiments train."""
+
+from supermix_pl.experiments.tasks.classification import Classification
+from supermix_pl.experiments.tasks.distillation import Distillation
+
+__all__ = ["Classification", "Distillation"]

@@ -1,0 +1,73 @@
+"""Learning rate schedules over a whole training, in shares of its steps, so that they fit any budget."""
+
+import math
+from collections.abc import Callable, Sequence
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+
+def constant(optimizer: Optimizer, total_steps: int) -> LambdaLR:
+    """Keep the learning rate."""
+    return _scaled(optimizer, total_steps, 0.0, lambda share: 1.0)
+
+
+def cosine(optimizer: Optimizer, total_steps: int, *, warmup: float = 0.0) -> LambdaLR:
+    """Rise linearly, then fall to 0 along half a cosine.
+
+    Args:
+        optimizer: Its learning rate is the peak.
+        total_steps: Optimiser steps of the training.
+        warmup: Share of the steps that rise, in [0, 1).
+    """
+    return _scaled(optimizer, total_steps, warmup, lambda share: 0.5 * (1 + math.cos(math.pi * share)))
+
+
+def linear(optimizer: Optimizer, total_steps: int, *, warmup: float = 0.25) -> LambdaLR:
+    """Rise linearly, then fall linearly to 0: one cycle, good for short budgets.
+
+    Args:
+        optimizer: Its learning rate is the peak.
+        total_steps: Optimiser steps of the training.
+        warmup: Share of the steps that rise, in [0, 1).
+    """
+    return _scaled(optimizer, total_steps, warmup, lambda share: 1 - share)
+
+
+def multistep(
+    optimizer: Optimizer,
+    total_steps: int,
+    *,
+    milestones: Sequence[float] = (0.625, 0.75, 0.875),
+    gamma: float = 0.1,
+    warmup: float = 0.0,
+) -> LambdaLR:
+    """Multiply the learning rate by gamma at each milestone.
+
+    Args:
+        optimizer: Its learning rate is the first one.
+        total_steps: Optimiser steps of the training.
+        milestones: Shares of the whole training, in (0, 1); the defaults are epochs 150, 180, 210 of 240.
+        gamma: Factor, > 0.
+        warmup: Share of the steps that rise linearly from 0, in [0, 1).
+    """
+
+    def factor(share: float) -> float:
+        whole = warmup + share * (1 - warmup)
+        return gamma ** sum(whole >= milestone - 1e-9 for milestone in milestones)
+
+    return _scaled(optimizer, total_steps, warmup, factor)
+
+
+def _scaled(optimizer: Optimizer, total_steps: int, warmup: float, factor: Callable[[float], float]) -> LambdaLR:
+    """Scale by step / warm-up steps first, then by a factor of the share of the remaining steps."""
+    if not 0 <= warmup < 1:
+        raise ValueError(f"expected warmup in [0, 1), a share of the training, got {warmup}")
+    rising = round(warmup * total_steps)
+
+    def scale(step: int) -> float:
+        if step < rising:
+            return (step + 1) / rising
+        return factor(min(1.0, (step - rising) / max(1, total_steps - rising)))
+
+    return LambdaLR(optimizer, scale)

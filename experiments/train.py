@@ -1,0 +1,137 @@
+"""`supermix-train`: trains a teacher or a student as the configs say, and leaves its figures behind."""
+
+import logging
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytorch_lightning as pl
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from hydra.utils import get_class, instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
+
+from supermix_pl import FrozenTeacher, SuperMixCallback
+from supermix_pl.experiments.data import ImageDataModule
+from supermix_pl.experiments.record import RunRecorder, write_metrics
+from supermix_pl.experiments.tasks import Classification, Distillation
+from supermix_pl.experiments.tasks.classification import save_weights
+
+_log = logging.getLogger(__name__)
+
+
+def train(config: DictConfig) -> dict[str, Any]:
+    """Train and test one module.
+
+    Args:
+        config: Composed from `conf/train.yaml`.
+
+    Returns:
+        What metrics.json holds: accuracies in [0, 1] of the last and the best epoch, times, what the mixing cost.
+    """
+    folder = Path(config.paths.output_dir)
+    _keep_config(config, folder)
+    datamodule: ImageDataModule = instantiate(config.data)
+    datamodule.prepare_data()
+    datamodule.setup("fit")
+    teacher: FrozenTeacher | None = build(config.teacher, datamodule=datamodule) if config.teacher else None
+    mixing = build_mixing(config, teacher, datamodule)
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    task = build_task(config, teacher, mixing, datamodule)
+    recorder = RunRecorder(mixing)
+    callbacks = [*instantiate_all(config.callbacks), *([mixing] if mixing else []), recorder]
+    trainer: pl.Trainer = build(config.trainer, callbacks=callbacks, logger=instantiate_all(config.logger) or False)
+    _check_launcher(trainer)
+    start = time.perf_counter()
+    trainer.fit(task, datamodule=datamodule, ckpt_path=config.ckpt_path)
+    seconds = time.perf_counter() - start
+    tested = trainer.test(task, datamodule=datamodule, verbose=False)[0]
+    metrics = {
+        "test/accuracy": tested["test/accuracy"],
+        "val/accuracy_best": task.best_accuracy,
+        "best_epoch": task.best_epoch,
+        "epochs": trainer.current_epoch,
+        "steps": trainer.global_step,
+        "seed": config.seed,
+        "parameters": sum(weights.numel() for weights in task.network.parameters()),
+        "fit_seconds": seconds,
+        **recorder.metrics(),
+    }
+    if trainer.is_global_zero:
+        save_weights(task, str(folder / "weights.pth"), trainer.current_epoch)
+        _log.info("wrote %s", write_metrics(folder, metrics))
+    return metrics
+
+
+def build_mixing(
+    config: DictConfig, teacher: FrozenTeacher | None, datamodule: ImageDataModule
+) -> SuperMixCallback | None:
+    """Build the callback that mixes, if a mixer is chosen; a mixer without a teacher learns the classes from the data."""
+    if not config.mixer:
+        return None
+    mixer: Any = instantiate(config.mixer)
+    if teacher is None and hasattr(mixer, "num_classes"):
+        mixer = replace(mixer, num_classes=datamodule.num_classes)
+    return build(config.mixing, teacher=teacher, mixer=mixer, engine=instantiate(config.engine))
+
+
+def build_task(
+    config: DictConfig, teacher: FrozenTeacher | None, mixing: SuperMixCallback | None, datamodule: ImageDataModule
+) -> Classification:
+    """Build the module to train."""
+    parts: dict[str, Any] = {
+        "network": instantiate(config.network, num_classes=datamodule.num_classes),
+        "num_classes": datamodule.num_classes,
+        "optimizer": instantiate(config.optimizer),
+        "scheduler": instantiate(config.scheduler),
+    }
+    if issubclass(get_class(config.task._target_), Distillation):
+        if teacher is None:
+            raise ValueError("expected a teacher for task=distillation, got teacher=none; choose teacher=fitted or checkpoint")
+        parts |= {"teacher": teacher, "mixing": mixing}
+    return build(config.task, **parts)
+
+
+def build(node: DictConfig, **objects: Any) -> Any:
+    """Build a node from its arguments and from finished objects, which Hydra would take apart as configs."""
+    return instantiate(node, _partial_=True)(**objects)
+
+
+def instantiate_all(group: DictConfig | None) -> list[Any]:
+    """Build the members of a group of callbacks or loggers."""
+    return [instantiate(member) for member in (group or {}).values() if member is not None]
+
+
+def _keep_config(config: DictConfig, folder: Path) -> None:
+    """Write the config with every reference resolved; what is missing or misspelt ends the run here."""
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise ValueError(f"expected values for {', '.join(missing)}, got none; give them, for instance {missing[0]}=...")
+    folder.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(config, folder / "config.yaml", resolve=True)
+
+
+def _check_launcher(trainer: pl.Trainer) -> None:
+    """Stop a sweep whose every job would start the whole sweep again in each of its ranks."""
+    sweeping = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    if sweeping and isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher) and trainer.num_devices > 1:
+        raise ValueError(
+            f"expected one device a job in a multirun, got {trainer.num_devices} with a strategy that starts this script "
+            "again for every rank, each of which would run the whole sweep; set trainer.devices=1, or use the submitit "
+            "launcher with hydra.launcher.tasks_per_node equal to trainer.devices"
+        )
+
+
+@hydra.main(config_path="pkg://supermix_pl.conf", config_name="train", version_base="1.3")
+def main(config: DictConfig) -> float:
+    """Train as composed on the command line; give the figure that a sweep may optimise."""
+    torch.set_float32_matmul_precision(config.matmul_precision)
+    return train(config)["val/accuracy_best"]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""Mixes as pictures: tensors that any logger or plotting library can show."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def denormalize(
+    images: Float[Tensor, "b c h w"], mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+) -> Float[Tensor, "b c h w"]:
+    """Bring normalised images back to [0, 1].
+
+    Args:
+        images: Normalised images.
+        mean: Per channel, what they were normalised with; None if they are in [0, 1] already.
+        std: Per channel, likewise.
+    """
+    images = images.detach().float()
+    if mean is not None and std is not None:
+        images = images * torch.tensor(std).to(images)[:, None, None] + torch.tensor(mean).to(images)[:, None, None]
+    return images.clamp(0, 1)
+
+
+def mix_tiles(
+    images: Float[Tensor, "b c h w"],
+    mixes: Float[Tensor, "m c h w"],
+    masks: Float[Tensor, "m k h w"],
+    source_indices: Int[Tensor, "m k"],
+) -> Float[Tensor, "m t c h w"]:
+    """Lay out each set as 2k + 1 tiles: its k sources, their k masks in grey, its mix.
+
+    `torchvision.utils.make_grid(tiles.flatten(0, 1), nrow=tiles.shape[1])` makes a picture of them, a set a row.
+
+    Args:
+        images: The natural batch in [0, 1].
+        mixes: The mixes in [0, 1].
+        masks: Their masks.
+        source_indices: Rows of the batch that make up each set.
+    """
+    grey = masks.unsqueeze(2).expand(-1, -1, images.shape[1], -1, -1).to(images)
+    return torch.cat([images[source_indices], grey, mixes.unsqueeze(1).to(images)], dim=1)
