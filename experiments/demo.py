@@ -48,10 +48,11 @@ def _compose(method: str, output: Path, overrides: Sequence[str]) -> Any:
         f"paths.output_dir={folder / method.lower()}",
         f"paths.cache_dir={folder}",
     ]
-    if method == "plain":
-        # as many steps and student samples as with mixes, which make up half of each batch there
-        own += ["data.batch_size=128", "trainer.max_epochs=${mul:2,${epochs}}"]
-    return compose("train", [*own, *overrides])
+    config = compose("train", [*own, *(["mixer.max_steps=10"] if method == "SuperMix" else []), *overrides])
+    if method == "plain":  # as many steps and student samples as with mixes, which are half of each batch there
+        config.data.batch_size *= 2
+        config.trainer.max_epochs *= 2
+    return config
 
 
 def _train(method: str, output: Path, overrides: Sequence[str], console: Console) -> dict[str, Any]:

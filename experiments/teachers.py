@@ -60,6 +60,7 @@ def fit_teacher(
     network: Callable[..., nn.Module],
     folder: str | Path,
     epochs: int = 20,
+    batch_size: int = 64,
     learning_rate: float = 0.1,
     weight_decay: float = 5e-4,
     precision: str = "bf16-mixed",
@@ -73,13 +74,14 @@ def fit_teacher(
         network: Builds the teacher from `num_classes`.
         folder: Where fitted teachers are kept.
         epochs: Passes over the training images, >= 1.
+        batch_size: Training images in a batch, >= 1.
         learning_rate: Peak of a linear warm-up and decay.
         weight_decay: Of SGD with Nesterov momentum 0.9.
         precision: Of the training, as `pl.Trainer` takes it.
         seed: Of the first weights, and of the order and views of the data, whatever the student's seed is.
         progress: Whether a progress bar is shown.
     """
-    settings = [_describe(datamodule), _name(network), epochs, learning_rate, weight_decay, precision, seed]
+    settings = [_describe(datamodule), _name(network), epochs, batch_size, learning_rate, weight_decay, precision, seed]
     digest = hashlib.sha256(repr(settings).encode()).hexdigest()[:12]
     path = Path(folder) / f"{type(datamodule).__name__.lower()}-{_name(network)}-{digest}.pth"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +107,7 @@ def fit_teacher(
                 check_val_every_n_epoch=epochs,
                 default_root_dir=folder,
             )
-            trainer.fit(task, datamodule=dataclasses.replace(datamodule, seed=seed))
+            trainer.fit(task, datamodule=dataclasses.replace(datamodule, seed=seed, batch_size=batch_size))
             save_weights(task, f"{path}.part", epochs)
             os.replace(f"{path}.part", path)
     return load_teacher(datamodule, network=network, checkpoint=path)
@@ -113,7 +115,7 @@ def fit_teacher(
 
 def _describe(datamodule: ImageDataModule) -> list[tuple[str, object]]:
     """List what decides on the teacher's training data."""
-    ignored = {"seed", "eval_batch_size", "cache_dir"}
+    ignored = {"seed", "batch_size", "eval_batch_size", "cache_dir"}
     fields = [field for field in dataclasses.fields(datamodule) if field.init and field.name not in ignored]
     return [(field.name, getattr(datamodule, field.name)) for field in fields]
 

@@ -158,7 +158,7 @@ def _is_container_of_fields(value: list | tuple, size: int, kept: set[int]) -> b
 
 
 def _holds(value: Any, size: int | None, kept: set[int]) -> bool:
-    """Tell whether a value is, or has in it, a field of `size` rows (None: no such field counts) or one of those kept."""
+    """Tell whether a value is, or has in it, a field of `size` rows (None: none counts) or one of those kept."""
     if id(value) in kept:
         return True
     if isinstance(value, Tensor | np.ndarray):

@@ -82,7 +82,7 @@ class SuperMixCallback(LightningCallback):
         check_at_least("seed", seed, 0)
         if not 0 <= probability <= 1:
             raise ValueError(f"expected probability in [0, 1], got {probability}")
-        if not isinstance(mixer, Mixer):
+        if not isinstance(mixer, Mixer) or isinstance(mixer, type):
             raise TypeError(f"expected mixer to be a SuperMix, MixUp, CutMix or other Mixer, got {mixer!r}")
         if isinstance(engine, str):
             check_one_of("engine", engine, ("batch",))
@@ -148,7 +148,10 @@ class SuperMixCallback(LightningCallback):
         """Warn where a run resumed in the middle of an epoch cannot repeat the uninterrupted one."""
         loop = trainer.fit_loop
         loaders = loop._combined_loader.flattened if loop._combined_loader is not None else []
-        in_epoch = loop.restarting and 0 < loop.epoch_loop.batch_progress.current.completed < trainer.num_training_batches
+        progress = loop.epoch_loop.batch_progress
+        # `completed` lags by one in checkpoints that are written in `on_train_batch_end`
+        at_end = progress.is_last_batch and progress.current.processed == progress.current.ready
+        in_epoch = loop.restarting and progress.current.processed > 0 and not at_end
         if in_epoch and not all(hasattr(loader, "load_state_dict") for loader in loaders):
             rank_zero_warn(
                 "Resuming in the middle of an epoch with a data loader that has no state_dict and load_state_dict: "
@@ -159,7 +162,7 @@ class SuperMixCallback(LightningCallback):
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Log what the mixing of this batch did."""
         mix = self.mix
-        if not self.log_metrics or mix is None:
+        if not self.log_metrics or mix is None or trainer.barebones:
             return
         values: dict[str, float | Tensor] = {"supermix/ms": self._milliseconds}
         if mix.teacher_logits is not None:

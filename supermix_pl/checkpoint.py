@@ -54,9 +54,9 @@ def _read(path: Path) -> Any:
     except Exception as error:  # what a reader of garbage stumbles over may be of any kind
         if isinstance(error, pickle.UnpicklingError) and _is_pickle(path):
             raise ValueError(
-                f"{path} is a pickle that would run code when it is read, so it is refused. If you trust where it comes "
-                "from, convert it once: torch.save({'model': torch.load(path, weights_only=False)['model']}, new_path), "
-                "or write the state dict with safetensors.torch.save_file"
+                f"{path} is a pickle that would run code when it is read, so it is refused. If you trust where it "
+                "comes from, convert it once: torch.save({'model': torch.load(path, weights_only=False)['model']}, "
+                "new_path), or write the state dict with safetensors.torch.save_file"
             ) from error
         raise ValueError(_damaged(path)) from error
 

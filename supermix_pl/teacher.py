@@ -76,7 +76,7 @@ class FrozenTeacher:
         return images.to(self.weight_dtype)
 
     @torch.inference_mode(False)
-    def _affine_like(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "2 c 1 1"]:
+    def _affine_like(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "2 _ 1 1"]:
         """Keep scale and shift at hand as the last images needed them, rounded from float64 and fit for autograd."""
         assert self._scale_and_shift is not None
         held = self._held_affine

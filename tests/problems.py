@@ -1,4 +1,4 @@
-"""Small problems in float64 for tests of the core: a smooth teacher, images that it tells apart, teachers that count."""
+"""Small problems in float64 for tests of the core: a smooth teacher, images it tells apart, teachers that count."""
 
 from collections.abc import Callable
 

@@ -27,19 +27,25 @@ ROWS: dict[str, SuperMix] = {
 TARGETS: dict[str, dict[str, Target]] = {
     "default-50": {
         "solved_share": Target(what="solved", limit=0.76, at_least=True),
-        "forwards_a_solved_set": Target(what="forwards a solved set", limit=26),
+        "forwards_a_solved_set": Target(what="forwards a solved set", limit=26.0),
     },
     "default-10": {"solved_share": Target(what="solved", limit=0.51, at_least=True)},
 }
 
 _NOTES = (
     "All numbers are of the sets of k different classes (the teacher's).",
-    "Forwards: all rounds that these sets took part in, solved or not, and one label forward of the image in column 0 of "
-    "each; 'a solved set' divides the sum by the solved ones.",
-    "Backwards: the rounds that a set took part in and that ended in a gradient (the one in which it ended itself, too, "
-    "where other sets of its batch went on), and with init='saliency' one more.",
-    "ms: the wall time of the whole call, times these sets' part of all teacher passes, a solved set. m(1-m): the mean "
-    "over the masks of the solved sets.",
+    (
+        "Forwards: all rounds that these sets took part in, solved or not, and one label forward of the image in "
+        "column 0 of each; 'a solved set' divides the sum by the solved ones."
+    ),
+    (
+        "Backwards: the rounds that a set took part in and that ended in a gradient (the one in which it ended itself, "
+        "too, where other sets of its batch went on), and with init='saliency' one more."
+    ),
+    (
+        "ms: the wall time of the whole call, times these sets' part of all teacher passes, a solved set. m(1-m): the "
+        "mean over the masks of the solved sets."
+    ),
     "Mean ± standard deviation over the seeds; of ms the median (least - most). A target is for the mean.",
 )
 
@@ -103,7 +109,7 @@ class Acceptance:
 
 
 def run_trial(
-    mixer: SuperMix, teacher: FrozenTeacher, batches: Sequence[Float[Tensor, "b c h w"]], *, seed: int
+    mixer: SuperMix, teacher: FrozenTeacher, batches: Sequence[Float[Tensor, "_ c h w"]], *, seed: int
 ) -> Trial:
     """Mix every batch once and count."""
     parts = []
@@ -155,9 +161,9 @@ def set_passes(mix: MixedBatch) -> tuple[Int[Tensor, " b"], Int[Tensor, " b"]]:
     natural_backwards = mix.teacher_backwards - int(gradients.sum())
     if natural_forwards != len(mix) or natural_backwards not in (0, len(mix)):
         raise RuntimeError(
-            f"expected a label forward and at most one gradient an image beside the solver's rounds, got "
-            f"{natural_forwards} and {natural_backwards} for {len(mix)} images; the solver counts its passes in another "
-            "way than this benchmark: bring set_passes up to date"
+            "expected a label forward and at most one gradient an image beside the solver's rounds, got "
+            f"{natural_forwards} and {natural_backwards} for {len(mix)} images; the solver counts its passes in "
+            "another way than this benchmark: bring set_passes up to date"
         )
     return rounds + 1, gradients + natural_backwards // len(mix)
 
@@ -196,5 +202,5 @@ def shown(mixer: SuperMix) -> str:
     return f"SuperMix({', '.join(changed)})"
 
 
-def _ratio(part: float, whole: float) -> float | None:
+def _ratio(part: int | float, whole: int) -> float | None:
     return part / whole if whole else None

@@ -12,10 +12,12 @@ from supermix_pl.experiments.bench.subject import Subject
 
 PARTS = ("acceptance", "walltime", "memory")
 NETWORK, NUM_IMAGES, K = "wrn_16_2", 512, 2
+PUBLISHED = f"a trained {NETWORK}, {NUM_IMAGES} test images of CIFAR-100 (re-split) and k={K}"
 _SHARED = Path("../shared")
 _CHECKPOINT, _DATA = _SHARED / "teachers" / "wrn_16_2_cifar100.pth", _SHARED / "data" / "cifar100"
 _MEAN, _STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
 _EVERYTHING = "all"
+_NETWORKS = [name for name in networks.__all__ if name.islower()]
 
 
 def parse(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
@@ -48,8 +50,8 @@ def subject(options: argparse.Namespace) -> Subject:
 
 def other_than_published(options: argparse.Namespace) -> list[str]:
     """Name what differs from the setting that the targets were set for."""
-    setting = {"network": NETWORK, "checkpoint": str(_CHECKPOINT), "data": str(_DATA), "split": "test", "images": 512}
-    setting |= {"k": K, "mean": list(_MEAN), "std": list(_STD), "size": None}
+    setting = {"network": NETWORK, "checkpoint": str(_CHECKPOINT), "data": str(_DATA), "split": "test"}
+    setting |= {"images": NUM_IMAGES, "k": K, "mean": list(_MEAN), "std": list(_STD), "size": None}
     differing = []
     for name, published in setting.items():
         given = getattr(options, name)
@@ -129,9 +131,9 @@ def _check_numbers(options: argparse.Namespace) -> None:
 
 
 def _check_files(options: argparse.Namespace) -> None:
-    if ":" not in options.network and options.network not in networks.__all__:
+    if ":" not in options.network and options.network not in _NETWORKS:
         raise ValueError(
-            f"expected --network to be a name in experiments.networks ({', '.join(networks.__all__)}) or "
+            f"expected --network to be a name in experiments.networks ({', '.join(_NETWORKS)}) or "
             f"module:function, got {options.network!r}"
         )
     if options.checkpoint is None and options.network == NETWORK and options.data != "shapes":

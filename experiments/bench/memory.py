@@ -25,9 +25,11 @@ STEPS = 10
 
 _MEMORY_EVENT = "[memory]"
 _NOTES = (
-    "Peak of the memory that tensors hold, weights and batch included: on CUDA `max_memory_allocated`; on CPU the running "
-    "sum of the profiler's allocation events, each in a fresh process. What the libraries allocate by themselves is in "
-    "neither.",
+    (
+        "Peak of the memory that tensors hold, weights and batch included: on CUDA `max_memory_allocated`; on CPU the "
+        "running sum of the profiler's allocation events, each in a fresh process. What the libraries allocate by "
+        "themselves is in neither."
+    ),
     f"The solver stops after {STEPS} steps: batches only shrink, so its peak is in the first.",
 )
 
@@ -77,7 +79,7 @@ def _cpu_peak(subject: Subject, batch_size: int, mixer: SuperMix | None, threads
 
 
 def cuda_peak(teacher: FrozenTeacher, images: Float[Tensor, "b c h w"], mixer: SuperMix | None, *, seed: int) -> int:
-    """Measure a peak on the GPU, after a small pass that makes the libraries allocate what they keep.
+    """Measure a peak on the GPU, after a small run of both that makes the libraries allocate what they keep.
 
     Args:
         teacher: On that GPU.
@@ -86,6 +88,7 @@ def cuda_peak(teacher: FrozenTeacher, images: Float[Tensor, "b c h w"], mixer: S
         seed: For the mixer.
     """
     _run(teacher, images[:1], None, seed)
+    _run(teacher, images[:1], SuperMix(k=1, max_steps=1), seed)
     torch.cuda.synchronize(images.device)
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(images.device)
@@ -111,9 +114,10 @@ def profiled_peak(function: Callable[[], None]) -> int:
     """Give the largest amount of CPU memory that a function holds at a time, beside what it was given."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         function()
-    assert profiler.profiler is not None and profiler.profiler.kineto_results is not None
-    events = profiler.profiler.kineto_results.events()
-    changes = [(event.start_ns(), event.nbytes()) for event in events if event.name() == _MEMORY_EVENT]
+    assert profiler.profiler is not None
+    assert profiler.profiler.kineto_results is not None
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == _MEMORY_EVENT]
+    changes = [(event.start_ns(), event.nbytes()) for event in events]  # pyright: ignore[reportAttributeAccessIssue]
     if not changes:
         raise RuntimeError("expected allocation events from the profiler, got none; this build of torch cannot tell")
     return peak(changes)

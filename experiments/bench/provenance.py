@@ -14,8 +14,6 @@ import torch
 
 import supermix_pl
 
-_PACKAGES = ("torch", "torchvision")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
@@ -121,6 +119,7 @@ def _machine(device: torch.device) -> dict[str, str | int | float]:
         machine["memory GiB"] = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     if device.type == "cuda":
         machine["GPU"] = torch.cuda.get_device_name(device)
+        machine["TF32 convolutions"] = "on" if torch.backends.cudnn.allow_tf32 else "off"
     return machine
 
 
@@ -135,7 +134,7 @@ def _cpu_model() -> str:
 
 def _versions(device: torch.device) -> dict[str, str]:
     versions = {"python": platform.python_version(), "supermix_pl": supermix_pl.__version__}
-    versions |= {name: importlib.metadata.version(name) for name in _PACKAGES}
+    versions |= {"torch": str(torch.__version__), "torchvision": importlib.metadata.version("torchvision")}
     if device.type == "cuda":
         versions |= {"CUDA": torch.version.cuda or "none", "cuDNN": str(torch.backends.cudnn.version())}
     return versions

@@ -8,7 +8,7 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,41 +77,23 @@ def measure(
     progress: Progress,
 ) -> Results:
     """Run the parts that were asked for, one after the other."""
-    device = torch.device(options.device)
     results = Results()
     if "acceptance" in options.parts:
-        task = progress.add_task("acceptance", total=len(options.rows) * len(options.seeds))
-        for result in _acceptance(options, teacher, images.to(device).split(options.batch_sizes[0]), progress, task):
-            results.acceptance.append(result)
+        results.acceptance = _acceptance(options, teacher, images, progress)
     if "walltime" in options.parts:
-        task = progress.add_task("wall time", total=len(options.batch_sizes) * (options.repeats + 1))
-        for size in options.batch_sizes:
-            mixer, batch, seed, pairs = SuperMix(k=options.k), images[:size].to(device), options.seeds[0], []
-            walltime.warm_up(mixer, teacher, batch, seed=seed)
-            for _ in range(options.repeats):
-                progress.advance(task)
-                pairs.append(walltime.time_pair(mixer, teacher, batch, seed=seed))
-            progress.advance(task)
-            results.walltime.append(WallTime(batch_size=size, pairs=pairs))
+        results.walltime = _walltime(options, teacher, images, progress)
     if "memory" in options.parts:
-        task = progress.add_task("peak memory", total=2 * len(options.batch_sizes))
-        for size in options.batch_sizes:
-            peaks = []
-            for mixer in (SuperMix(k=options.k, max_steps=memory.STEPS), None):
-                peaks.append(_peak(options, subject, teacher, images[:size], mixer))
-                progress.advance(task)
-            results.memory.append(Memory(batch_size=size, solver_bytes=peaks[0], bare_bytes=peaks[1]))
+        results.memory = _memory(options, subject, teacher, images, progress)
     return results
 
 
 def _acceptance(
-    options: argparse.Namespace,
-    teacher: FrozenTeacher,
-    batches: Sequence[Float[Tensor, "b c h w"]],
-    progress: Progress,
-    task: Any,
-) -> Iterator[Acceptance]:
+    options: argparse.Namespace, teacher: FrozenTeacher, images: Float[Tensor, "n c h w"], progress: Progress
+) -> list[Acceptance]:
+    task = progress.add_task("acceptance", total=len(options.rows) * len(options.seeds))
+    batches = images.to(options.device).split(options.batch_sizes[0])
     SuperMix(k=options.k, max_steps=1)(teacher, batches[0], seed=0)  # the first passes also set the libraries up
+    results = []
     for name in options.rows:
         mixer = dataclasses.replace(acceptance.ROWS[name], k=options.k)
         progress.update(task, description=f"acceptance: {name}")
@@ -119,25 +101,55 @@ def _acceptance(
         for seed in options.seeds:
             trials.append(acceptance.run_trial(mixer, teacher, batches, seed=seed))
             progress.advance(task)
-        yield Acceptance(name=name, mixer=mixer, trials=trials)
+        results.append(Acceptance(name=name, mixer=mixer, trials=trials))
+    return results
 
 
-def _peak(
+def _walltime(
+    options: argparse.Namespace, teacher: FrozenTeacher, images: Float[Tensor, "n c h w"], progress: Progress
+) -> list[WallTime]:
+    task = progress.add_task("wall time", total=len(options.batch_sizes) * (options.repeats + 1))
+    mixer, seed = SuperMix(k=options.k), options.seeds[0]
+    results = []
+    for size in options.batch_sizes:
+        batch = images[:size].to(options.device)
+        walltime.warm_up(mixer, teacher, batch, seed=seed)
+        progress.advance(task)
+        pairs = []
+        for _ in range(options.repeats):
+            pairs.append(walltime.time_pair(mixer, teacher, batch, seed=seed))
+            progress.advance(task)
+        results.append(WallTime(batch_size=size, pairs=pairs))
+    return results
+
+
+def _memory(
     options: argparse.Namespace,
     subject: Subject,
     teacher: FrozenTeacher,
-    images: Float[Tensor, "b c h w"],
-    mixer: SuperMix | None,
-) -> int:
-    if options.device == "cpu":
-        return memory.peak_in_child(subject, len(images), mixer, threads=options.threads, seed=options.seeds[0])
-    return memory.cuda_peak(teacher, images.to(options.device), mixer, seed=options.seeds[0])
+    images: Float[Tensor, "n c h w"],
+    progress: Progress,
+) -> list[Memory]:
+    task = progress.add_task("peak memory", total=2 * len(options.batch_sizes))
+    seed = options.seeds[0]
+    results = []
+    for size in options.batch_sizes:
+        peaks = []
+        for mixer in (SuperMix(k=options.k, max_steps=memory.STEPS), None):
+            if torch.device(options.device).type == "cuda":
+                peaks.append(memory.cuda_peak(teacher, images[:size].to(options.device), mixer, seed=seed))
+            else:
+                peaks.append(memory.peak_in_child(subject, size, mixer, threads=options.threads, seed=seed))
+            progress.advance(task)
+        results.append(Memory(batch_size=size, solver_bytes=peaks[0], bare_bytes=peaks[1]))
+    return results
 
 
 def report(options: argparse.Namespace, results: Results, origin: provenance.Provenance, stem: Path) -> None:
     """Print the tables, and write them as Markdown and the single measurements as JSON."""
     differing = arguments.other_than_published(options)
-    remark = "The targets are for the published setting" + (f"; not as in it: {', '.join(differing)}" * bool(differing))
+    remark = f"The targets were set for {arguments.PUBLISHED}"
+    remark += f"; this run differs in {', '.join(differing)}." if differing else ", as in this run."
     tables = results.tables()
     settings = {name: _settled(value) for name, value in sorted(vars(options).items()) if name != "output"}
     text = [

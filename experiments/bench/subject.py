@@ -21,7 +21,7 @@ _WEIGHT_SEED = 0
 class Subject:
     """A teacher and images, by name, so that another process can open the same ones.
 
-    The images are normalised with `mean` and `std`, as a data module gives them, and the teacher takes them as they are.
+    The images are normalised with `mean` and `std`, as a data module gives them; the teacher takes them as they are.
 
     Args:
         network: Name in `supermix_pl.experiments.networks`, or `module:function` that gives an `nn.Module`.
@@ -74,20 +74,22 @@ class Subject:
     def _data_module(self) -> ImageDataModule:
         if self.data != "shapes":
             return Parquet(folder=self.data, size=self.size, mean=self.mean, std=self.std)
-        counts = {"train_size": 1, "test_size": 1} | {f"{self.split}_size": self.num_images}
-        return Shapes(**counts, size=self.size or 32, mean=self.mean, std=self.std)
+        sizes = (self.num_images, 1) if self.split == "train" else (1, self.num_images)
+        return Shapes(train_size=sizes[0], test_size=sizes[1], size=self.size or 32, mean=self.mean, std=self.std)
 
     def _network(self, num_classes: int) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_WEIGHT_SEED)
             if ":" in self.network:
                 network = find_function(self.network)()
+                if not isinstance(network, nn.Module):
+                    raise TypeError(f"expected an nn.Module from {self.network}, got {type(network).__name__}")
             else:
                 network = getattr(networks, self.network)(num_classes=num_classes)
         return network if self.checkpoint is None else load_checkpoint(network, self.checkpoint)
 
 
-def find_function(name: str) -> Callable[[], nn.Module]:
+def find_function(name: str) -> Callable[[], object]:
     """Find the function that `module:function` names.
 
     Raises:
@@ -95,6 +97,9 @@ def find_function(name: str) -> Callable[[], nn.Module]:
     """
     module, _, function = name.partition(":")
     try:
-        return getattr(importlib.import_module(module), function)
+        found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"expected a function of no arguments at {name!r}, got: {error}") from error
+    if not callable(found):
+        raise ValueError(f"expected a function of no arguments at {name!r}, got {type(found).__name__}")
+    return found

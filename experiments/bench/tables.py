@@ -59,7 +59,8 @@ class Target:
 
     def verdict(self, value: float | None) -> str:
         """Say what was wanted and whether it is met."""
-        return f"{self.what} {'>=' if self.at_least else '<='} {self.limit:g}: {'met' if self.met(value) else 'missed'}"
+        found = "not measured" if value is None else "met" if self.met(value) else "missed"
+        return f"{self.what} {'>=' if self.at_least else '<='} {self.limit:g}: {found}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,11 +14,15 @@ TARGET = Target(what="ratio", limit=1.10)
 _WARM_UP_PASSES = 10
 
 _NOTES = (
-    "The solver's call, then every teacher pass of that very call replayed without it: the same batch sizes in the same "
-    "order, `module(x)`, without a graph where the solver kept none, and the gradient of the logits' sum with respect to x "
-    "where the solver asked for one; label forwards included.",
-    "Solver and replay alternate after a warm-up of both: a whole call, and the first passes of its replay (the call has "
-    "set up the libraries for all shapes). Median (least - most) over the repeats, of the ratio too.",
+    (
+        "The solver's call, then every teacher pass of that very call replayed without it: the same batch sizes in the "
+        "same order, `module(x)`, without a graph where the solver kept none, and the gradient of the logits' sum with "
+        "respect to x where the solver asked for one; label forwards included."
+    ),
+    (
+        "Solver and replay alternate after a warm-up of both: a whole call, and the first passes of its replay (the "
+        "call has set up the libraries for all shapes). Median (least - most) over the repeats, of the ratio too."
+    ),
 )
 
 

@@ -177,14 +177,14 @@ class ImageDataModule(pl.LightningDataModule):
             drop_last=training and self.drop_last,
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
-            num_finished=(lambda: trainer.fit_loop.epoch_loop.batch_progress.current.processed)
-            if trainer and training
-            else None,
+            clock=self._clock if trainer and training else None,
         )
 
-    def _num_finished(self) -> int:
-        assert self.trainer is not None
-        return self.trainer.fit_loop.epoch_loop.batch_progress.current.processed  # pyright: ignore[reportAttributeAccessIssue]
+    def _clock(self) -> tuple[int, int]:
+        trainer = self.trainer
+        assert trainer is not None
+        batches = trainer.fit_loop.epoch_loop.batch_progress.current
+        return trainer.current_epoch, batches.processed  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def three_values(values: Sequence[float] | None) -> Statistics | None:

@@ -1,7 +1,7 @@
 """A loader whose order and views are functions of (seed, epoch, sample), and which resumes within an epoch."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
@@ -14,10 +14,9 @@ _ORDER, _VIEW = 0, 1
 class ResumableLoader:
     """Batches of a source for a Lightning trainer, exactly resumable, sharded over ranks by itself.
 
-    No global generator is read or advanced. Lightning saves and restores `state_dict`, and calls `sampler.set_epoch`
-    before each epoch. Over several ranks every rank gets as many batches, of the same sizes, as every other: without
-    `drop_last` up to `world_size - 1` samples appear twice in an epoch, so evaluate on one device where exact figures
-    matter.
+    No global generator is read or advanced. Lightning saves and restores `state_dict`. Over several ranks every rank gets
+    as many batches, of the same sizes, as every other: without `drop_last` up to `world_size - 1` samples appear twice in
+    an epoch, so evaluate on one device where exact figures matter.
 
     A second pass in one epoch (a plain loop without `set_epoch`, or the shorter of two loaders) has a new order and new
     views.
@@ -32,8 +31,9 @@ class ResumableLoader:
         drop_last: Whether a last smaller batch is left out.
         rank: This process among `world_size`.
         world_size: Number of processes.
-        num_finished: Tells how many batches of the epoch training has finished. A batch that was fetched but not
-            finished when a checkpoint is written (in an exception, say) is then fetched again on resuming.
+        clock: Tells the trainer's epoch and how many of its batches training has finished: a batch that was fetched but
+            not finished when a checkpoint is written (in an exception, say) is fetched again on resuming. Without a
+            clock, `set_epoch` tells the epoch, and every batch that was fetched counts as finished.
     """
 
     batch_sampler = None  # Lightning reads it beside `sampler`
@@ -50,7 +50,7 @@ class ResumableLoader:
         drop_last: bool = False,
         rank: int = 0,
         world_size: int = 1,
-        num_finished: Callable[[], int] | None = None,
+        clock: Callable[[], tuple[int, int]] | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"expected batch_size >= 1, got {batch_size}")
@@ -67,7 +67,7 @@ class ResumableLoader:
         self.drop_last = drop_last
         self.rank = rank
         self.world_size = world_size
-        self._num_finished = num_finished
+        self._clock = clock
         self._epoch = self._pass = self._batch = self._start = 0
         if len(self) == 0:
             raise ValueError(
@@ -76,9 +76,13 @@ class ResumableLoader:
             )
 
     @property
-    def sampler(self) -> Self:
-        """What Lightning calls `set_epoch` on."""
-        return self
+    def sampler(self) -> "ResumableLoader | None":
+        """What Lightning calls `set_epoch` on.
+
+        Nothing if there is a clock: what Lightning tells is one epoch ahead of `trainer.current_epoch` after it has
+        resumed a run with `max_steps` between two epochs.
+        """
+        return self if self._clock is None else None
 
     def set_epoch(self, epoch: int) -> None:
         """Turns to an epoch; a new one starts at its first batch, the present one stays where it is."""
@@ -96,6 +100,8 @@ class ResumableLoader:
 
         Everything is looked up at the first `next`: Lightning makes the first iterator before it sets the epoch.
         """
+        if self._clock is not None:
+            self.set_epoch(self._clock()[0])
         start, self._start = self._start, 0
         stream = (self.seed, self._epoch, self._pass)
         remaining = self._index_batches(stream)[start:]
@@ -108,8 +114,8 @@ class ResumableLoader:
     def state_dict(self) -> dict[str, Any]:
         """Returns the place in the epoch, after the last batch that training has finished, and what it is valid for."""
         batch = self._batch
-        if self._num_finished is not None and self._pass == 0:
-            batch = min(batch, self._num_finished())
+        if self._clock is not None and self._pass == 0:
+            batch = min(batch, self._clock()[1])
         place = {"epoch": self._epoch, "pass": self._pass, "batch": batch, "num_batches": len(self)}
         return {**place, "layout": self._layout()}
 

@@ -44,8 +44,8 @@ def decode_shards(shards: Shards, images_path: Path, *, size: tuple[int, int] | 
                     images = np.lib.format.open_memmap(images_path, mode="w+", dtype=np.uint8, shape=shape)
                 if pixels.shape != images.shape[1:]:
                     raise ValueError(
-                        f"expected images of one size, {_shown(images[0])} as the first, got {_shown(pixels)} in {path}, "
-                        f"row {first + row}: give size=(height, width) to resize and centre-crop all of them"
+                        f"expected images of one size, {_shown(images[0])} as the first, got {_shown(pixels)} in "
+                        f"{path}, row {first + row}: give size=(height, width) to resize and centre-crop all of them"
                     )
                 images[start + row] = pixels
             labels[start : start + len(encoded)] = block_labels

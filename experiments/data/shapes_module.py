@@ -11,9 +11,6 @@ from supermix_pl.experiments.data.datamodule import ImageDataModule, LabelledIma
 if TYPE_CHECKING:
     from supermix_pl.experiments.data.shapes import ShapeImages
 
-MEAN = (0.5, 0.5, 0.5)
-STD = (0.25, 0.25, 0.25)
-
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Shapes(ImageDataModule):
@@ -41,7 +38,7 @@ class Shapes(ImageDataModule):
 
     def open_data(self) -> Opened:
         """Draws both parts, each from a seed of its own."""
-        from supermix_pl.experiments.data.shapes import CLASS_NAMES, draw_shapes
+        from supermix_pl.experiments.data.shapes import CLASS_NAMES, MEAN, STD, draw_shapes
 
         train = draw_shapes(self.train_size, seed=2 * self.data_seed, size=self.size)
         test = draw_shapes(self.test_size, seed=2 * self.data_seed + 1, size=self.size)

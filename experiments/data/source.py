@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -11,10 +11,12 @@ from torch import Tensor
 
 from supermix_pl.experiments.data.augment import CropFlip
 
-Batch = tuple[Float32[Tensor, "b 3 h w"], Int64[Tensor, " b"]]
-Indices = Int64[np.ndarray, " b"]
+# Batches of one epoch differ in size, so these have no named axis
+Batch = tuple[Float32[Tensor, "_ 3 _ _"], Int64[Tensor, " _"]]
+Indices = Int64[np.ndarray, " _"]
 
 
+@runtime_checkable
 class BatchSource(Protocol):
     """Labelled images that can be asked for by index."""
 

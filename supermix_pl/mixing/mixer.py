@@ -20,7 +20,8 @@ class MixedBatch:
 
     Attributes:
         images: The mixes, in the dtype and memory format of the batch.
-        masks: The share of each source at each pixel, in [0, 1], summing to 1 over k.
+        masks: The share of each source at each pixel, in [0, 1], summing to 1 over k; of the mix before any
+            `mixed_transform`, which may have changed the size of the images.
         soft_targets: Eq. 2: the weights of the sources on their classes, summing to 1.
         teacher_logits: The teacher's logits of the mixes; None if they were mixed without one.
         source_indices: Rows of the batch that make up each set; column 0 is the image itself.
@@ -34,7 +35,7 @@ class MixedBatch:
     """
 
     images: Float[Tensor, "b c h w"]
-    masks: Float[Tensor, "b k h w"]
+    masks: Float[Tensor, "b k height width"]
     soft_targets: Float[Tensor, "b n"]
     teacher_logits: Float[Tensor, "b n"] | None
     source_indices: Int[Tensor, "b k"]

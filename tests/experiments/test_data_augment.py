@@ -7,7 +7,7 @@ from supermix_pl.experiments.data import CropFlip
 
 
 def slow_view(image: np.ndarray, padding: int, top: int, left: int, mirrored: int) -> np.ndarray:
-    channels, height, width = image.shape
+    height, width = image.shape[1:]
     view = np.zeros_like(image)
     for y in range(height):
         for x in range(width):

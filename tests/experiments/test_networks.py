@@ -12,11 +12,10 @@ import yaml
 from supermix_pl.experiments import networks
 
 ROOT = Path(__file__).resolve().parents[2]
-SHARED = ROOT.parent / "shared"
 
 
 class Fingerprint(NamedTuple):
-    """What a network must give at 100 classes when `fill` has set its weights, and the digest of its key names and shapes."""
+    """What a network must give at 100 classes once `fill` has set its weights; `keys` digests key names and shapes."""
 
     parameters: int
     keys: str
@@ -129,22 +128,16 @@ def test_published_layout_loads_and_the_network_computes_the_fingerprint(name: s
     assert pooled.norm().item() == pytest.approx(expected.pooled_norm, rel=1e-6)
 
 
-def test_numbers_here_are_those_of_the_shared_file(name: str) -> None:
-    path = SHARED / "paper" / "checkpoint_networks.json"
-    if not path.exists():
-        pytest.skip(f"needs {path}")
-    facts = json.loads(path.read_text())["networks"][name]
+def test_numbers_here_are_those_of_the_shared_file(name: str, shared: Path) -> None:
+    facts = json.loads((shared / "paper" / "checkpoint_networks.json").read_text())["networks"][name]
     keys = "\n".join(f"{key} {shape}" for key, shape in facts["keys"].items())
     digest = hashlib.sha256(keys.encode()).hexdigest()[:16]
     (_, width), norm = facts["pooled"]
     assert FINGERPRINTS[name] == (facts["parameters"], digest, facts["logits"], facts["logits_norm"], width, norm)
 
 
-def test_real_teacher_loads_strictly() -> None:
-    path = SHARED / "teachers" / "wrn_16_2_cifar100.pth"
-    if not path.exists():
-        pytest.skip(f"needs {path}")
-    checkpoint = torch.load(path, weights_only=True)
+def test_real_teacher_loads_strictly(shared: Path) -> None:
+    checkpoint = torch.load(shared / "teachers" / "wrn_16_2_cifar100.pth", weights_only=True)
     networks.wrn_16_2().load_state_dict(checkpoint["model"], strict=True)
 
 

@@ -36,7 +36,7 @@ class Named(NamedTuple):
     ids: Tensor
 
 
-Bare = namedtuple("Bare", ["label", "image"])  # noqa: PYI024
+Bare = namedtuple("Bare", ["label", "image"])
 
 
 @dataclasses.dataclass

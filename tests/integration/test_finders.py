@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch
+import lightning.pytorch.tuner.tuning
 import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import BatchSizeFinder, LearningRateFinder
-from pytorch_lightning.tuner import Tuner
+from pytorch_lightning.tuner.tuning import Tuner
 
 from tests.integration.test_packages import MixingStudent
 from tests.integration.toys import (
@@ -66,8 +67,10 @@ def assert_all_mixed(student: Any, first: int = 0) -> None:
 def test_learning_rate_finder(tmp_path: Path, package: Any, make_student: Any) -> None:
     student, callback = make_student(), make_callback()
     trainer = make_trainer(tmp_path, callback, package=package)
-    tuner = (Tuner if package is pl else lightning.pytorch.tuner.Tuner)(trainer)
-    found = tuner.lr_find(student, num_training=5, min_lr=1e-4, max_lr=0.1, early_stop_threshold=None, update_attr=False)
+    tuner = (Tuner if package is pl else lightning.pytorch.tuner.tuning.Tuner)(trainer)
+    found = tuner.lr_find(
+        student, num_training=5, min_lr=1e-4, max_lr=0.1, early_stop_threshold=None, update_attr=False
+    )
     assert found is not None
     assert len(found.results["loss"]) == 5
     assert_all_mixed(student)

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 import torch
+from pytorch_lightning.callbacks import EMAWeightAveraging, StochasticWeightAveraging
 
+from tests.integration.test_packages import MixingStudent
 from tests.integration.toys import (
     Student,
     Teacher,
@@ -155,6 +157,17 @@ def test_compiled_module(tmp_path: Path, backend: str) -> None:
     assert_extended(student, 0, *natural_data(4))
     for name, value in weights(student).items():
         torch.testing.assert_close(value, weights(plain)[name])
+
+
+@pytest.mark.parametrize("make_student", [Student, MixingStudent])
+@pytest.mark.parametrize("averaging", [lambda: StochasticWeightAveraging(0.01, swa_epoch_start=1), EMAWeightAveraging])
+def test_weight_averaging_which_copies_the_module(tmp_path: Path, averaging: Any, make_student: Any) -> None:
+    student = make_student()
+    callbacks = [averaging()] if make_student is MixingStudent else [make_callback(), averaging()]
+    make_trainer(tmp_path, *callbacks, max_epochs=2).fit(student, loader())
+    assert len(student.batches) == 6
+    for step, batch in enumerate([*loader(), *loader()]):
+        assert_extended(student, step, *batch)
 
 
 def test_fast_dev_run(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint, OnExceptionCheckpoint
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from torch import Tensor
 
 from supermix_pl import SuperMix, SuperMixCallback
@@ -29,8 +29,14 @@ from tests.integration.toys import (
 NUM_BATCHES = 3
 NUM_EPOCHS = 3
 OURS = "Resuming in the middle of an epoch with a data loader that has no state_dict"
-LIGHTNINGS = "ignore:You're resuming from a checkpoint that ended before the epoch ended:UserWarning"
-SLOW = pytest.mark.slow
+
+pytestmark = [
+    # Lightning's words on the ModelCheckpoint of the first run, and its own, shorter warning of a plain loader
+    pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`, callbacks used:UserWarning"),
+    pytest.mark.filterwarnings(
+        "ignore:You're resuming from a checkpoint that ended before the epoch ended:UserWarning"
+    ),
+]
 
 
 class Resumable:
@@ -82,7 +88,9 @@ def mixing_callback(**options: Any) -> SuperMixCallback:
     return make_callback(mixer=MIXER, **{**chance, **options})
 
 
-def fit(folder: Path, *callbacks: Any, student: Any = None, data: Any = None, resume: Path | None = None, **options: Any):
+def fit(
+    folder: Path, *callbacks: Any, student: Any = None, data: Any = None, resume: Path | None = None, **options: Any
+):
     student = student or Failing()
     trainer = make_trainer(folder, *callbacks, **{"max_epochs": NUM_EPOCHS, "enable_checkpointing": True, **options})
     trainer.fit(student, data or Resumable(), ckpt_path=resume, weights_only=resume and True)
@@ -133,13 +141,42 @@ def test_resumed_by_number_of_steps(whole: tuple[Student, Path], tmp_path: Path,
     assert_continues(resumed, student, step)
 
 
-@pytest.mark.parametrize("at_train_end", [True, False])
-def test_resumed_between_epochs(whole: tuple[Student, Path], tmp_path: Path, at_train_end: bool) -> None:
+def test_resumed_between_epochs(whole: tuple[Student, Path], tmp_path: Path) -> None:
     student, _ = whole
-    each_epoch = ModelCheckpoint(tmp_path, "{epoch}", save_top_k=-1, save_on_train_epoch_end=at_train_end)
+    each_epoch = ModelCheckpoint(tmp_path, "{epoch}", save_top_k=-1, save_on_train_epoch_end=True)
     fit(tmp_path, mixing_callback(), each_epoch, max_epochs=2)
     resumed = fit(tmp_path, mixing_callback(), resume=tmp_path / "epoch=0.ckpt", enable_checkpointing=False)
     assert_continues(resumed, student, NUM_BATCHES)
+
+
+class Validated(Failing):
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        assert len(batch[0]) == 4
+
+    def val_dataloader(self) -> Any:
+        return loader(4)
+
+
+@pytest.mark.parametrize("step", [1, 3, 5])
+def test_resumed_after_a_validation(tmp_path: Path, step: int) -> None:
+    options: dict[str, Any] = {"val_check_interval": 1, "max_epochs": 2}
+    each_validation = ModelCheckpoint(tmp_path, "{step}", save_top_k=-1, save_on_train_epoch_end=False)
+    student = fit(tmp_path, mixing_callback(), each_validation, student=Validated(), **options)
+    assert len(student.images) == 2 * NUM_BATCHES
+    options["enable_checkpointing"] = False
+    resume = tmp_path / f"step={step}.ckpt"
+    resumed = fit(tmp_path, mixing_callback(), student=Validated(), resume=resume, **options)
+    assert_continues(resumed, student, step)
+
+
+class SavingOnException(Callback):
+    """Lightning's own OnExceptionCheckpoint warns of itself in every fit."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        trainer.save_checkpoint(self.path)
 
 
 class Rewinding(Resumable):
@@ -162,7 +199,7 @@ def test_resumed_after_an_exception_within_a_step(whole: tuple[Student, Path], t
         fit(
             tmp_path,
             mixing_callback(),
-            OnExceptionCheckpoint(tmp_path, "cut"),
+            SavingOnException(tmp_path / "cut.ckpt"),
             student=failing,
             data=Rewinding(failing),
         )
@@ -193,45 +230,40 @@ def test_resumed_with_another_seed(whole: tuple[Student, Path], tmp_path: Path) 
     assert any(not torch.equal(*pair) for pair in zip(resumed.images, student.images[4:], strict=True))
 
 
-def warnings_of_a_resume(folder: Path, checkpoint: Path | None, data: Any) -> list[str]:
+def our_warnings(folder: Path, data: Any, checkpoint: Path, **options: Any) -> int:
+    """Resume, and count how often we warn."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        fit(folder, mixing_callback(), data=data, resume=checkpoint, enable_checkpointing=False)
-    return [str(warning.message) for warning in caught if "pytree" not in warning.filename]
+        callback = mixing_callback(**options)
+        student = Failing(lambda batch: batch["a"][0], lambda batch: batch["a"][1]) if options else Failing()
+        fit(folder, callback, student=student, data=data, resume=checkpoint, enable_checkpointing=False)
+    assert student.batches
+    return sum(OURS in str(warning.message) for warning in caught)
 
 
-@pytest.mark.filterwarnings(LIGHTNINGS)
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Checkpoints after every step of a run with a loader that cannot resume."""
+    folder = tmp_path_factory.mktemp("plain")
+    fit(folder, mixing_callback(), every_step(folder), data=loader())
+    return folder
+
+
 @pytest.mark.parametrize("step", range(1, 2 * NUM_BATCHES + 1))
-def test_warning_with_a_plain_loader(whole: tuple[Student, Path], tmp_path: Path, step: int) -> None:
+def test_warning_with_a_plain_loader(plain: Path, tmp_path: Path, step: int) -> None:
     """It comes just where Lightning starts the epoch over: in the middle of one, not at its end."""
-    _, folder = whole
-    said = warnings_of_a_resume(tmp_path, folder / f"step={step}.ckpt", loader())
-    assert sum(OURS in message for message in said) == (1 if step % NUM_BATCHES else 0)
+    assert our_warnings(tmp_path, loader(), plain / f"step={step}.ckpt") == (1 if step % NUM_BATCHES else 0)
 
 
 @pytest.mark.parametrize("step", [1, 2])
 def test_no_warning_with_a_resumable_loader(whole: tuple[Student, Path], tmp_path: Path, step: int) -> None:
-    _, folder = whole
-    said = warnings_of_a_resume(tmp_path, folder / f"step={step}.ckpt", Resumable())
-    assert not any(OURS in message for message in said)
+    assert our_warnings(tmp_path, Resumable(), whole[1] / f"step={step}.ckpt") == 0
 
 
 def test_warning_if_one_of_two_loaders_cannot_resume(whole: tuple[Student, Path], tmp_path: Path) -> None:
-    _, folder = whole
-    data = {"a": Resumable(), "b": loader()}
-    with pytest.warns(UserWarning, match=OURS), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "You're resuming")
-        student = Failing(lambda batch: batch["a"][0], lambda batch: batch["a"][1])
-        callback = mixing_callback(input_key="a.0", target_key="a.1")
-        fit(tmp_path, callback, student=student, data=data, resume=_without_loader(folder, tmp_path))
-
-
-def _without_loader(folder: Path, to: Path) -> Path:
-    """A checkpoint of the middle of an epoch that has no state of loaders, which must match in number."""
-    checkpoint = torch.load(folder / "step=2.ckpt", weights_only=True)
-    del checkpoint["loops"]["fit_loop"]["state_dict"]["combined_loader"]
-    torch.save(checkpoint, to / "bare.ckpt")
-    return to / "bare.ckpt"
+    keys = {"input_key": "a.0", "target_key": "a.1"}
+    checkpoint = whole[1] / "step=2.ckpt"
+    assert our_warnings(tmp_path, {"a": Resumable(), "b": loader()}, checkpoint, **keys) == 1
 
 
 def test_no_warning_without_a_resume(tmp_path: Path) -> None:
@@ -248,9 +280,8 @@ def test_warning_for_a_plain_loader_after_an_exception(tmp_path: Path) -> None:
     failing = Failing()
     failing.fails_at = 2  # the last batch of its epoch, which has to be done again
     with pytest.raises(ZeroDivisionError):
-        fit(tmp_path, mixing_callback(), OnExceptionCheckpoint(tmp_path, "cut"), student=failing, data=loader())
-    said = warnings_of_a_resume(tmp_path, tmp_path / "cut.ckpt", loader())
-    assert sum(OURS in message for message in said) == 1
+        fit(tmp_path, mixing_callback(), SavingOnException(tmp_path / "cut.ckpt"), student=failing, data=loader())
+    assert our_warnings(tmp_path, loader(), tmp_path / "cut.ckpt") == 1
 
 
 def test_counts_of_the_teachers_judge_survive(tmp_path: Path) -> None:

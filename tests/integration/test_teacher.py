@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.model_summary.model_summary import summarize
 from torch import nn
 
 from supermix_pl import FrozenTeacher, SuperMixCallback
@@ -201,5 +201,5 @@ def test_teacher_with_another_image_size(tmp_path: Path) -> None:
 def test_model_summary_does_not_count_the_teacher(tmp_path: Path) -> None:
     student = MixingStudent()
     make_trainer(tmp_path).fit(student, loader(4))
-    summary = pl.utilities.model_summary.summarize(student)
+    summary = summarize(student)
     assert summary.total_parameters == NUM_CLASSES * NUM_CLASSES * SIDE * SIDE + NUM_CLASSES

@@ -1,4 +1,4 @@
-"""What the integration tests train: bright-channel images, a teacher that knows them, students that keep what they saw."""
+"""Bright-channel images, a teacher that knows them, students that keep what they saw, and short-cuts to a Trainer."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -88,6 +88,9 @@ class Steps:
         optimizer: Makes the optimizer of the parameters.
         num_classes: How many it tells apart.
     """
+
+    trainer: Any
+    parameters: Any
 
     def __init__(
         self,

@@ -16,8 +16,8 @@ from tests.problems import (
     NUM_CLASSES,
     SmoothTeacher,
     make_sets,
-    mixes_of,
     masks_of,
+    mixes_of,
     natural_images,
     outcome_names,
     random_weights,
@@ -55,7 +55,7 @@ def assert_equal_to_oracle(
     assert solution.num_steps.tolist() == [one.num_steps for one in expected]
     assert solution.forwards == sum(one.forwards for one in expected)
     assert sum(one.backwards for one in expected) <= solution.backwards <= solution.forwards
-    close = {"rtol": 1e-6, "atol": 1e-7}
+    close: dict[str, Any] = {"rtol": 1e-6, "atol": 1e-7}
     torch.testing.assert_close(solution.mask_logits, torch.stack([one.mask_logits for one in expected]), **close)
     torch.testing.assert_close(masks_of(solution, sets), torch.stack([one.masks for one in expected]), **close)
     torch.testing.assert_close(mixes_of(solution, sets), torch.stack([one.image for one in expected]), **close)
@@ -89,14 +89,20 @@ def test_masks_steps_and_outcomes(k: int, rule: oracle.UpdateRule) -> None:
 def test_rectangular_images_and_masks(size: tuple[int, int], grid: tuple[int, int], rule: oracle.UpdateRule) -> None:
     teacher, sets, classes, weights = problem(3, size, seed=1)
     solution = solve_sets(teacher, sets, RULES[rule], grid=grid, max_steps=5)
-    shape = {"mask_size": grid, "min_steps": 1, "max_steps": 5, "update_rule": rule, "learning_rate": 5.0}
+    shape: dict[str, Any] = {
+        "mask_size": grid,
+        "min_steps": 1,
+        "max_steps": 5,
+        "update_rule": rule,
+        "learning_rate": 5.0,
+    }
     assert_equal_to_oracle(solution, teacher, sets, classes, weights, **shape)
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_bounded_step(rule: oracle.UpdateRule) -> None:
     teacher, sets, classes, weights = problem(2)
-    arguments = {"min_steps": 1, "max_steps": 8, "max_logit_step": 0.5}
+    arguments: dict[str, Any] = {"min_steps": 1, "max_steps": 8, "max_logit_step": 0.5}
     solution = solve_sets(teacher, sets, RULES[rule], **arguments)
     arguments |= {"mask_size": (4, 4), "update_rule": rule, "learning_rate": 5.0}
     assert_equal_to_oracle(solution, teacher, sets, classes, weights, **arguments)
@@ -118,7 +124,7 @@ def test_hyper_parameters(arguments: dict[str, float]) -> None:
 @pytest.mark.parametrize(("min_steps", "max_steps"), [(0, 4), (3, 6), (4, 4), (1, 1)])
 def test_bounds_on_the_number_of_steps(min_steps: int, max_steps: int) -> None:
     teacher, sets, classes, weights = problem(2, seed=1)
-    steps = {"min_steps": min_steps, "max_steps": max_steps}
+    steps: dict[str, Any] = {"min_steps": min_steps, "max_steps": max_steps}
     solution = solve_sets(teacher, sets, RULES["newton_sp"], **steps)
     assert_equal_to_oracle(solution, teacher, sets, classes, weights, mask_size=(4, 4), **steps)
     assert (solution.num_steps >= min_steps).all()
@@ -131,7 +137,13 @@ def test_sources_that_share_a_class(rule: oracle.UpdateRule) -> None:
     classes[3:6, 2] = classes[3:6, 0]  # two of three
     sets = make_sets(sets.sources, classes, weights)
     solution = solve_sets(teacher, sets, RULES[rule], max_steps=6)
-    arguments = {"mask_size": (4, 4), "min_steps": 1, "max_steps": 6, "update_rule": rule, "learning_rate": 5.0}
+    arguments: dict[str, Any] = {
+        "mask_size": (4, 4),
+        "min_steps": 1,
+        "max_steps": 6,
+        "update_rule": rule,
+        "learning_rate": 5.0,
+    }
     assert_equal_to_oracle(solution, teacher, sets, classes, weights, **arguments)
 
 

@@ -1,0 +1,299 @@
+"""Bad input and suspicious input: what is said, and when."""
+
+import os
+import subprocess
+import sys
+import textwrap
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from supermix_pl import MixUp, SuperMix, SuperMixCallback
+from tests.integration.toys import (
+    MIXER,
+    NUM_CLASSES,
+    IgnorantTeacher,
+    StubbornTeacher,
+    Student,
+    Teacher,
+    loader,
+    loader_of,
+    make_callback,
+    make_trainer,
+    natural_data,
+)
+
+IMAGES, LABELS = natural_data(4)
+
+
+def fit(folder: Path, *batches: Any, callback: SuperMixCallback | None = None, **options: Any) -> Student:
+    student = Student()
+    make_trainer(folder, callback or make_callback(**options)).fit(student, loader_of(batches))
+    return student
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"mode": "append"}, "expected mode to be one of extend, replace, got 'append'"),
+        ({"targets": "hard"}, "expected targets to be one of teacher, soft, teacher_soft, pairs, got 'hard'"),
+        ({"log": "all"}, "expected log to be one of True, False, prog_bar, got 'all'"),
+        ({"engine": "offline"}, "expected engine to be one of batch, got 'offline'"),
+        ({"every_n_batches": 0}, "expected every_n_batches to be an integer >= 1, got 0"),
+        ({"start_epoch": -1}, "expected start_epoch to be an integer >= 0, got -1"),
+        ({"seed": -1}, "expected seed to be an integer >= 0, got -1"),
+        ({"probability": 1.5}, r"expected probability in \[0, 1\], got 1.5"),
+        ({"probability": -0.5}, r"expected probability in \[0, 1\], got -0.5"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else next(iter(value)),
+)
+def test_arguments_in_a_program_without_type_checks(arguments: dict[str, Any], message: str) -> None:
+    """The types are checked at run time in tests only, so the checks themselves are called behind them."""
+    bare: Any = SuperMixCallback.__init__
+    while hasattr(bare, "__wrapped__"):
+        bare = bare.__wrapped__
+    with pytest.raises(ValueError, match=message):
+        bare(object.__new__(SuperMixCallback), Teacher(), MIXER, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("mixer", "targets"), [(SuperMix(), "soft"), (MixUp(num_classes=3), "teacher"), (MixUp(), "teacher_soft")]
+)
+def test_no_teacher_where_one_is_needed(mixer: Any, targets: Any) -> None:
+    with pytest.raises(ValueError, match=rf'expected a teacher for {type(mixer).__name__} and targets="{targets}"'):
+        SuperMixCallback(None, mixer, targets=targets)
+
+
+def test_blind_mixer_that_does_not_know_the_number_of_classes(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="expected num_classes where there is no teacher to tell it"):
+        fit(tmp_path, (IMAGES, LABELS), callback=SuperMixCallback(None, MixUp(), targets="soft"))
+
+
+@pytest.mark.parametrize(
+    ("batch", "keys", "message"),
+    [
+        ({"x": IMAGES, "y": LABELS}, (0, 1), r"field 0, got a dict with keys \['x', 'y'\]"),
+        ({"x": IMAGES, "y": LABELS}, ("image", "y"), r"field 'image', got a dict with keys \['x', 'y'\]"),
+        ({"x": [IMAGES], "y": LABELS}, ("x.1", "y"), r"field 'x\.1', got a list of 1 without 1"),
+        ((IMAGES, LABELS), ("x", "y"), "field 'x', got a tuple of 2"),
+        ((IMAGES, LABELS), (0, 2), "field 2, got a tuple of 2"),
+        (IMAGES, (0, 1), "field 0, got a Tensor"),
+    ],
+)
+def test_key_that_is_not_in_the_batch(tmp_path: Path, batch: Any, keys: Any, message: str) -> None:
+    with pytest.raises(KeyError, match=f"expected the batch to have the {message}.*give input_key= and target_key="):
+        fit(tmp_path, batch, input_key=keys[0], target_key=keys[1])
+
+
+def test_keys_that_lead_elsewhere(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"expected one label an image, got 4 images and labels of shape \(3,\)"):
+        fit(tmp_path, (IMAGES, LABELS[:3]))
+    with pytest.raises(ValueError, match=r"labels of shape \(\).*look at input_key and target_key"):
+        fit(tmp_path, (IMAGES, LABELS[0]))
+    with pytest.raises(TypeError, match="expected a tensor behind target_key=1, got list"):
+        fit(tmp_path, (IMAGES, ["a", "b", "c", "d"]))
+    with pytest.raises(TypeError, match="expected a tensor behind input_key=0, got list"):
+        fit(tmp_path, (list(IMAGES), LABELS))
+
+
+@pytest.mark.parametrize("wrong", [NUM_CLASSES, NUM_CLASSES + 7, -1, -100])
+@pytest.mark.parametrize("mode", ["extend", "replace"])
+def test_label_that_the_teacher_does_not_know(tmp_path: Path, wrong: int, mode: str) -> None:
+    labels = LABELS.clone()
+    labels[2] = wrong
+    with pytest.raises(ValueError, match=r"expected labels in \[0, 3\).*teacher and student must share the classes"):
+        fit(tmp_path, (IMAGES, labels), mode=mode)
+
+
+def test_label_that_the_teacher_does_not_know_in_a_later_batch(tmp_path: Path) -> None:
+    student = Student()
+    batches = loader_of([(IMAGES, LABELS), (IMAGES, LABELS + 1)])
+    with pytest.raises(ValueError, match="got labels from 1 to 3"):
+        make_trainer(tmp_path, make_callback()).fit(student, batches)
+    assert len(student.batches) == 1
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_images_that_are_not_finite(tmp_path: Path, value: float) -> None:
+    images = IMAGES.clone()
+    images[1, 0, 3, 3] = value
+    with pytest.raises(ValueError, match="expected finite images, got some with NaN or infinite pixels"):
+        fit(tmp_path, (images, LABELS))
+
+
+@pytest.mark.parametrize(
+    ("labels", "targets"),
+    [
+        (torch.full((4, 3), 1 / 3), "teacher"),
+        (torch.full((4, 3), 1 / 3), "pairs"),
+        (torch.full((4, 5), 1 / 5), "soft"),
+        (torch.tensor([0.0, 1.0, 0.0, 1.0]), "soft"),
+        (torch.tensor([0.0, 1.0, 0.0, 1.0]), "teacher"),
+    ],
+)
+def test_natural_labels_that_do_not_fit_the_format(tmp_path: Path, labels: torch.Tensor, targets: str) -> None:
+    with pytest.raises(ValueError, match=rf'expected labels as \(b,\) integers.*for targets="{targets}"'):
+        fit(tmp_path, (IMAGES, labels), targets=targets)
+
+
+def test_bool_labels(tmp_path: Path) -> None:
+    for mode in ("extend", "replace"):
+        with pytest.raises(ValueError, match=r"got torch\.bool"):
+            fit(tmp_path, (IMAGES, LABELS > 0), mode=mode)
+
+
+def test_masks_larger_than_the_images(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"expected masks no larger than the images, got mask_size=9 for images of 8"):
+        fit(tmp_path, (IMAGES, LABELS), mixer=SuperMix(mask_size=9))
+
+
+class Constant(torch.nn.Module):
+    def __init__(self, logits: torch.Tensor) -> None:
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.logits
+
+
+@pytest.mark.parametrize(
+    ("logits", "message"),
+    [
+        (torch.full((4, 3), float("nan")), "expected finite logits from the teacher, got NaN or infinity for every"),
+        (torch.zeros(4, 3, 2, 2), r"floating point of shape \(b, n\), got torch.float32 of shape \(4, 3, 2, 2\)"),
+        (torch.zeros(4, 3, dtype=torch.long), "got torch.int64"),
+    ],
+    ids=["NaN", "maps", "integers"],
+)
+def test_teacher_whose_logits_are_none(tmp_path: Path, logits: torch.Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        fit(tmp_path, (IMAGES, LABELS), teacher=Constant(logits))
+
+
+def caught(folder: Path, callback: SuperMixCallback, data: Any, student: Student | None = None, **options: Any) -> Any:
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        make_trainer(folder, callback, **options).fit(student or Student(), data)
+    return [str(warning.message) for warning in said]
+
+
+def test_teacher_near_chance_is_reported_once(tmp_path: Path) -> None:
+    callback = make_callback(IgnorantTeacher(), SuperMix(k=1, mask_size=4, max_steps=1))
+    said = caught(tmp_path, callback, loader(600, 60), max_epochs=2)
+    assert [message[:59] for message in said if "agrees with" in message] == [
+        "The teacher agrees with 100 of the first 300 labels, no mor"
+    ]
+
+
+def test_teacher_that_knows_is_not_reported(tmp_path: Path) -> None:
+    assert not any("agrees with" in message for message in caught(tmp_path, make_callback(), loader(600, 60)))
+
+
+def test_teacher_with_another_order_of_classes_is_reported(tmp_path: Path) -> None:
+    class Shuffled(Teacher):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return super().forward(images).roll(1, dims=1)
+
+    said = caught(tmp_path, make_callback(Shuffled()), loader(300, 60))
+    assert sum("The teacher agrees with 0 of the first 300 labels" in message for message in said) == 1
+
+
+def test_batch_without_a_solved_set_is_reported_once(tmp_path: Path) -> None:
+    callback = make_callback(StubbornTeacher(), SuperMix(mask_size=4, max_steps=2, on_unsolved="source"))
+    student = Student(num_classes=NUM_CLASSES + 1)
+    said = caught(tmp_path, callback, loader(9, 3), student)
+    reports = [message for message in said if message.startswith("None of the 3 sets")]
+    assert len(reports) == 1
+    assert 'max_steps=2: the mixes are treated as on_unsolved="source" says' in reports[0]
+    for images, labels in zip(student.images, student.labels, strict=True):
+        assert torch.equal(images[3:], images[:3])  # what "source" says: the natural images come back
+        assert torch.equal(labels[3:], labels[:3])
+
+
+def test_batch_with_solved_sets_is_not_reported(tmp_path: Path) -> None:
+    callback = make_callback(StubbornTeacher(), SuperMix(mask_size=4, max_steps=2))
+    said = caught(tmp_path, callback, loader(4, 4), Student(num_classes=NUM_CLASSES + 1))
+    assert not any("None of the" in message for message in said)  # the last set has two images of one class
+
+
+def test_mixup_is_not_reported(tmp_path: Path) -> None:
+    callback = make_callback(StubbornTeacher(), MixUp())
+    said = caught(tmp_path, callback, loader(3, 3), Student(num_classes=NUM_CLASSES + 1))
+    assert not any("None of the" in message for message in said)
+
+
+UNCHECKED = """
+    import random
+    import sys
+    import warnings
+    import torch
+    from supermix_pl import FrozenTeacher, SuperMix, SuperMixCallback
+    from tests.integration.toys import *
+
+    images, labels = natural_data(4)
+
+    def message(*batch, **options):
+        try:
+            arguments = {"teacher": Teacher(), "mixer": MIXER, **options}
+            make_trainer(sys.argv[1], SuperMixCallback(**arguments)).fit(Student(), loader_of([batch]))
+        except Exception as error:
+            print(f"MESSAGE {type(error).__name__}: {error}")
+        else:
+            print("MESSAGE none")
+
+    class ThreeRows(torch.nn.Module):
+        def forward(self, images):
+            return torch.zeros(3, 3)
+
+    message((255 * images).byte(), labels)
+    message(images[0], labels)
+    message(images.flatten(1), labels)
+    message(images, labels, teacher=lambda: "wrn_16_2")
+    message(images, labels, teacher="wrn_16_2")
+    message(images, labels, mixer=SuperMix)
+    message(images, labels, engine=3)
+    message(images, labels, teacher=torch.nn.Identity())
+    message(images, labels, teacher=ThreeRows())
+    message(images, labels, teacher=FrozenTeacher(Teacher(), mean=[0.5] * 2, std=[0.5] * 2))
+    message(images, labels, mixed_transform=lambda images: images.numpy())
+    message(images, labels)
+
+    random.seed(3)
+    state = random.getstate()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        make_trainer(sys.argv[1], SuperMixCallback(Teacher(), MIXER), max_epochs=3).fit(Student(), loader(9))
+    said = sum("a batch of 1 images is smaller than k=2" in str(warning.message) for warning in caught)
+    print(f"MESSAGE said {said}, generator untouched {random.getstate() == state}")
+"""
+
+
+def test_in_a_program_without_run_time_type_checks(tmp_path: Path) -> None:
+    """In this one jaxtyping is faster, with a message of its own, repeats warnings and advances Python's generator."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(UNCHECKED), str(tmp_path)]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-4000:]
+    got = [line.removeprefix("MESSAGE ") for line in done.stdout.splitlines() if line.startswith("MESSAGE ")]
+    expected = [
+        "ValueError: expected floating point images, got torch.uint8",
+        "ValueError: expected one label an image, got 3 images",
+        "ValueError: expected images of shape (b, c, h, w) with b >= 1, got (4, 192)",
+        "TypeError: expected the teacher to be an nn.Module, got str",
+        "TypeError: expected teacher to be a FrozenTeacher, an nn.Module or a function that builds one, got 'wrn_16_2'",
+        "TypeError: expected mixer to be a SuperMix, MixUp, CutMix or other Mixer, got <class",
+        'TypeError: expected engine to be "batch" or an Engine, got 3',
+        "ValueError: the teacher failed on images of shape (4, 3, 8, 8) (expected the teacher's logits to be floating",
+        "ValueError: expected the teacher to give 4 rows of logits, got 3",
+        "ValueError: the teacher failed on images of shape (4, 3, 8, 8) (expected images with 2 channels",
+        "ValueError: expected mixed_transform to give 4 images (b, c, h, w), got ndarray",
+        "none",
+        "said 1, generator untouched True",
+    ]
+    assert len(got) == len(expected)
+    for message, start in zip(got, expected, strict=True):
+        assert message.startswith(start)

@@ -1,0 +1,116 @@
+"""Label formats of mixes and of the natural images beside them."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from supermix_pl import MixedBatch, MixUp, SuperMix
+from supermix_pl.mixing.targets import TargetFormat, concatenate, mixed_targets, natural_targets, soft_targets
+from tests.problems import NUM_CLASSES, SmoothTeacher, natural_images, repeatable
+
+LABELS = torch.tensor([0, 5, 2, 2])
+PROBABILITIES = torch.tensor([[0.5, 0.25, 0.25, 0, 0, 0], [0, 0, 0, 0, 0, 1.0]]).repeat(2, 1)
+
+
+@pytest.fixture(scope="module")
+def mix() -> MixedBatch:
+    return SuperMix(k=3, mask_size=4, max_steps=3)(SmoothTeacher().float(), natural_images(4).float(), seed=0)
+
+
+@given(
+    classes=st.lists(st.integers(0, 4), min_size=1, max_size=6),
+    seed=st.integers(0, 99),
+    alpha=st.sampled_from([0.1, 1, 9]),
+)
+@repeatable
+def test_soft_targets_put_every_weight_on_its_class_and_sum_to_1(classes: list[int], seed: int, alpha: float) -> None:
+    concentration = torch.full((len(classes),), alpha, dtype=torch.float64)
+    torch.manual_seed(seed)
+    weights = torch.distributions.Dirichlet(concentration).sample()
+    targets = soft_targets(torch.tensor([classes]), weights[None], 5)[0]
+    for label in range(5):
+        expected = sum(weight for one, weight in zip(classes, weights.tolist(), strict=True) if one == label)
+        assert targets[label].item() == pytest.approx(expected)
+    assert targets.sum().item() == pytest.approx(1.0)
+
+
+def test_formats_of_a_mix(mix: MixedBatch) -> None:
+    assert mix.teacher_logits is not None
+    hard, soft, probabilities = (mixed_targets(mix, name) for name in ("teacher", "soft", "teacher_soft"))
+    assert isinstance(hard, Tensor)
+    assert hard.equal(mix.teacher_logits.argmax(dim=1))
+    assert soft is mix.soft_targets
+    torch.testing.assert_close(probabilities, mix.teacher_logits.exp() / mix.teacher_logits.exp().sum(1, keepdim=True))
+    classes, weights = mixed_targets(mix, "pairs")
+    assert classes is mix.source_classes
+    assert weights is mix.mix_weights
+
+
+@pytest.mark.parametrize("target_format", ["teacher", "teacher_soft"])
+def test_a_teachers_label_needs_a_teacher(target_format: TargetFormat) -> None:
+    mix = MixUp(num_classes=6)(None, natural_images(4), LABELS, seed=0)
+    with pytest.raises(ValueError, match=rf'expected a teacher .* targets="{target_format}", got None; give one, or'):
+        mixed_targets(mix, target_format)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8])
+def test_natural_class_indices_in_every_format(dtype: torch.dtype) -> None:
+    labels = LABELS.to(dtype)
+    hard = natural_targets(labels, "teacher", NUM_CLASSES, 3)
+    assert hard is labels
+    for soft in ("soft", "teacher_soft"):
+        rows = natural_targets(labels, soft, NUM_CLASSES, 3)
+        assert isinstance(rows, Tensor)
+        assert rows.dtype == torch.float32
+        assert rows.equal(torch.eye(NUM_CLASSES)[LABELS])
+    classes, weights = natural_targets(labels, "pairs", NUM_CLASSES, 3)
+    assert classes.tolist() == [[0, 0, 0], [5, 5, 5], [2, 2, 2], [2, 2, 2]]
+    assert weights.tolist() == [[1.0, 0.0, 0.0]] * 4
+
+
+@pytest.mark.parametrize("target_format", ["soft", "teacher_soft"])
+def test_natural_probabilities_pass_as_they_are(target_format: TargetFormat) -> None:
+    assert natural_targets(PROBABILITIES, target_format, NUM_CLASSES, 2) is PROBABILITIES
+
+
+@pytest.mark.parametrize(
+    ("labels", "target_format"),
+    [
+        (PROBABILITIES, "teacher"),
+        (PROBABILITIES, "pairs"),
+        (PROBABILITIES[:, :4], "soft"),
+        (LABELS[:, None], "teacher"),
+        (LABELS[:, None], "soft"),
+        (LABELS.float(), "soft"),
+        (LABELS.float(), "pairs"),
+    ],
+)
+def test_natural_labels_that_fit_no_format(labels: Tensor, target_format: TargetFormat) -> None:
+    with pytest.raises(
+        ValueError, match=r"expected .*labels as \(b,\).*, got torch\.\w+ of shape \(4.*\).*; c"
+    ) as error:
+        natural_targets(labels, target_format, NUM_CLASSES, 2)
+    assert str(tuple(labels.shape)) in str(error.value)
+
+
+@pytest.mark.parametrize("target_format", ["teacher", "soft", "teacher_soft", "pairs"])
+def test_natural_labels_go_before_those_of_the_mixes(mix: MixedBatch, target_format: TargetFormat) -> None:
+    natural = natural_targets(LABELS, target_format, NUM_CLASSES, 3)
+    mixed = mixed_targets(mix, target_format)
+    both = concatenate(natural, mixed)
+    pairs = zip(*([x] if isinstance(x, Tensor) else x for x in (natural, mixed, both)), strict=True)
+    for first, second, joined in pairs:
+        assert joined[:4].equal(first)
+        assert joined[4:].equal(second)
+
+
+@pytest.mark.parametrize(
+    "natural", [LABELS.int(), LABELS.to(torch.uint8), PROBABILITIES.bfloat16(), PROBABILITIES.double()]
+)
+def test_mixes_take_the_dtype_of_the_natural_labels(mix: MixedBatch, natural: Tensor) -> None:
+    target_format = "soft" if natural.is_floating_point() else "teacher"
+    joined = concatenate(natural, mixed_targets(mix, target_format))
+    assert isinstance(joined, Tensor)
+    assert joined.dtype == natural.dtype

@@ -1,0 +1,115 @@
+"""Imports run downhill, as the design has it, and importing the plugin loads no experiment."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import supermix_pl
+
+PACKAGE = Path(supermix_pl.__file__).parent
+ALLOWED: dict[str, set[str]] = {
+    "version": set(),
+    "teacher": set(),
+    "batch": set(),
+    "losses": set(),
+    "metrics": set(),
+    "visualize": set(),
+    "checkpoint": set(),
+    "transforms": set(),
+    "interception": set(),
+    "lightning_base": set(),
+    "solver": {"teacher"},
+    "mixing": {"solver", "teacher"},
+    "engine": {"mixing", "solver", "teacher"},
+    "rewriting": {"batch", "engine", "mixing", "teacher"},
+    "callback": {"batch", "engine", "interception", "lightning_base", "mixing", "rewriting", "teacher"},
+    "mixin": {"callback", "mixing"},
+    "__init__": {"callback", "mixin", "mixing", "teacher", "version"},
+}
+FOREIGN = {"hydra", "omegaconf", "experiments"}
+LINKS = {"conf", "experiments"}  # top-level folders, linked into the package
+SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in LINKS)
+
+
+def room_of(path: Path) -> str:
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+def imports_of(source: str) -> set[str]:
+    """Full names of all modules that a source imports, wherever in it; those of a package may be names of it."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"relative import of {node.module}"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def rooms_in(imports: set[str]) -> set[str]:
+    """The rooms of ours that are imported."""
+    rooms = set()
+    for name in imports:
+        package, _, rest = name.partition(".")
+        if package == "supermix_pl":
+            rooms.add(rest.split(".")[0] or "__init__")
+    return rooms
+
+
+def test_every_room_is_known() -> None:
+    assert len(SOURCES) > 25
+    assert {room_of(path) for path in SOURCES} <= set(ALLOWED)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_run_downhill(path: Path) -> None:
+    imports = imports_of(path.read_text())
+    room = room_of(path)
+    assert rooms_in(imports) - {room} <= ALLOWED[room]
+    assert not {name.split(".")[0] for name in imports} & FOREIGN
+
+
+def test_allowed_imports_have_no_circle() -> None:
+    below: dict[str, set[str]] = {}
+    while len(below) < len(ALLOWED):
+        free = [room for room, allowed in ALLOWED.items() if room not in below and allowed <= set(below)]
+        assert free, set(ALLOWED) - set(below)
+        below |= {room: set() for room in free}
+
+
+def test_the_reader_of_imports_sees_all_kinds() -> None:
+    source = """
+import hydra.core
+import supermix_pl.callback as c
+from supermix_pl import mixing
+def f():
+    from supermix_pl.solver.masks import upsample
+"""
+    imports = imports_of(source)
+    assert rooms_in(imports) == {"callback", "mixing", "solver"}
+    assert {name.split(".")[0] for name in imports} & FOREIGN == {"hydra"}
+
+
+def test_importing_the_plugin_loads_no_experiment() -> None:
+    program = """
+import sys
+import supermix_pl, supermix_pl.batch, supermix_pl.checkpoint, supermix_pl.losses, supermix_pl.metrics
+import supermix_pl.transforms
+loaded = {name.split(".")[0] for name in sys.modules} | {".".join(name.split(".")[:2]) for name in sys.modules}
+print(sorted(loaded & {"hydra", "experiments", "supermix_pl.experiments", "supermix_pl.conf"}))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=PACKAGE.parent
+    )
+    assert done.stdout.split("\n")[-2] == "[]"
+
+
+def test_public_names() -> None:
+    expected = "CutMix FrozenTeacher MixUp MixedBatch SuperMix SuperMixCallback SuperMixMixin __version__"
+    assert sorted(supermix_pl.__all__) == expected.split()
+    assert all(hasattr(supermix_pl, name) for name in supermix_pl.__all__)
