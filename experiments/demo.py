@@ -2,7 +2,9 @@
 
 import argparse
 import dataclasses
+import logging
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("overrides", nargs="*", help="Hydra overrides of experiment=demo, such as seed=1")
     options = parser.parse_args(arguments)
     console = Console()
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
     start = time.perf_counter()
     with initialize_config_module("supermix_pl.conf", version_base="1.3"):
         results = {name: _train(name, options.output, options.overrides, console) for name in _METHODS}

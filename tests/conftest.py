@@ -6,7 +6,7 @@ import pytest
 import torch
 from jaxtyping import config, install_import_hook
 
-_hook = install_import_hook("supermix_pl", "beartype.beartype")
+_hook = install_import_hook("supermix_pl", "tests.checked")
 
 torch.set_num_threads(1)
 

@@ -1,27 +1,34 @@
 """CIFAR-10 and CIFAR-100, downloaded by torchvision."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import numpy as np
 from torchvision import datasets
 
-from supermix_pl.experiments.data.datamodule import ImageDataModule, LabelledImages, Opened, Statistics
+from supermix_pl.experiments.data.datamodule import (
+    CommonArguments,
+    ImageDataModule,
+    LabelledImages,
+    Opened,
+    Statistics,
+)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class _Cifar(ImageDataModule):
-    """Either CIFAR; arguments beside `root` are those of `ImageDataModule`.
+    """Either CIFAR.
 
     Args:
         root: Folder of the data; what is missing there is downloaded.
+        common: Arguments of `ImageDataModule`.
     """
-
-    root: str | Path
 
     dataset: ClassVar[type[datasets.CIFAR10]]
     statistics: ClassVar[tuple[Statistics, Statistics]]
+
+    def __init__(self, *, root: str | Path, **common: Unpack[CommonArguments]) -> None:
+        super().__init__(**common)
+        self.root = root
 
     def prepare_data(self) -> None:
         """Downloads the data, in one process."""
@@ -29,23 +36,31 @@ class _Cifar(ImageDataModule):
 
     def open_data(self) -> Opened:
         """Reads both parts into memory."""
-        parts = [self.dataset(self.root, train=train, download=True) for train in (True, False)]
+        parts = [self.dataset(self.root, train=train) for train in (True, False)]
         train, test = (_arrays(part) for part in parts)
         mean, std = self.statistics
         return self._opened_arrays(train=train, test=test, class_names=list(parts[0].classes), mean=mean, std=std)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class Cifar10(_Cifar):
-    """CIFAR-10, 50 000 training and 10 000 test images of 32x32, normalised with its usual statistics."""
+    """CIFAR-10, 50 000 training and 10 000 test images of 32x32, normalised with its usual statistics.
+
+    Args:
+        root: Folder of the data; what is missing there is downloaded.
+        common: Arguments of `ImageDataModule`.
+    """
 
     dataset = datasets.CIFAR10
     statistics = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class Cifar100(_Cifar):
-    """CIFAR-100, 50 000 training and 10 000 test images of 32x32, normalised as the distillation literature does."""
+    """CIFAR-100, 50 000 training and 10 000 test images of 32x32, normalised as the distillation literature does.
+
+    Args:
+        root: Folder of the data; what is missing there is downloaded.
+        common: Arguments of `ImageDataModule`.
+    """
 
     dataset = datasets.CIFAR100
     statistics = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)

@@ -1,7 +1,8 @@
 """What every data module here has in common: attributes, subsets, loaders."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any, TypedDict
 
 import numpy as np
 import pytorch_lightning as pl
@@ -37,7 +38,21 @@ class Opened:
     std: Statistics
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
+class CommonArguments(TypedDict, total=False):
+    """Arguments that every data module hands on to `ImageDataModule`, which says what they are."""
+
+    batch_size: int
+    eval_batch_size: int
+    seed: int
+    data_seed: int
+    augment: CropFlip | bool
+    images_per_class: int | None
+    validation_fraction: float
+    drop_last: bool
+    mean: Sequence[float] | None
+    std: Sequence[float] | None
+
+
 class ImageDataModule(pl.LightningDataModule):
     """Base of the data modules: batches are (normalised images (b, 3, h, w), labels (b,)).
 
@@ -61,51 +76,82 @@ class ImageDataModule(pl.LightningDataModule):
         std: Standard deviation of each channel on the scale [0, 1]; default the data set's own.
     """
 
-    batch_size: int = 128
-    eval_batch_size: int = 500
-    seed: int = 0
-    data_seed: int = 0
-    augment: CropFlip | bool = True
-    images_per_class: int | None = None
-    validation_fraction: float = 0.0
-    drop_last: bool = False
-    mean: Sequence[float] | None = None
-    std: Sequence[float] | None = None
-    class_names: list[str] = field(init=False)
-    image_size: tuple[int, int] = field(init=False)
-    _opened: Opened | None = field(init=False, default=None)
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        *,
+        batch_size: int = 128,
+        eval_batch_size: int = 500,
+        seed: int = 0,
+        data_seed: int = 0,
+        augment: CropFlip | bool = True,
+        images_per_class: int | None = None,
+        validation_fraction: float = 0.0,
+        drop_last: bool = False,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ) -> None:
         super().__init__()
-        for name, least in {"batch_size": 1, "eval_batch_size": 1, "seed": 0, "data_seed": 0}.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"expected {name} >= {least}, got {getattr(self, name)}")
-        if self.images_per_class is not None and self.images_per_class < 1:
-            raise ValueError(f"expected images_per_class >= 1, got {self.images_per_class}: None takes every image")
-        if not 0 <= self.validation_fraction < 1:
-            raise ValueError(f"expected 0 <= validation_fraction < 1, got {self.validation_fraction}")
-        for name in ("mean", "std"):
-            values = getattr(self, name)
-            if values is not None and (len(values) != 3 or (name == "std" and min(values) <= 0)):
-                raise ValueError(
-                    f"expected {name} of three channels{', above 0' * (name == 'std')}, got {list(values)}"
-                )
+        for name, value in {"batch_size": batch_size, "eval_batch_size": eval_batch_size}.items():
+            if value < 1:
+                raise ValueError(f"expected {name} >= 1, got {value}")
+        for name, value in {"seed": seed, "data_seed": data_seed}.items():
+            if value < 0:
+                raise ValueError(f"expected {name} >= 0, got {value}")
+        if images_per_class is not None and images_per_class < 1:
+            raise ValueError(f"expected images_per_class >= 1, got {images_per_class}: None takes every image")
+        if not 0 <= validation_fraction < 1:
+            raise ValueError(f"expected 0 <= validation_fraction < 1, got {validation_fraction}")
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.seed = seed
+        self.data_seed = data_seed
+        self.augment = augment
+        self.images_per_class = images_per_class
+        self.validation_fraction = validation_fraction
+        self.drop_last = drop_last
+        self.mean = _three("mean", mean)
+        self.std = _three("std", std)
+        self._opened: Opened | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves the images out: spawned processes open them again."""
+        return {**self.__dict__, "_opened": None}
 
     def open_data(self) -> Opened:
         """Opens the data set; called once in each process. For subclasses to write."""
         raise NotImplementedError(f"expected {type(self).__name__} to define open_data")
 
-    @property
-    def num_classes(self) -> int:
-        """Number of classes."""
-        return len(self.class_names)
-
     def setup(self, stage: str | None = None) -> None:
         """Opens the data, whatever the stage."""
         if self._opened is None:
             self._opened = self.open_data()
-            self.class_names, self.image_size = self._opened.class_names, self._opened.image_size
             self.mean, self.std = self._opened.mean, self._opened.std
+
+    @property
+    def opened(self) -> Opened:
+        """The data set.
+
+        Raises:
+            RuntimeError: Before `setup`.
+        """
+        if self._opened is None:
+            raise RuntimeError("expected setup() before the data is asked for: call it, or let a Trainer do so")
+        return self._opened
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names in the order of the labels."""
+        return self.opened.class_names
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.opened.class_names)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the images in the batches."""
+        return self.opened.image_size
 
     def train_dataloader(self) -> ResumableLoader:
         """Returns the training batches."""
@@ -134,7 +180,7 @@ class ImageDataModule(pl.LightningDataModule):
         std: Statistics,
     ) -> Opened:
         """Wraps decoded images; for subclasses. Statistics that the user gave win over the ones given here."""
-        mean, std = three_values(self.mean) or mean, three_values(self.std) or std
+        mean, std = self.mean or mean, self.std or std
         augment = CropFlip() if self.augment is True else self.augment or None
         sources = [
             data and ArraySource(images=data[0], labels=data[1], mean=mean, std=std, augment=augment)
@@ -148,9 +194,7 @@ class ImageDataModule(pl.LightningDataModule):
         )
 
     def _source(self, part: str) -> BatchSource:
-        if self._opened is None:
-            raise RuntimeError("expected setup() before the loaders are asked for: call it, or let a Trainer do so")
-        source = self._opened.train if part == "train" else self._opened.test
+        source = self.opened.train if part == "train" else self.opened.test
         if source is None:
             raise ValueError(
                 f"expected {part} images, got a data set without any: add them, or use its other part only"
@@ -187,6 +231,17 @@ class ImageDataModule(pl.LightningDataModule):
         return trainer.current_epoch, batches.processed  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def three_values(values: Sequence[float] | None) -> Statistics | None:
-    """Returns the statistics of three channels as a tuple of floats, `None` as `None`."""
-    return None if values is None else (float(values[0]), float(values[1]), float(values[2]))
+def height_width(size: int | Sequence[int]) -> tuple[int, int]:
+    """Returns the height and width that a size stands for: one number for both, or two."""
+    sides = [size, size] if isinstance(size, int) else list(size)
+    if len(sides) != 2 or min(sides) < 1:
+        raise ValueError(f"expected size >= 1, as one number or (height, width), got {size}")
+    return sides[0], sides[1]
+
+
+def _three(name: str, values: Sequence[float] | None) -> Statistics | None:
+    if values is None:
+        return None
+    if len(values) != 3 or (name == "std" and min(values) <= 0):
+        raise ValueError(f"expected {name} of three channels{', above 0' if name == 'std' else ''}, got {list(values)}")
+    return float(values[0]), float(values[1]), float(values[2])

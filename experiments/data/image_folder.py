@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -16,63 +16,65 @@ from torchvision.datasets import ImageFolder as TorchvisionFolder
 from torchvision.transforms import v2
 
 from supermix_pl.experiments.data.augment import CropFlip
-from supermix_pl.experiments.data.datamodule import ImageDataModule, Opened, Statistics, three_values
+from supermix_pl.experiments.data.datamodule import CommonArguments, ImageDataModule, Opened, Statistics, height_width
 from supermix_pl.experiments.data.source import Batch, Indices
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class ImageFolder(ImageDataModule):
     """Images from `<folder>/train/<class>/` and `<folder>/val/<class>/`, decoded by worker processes.
 
     Training views are random resized crops and flips; evaluation resizes the short side and crops the centre.
-    Normalised with the usual ImageNet statistics by default. Other arguments are those of `ImageDataModule`; `augment`
-    is True or False here.
+    Normalised with the usual ImageNet statistics by default.
 
     Args:
         folder: Folder with `train` and `val`.
         size: Height and width of what the loaders give, or (height, width).
         resize_ratio: Size before the centre crop over the size after it; 256 / 224 is the usual one.
         num_workers: Decoding processes; `None` for one less than the cores, at most 16.
+        common: Arguments of `ImageDataModule`; `augment` is True or False here.
     """
 
-    folder: str | Path
-    size: int | Sequence[int] = 224
-    resize_ratio: float = 256 / 224
-    num_workers: int | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def __init__(
+        self,
+        *,
+        folder: str | Path,
+        size: int | Sequence[int] = 224,
+        resize_ratio: float = 256 / 224,
+        num_workers: int | None = None,
+        **common: Unpack[CommonArguments],
+    ) -> None:
+        super().__init__(**common)
         if isinstance(self.augment, CropFlip):
             raise TypeError("expected augment=True or False, got a CropFlip: image folders take random resized crops")
-        if self.resize_ratio < 1:
-            raise ValueError(f"expected resize_ratio >= 1, got {self.resize_ratio}")
+        if resize_ratio < 1:
+            raise ValueError(f"expected resize_ratio >= 1, got {resize_ratio}")
+        self.folder = Path(folder).expanduser()
+        self.size = height_width(size)
+        self.resize_ratio = resize_ratio
+        self.num_workers = max(0, min(16, (os.cpu_count() or 1) - 1)) if num_workers is None else num_workers
 
     def open_data(self) -> Opened:
         """Lists the files of both parts."""
-        height, width = (self.size, self.size) if isinstance(self.size, int) else self.size
-        mean, std = three_values(self.mean) or MEAN, three_values(self.std) or STD
+        mean, std = self.mean or MEAN, self.std or STD
         parts = [self._part(name) for name in ("train", "val")]
         if parts[0].classes != parts[1].classes:
             different = sorted(set(parts[0].classes) ^ set(parts[1].classes))
             raise ValueError(
                 f"expected the same classes in train and val of {self.folder}, got {different} in one only"
             )
-        workers = max(0, min(16, (os.cpu_count() or 1) - 1)) if self.num_workers is None else self.num_workers
-        evaluation = _evaluation_view((height, width), self.resize_ratio, mean, std)
-        training = _training_view((height, width), mean, std) if self.augment else evaluation
+        evaluation = _evaluation_view(self.size, self.resize_ratio, mean, std)
+        training = _training_view(self.size, mean, std) if self.augment else evaluation
         train, test = (
-            FolderSource(dataset=part, training_view=training, evaluation_view=evaluation, num_workers=workers)
+            FolderSource(dataset=part, training_view=training, evaluation_view=evaluation, num_workers=self.num_workers)
             for part in parts
         )
-        return Opened(
-            train=train, test=test, class_names=parts[0].classes, image_size=(height, width), mean=mean, std=std
-        )
+        return Opened(train=train, test=test, class_names=parts[0].classes, image_size=self.size, mean=mean, std=std)
 
     def _part(self, name: str) -> TorchvisionFolder:
-        folder = Path(self.folder).expanduser() / name
+        folder = self.folder / name
         if not folder.is_dir():
             raise ValueError(f"expected a folder {folder} with one sub-folder a class, got none: check `folder`")
         return TorchvisionFolder(folder)

@@ -14,9 +14,9 @@ _ORDER, _VIEW = 0, 1
 class ResumableLoader:
     """Batches of a source for a Lightning trainer, exactly resumable, sharded over ranks by itself.
 
-    No global generator is read or advanced. Lightning saves and restores `state_dict`. Over several ranks every rank gets
-    as many batches, of the same sizes, as every other: without `drop_last` up to `world_size - 1` samples appear twice in
-    an epoch, so evaluate on one device where exact figures matter.
+    No global generator is read or advanced. Lightning saves and restores `state_dict`. Over several ranks every rank
+    gets as many batches, of the same sizes, as every other: without `drop_last` up to `world_size - 1` samples appear
+    twice in an epoch, so evaluate on one device where exact figures matter.
 
     A second pass in one epoch (a plain loop without `set_epoch`, or the shorter of two loaders) has a new order and new
     views.

@@ -3,13 +3,21 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
+import numpy as np
+from jaxtyping import Int64
 from pytorch_lightning.utilities import rank_zero_info
 
 from supermix_pl.experiments.data.array_cache import CachedImages, default_cache_dir, open_or_build
-from supermix_pl.experiments.data.datamodule import ImageDataModule, LabelledImages, Opened
+from supermix_pl.experiments.data.datamodule import (
+    CommonArguments,
+    ImageDataModule,
+    LabelledImages,
+    Opened,
+    height_width,
+)
 from supermix_pl.experiments.data.parquet_decode import decode_shards
 from supermix_pl.experiments.data.parquet_shards import Shards, find_shards
 
@@ -17,13 +25,12 @@ _FORMAT = 1
 _TEST_PARTS = ("test", "validation", "val")
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class Parquet(ImageDataModule):
     """Images from `train-*.parquet` and `test-*.parquet` (or `validation-*`, `val-*`).
 
     Every image is decoded once, without loss, into a uint8 array in `cache_dir`; later runs open it by memory map.
     Class names come from the schema's metadata. By default images are normalised with the statistics of the training
-    images. Other arguments are those of `ImageDataModule`.
+    images.
 
     Args:
         folder: Folder of the shards.
@@ -31,13 +38,25 @@ class Parquet(ImageDataModule):
         label_column: Column of integer labels; found by its name when `None`.
         size: Resizes and centre-crops every image to this size or (height, width); needed where they differ.
         cache_dir: Folder of decoded images; `None` for `$XDG_CACHE_HOME/supermix_pl` or `~/.cache/supermix_pl`.
+        common: Arguments of `ImageDataModule`.
     """
 
-    folder: str | Path
-    image_column: str | None = None
-    label_column: str | None = None
-    size: int | Sequence[int] | None = None
-    cache_dir: str | Path | None = None
+    def __init__(
+        self,
+        *,
+        folder: str | Path,
+        image_column: str | None = None,
+        label_column: str | None = None,
+        size: int | Sequence[int] | None = None,
+        cache_dir: str | Path | None = None,
+        **common: Unpack[CommonArguments],
+    ) -> None:
+        super().__init__(**common)
+        self.folder = Path(folder).expanduser()
+        self.image_column = image_column
+        self.label_column = label_column
+        self.size = None if size is None else height_width(size)
+        self.cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()
 
     def prepare_data(self) -> None:
         """Decodes what the cache lacks, in one process."""
@@ -62,25 +81,24 @@ class Parquet(ImageDataModule):
         )
 
     def _decoded(self) -> dict[str, tuple[Shards, CachedImages]]:
-        folder = Path(self.folder).expanduser()
-        size = _height_width(self.size)
-        found = {"train": self._shards(folder, "train")}
-        found["test"] = next((shards for part in _TEST_PARTS if (shards := self._shards(folder, part))), None)
+        found = {"train": self._shards("train")}
+        found["test"] = next((shards for part in _TEST_PARTS if (shards := self._shards(part))), None)
         if not any(found.values()):
-            names = sorted(path.name for path in folder.iterdir())[:8] if folder.is_dir() else "no such folder"
-            raise ValueError(f"expected train-*.parquet or test-*.parquet in {folder}, got {names or 'nothing'}")
-        return {part: (shards, self._open_part(shards, size)) for part, shards in found.items() if shards is not None}
+            names = (
+                sorted(path.name for path in self.folder.iterdir())[:8] if self.folder.is_dir() else "no such folder"
+            )
+            raise ValueError(f"expected train-*.parquet or test-*.parquet in {self.folder}, got {names or 'nothing'}")
+        return {part: (shards, self._open_part(shards)) for part, shards in found.items() if shards is not None}
 
-    def _shards(self, folder: Path, part: str) -> Shards | None:
-        return find_shards(folder, part, image_column=self.image_column, label_column=self.label_column)
+    def _shards(self, part: str) -> Shards | None:
+        return find_shards(self.folder, part, image_column=self.image_column, label_column=self.label_column)
 
-    def _open_part(self, shards: Shards, size: tuple[int, int] | None) -> CachedImages:
-        def build(images_path: Path):
-            rank_zero_info(f"decoding {shards.num_rows} images of {shards.paths[0].parent} once, into {cache_dir}")
-            return decode_shards(shards, images_path, size=size)
+    def _open_part(self, shards: Shards) -> CachedImages:
+        def build(images_path: Path) -> Int64[np.ndarray, " n"]:
+            rank_zero_info(f"decoding {shards.num_rows} images of {shards.paths[0].parent} once, into {self.cache_dir}")
+            return decode_shards(shards, images_path, size=self.size)
 
-        cache_dir = default_cache_dir() if self.cache_dir is None else Path(self.cache_dir).expanduser()
-        return open_or_build(cache_dir / _key(shards, size), build)
+        return open_or_build(self.cache_dir / _key(shards, self.size), build)
 
 
 def _key(shards: Shards, size: tuple[int, int] | None) -> str:
@@ -91,12 +109,3 @@ def _key(shards: Shards, size: tuple[int, int] | None) -> str:
 
 def _arrays(part: tuple[Shards, CachedImages] | None) -> LabelledImages | None:
     return None if part is None else (part[1].images, part[1].labels)
-
-
-def _height_width(size: int | Sequence[int] | None) -> tuple[int, int] | None:
-    if size is None:
-        return None
-    height, width = (size, size) if isinstance(size, int) else size
-    if min(height, width) < 1:
-        raise ValueError(f"expected size of at least 1x1, got {height}x{width}")
-    return int(height), int(width)

@@ -1,40 +1,55 @@
 """The embedded data set as a data module: drawn by the program, so that nothing is downloaded."""
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 from jaxtyping import Int64
 
-from supermix_pl.experiments.data.datamodule import ImageDataModule, LabelledImages, Opened
+from supermix_pl.experiments.data.datamodule import CommonArguments, ImageDataModule, LabelledImages, Opened
 
 if TYPE_CHECKING:
     from supermix_pl.experiments.data.shapes import ShapeImages
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class Shapes(ImageDataModule):
-    """Textured objects of ten shapes on cluttered backgrounds; other arguments are those of `ImageDataModule`.
+    """Textured objects of ten shapes on cluttered backgrounds.
 
-    After `setup`, `boxes` (test image, (x0, y0, x1, y1)) has the true box of the object in each test image, in the
-    order of `test_dataloader`. `data_seed` also chooses the drawings.
+    `data_seed` also chooses the drawings.
 
     Args:
         train_size: Number of training images.
         test_size: Number of test images.
         size: Height and width of the images in pixels.
+        common: Arguments of `ImageDataModule`.
     """
 
-    train_size: int = 5000
-    test_size: int = 1000
-    size: int = 32
-    boxes: Int64[np.ndarray, "n 4"] = field(init=False)
+    def __init__(
+        self,
+        *,
+        train_size: int = 5000,
+        test_size: int = 1000,
+        size: int = 32,
+        **common: Unpack[CommonArguments],
+    ) -> None:
+        super().__init__(**common)
+        for name, value in {"train_size": train_size, "test_size": test_size}.items():
+            if value < 1:
+                raise ValueError(f"expected {name} >= 1, got {value}")
+        self.train_size = train_size
+        self.test_size = test_size
+        self.size = size
+        self._boxes: Int64[np.ndarray, "n 4"] | None = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("train_size", "test_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"expected {name} >= 1, got {getattr(self, name)}")
+    @property
+    def boxes(self) -> Int64[np.ndarray, "n 4"]:
+        """True box x0, y0, x1, y1 of the object in each test image, in the order of `test_dataloader`.
+
+        Raises:
+            RuntimeError: Before `setup`.
+        """
+        if self._boxes is None:
+            raise RuntimeError("expected setup() before the boxes are asked for: call it, or let a Trainer do so")
+        return self._boxes
 
     def open_data(self) -> Opened:
         """Draws both parts, each from a seed of its own."""
@@ -42,7 +57,7 @@ class Shapes(ImageDataModule):
 
         train = draw_shapes(self.train_size, seed=2 * self.data_seed, size=self.size)
         test = draw_shapes(self.test_size, seed=2 * self.data_seed + 1, size=self.size)
-        self.boxes = np.asarray(test.boxes)
+        self._boxes = np.asarray(test.boxes)
         return self._opened_arrays(
             train=_arrays(train), test=_arrays(test), class_names=list(CLASS_NAMES), mean=MEAN, std=STD
         )

@@ -1,6 +1,7 @@
 """SuperMix: masks that a frozen teacher supervises."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -68,7 +69,7 @@ class SuperMix:
     alpha: float = 3.0
     lambda_s: float = 25.0
     sigma: float = 1.0
-    mask_size: int | tuple[int, int] = 8
+    mask_size: int | Sequence[int] = 8
     min_steps: int = 1
     max_steps: int = 50
     pairing: Pairing = "shift"

@@ -144,6 +144,7 @@ def test_resumed_with_epochs_cut_short(tmp_path: Path, step: int) -> None:
     assert_continues(fit(tmp_path, resume=tmp_path / f"{step}.ckpt", limit_train_batches=4), whole, step)
 
 
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no")
 def test_loader_without_the_data_module_resumes_too(whole: tuple[Linear, Path], tmp_path: Path) -> None:
     def loader() -> ResumableLoader:
         data = Noise(batch_size=8, seed=5)
@@ -151,15 +152,14 @@ def test_loader_without_the_data_module_resumes_too(whole: tuple[Linear, Path], 
         return data.train_dataloader()
 
     model, _ = whole
-    options = {"limit_val_batches": 0}
-    alone = fit(tmp_path, Save(tmp_path, "on_train_batch_end"), data=loader(), **options)
+    alone = fit(tmp_path, Save(tmp_path, "on_train_batch_end"), data=loader())
     assert_continues(alone, model, 0)
-    assert_continues(fit(tmp_path, data=loader(), resume=tmp_path / "9.ckpt", **options), model, 9)
+    assert_continues(fit(tmp_path, data=loader(), resume=tmp_path / "9.ckpt"), model, 9)
 
 
+@pytest.mark.filterwarnings("ignore:You requested to overfit:UserWarning")
 def test_overfitting_repeats_one_order(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="turning off the train dataloader shuffling"):
-        model = fit(tmp_path, overfit_batches=2, data=Noise(batch_size=8, augment=False), limit_val_batches=0)
+    model = fit(tmp_path, overfit_batches=2, data=Noise(batch_size=8, augment=False))
     assert torch.equal(model.seen[0], model.seen[2])
 
 

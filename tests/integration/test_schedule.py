@@ -91,7 +91,8 @@ def test_every_batch_and_epoch_has_its_own_stream(tmp_path: Path) -> None:
     student = Student()
     images, labels = natural_data(4)
     same = torch.utils.data.TensorDataset(images.repeat(3, 1, 1, 1), labels.repeat(3))
-    make_trainer(tmp_path, make_callback(), max_epochs=2).fit(student, torch.utils.data.DataLoader(same, 4))
+    trainer = make_trainer(tmp_path, make_callback(), max_epochs=2, accumulate_grad_batches=2)
+    trainer.fit(student, torch.utils.data.DataLoader(same, 4))
     shares = [mix.mix_weights for mix in student.mixes if mix is not None]
     assert len(shares) == 6
     for first in range(6):

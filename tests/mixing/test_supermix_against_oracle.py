@@ -1,5 +1,7 @@
 """SuperMix end to end against the oracle: its own pairs and weights, both starts, what it costs."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -7,7 +9,7 @@ from supermix_pl import MixedBatch, SuperMix
 from tests import oracle
 from tests.problems import SmoothTeacher, natural_images, outcome_names
 
-CLOSE = {"rtol": 1e-6, "atol": 1e-7}
+CLOSE: dict[str, Any] = {"rtol": 1e-6, "atol": 1e-7}
 
 
 def oracle_results(

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from typing import Any
 
 import numpy as np
 import pytest
@@ -121,7 +122,7 @@ def test_the_callers_mode_changes_nothing(mixer: Mixer, mode: str) -> None:
 
 @pytest.mark.parametrize("mixer", MIXERS[:2])
 def test_a_teacher_first_used_in_inference_mode_still_supervises(mixer: Mixer) -> None:
-    normalised = {"mean": [0.1, 0.2, 0.3], "std": [0.9, 1.0, 1.1]}
+    normalised: dict[str, Any] = {"mean": [0.1, 0.2, 0.3], "std": [0.9, 1.0, 1.1]}
     expected = mixer(FrozenTeacher(SmoothTeacher(), **normalised), natural_images(6), seed=0)
     teacher = FrozenTeacher(SmoothTeacher(), **normalised)
     with torch.inference_mode():

@@ -1,0 +1,94 @@
+"""Every config composes, resolves and instantiates; what YAML repeats equals the default in Python."""
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_module
+from hydra.errors import ConfigCompositionException
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from supermix_pl import SuperMix
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "__pycache__")
+OPTIONS = [
+    (group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml")) if path.stem != "base"
+]
+REQUIRED = {
+    ("data", "parquet"): ["data.folder=shards"],
+    ("data", "image_folder"): ["data.folder=images"],
+    ("teacher", "checkpoint"): ["teacher.checkpoint=teacher.pth"],
+    ("experiment", "distillation"): ["teacher.checkpoint=teacher.pth"],
+}
+PATHS = ["paths.root_dir=root", "paths.output_dir=output"]
+
+
+@pytest.fixture(autouse=True)
+def configs() -> Iterator[None]:
+    with initialize_config_module("supermix_pl.conf", version_base="1.3"):
+        yield
+
+
+def composed(*overrides: str) -> DictConfig:
+    return compose("train", [*PATHS, *overrides])
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda part: part)
+def test_every_option_composes_resolves_and_is_complete(group: str, option: str) -> None:
+    config = composed(f"{'+' * (group == 'paths')}{group}={option}".lstrip("+"), *REQUIRED.get((group, option), []))
+    OmegaConf.resolve(config)
+    assert not OmegaConf.missing_keys(config)
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda part: part)
+def test_targets_exist_and_take_every_key(group: str, option: str) -> None:
+    config = composed(f"{group}={option}", *REQUIRED.get((group, option), []))
+    for node in _targets(config):
+        parameters = inspect.signature(get_object(node._target_)).parameters
+        takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
+        unknown = {key for key in node if not str(key).startswith("_")} - set(parameters)
+        assert takes_any or not unknown, f"{node._target_} does not take {unknown}"
+
+
+@pytest.mark.parametrize("group", ["data", "mixer", "scheduler", "task", "teacher", "engine"])
+def test_values_repeated_for_the_command_line_are_the_defaults_in_python(group: str) -> None:
+    different = {"train_size", "test_size", "seed"} if group == "data" else set()
+    for path in sorted((CONF / group).glob("*.yaml")):
+        node = composed(f"{group}={path.stem}", *REQUIRED.get((group, path.stem), []))[group] if path.stem != "base" else {}
+        if "_target_" not in node:
+            continue
+        for name, parameter in inspect.signature(get_object(node._target_)).parameters.items():
+            given = parameter.default is not inspect.Parameter.empty and name in node and name not in different
+            interpolated = given and OmegaConf.is_interpolation(node, name)
+            if given and not interpolated:
+                value = OmegaConf.to_container(node)[name]  # pyright: ignore[reportArgumentType, reportCallIssue]
+                default = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
+                assert value == pytest.approx(default) if isinstance(default, float) else value == default, name
+
+
+def test_an_unknown_key_is_an_error() -> None:
+    with pytest.raises(ConfigCompositionException, match="lambda"):
+        composed("mixer=supermix", "mixer.lambda=3")
+
+
+def test_an_unknown_choice_lists_those_that_exist() -> None:
+    with pytest.raises(Exception, match="supermix"):
+        composed("mixer=superb")
+
+
+def test_the_mixer_takes_what_the_command_line_says() -> None:
+    config = composed("mixer=supermix", "mixer.k=3", "mixer.alpha=1", "mixer.lambda_s=0", "mixer.mask_size=[4,6]")
+    assert instantiate(config.mixer) == SuperMix(k=3, alpha=1, lambda_s=0, mask_size=(4, 6))
+
+
+def _targets(node: Any) -> Iterator[DictConfig]:
+    if isinstance(node, DictConfig):
+        if "_target_" in node:
+            yield node
+        for key in node:
+            if not OmegaConf.is_interpolation(node, str(key)) and not OmegaConf.is_missing(node, str(key)):
+                yield from _targets(node[key])
