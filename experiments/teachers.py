@@ -1,7 +1,8 @@
 """Where the experiments' teachers come from: a checkpoint, or a short training on the same data."""
 
-import dataclasses
+import copy
 import hashlib
+import inspect
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -107,7 +108,9 @@ def fit_teacher(
                 check_val_every_n_epoch=epochs,
                 default_root_dir=folder,
             )
-            trainer.fit(task, datamodule=dataclasses.replace(datamodule, seed=seed, batch_size=batch_size))
+            data = copy.copy(datamodule)
+            data.seed, data.batch_size = seed, batch_size
+            trainer.fit(task, datamodule=data)
             save_weights(task, f"{path}.part", epochs)
             os.replace(f"{path}.part", path)
     return load_teacher(datamodule, network=network, checkpoint=path)
@@ -115,9 +118,9 @@ def fit_teacher(
 
 def _describe(datamodule: ImageDataModule) -> list[tuple[str, object]]:
     """List what decides on the teacher's training data."""
-    ignored = {"seed", "batch_size", "eval_batch_size", "cache_dir"}
-    fields = [field for field in dataclasses.fields(datamodule) if field.init and field.name not in ignored]
-    return [(field.name, getattr(datamodule, field.name)) for field in fields]
+    arguments = {*inspect.signature(type(datamodule)).parameters, *inspect.signature(ImageDataModule).parameters}
+    decisive = arguments - {"common", "seed", "batch_size", "eval_batch_size", "cache_dir", "num_workers"}
+    return [(name, getattr(datamodule, name)) for name in sorted(decisive)]
 
 
 def _name(network: Callable[..., nn.Module]) -> str:

@@ -14,7 +14,7 @@ from supermix_pl.experiments.data.source import ArraySource, BatchSource
 from supermix_pl.experiments.data.subset import split_indices
 
 Statistics = tuple[float, float, float]
-LabelledImages = tuple[UInt8[np.ndarray, "n 3 h w"], Int64[np.ndarray, " n"]]
+LabelledImages = tuple[UInt8[np.ndarray, "_ 3 _ _"], Int64[np.ndarray, " _"]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

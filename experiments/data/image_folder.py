@@ -51,6 +51,8 @@ class ImageFolder(ImageDataModule):
             raise TypeError("expected augment=True or False, got a CropFlip: image folders take random resized crops")
         if resize_ratio < 1:
             raise ValueError(f"expected resize_ratio >= 1, got {resize_ratio}")
+        if num_workers is not None and num_workers < 0:
+            raise ValueError(f"expected num_workers >= 0, got {num_workers}: 0 decodes in the training process")
         self.folder = Path(folder).expanduser()
         self.size = height_width(size)
         self.resize_ratio = resize_ratio

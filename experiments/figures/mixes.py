@@ -62,7 +62,7 @@ def draw_mixes(
             row[position].set_xlabel(class_names[int(first.source_classes[index, position])], fontsize=_LABEL)
         for number, mix in enumerate(mixes.values()):
             mask_axes, mix_axes = row[2 + 2 * number : 4 + 2 * number]
-            mask_axes.imshow(mix.masks[index, 0].cpu(), cmap=_SHARES, vmin=0, vmax=1)
+            mask_axes.imshow(np.asarray(mix.masks[index, 0].cpu()), cmap=_SHARES, vmin=0, vmax=1)
             weights = mix.mix_weights[index].tolist()
             mask_axes.set_xlabel(f"weights {weights[0]:.2f}, {weights[1]:.2f}", fontsize=_LABEL)
             _show(mix_axes, denormalize(mix.images[index : index + 1], mean, std)[0])

@@ -12,6 +12,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from supermix_pl import SuperMix
+from supermix_pl.experiments.data import ImageDataModule
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "__pycache__")
@@ -68,6 +69,16 @@ def test_values_repeated_for_the_command_line_are_the_defaults_in_python(group: 
                 value = OmegaConf.to_container(node)[name]  # pyright: ignore[reportArgumentType, reportCallIssue]
                 default = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
                 assert value == pytest.approx(default) if isinstance(default, float) else value == default, name
+
+
+def test_values_that_all_data_share_are_the_defaults_in_python() -> None:
+    base = OmegaConf.to_container(composed().data)
+    shared = inspect.signature(ImageDataModule).parameters
+    assert isinstance(base, dict)
+    assert {name: shared[name].default for name in shared if name in base and name != "seed"} == {
+        name: base[name] for name in shared if name in base and name != "seed"
+    }
+    assert "batch_size" in base
 
 
 def test_an_unknown_key_is_an_error() -> None:

@@ -4,7 +4,9 @@ import io
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +33,7 @@ def pictures(count: int, *, seed: int = 0, size: tuple[int, int] = (5, 6)) -> np
 
 
 def write_shard(
-    path: Path, images: list[bytes | None], labels: list, *, names=NAMES, columns=("image", "label")
+    path: Path, images: Sequence[bytes | None], labels: list, *, names=NAMES, columns=("image", "label")
 ) -> None:
     image, label = columns
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -57,8 +59,8 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def opened(folder: Path, **arguments) -> Parquet:
-    data = Parquet(folder=folder, **{"cache_dir": folder.parent / "cache", **arguments})
+def opened(folder: Path, **arguments: Any) -> Parquet:
+    data = Parquet(folder=folder, cache_dir=folder.parent / "cache", **arguments)
     data.prepare_data()
     data.setup()
     return data

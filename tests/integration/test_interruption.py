@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 
 from tests.integration.test_packages import MixingStudent
 from tests.integration.toys import Student, assert_extended, loader, make_callback, make_trainer, natural_data
@@ -133,6 +134,24 @@ def test_second_fit_after_an_exception_with_the_same_trainer(tmp_path: Path) -> 
     trainer.fit(student, loader())
     assert len(student.batches) >= 3
     assert all(len(images) == 8 for images in student.images)  # mixed, and not twice
+
+
+def test_second_fit_after_an_exception_that_we_never_heard_of(tmp_path: Path) -> None:
+    class Raising(pl.Callback):
+        def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+            raise FileNotFoundError("no space to write the report")
+
+    callback = make_callback()
+    trainer = make_trainer(tmp_path, Raising(), callback)
+    with pytest.raises(FileNotFoundError):
+        trainer.fit(Failing(ZeroDivisionError()), loader())
+    assert "batch_to_device" in vars(trainer.strategy)  # nobody told us
+    student = Student()
+    trainer.fit_loop.max_epochs = 3
+    trainer.fit(student, loader())
+    assert len(student.batches) >= 3
+    assert all(len(images) == 8 for images in student.images)  # and still not mixed twice
+    assert "batch_to_device" not in vars(trainer.strategy)
 
 
 def test_a_wrapper_of_someone_else_stays(tmp_path: Path) -> None:

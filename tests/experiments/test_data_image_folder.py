@@ -1,0 +1,138 @@
+"""Folders of image files: sizes, views that are functions of (seed, epoch, sample), bad folders."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from supermix_pl.experiments.data import CropFlip, ImageFolder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Twelve training and four validation images of two classes and many sizes."""
+    generator = np.random.default_rng(0)
+    for part, count in (("train", 6), ("val", 2)):
+        for name in ("cat", "dog"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for number in range(count):
+                height, width = generator.integers(20, 40, 2)
+                pixels = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / part / name / f"{number}.png")
+    return tmp_path
+
+
+def opened(folder: Path, **arguments: Any) -> ImageFolder:
+    settings: dict[str, Any] = {"size": (16, 12), "num_workers": 0, "batch_size": 5, **arguments}
+    data = ImageFolder(folder=folder, **settings)
+    data.setup()
+    return data
+
+
+def epoch_of(data: ImageFolder, epoch: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    loader = data.train_dataloader()
+    loader.set_epoch(epoch)
+    return list(loader)
+
+
+def same(first, second) -> bool:
+    return len(first) == len(second) and all(
+        torch.equal(a, b) for one, other in zip(first, second, strict=True) for a, b in zip(one, other, strict=True)
+    )
+
+
+def test_batches_have_the_size_that_was_asked_for(folder: Path) -> None:
+    data = opened(folder)
+    assert (data.class_names, data.num_classes, data.image_size) == (["cat", "dog"], 2, (16, 12))
+    batches = epoch_of(data, 0)
+    assert [images.shape for images, _ in batches] == [(5, 3, 16, 12), (5, 3, 16, 12), (2, 3, 16, 12)]
+    assert sorted(torch.cat([labels for _, labels in batches]).tolist()) == [0] * 6 + [1] * 6
+    assert isinstance(batches[0], tuple)
+    assert batches[0][0].dtype == torch.float32
+    assert batches[0][1].dtype == torch.int64
+
+
+def test_evaluation_is_the_normalised_centre(folder: Path) -> None:
+    pixels = np.full((32, 32, 3), 255, dtype=np.uint8)
+    pixels[8:24, 8:24] = (51, 102, 153)
+    for number in range(2):
+        Image.fromarray(pixels).save(folder / "val" / "cat" / f"{number}.png")
+    data = opened(folder, size=8, resize_ratio=2.0, mean=[0.0, 0.0, 0.0], std=[1.0, 1.0, 1.0])
+    images, labels = next(iter(data.test_dataloader()))
+    assert labels.tolist() == [0, 0, 1, 1]
+    expected = torch.tensor([0.2, 0.4, 0.6]).view(3, 1, 1).expand(3, 4, 4)
+    torch.testing.assert_close(images[0, :, 2:6, 2:6], expected, atol=0.01, rtol=0)
+
+
+def test_views_are_functions_of_seed_epoch_and_sample(folder: Path) -> None:
+    first = epoch_of(opened(folder), 1)
+    torch.manual_seed(5)
+    assert same(epoch_of(opened(folder), 1), first)
+    assert not same(epoch_of(opened(folder), 2), first)
+    assert not same(epoch_of(opened(folder, seed=1), 1), first)
+    ordered = {float(image.sum()) for images, _ in epoch_of(opened(folder, batch_size=3), 1) for image in images}
+    assert ordered == {float(image.sum()) for images, _ in first for image in images}
+
+
+def test_workers_give_the_same_batches(folder: Path) -> None:
+    assert same(epoch_of(opened(folder, num_workers=2), 1), epoch_of(opened(folder), 1))
+
+
+def test_state_resumes_with_workers_that_have_run_ahead(folder: Path) -> None:
+    whole = epoch_of(opened(folder), 0)
+    stopped = opened(folder, num_workers=2).train_dataloader()
+    iterator = iter(stopped)
+    taken = [next(iterator)]
+    resumed = opened(folder).train_dataloader()
+    resumed.load_state_dict(stopped.state_dict())
+    assert same(taken + list(resumed), whole)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_global_generator_is_not_advanced(folder: Path, num_workers: int) -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    epoch_of(opened(folder, num_workers=num_workers), 0)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_without_augmentation_training_images_come_as_in_evaluation(folder: Path) -> None:
+    data = opened(folder, augment=False)
+    assert sorted(float(i.sum()) for images, _ in epoch_of(data, 0) for i in images) == sorted(
+        float(i.sum()) for images, _ in epoch_of(data, 1) for i in images
+    )
+
+
+def test_a_broken_file_is_named(folder: Path) -> None:
+    (folder / "train" / "cat" / "0.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"expected an image that Pillow can decode, got .*train/cat/0.png"):
+        epoch_of(opened(folder), 0)
+
+
+def test_missing_and_unequal_parts_are_refused(folder: Path) -> None:
+    (folder / "val" / "owl").mkdir()
+    Image.new("RGB", (4, 4)).save(folder / "val" / "owl" / "0.png")
+    with pytest.raises(
+        ValueError, match=r"expected the same classes in train and val of .*, got \['owl'\] in one only"
+    ):
+        opened(folder)
+    with pytest.raises(ValueError, match=r"expected a folder .*/train with one sub-folder a class, got none"):
+        opened(folder / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"augment": CropFlip()}, TypeError, "expected augment=True or False, got a CropFlip"),
+        ({"resize_ratio": 0.5}, ValueError, "expected resize_ratio >= 1, got 0.5"),
+        ({"size": 0}, ValueError, "expected size >= 1, as one number or .height, width., got 0"),
+        ({"size": (3, 4, 5)}, ValueError, "expected size >= 1, as one number or"),
+        ({"num_workers": -1}, ValueError, "expected num_workers >= 0, got -1"),
+    ],
+)
+def test_bad_arguments_are_refused(folder: Path, arguments: dict, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        ImageFolder(folder=folder, **arguments)

@@ -1,0 +1,191 @@
+"""`supermix-train` end to end: one batch of every kind, what a run leaves behind, sweeps."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from hydra import compose, initialize_config_module
+from omegaconf import DictConfig, OmegaConf
+
+from supermix_pl.checkpoint import load_checkpoint
+from supermix_pl.experiments.data import Shapes
+from supermix_pl.experiments.networks import resnet8
+from supermix_pl.experiments.tasks import Distillation
+from supermix_pl.experiments.teachers import fit_teacher
+from supermix_pl.experiments.train import build_mixing, train
+
+SMALL = [
+    "network=resnet8",
+    "data.train_size=40",
+    "data.test_size=20",
+    "data.batch_size=10",
+    "trainer=cpu",
+    "trainer.precision=32-true",
+    "trainer.max_epochs=1",
+    "trainer.limit_train_batches=2",
+    "trainer.log_every_n_steps=1",
+    "trainer.enable_progress_bar=false",
+    "callbacks=none",
+    "logger=none",
+]
+
+
+@pytest.fixture(scope="module")
+def teacher_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("teacher") / "resnet8.pth"
+    torch.save({"epoch": 1, "best_acc": 10.0, "model": resnet8(10).state_dict()}, path)
+    return path
+
+
+@pytest.fixture
+def configs() -> Iterator[None]:
+    with initialize_config_module("supermix_pl.conf", version_base="1.3"):
+        yield
+
+
+def composed(folder: Path, *overrides: str) -> DictConfig:
+    return compose("train", [*SMALL, f"paths.root_dir={folder}", f"paths.output_dir={folder}", *overrides])
+
+
+def with_teacher(path: Path) -> list[str]:
+    return ["teacher=checkpoint", f"teacher.checkpoint={path}", "network@teacher.network=resnet8"]
+
+
+@pytest.mark.usefixtures("configs")
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        pytest.param(["mixer=none"], id="plain"),
+        pytest.param(["mixer=supermix", "mixer.max_steps=2"], id="supermix"),
+        pytest.param(["mixer=cutmix", "mixing.mode=replace", "mixing.targets=soft"], id="cutmix-replace"),
+        pytest.param(["mixer=mixup", "mixing.targets=pairs"], id="mixup-pairs", marks=pytest.mark.slow),
+        pytest.param(["task=distillation", "mixer=supermix", "mixer.max_steps=2"], id="distillation"),
+        pytest.param(["task=distillation", "mixer=none"], id="distillation-plain", marks=pytest.mark.slow),
+        pytest.param(["optimizer=adamw", "scheduler=multistep", "augment=none"], id="adamw", marks=pytest.mark.slow),
+        pytest.param(["callbacks=default", "logger=both"], id="loggers", marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_leaves_config_metrics_and_weights(tmp_path: Path, teacher_path: Path, overrides: list[str]) -> None:
+    config = composed(tmp_path, *with_teacher(teacher_path), *overrides)
+    metrics = train(config)
+    assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
+    assert 0 <= metrics["test/accuracy"] <= 1
+    assert metrics["steps"] == 2
+    assert metrics["parameters"] == 78_042
+    mixed = "mixer=none" not in overrides and any(override.startswith("mixer=") for override in overrides)
+    assert metrics.get("supermix/mixes", 0) == (20 if mixed else 0)
+    kept = OmegaConf.load(tmp_path / "config.yaml")
+    assert kept.mixing.seed == 0  # resolved
+    load_checkpoint(resnet8(10), tmp_path / "weights.pth")
+
+
+@pytest.mark.usefixtures("configs")
+def test_distillation_needs_a_teacher(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="expected a teacher for task=distillation"):
+        train(composed(tmp_path, "task=distillation"))
+
+
+@pytest.mark.usefixtures("configs")
+def test_a_missing_value_ends_the_run_before_time_is_spent(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"expected values for data\.folder"):
+        train(compose("train", ["data=parquet", f"paths.root_dir={tmp_path}", f"paths.output_dir={tmp_path}"]))
+
+
+@pytest.mark.usefixtures("configs")
+def test_a_blind_mixer_learns_the_classes_from_the_data(tmp_path: Path) -> None:
+    config = composed(tmp_path, "mixer=mixup", "mixing.targets=soft")
+    datamodule = Shapes(train_size=20, test_size=10)
+    datamodule.setup()
+    mixing = build_mixing(config, None, datamodule)
+    assert mixing is not None
+    assert mixing.mixer.num_classes == 10  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_a_fitted_teacher_is_kept_and_told_apart_by_its_settings(tmp_path: Path) -> None:
+    data = Shapes(train_size=30, test_size=10, batch_size=10)
+    data.setup()
+    settings = {"network": resnet8, "folder": tmp_path, "precision": "32-true", "progress": False}
+    first = fit_teacher(data, epochs=1, **settings)
+    kept = list(tmp_path.glob("*.pth"))
+    second = fit_teacher(data, epochs=1, **settings)
+    assert list(tmp_path.glob("*.pth")) == kept
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.equal(first(images), second(images))
+    fit_teacher(data, epochs=1, learning_rate=0.05, **settings)
+    assert len(list(tmp_path.glob("*.pth"))) == 2
+
+
+@pytest.mark.parametrize("mode", ["extend", "replace", None])
+def test_distillation_matches_the_teacher_on_the_rows_that_it_says(mode: str | None) -> None:
+    from functools import partial
+
+    from supermix_pl import FrozenTeacher, SuperMix, SuperMixCallback
+    from supermix_pl.experiments.tasks.schedules import constant
+    from supermix_pl.losses import distillation_loss, soft_cross_entropy
+
+    torch.manual_seed(0)
+    teacher = FrozenTeacher(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 3)))
+    mixing = SuperMixCallback(teacher, SuperMix(mask_size=2, max_steps=2))
+    task = Distillation(
+        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 3)),
+        num_classes=3,
+        optimizer=partial(torch.optim.SGD, lr=0.1),
+        scheduler=constant,
+        teacher=teacher,
+        mixing=mixing,
+        ce_weight=1.5,
+        kd_weight=0.5,
+        temperature=2.0,
+    )
+    task.log = lambda *args, **kwargs: None
+    images, labels = torch.rand(4, 3, 4, 4), torch.tensor([0, 1, 2, 0])
+    match, count = teacher(images), 1
+    batch = images, labels
+    if mode is not None:
+        mix = mixing.mixer(teacher, images, seed=0)
+        mixing.mix = mix
+        assert mix.teacher_logits is not None
+        found = mix.teacher_logits.argmax(1)
+        batch = (mix.images, found) if mode == "replace" else (torch.cat([images, mix.images]), torch.cat([labels, found]))
+        match, count = (mix.teacher_logits, 1) if mode == "replace" else (match, 2)
+    logits = task(batch[0])
+    expected = 1.5 * count * soft_cross_entropy(logits, batch[1])
+    expected = expected + 0.5 * distillation_loss(logits[:4], match, temperature=2.0)
+    torch.testing.assert_close(task.training_step(batch, 0), expected)
+
+
+def sweep(folder: Path, *overrides: str) -> list[dict[str, float]]:
+    command = [sys.executable, "-m", "supermix_pl.experiments.train", "-m", *SMALL]
+    command += ["teacher=fitted", "network@teacher.network=resnet8", "teacher.epochs=1", "teacher.progress=false"]
+    command += ["teacher.precision=32-true", f"paths.cache_dir={folder}", "hydra.sweep.dir=sweep", "mixer.max_steps=2"]
+    done = subprocess.run([*command, *overrides], cwd=folder, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("sweep/*/metrics.json"))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_sweep_leaves_a_result_for_every_job(tmp_path: Path, launcher: str) -> None:
+    overrides = ["mixer=supermix", "mixer.k=2,3", "mixer.lambda_s=0,25", f"hydra/launcher={launcher}"]
+    assert len(sweep(tmp_path, *overrides)) == 4
+    settings = [OmegaConf.load(path).mixer for path in sorted(tmp_path.glob("sweep/*/config.yaml"))]
+    assert {(mixer.k, mixer.lambda_s) for mixer in settings} == {(2, 0), (2, 25), (3, 0), (3, 25)}
+
+
+@pytest.mark.slow
+def test_a_sweep_with_a_script_launcher_stops_with_advice(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "supermix_pl.experiments.train", "-m", *SMALL, "seed=0,1", "trainer.devices=2"]
+    command += ["trainer.strategy=ddp", "hydra.sweep.dir=sweep"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0
+    assert "expected one device a job in a multirun, got 2" in done.stderr
+
+
+def test_lightning_is_the_one_that_the_configs_name() -> None:
+    assert pl.Trainer.__module__.startswith("pytorch_lightning")
