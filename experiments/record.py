@@ -34,7 +34,9 @@ class RunRecorder(pl.Callback):
         """Forget the step before, which was followed by validation."""
         self._last = None
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Take the time of the step and the counts of its mixes."""
         now = time.perf_counter()
         if self._last is not None:

@@ -70,7 +70,7 @@ def train(config: DictConfig) -> dict[str, Any]:
 def build_mixing(
     config: DictConfig, teacher: FrozenTeacher | None, datamodule: ImageDataModule
 ) -> SuperMixCallback | None:
-    """Build the callback that mixes, if a mixer is chosen; a mixer without a teacher learns the classes from the data."""
+    """Build the callback that mixes, if a mixer is chosen; one without a teacher learns the classes from the data."""
     if not config.mixer:
         return None
     mixer: Any = instantiate(config.mixer)
@@ -91,7 +91,9 @@ def build_task(
     }
     if issubclass(get_class(config.task._target_), Distillation):
         if teacher is None:
-            raise ValueError("expected a teacher for task=distillation, got teacher=none; choose teacher=fitted or checkpoint")
+            raise ValueError(
+                "expected a teacher for task=distillation, got teacher=none; choose teacher=fitted or checkpoint"
+            )
         parts |= {"teacher": teacher, "mixing": mixing}
     return build(config.task, **parts)
 
@@ -110,7 +112,9 @@ def _keep_config(config: DictConfig, folder: Path) -> None:
     """Write the config with every reference resolved; what is missing or misspelt ends the run here."""
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
-        raise ValueError(f"expected values for {', '.join(missing)}, got none; give them, for instance {missing[0]}=...")
+        raise ValueError(
+            f"expected values for {', '.join(missing)}, got none; give them, for instance {missing[0]}=..."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(config, folder / "config.yaml", resolve=True)
 
@@ -120,7 +124,8 @@ def _check_launcher(trainer: pl.Trainer) -> None:
     sweeping = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
     if sweeping and isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher) and trainer.num_devices > 1:
         raise ValueError(
-            f"expected one device a job in a multirun, got {trainer.num_devices} with a strategy that starts this script "
+            f"expected one device a job in a multirun, got {trainer.num_devices} with a strategy "
+            "that starts this script "
             "again for every rank, each of which would run the whole sweep; set trainer.devices=1, or use the submitit "
             "launcher with hydra.launcher.tasks_per_node equal to trainer.devices"
         )

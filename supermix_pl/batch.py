@@ -145,7 +145,7 @@ def _repeat(value: Any, size: int, kept: set[int]) -> Any:
         return _replaced(value, {name: _repeat(value[name], size, kept) for name in value})
     if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
         if len(value) == size and not _is_container_of_fields(value, size, kept):
-            return value + value
+            return type(value)([*value, *value])
         return _replaced(value, dict(enumerate(_repeat(child, size, kept) for child in value)))
     if not isinstance(value, type) and (names := _names(value)):
         return _replaced(value, {name: _repeat(getattr(value, name), size, kept) for name in names})

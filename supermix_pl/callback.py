@@ -91,7 +91,8 @@ class SuperMixCallback(LightningCallback):
             raise TypeError(f'expected engine to be "batch" or an Engine, got {engine!r}')
         if teacher is None and (isinstance(mixer, SuperMix) or targets.startswith("teacher")):
             raise ValueError(
-                f'expected a teacher for {type(mixer).__name__} and targets="{targets}", got None; only MixUp and CutMix '
+                f'expected a teacher for {type(mixer).__name__} and targets="{targets}", got None; '
+                "only MixUp and CutMix "
                 'with targets="soft" or "pairs" can do without'
             )
         if teacher is not None and not callable(teacher):
@@ -133,7 +134,8 @@ class SuperMixCallback(LightningCallback):
             return
         if sum(isinstance(callback, SuperMixCallback) for callback in trainer.callbacks) > 1:
             raise ValueError(
-                "expected one SuperMixCallback in the trainer, got several: each would mix the mixes of the other; keep one"
+                "expected one SuperMixCallback in the trainer, got several: each would mix the "
+                "mixes of the other; keep one"
             )
         check_step_takes_batches(pl_module)
         if self._build_teacher is not None and self.teacher is None:
@@ -155,7 +157,8 @@ class SuperMixCallback(LightningCallback):
         if in_epoch and not all(hasattr(loader, "load_state_dict") for loader in loaders):
             rank_zero_warn(
                 "Resuming in the middle of an epoch with a data loader that has no state_dict and load_state_dict: "
-                "Lightning starts the epoch's data over, so the run will differ from an uninterrupted one. Use a loader "
+                "Lightning starts the epoch's data over, so the run will differ from an "
+                "uninterrupted one. Use a loader "
                 "that can resume, or checkpoints from the end of an epoch."
             )
 
@@ -227,7 +230,8 @@ class SuperMixCallback(LightningCallback):
         if self._labels_seen >= _LABELS_TO_JUDGE_A_TEACHER and self._labels_hit <= expected + 3 * expected**0.5:
             rank_zero_warn(
                 f"The teacher agrees with {self._labels_hit} of the first {self._labels_seen} labels, no more than "
-                "chance. Has it another order of classes, or another normalisation (mean, std, input_mean and input_std "
+                "chance. Has it another order of classes, or another normalisation (mean, std, "
+                "input_mean and input_std "
                 "of FrozenTeacher)?"
             )
 
@@ -254,6 +258,7 @@ def _check_not_trained(teacher: FrozenTeacher, module: nn.Module) -> None:
     if shared:
         raise ValueError(
             f"expected a teacher that shares no parameter with the trained module, got {len(shared)} shared, "
-            f"{shared[0]!r} among them; give copy.deepcopy(...) of it, or keep the teacher out of the module's attributes "
+            f"{shared[0]!r} among them; give copy.deepcopy(...) of it, or keep the teacher out of "
+            "the module's attributes "
             "(callback.teacher gives access to it)"
         )

@@ -98,6 +98,6 @@ def _check_names(expected: Mapping[str, Tensor], got: Mapping[str, Tensor], path
     parts = [f"{len(names)} {what} ({', '.join(names[:_NAMES_SHOWN])})" for what, names in found if names]
     if parts:
         raise ValueError(
-            f"expected the weights of this network in {path}, got those of another one: {'; '.join(parts)}; look at the "
-            "network's name and number of classes, and at prefix="
+            f"expected the weights of this network in {path}, got those of another one: {'; '.join(parts)}; "
+            "look at the network's name and number of classes, and at prefix="
         )

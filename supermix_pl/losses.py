@@ -1,6 +1,5 @@
 """Losses for the label formats of mixed batches, and for distillation."""
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div
@@ -19,6 +18,7 @@ def soft_cross_entropy(
         ValueError: If the targets fit no format.
 
     Example:
+        >>> import torch
         >>> logits = torch.tensor([[2.0, 0.0]])
         >>> pair = (torch.tensor([[0, 1]]), torch.tensor([[0.75, 0.25]]))
         >>> torch.equal(soft_cross_entropy(logits, pair), soft_cross_entropy(logits, torch.tensor([[0.75, 0.25]])))

@@ -30,12 +30,13 @@ class SuperMixMixin:
         behind = [base for base in order[: order.index(SuperMixMixin)] if base.__name__ == "LightningModule"]
         if behind:
             raise TypeError(
-                f"expected class {cls.__name__}(SuperMixMixin, LightningModule), got the mixin behind the LightningModule, "
+                f"expected class {cls.__name__}(SuperMixMixin, LightningModule), got the mixin "
+                "behind the LightningModule, "
                 "where its callback would be lost; name it first"
             )
         definer = next(base for base in order if "configure_callbacks" in vars(base))
         if definer is cls or not issubclass(definer, SuperMixMixin):
-            cls.configure_callbacks = _keeping_ours(cls.configure_callbacks)
+            setattr(cls, "configure_callbacks", _keeping_ours(cls.configure_callbacks))  # noqa: B010
 
     def configure_supermix(self) -> SuperMixCallback:
         """Give the callback that mixes this module's batches."""
@@ -73,7 +74,8 @@ def _keeping_ours(configure: Callable[[Any], Any]) -> Callable[[Any], Any]:
         held = callbacks if isinstance(callbacks, Sequence) else [callbacks]
         if not any(isinstance(callback, SuperMixCallback) for callback in held):
             raise TypeError(
-                f"expected {type(self).__name__}.configure_callbacks to keep the callback of SuperMixMixin, got callbacks "
+                f"expected {type(self).__name__}.configure_callbacks to keep the callback of "
+                "SuperMixMixin, got callbacks "
                 "without it; return [*super().configure_callbacks(), ...]"
             )
         return callbacks

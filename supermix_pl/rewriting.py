@@ -53,22 +53,25 @@ class BatchRewriter:
                 "look at input_key and target_key"
             )
         indices = _class_indices(labels)
-        if indices is not None and teacher is not None and teacher.num_classes is not None:
-            check_labels(indices, len(images), teacher.num_classes)
+        known = None if teacher is None else teacher.num_classes
+        if indices is not None and known is not None:
+            check_labels(indices, len(images), known)
         mix = self.engine.mix(self.mixer, teacher, images, indices, seed=(_MIXES, *stream))
-        if indices is not None:
+        if indices is not None and known is None:
             check_labels(indices, len(images), mix.soft_targets.shape[1])
         if self.mixed_transform is not None:
             mix = view(mix, self.mixed_transform, teacher, seed=(_VIEWS, *stream))
         mixed = mixed_targets(mix, self.targets)
         if self.mode == "replace":
-            integers = isinstance(mixed, Tensor) and not mixed.is_floating_point() and indices is not None
-            values = mix.images, mixed.to(labels.dtype) if integers else mixed
+            if isinstance(mixed, Tensor) and not mixed.is_floating_point() and indices is not None:
+                mixed = mixed.to(labels.dtype)
+            values = mix.images, mixed
         else:
             natural = natural_targets(labels, self.targets, mix.soft_targets.shape[1], mix.mix_weights.shape[1])
             if mix.images.shape[1:] != images.shape[1:]:
                 raise ValueError(
-                    f'expected mixed_transform to keep the shape {tuple(images.shape[1:])} of the images in mode="extend", '
+                    f"expected mixed_transform to keep the shape {tuple(images.shape[1:])} of the "
+                    'images in mode="extend", '
                     f"got {tuple(mix.images.shape[1:])}"
                 )
             values = torch.cat([images, mix.images]), concatenate(natural, mixed)

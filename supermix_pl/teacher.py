@@ -91,9 +91,7 @@ class FrozenTeacher:
         """
         if self.module.training:
             self.module.eval()
-        with torch.autocast(
-            images.device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None
-        ):
+        with torch.autocast(images.device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None):
             logits = _logits_of(self.module(self.prepare(images)))
         self.num_classes = logits.shape[1]
         return logits.to(torch.promote_types(images.dtype, torch.float32))

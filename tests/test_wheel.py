@@ -16,12 +16,18 @@ def test_the_wheel_installs_beside_and_every_module_imports(tmp_path: Path) -> N
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
         names = set(archive.namelist())
-    sources = [*(ROOT / "supermix_pl").rglob("*.py"), *(ROOT / "experiments").rglob("*.py"), *(ROOT / "conf").rglob("*.yaml")]
+    sources = [
+        *(ROOT / "supermix_pl").rglob("*.py"),
+        *(ROOT / "experiments").rglob("*.py"),
+        *(ROOT / "conf").rglob("*.yaml"),
+    ]
     for source in sources:
         relative = source.relative_to(ROOT)
         inside = relative if relative.parts[0] == "supermix_pl" else Path("supermix_pl") / relative
         assert inside.as_posix() in names
-    modules = [name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in names if name.endswith(".py")]
+    modules = [
+        name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in names if name.endswith(".py")
+    ]
     code = f"""
 import importlib, supermix_pl
 assert supermix_pl.__file__.startswith({str(site)!r}), supermix_pl.__file__

@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
+import matplotlib as mpl
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -14,7 +16,7 @@ from supermix_pl import MixedBatch
 from supermix_pl.visualize import denormalize
 
 _TITLE, _LABEL = 11, 8
-_SHARES = matplotlib.colormaps["cividis"]
+_SHARES = mpl.colormaps["cividis"]
 
 
 def draw_mixes(
@@ -29,8 +31,8 @@ def draw_mixes(
 ) -> Path:
     """Draw one row a set of two sources: the sources, then mask and mix of every method.
 
-    Over a source stands its class; under a mix stand the teacher's two likeliest classes of it with their probabilities,
-    in bold where they are the classes of the set.
+    Under a source stands its class; under a mix stand the teacher's two likeliest classes of it, with probabilities, in
+    bold where they are the classes of the set.
 
     Args:
         images: The natural batch, normalised.
@@ -73,7 +75,7 @@ def draw_mixes(
     for cell in axes.flat:
         cell.set_xticks([])
         cell.set_yticks([])
-    scale = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(0, 1), _SHARES)
+    scale = ScalarMappable(Normalize(0, 1), _SHARES)
     figure.colorbar(scale, ax=axes, shrink=0.5, label="share of source 1", pad=0.01, aspect=30)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -91,7 +91,9 @@ class Classification(pl.LightningModule):
         optimizer = self._optimizer(self.network.parameters())
         steps = self.trainer.estimated_stepping_batches
         if steps == float("inf"):
-            raise ValueError("expected a training of known length, got none: set trainer.max_epochs or trainer.max_steps")
+            raise ValueError(
+                "expected a training of known length, got none: set trainer.max_epochs or trainer.max_steps"
+            )
         scheduler = self._scheduler(optimizer, total_steps=int(steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

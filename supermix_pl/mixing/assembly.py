@@ -75,7 +75,7 @@ def assemble(
 
 
 def _natural_logits(natural: NaturalPass, classes: Int[Tensor, " b"]) -> Float[Tensor, "b n"]:
-    """Give the teacher's logits of the natural images; where they are missing or not finite, all weight on the class."""
+    """Give the teacher's logits of the natural images, or certainty of the class where they are missing or NaN."""
     certain = one_hot(classes, natural.num_classes).float().log().clamp_min(-1e4)
     if natural.logits is None:
         return certain

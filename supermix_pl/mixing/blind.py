@@ -35,7 +35,7 @@ class BlindMixer(ABC):
 
     Args:
         k: Sources in a set, >= 1.
-        alpha: Concentration of the Dirichlet distribution of the mixing weights, > 0; for k = 2 it is Beta(alpha, alpha).
+        alpha: Concentration of the Dirichlet distribution of the mixing weights, > 0; Beta(alpha, alpha) for k = 2.
         pairing: Who is mixed with whom; see `Pairing`.
         num_classes: n, for mixing without a teacher; with one its own n counts.
 

@@ -1,4 +1,4 @@
-"""What every mixer asks of its inputs, checked before any time is spent, and the teacher's look at the natural images."""
+"""What every mixer asks of its inputs, checked before time is spent, and the teacher's look at the natural images."""
 
 import contextlib
 import warnings

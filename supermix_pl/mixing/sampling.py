@@ -14,9 +14,7 @@ Pairing = Literal["shift", "random", "distinct"]
 """
 
 
-def draw_weights(
-    rng: np.random.Generator, num_sets: int, k: int, alpha: float
-) -> Float[np.ndarray, "b k"]:
+def draw_weights(rng: np.random.Generator, num_sets: int, k: int, alpha: float) -> Float[np.ndarray, "b k"]:
     """Draw mixing weights from the symmetric Dirichlet distribution (Section 3.2)."""
     return rng.dirichlet(np.full(k, alpha), size=num_sets)
 
@@ -42,9 +40,7 @@ def draw_sources(
     return order[(place[:, None] + np.arange(k)) % num_images]
 
 
-def _distinct_sources(
-    rng: np.random.Generator, classes: Int[np.ndarray, " b"], k: int
-) -> Int[np.ndarray, "b k"]:
+def _distinct_sources(rng: np.random.Generator, classes: Int[np.ndarray, " b"], k: int) -> Int[np.ndarray, "b k"]:
     """Take, source by source, the image of lowest random rank whose class the set lacks, else of lowest rank at all."""
     num_images = len(classes)
     everyone = np.arange(num_images)

@@ -261,4 +261,3 @@ def _average_unsolved(
     solution.outcomes[rows] = torch.where(logits.isfinite().all(dim=1), int(Outcome.CAPPED), int(Outcome.NON_FINITE))
     solution.forwards += len(rows)
     return masks
-

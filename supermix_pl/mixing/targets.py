@@ -81,5 +81,6 @@ def concatenate(
     """Put the labels of the natural images before those of the mixes; the mixes take the natural labels' dtype."""
     if isinstance(natural, tuple) and isinstance(mixed, tuple):
         return torch.cat([natural[0], mixed[0]]), torch.cat([natural[1], mixed[1]])
-    assert isinstance(natural, Tensor) and isinstance(mixed, Tensor)
+    assert isinstance(natural, Tensor)
+    assert isinstance(mixed, Tensor)
     return torch.cat([natural, mixed.to(natural.dtype)])

@@ -87,9 +87,7 @@ class Solution:
         margins = criterion.margin(teacher_logits, membership)
         improved = finite & (margins > self.margins[rows]) if may_end else torch.full_like(finite, step == 0)
         if may_end or step == 0:
-            self.mask_logits[rows] = torch.where(
-                improved[:, None, None, None], mask_logits, self.mask_logits[rows]
-            )
+            self.mask_logits[rows] = torch.where(improved[:, None, None, None], mask_logits, self.mask_logits[rows])
             self.teacher_logits[rows] = torch.where(improved[:, None], teacher_logits, self.teacher_logits[rows])
         if may_end:
             self.margins[rows] = torch.where(improved, margins, self.margins[rows])

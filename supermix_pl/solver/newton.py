@@ -13,7 +13,7 @@ _SMALLEST_LENGTH, _LARGEST_LENGTH = 1e-4, 2000.0
 def _newton_step(
     loss: Float[Tensor, " b"], gradient: Float[Tensor, "b k s t"], direction: Float[Tensor, "b k s t"]
 ) -> Float[Tensor, "b k s t"]:
-    """Move along -direction to the root of the loss's first-order model, the length clamped as the authors' code has it."""
+    """Move along -direction to the root of the loss's first-order model, with a clamp on the length."""
     slope = (direction * gradient).sum(dim=(1, 2, 3))
     length = (loss / (slope + 1e-10)).clamp(_SMALLEST_LENGTH, _LARGEST_LENGTH)
     return -length[:, None, None, None] * direction
@@ -39,7 +39,7 @@ class NewtonSmoothProjection:
 class Newton:
     """Newton's method without smooth projection; total variation keeps the masks smooth (Section 4.4).
 
-    Deviation: Eq. 6 divides by the norm of the gradient; its units ask for the squared norm, Eq. 7 with g_sigma left out.
+    Deviation: Eq. 6 divides by the norm of the gradient; the units ask for its square, which is Eq. 7 without g_sigma.
 
     Args:
         roughness_weight: lambda_sigma, the weight of the total variation, >= 0.

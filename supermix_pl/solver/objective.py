@@ -36,8 +36,8 @@ def sparsity(masks: Float[Tensor, "b k h w"]) -> Float[Tensor, " b"]:
 def total_variation(masks: Float[Tensor, "b k h w"]) -> Float[Tensor, " b"]:
     """Average the 3-norm of the forward differences of the masks, in units of mask value per pixel (Section 4.4).
 
-    Its gradient is taken as 0 where a mask is flat. The differences are scaled by the larger one before they are cubed, so
-    that small ones do not underflow.
+    Its gradient is taken as 0 where a mask is flat. The differences are scaled by the larger one before they are cubed,
+    so that small ones do not underflow.
     """
     dx = pad(masks.diff(dim=3), (0, 1)).abs()
     dy = pad(masks.diff(dim=2), (0, 0, 0, 1)).abs()

@@ -58,17 +58,17 @@ def test_targets_exist_and_take_every_key(group: str, option: str) -> None:
 @pytest.mark.parametrize("group", ["data", "mixer", "scheduler", "task", "teacher", "engine"])
 def test_values_repeated_for_the_command_line_are_the_defaults_in_python(group: str) -> None:
     different = {"train_size", "test_size", "seed"} if group == "data" else set()
-    for path in sorted((CONF / group).glob("*.yaml")):
-        node = composed(f"{group}={path.stem}", *REQUIRED.get((group, path.stem), []))[group] if path.stem != "base" else {}
-        if "_target_" not in node:
-            continue
-        for name, parameter in inspect.signature(get_object(node._target_)).parameters.items():
-            given = parameter.default is not inspect.Parameter.empty and name in node and name not in different
-            interpolated = given and OmegaConf.is_interpolation(node, name)
-            if given and not interpolated:
-                value = OmegaConf.to_container(node)[name]  # pyright: ignore[reportArgumentType, reportCallIssue]
-                default = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
-                assert value == pytest.approx(default) if isinstance(default, float) else value == default, name
+    for option in [option for of, option in OPTIONS if of == group]:
+        node = OmegaConf.to_container(composed(f"{group}={option}", *REQUIRED.get((group, option), []))[group])
+        assert isinstance(node, dict)
+        parameters = inspect.signature(get_object(node["_target_"])).parameters if node else {}
+        for name, parameter in parameters.items():
+            value = node.get(name, parameter.default)
+            interpolated = isinstance(value, str) and "${" in value
+            if parameter.default is inspect.Parameter.empty or name in different or interpolated:
+                continue
+            default = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
+            assert value == (pytest.approx(default) if isinstance(default, float) else default), f"{option}: {name}"
 
 
 def test_values_that_all_data_share_are_the_defaults_in_python() -> None:

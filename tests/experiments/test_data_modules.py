@@ -207,16 +207,16 @@ def test_shapes_without_images_are_refused(name: str) -> None:
 
 
 def test_hydra_builds_a_module_with_lists_and_a_nested_view() -> None:
-    node = OmegaConf.load(CONF / "shapes.yaml")
-    node.pop("defaults")
+    node = yaml.safe_load((CONF / "shapes.yaml").read_text())
+    del node["defaults"]
     node.update(
         {"mean": [0.5, 0.4, 0.3], "augment": {"_target_": "supermix_pl.experiments.data.CropFlip", "padding": 2}}
     )
-    data = instantiate(node)
+    data = instantiate(OmegaConf.create(node))
     assert isinstance(data, Shapes)
     assert (data.mean, data.augment) == ((0.5, 0.4, 0.3), CropFlip(padding=2))
     with pytest.raises(InstantiationException, match="unexpected keyword argument 'batchsize'"):
-        instantiate(node, batchsize=3)
+        instantiate(OmegaConf.create(node), batchsize=3)
 
 
 def test_configs_repeat_the_defaults_of_the_common_arguments() -> None:

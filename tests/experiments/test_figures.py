@@ -38,9 +38,9 @@ def test_the_picture_of_several_methods(tmp_path: Path) -> None:
     with Image.open(path) as picture:
         assert picture.width > 700
         assert len(np.unique(np.asarray(picture.convert("L")))) > 50  # not blank
+    other = MixUp(pairing="random")(teacher, images, seed=3)
     with pytest.raises(ValueError, match="same pairs"):
-        other = MixUp(pairing="random")(teacher, images, seed=3)
         draw_mixes(images, {**mixes, "other": other}, ["a", "b", "c"], tmp_path / "x.png", sets=[0])
+    blind = MixUp(num_classes=3)(None, images, torch.tensor([0, 1, 2, 0]), seed=0)
     with pytest.raises(ValueError, match="labelled by a teacher"):
-        blind = MixUp(num_classes=3)(None, images, torch.tensor([0, 1, 2, 0]), seed=0)
         draw_mixes(images, {"blind": blind}, ["a", "b", "c"], tmp_path / "x.png", sets=[0])

@@ -8,7 +8,7 @@ import torch
 from supermix_pl.experiments.tasks.schedules import constant, cosine, linear, multistep
 
 
-def rates(schedule, steps: int, **arguments) -> list[float]:  # noqa: ANN001
+def rates(schedule, steps: int, **arguments) -> list[float]:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     scheduler = schedule(optimizer, total_steps=steps, **arguments)
     found = []

@@ -152,7 +152,9 @@ def test_distillation_matches_the_teacher_on_the_rows_that_it_says(mode: str | N
         mixing.mix = mix
         assert mix.teacher_logits is not None
         found = mix.teacher_logits.argmax(1)
-        batch = (mix.images, found) if mode == "replace" else (torch.cat([images, mix.images]), torch.cat([labels, found]))
+        batch = (
+            (mix.images, found) if mode == "replace" else (torch.cat([images, mix.images]), torch.cat([labels, found]))
+        )
         match, count = (mix.teacher_logits, 1) if mode == "replace" else (match, 2)
     logits = task(batch[0])
     expected = 1.5 * count * soft_cross_entropy(logits, batch[1])
