@@ -115,7 +115,7 @@ def test_a_changed_shard_or_another_size_is_decoded_anew(folder: Path) -> None:
     assert opened(folder).image_size == (5, 6)
 
 
-@pytest.mark.parametrize("damage", ["truncate", "overwrite", "lose", "forget", "garble"])
+@pytest.mark.parametrize("damage", ["truncate", "overwrite", "flip", "lose", "forget", "garble"])
 def test_a_damaged_cache_is_rebuilt(folder: Path, damage: str) -> None:
     opened(folder)
     for images in (folder.parent / "cache").glob("*/images.npy"):
@@ -123,6 +123,8 @@ def test_a_damaged_cache_is_rebuilt(folder: Path, damage: str) -> None:
             os.truncate(images, images.stat().st_size - 1)
         elif damage == "overwrite":
             images.write_bytes(b"\0" * images.stat().st_size)
+        elif damage == "flip":
+            images.write_bytes(images.read_bytes()[:-1] + bytes([images.read_bytes()[-1] ^ 1]))
         elif damage == "lose":
             images.unlink()
         elif damage == "forget":

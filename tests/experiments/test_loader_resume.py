@@ -1,6 +1,7 @@
 """The resumable loader in a real Trainer: what was interrupted anywhere ends as what was not."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -120,6 +121,17 @@ def test_resumed_between_epochs(whole: tuple[Linear, Path], tmp_path: Path, hook
     model, _ = whole
     fit(tmp_path, Save(tmp_path, hook), max_epochs=1, num_sanity_val_steps=0)
     assert_continues(fit(tmp_path, resume=tmp_path / "6.ckpt", **options), model, NUM_BATCHES)
+
+
+def test_resumed_by_number_of_steps_between_epochs_and_then_within_one(
+    whole: tuple[Linear, Path], tmp_path: Path
+) -> None:
+    """After the first resumption Lightning counts an epoch too many, and saves it."""
+    model, _ = whole
+    fit(tmp_path, Save(tmp_path, "on_train_epoch_end"), max_epochs=1)
+    by_steps: dict[str, Any] = {"max_epochs": -1, "max_steps": 3 * NUM_BATCHES}
+    fit(tmp_path, Save(tmp_path, "on_train_batch_end"), resume=tmp_path / "6.ckpt", **by_steps)
+    assert_continues(fit(tmp_path, resume=tmp_path / "9.ckpt", **by_steps), model, 9)
 
 
 @pytest.mark.parametrize("step", [3, 6])

@@ -262,3 +262,12 @@ def test_a_solution_holds_no_graph() -> None:
     tensors = [value for value in vars(solution).values() if isinstance(value, Tensor)]
     assert len(tensors) == 5
     assert not any(tensor.requires_grad for tensor in tensors)
+
+
+def test_a_tie_between_inside_and_outside_is_not_solved() -> None:
+    def undecided(images: Tensor) -> Tensor:
+        return torch.ones(len(images), NUM_CLASSES, dtype=images.dtype) + 0 * images.sum(dim=(1, 2, 3))[:, None]
+
+    solution = solve_sets(undecided, problem(), RULES[0], max_steps=2)
+    assert solution.outcomes.eq(Outcome.CAPPED).all()
+    assert solution.margins.eq(0).all()
