@@ -32,8 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("overrides", nargs="*", help="Hydra overrides of experiment=demo, such as seed=1")
     options = parser.parse_args(arguments)
     console = Console()
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    _quieten()
     start = time.perf_counter()
     with initialize_config_module("supermix_pl.conf", version_base="1.3"):
         results = {name: _train(name, options.output, options.overrides, console) for name in _METHODS}
@@ -41,6 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console.print(_table(results))
     metrics = write_metrics(options.output, {"seconds": time.perf_counter() - start, "runs": results})
     console.print(f"{time.perf_counter() - start:.0f} s; figures in {metrics}, picture in {picture}")
+
+
+def _quieten() -> None:
+    """Keep Lightning's notes on hardware and settings out of the table's way; warnings of ours are shown."""
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        for logger in (logging.getLogger(name), logging.getLogger(f"{name}.utilities.rank_zero")):
+            logger.setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
 
 
 def _compose(method: str, output: Path, overrides: Sequence[str]) -> Any:
@@ -52,7 +59,7 @@ def _compose(method: str, output: Path, overrides: Sequence[str]) -> Any:
         f"paths.output_dir={folder / method.lower()}",
         f"paths.cache_dir={folder}",
     ]
-    config = compose("train", [*own, *(["mixer.max_steps=10"] if method == "SuperMix" else []), *overrides])
+    config = compose("train", [*own, *(["mixer.max_steps=8"] if method == "SuperMix" else []), *overrides])
     if method == "plain":  # as many steps and student samples as with mixes, which are half of each batch there
         config.data.batch_size *= 2
         config.trainer.max_epochs *= 2

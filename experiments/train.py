@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
 from supermix_pl import FrozenTeacher, SuperMixCallback
@@ -44,6 +45,8 @@ def train(config: DictConfig) -> dict[str, Any]:
     task = build_task(config, teacher, mixing, datamodule)
     recorder = RunRecorder(mixing)
     callbacks = [*instantiate_all(config.callbacks), *([mixing] if mixing else []), recorder]
+    if not config.trainer.enable_progress_bar:
+        callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
     trainer: pl.Trainer = build(config.trainer, callbacks=callbacks, logger=instantiate_all(config.logger) or False)
     _check_launcher(trainer)
     start = time.perf_counter()

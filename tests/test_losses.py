@@ -1,6 +1,5 @@
 """Losses against plain formulas."""
 
-import doctest
 import math
 from typing import Any
 
@@ -8,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from supermix_pl import losses
 from supermix_pl.losses import distillation_loss, soft_cross_entropy
 
 
@@ -111,7 +109,3 @@ def test_no_gradient_flows_to_the_teacher() -> None:
 def test_bad_temperature(temperature: float) -> None:
     with pytest.raises(ValueError, match=f"expected temperature > 0, got {temperature}"):
         distillation_loss(LOGITS, LOGITS, temperature=temperature)
-
-
-def test_examples() -> None:
-    assert doctest.testmod(losses, extraglobs={"torch": torch}) == (0, 3)
