@@ -38,13 +38,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         results = {name: _train(name, options.output, options.overrides, console) for name in _METHODS}
         picture = _draw(options.output, options.overrides)
     console.print(_table(results))
+    console.print(
+        "solved: the teacher's top two classes of the mix are those of its sources; passes: the teacher's forwards + "
+        "input gradients; step: with mixes, the mixing included"
+    )
     metrics = write_metrics(options.output, {"seconds": time.perf_counter() - start, "runs": results})
     console.print(f"{time.perf_counter() - start:.0f} s; figures in {metrics}, picture in {picture}")
 
 
 def _quieten() -> None:
     """Keep Lightning's notes on hardware and settings out of the table's way; warnings of ours are shown."""
-    for name in ("pytorch_lightning", "lightning_fabric"):
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
         for logger in (logging.getLogger(name), logging.getLogger(f"{name}.utilities.rank_zero")):
             logger.setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
@@ -60,9 +64,8 @@ def _compose(method: str, output: Path, overrides: Sequence[str]) -> Any:
         f"paths.cache_dir={folder}",
     ]
     config = compose("train", [*own, *(["mixer.max_steps=8"] if method == "SuperMix" else []), *overrides])
-    if method == "plain":  # as many steps and student samples as with mixes, which are half of each batch there
-        config.data.batch_size *= 2
-        config.trainer.max_epochs *= 2
+    if method == "plain":  # as many student samples as with mixes, which double the batches of the last epochs
+        config.trainer.max_epochs += config.trainer.max_epochs - config.mixing.start_epoch
     return config
 
 
@@ -100,8 +103,8 @@ def _draw(output: Path, overrides: Sequence[str]) -> Path:
 
 
 def _table(results: dict[str, dict[str, Any]]) -> Table:
-    table = Table(title="shapes: the same student, steps and student samples")
-    columns = ("student", "test accuracy", "solved", "teacher passes a mix", "step", "step / plain")
+    table = Table(title="shapes: the same student, seed and number of student samples")
+    columns = ("student", "test accuracy", "solved", "passes a mix", "step", "step / plain")
     for column in columns:
         table.add_column(column, justify="left" if column == "student" else "right")
     plain = results["plain"]["ms_per_step"]
@@ -112,7 +115,7 @@ def _table(results: dict[str, dict[str, Any]]) -> Table:
             name,
             f"{100 * result['test/accuracy']:.1f} %",
             f"{100 * result['supermix/solved_fraction']:.0f} %" if mixed else "-",
-            f"{forwards:.1f} forward + {result['supermix/teacher_backwards_per_mix']:.1f} back" if mixed else "-",
+            f"{forwards:.1f} + {result['supermix/teacher_backwards_per_mix']:.1f}" if mixed else "-",
             f"{result['ms_per_step']:.0f} ms",
             f"{result['ms_per_step'] / plain:.2f}",
         )

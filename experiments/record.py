@@ -16,7 +16,7 @@ class RunRecorder(pl.Callback):
     """Time the training steps and add up what the mixing did.
 
     A step's time runs from the end of the step before to its own end: fetching, mixing, forward, backward, update. The
-    first step of an epoch is left out.
+    first step of an epoch is left out. Where some batches are mixed, only their steps count.
 
     Args:
         mixing: The callback that mixes; None without mixing.
@@ -25,6 +25,7 @@ class RunRecorder(pl.Callback):
     def __init__(self, mixing: SuperMixCallback | None) -> None:
         self._mixing = mixing
         self._seconds: list[float] = []
+        self._mixed_seconds: list[float] = []
         self._last: float | None = None
         self._mixes = 0
         self._forwards, self._backwards = 0, 0
@@ -39,10 +40,10 @@ class RunRecorder(pl.Callback):
     ) -> None:
         """Take the time of the step and the counts of its mixes."""
         now = time.perf_counter()
-        if self._last is not None:
-            self._seconds.append(now - self._last)
-        self._last = now
         mix = None if self._mixing is None else self._mixing.mix
+        if self._last is not None:
+            (self._seconds if mix is None else self._mixed_seconds).append(now - self._last)
+        self._last = now
         if mix is not None:
             self._mixes += len(mix)
             self._forwards += mix.teacher_forwards
@@ -51,7 +52,8 @@ class RunRecorder(pl.Callback):
 
     def metrics(self) -> dict[str, float]:
         """Give the median time of a step in ms, and per mix the share solved and the teacher's passes."""
-        metrics = {"ms_per_step": 1000 * statistics.median(self._seconds)} if self._seconds else {}
+        seconds = self._mixed_seconds or self._seconds
+        metrics = {"ms_per_step": 1000 * statistics.median(seconds)} if seconds else {}
         if self._mixes:
             metrics["supermix/mixes"] = self._mixes
             metrics["supermix/solved_fraction"] = float(self._solved) / self._mixes
