@@ -84,7 +84,7 @@ def _draw(output: Path, overrides: Sequence[str]) -> Path:
     images, _ = next(iter(datamodule.test_dataloader()))
     images = images[:64]
     mixers = {
-        "SuperMix": dataclasses.replace(supermix, k=2, pairing="shift"),
+        "SuperMix": dataclasses.replace(supermix, k=2, pairing="shift", max_steps=50),
         "MixUp": MixUp(alpha=supermix.alpha),
         "CutMix": CutMix(alpha=supermix.alpha),
     }
