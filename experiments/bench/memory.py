@@ -112,7 +112,7 @@ def held_bytes(teacher: FrozenTeacher, images: Float[Tensor, "b c h w"]) -> int:
 
 def profiled_peak(function: Callable[[], None]) -> int:
     """Give the largest amount of CPU memory that a function holds at a time, beside what it was given."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
         function()
     assert profiler.profiler is not None
     assert profiler.profiler.kineto_results is not None
