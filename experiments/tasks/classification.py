@@ -97,10 +97,6 @@ class Classification(pl.LightningModule):
         scheduler = self._scheduler(optimizer, total_steps=int(steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def extra_repr(self) -> str:
-        """Count the parameters."""
-        return f"parameters={sum(weights.numel() for weights in self.network.parameters())}"
-
 
 @torch.no_grad()
 def save_weights(module: Classification, path: str, epoch: int) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import pytorch_lightning as pl
 import torch
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
@@ -187,7 +186,3 @@ def test_a_sweep_with_a_script_launcher_stops_with_advice(tmp_path: Path) -> Non
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode != 0
     assert "expected one device a job in a multirun, got 2" in done.stderr
-
-
-def test_lightning_is_the_one_that_the_configs_name() -> None:
-    assert pl.Trainer.__module__.startswith("pytorch_lightning")
