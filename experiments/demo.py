@@ -15,11 +15,12 @@ from hydra.utils import instantiate
 from rich.console import Console
 from rich.table import Table
 
-from supermix_pl import CutMix, FrozenTeacher, MixUp, SuperMix
+from supermix_pl import CutMix, MixUp, SuperMix
+from supermix_pl.experiments.building import build_teacher
 from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.figures.mixes import draw_mixes
 from supermix_pl.experiments.record import write_metrics
-from supermix_pl.experiments.train import build, train
+from supermix_pl.experiments.train import train
 
 _METHODS = {"plain": "none", "MixUp": "mixup", "CutMix": "cutmix", "SuperMix": "supermix"}
 _ROWS_SHOWN = 6
@@ -79,7 +80,7 @@ def _draw(output: Path, overrides: Sequence[str]) -> Path:
     config = _compose("SuperMix", output, overrides)
     datamodule: ImageDataModule = instantiate(config.data)
     datamodule.setup("fit")
-    teacher: FrozenTeacher = build(config.teacher, datamodule=datamodule)
+    teacher = build_teacher(config, datamodule)
     supermix: SuperMix = instantiate(config.mixer)
     images, _ = next(iter(datamodule.test_dataloader()))
     images = images[:64]

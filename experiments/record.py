@@ -28,6 +28,7 @@ class RunRecorder(pl.Callback):
         self._mixed_seconds: list[float] = []
         self._last: float | None = None
         self._mixes = 0
+        self._samples = 0
         self._forwards, self._backwards = 0, 0
         self._solved: Tensor | int = 0
 
@@ -44,6 +45,7 @@ class RunRecorder(pl.Callback):
         if self._last is not None:
             (self._seconds if mix is None else self._mixed_seconds).append(now - self._last)
         self._last = now
+        self._samples += len(batch[0])
         if mix is not None:
             self._mixes += len(mix)
             self._forwards += mix.teacher_forwards
@@ -51,9 +53,11 @@ class RunRecorder(pl.Callback):
             self._solved = self._solved + mix.solved.sum()
 
     def metrics(self) -> dict[str, float]:
-        """Give the median time of a step in ms, and per mix the share solved and the teacher's passes."""
+        """Give the images that the student saw on this rank, the median time of a step in ms, and what a mix cost."""
         seconds = self._mixed_seconds or self._seconds
-        metrics = {"ms_per_step": 1000 * statistics.median(seconds)} if seconds else {}
+        metrics: dict[str, float] = {"student_samples": self._samples}
+        if seconds:
+            metrics["ms_per_step"] = 1000 * statistics.median(seconds)
         if self._mixes:
             metrics["supermix/mixes"] = self._mixes
             metrics["supermix/solved_fraction"] = float(self._solved) / self._mixes

@@ -3,6 +3,8 @@
 import copy
 import hashlib
 import inspect
+import itertools
+import json
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,12 +21,17 @@ from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.tasks.classification import Classification, save_weights
 from supermix_pl.experiments.tasks.schedules import linear
 
+_INDIFFERENT = {  # arguments of data modules that do not change what a teacher learns
+    *("common", "seed", "batch_size", "eval_batch_size", "cache_dir", "num_workers"),
+    *("mixed", "external", "with_indices"),
+}
+
 
 def load_teacher(
     datamodule: ImageDataModule,
     *,
     network: Callable[..., nn.Module],
-    checkpoint: str | Path,
+    checkpoint: str | Path | None,
     prefix: str = "",
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -42,7 +49,15 @@ def load_teacher(
         std: Likewise.
         image_size: Side in pixels that the teacher needs; None for the data set's own.
         dtype: "bfloat16" for passes in bfloat16; None for the weights' own.
+
+    Raises:
+        ValueError: If there is no such file, or it does not fit the network.
     """
+    if checkpoint is None or not Path(checkpoint).is_file():
+        raise ValueError(
+            f"expected a file with the teacher's weights in teacher.checkpoint, got {checkpoint}: train one with "
+            "supermix-train experiment=teacher network=..., which writes weights.pth, or use a published one"
+        )
     module = load_checkpoint(network(num_classes=datamodule.num_classes), checkpoint, prefix=prefix)
     return FrozenTeacher(
         module,
@@ -116,10 +131,68 @@ def fit_teacher(
     return load_teacher(datamodule, network=network, checkpoint=path)
 
 
+def untrained_teacher(datamodule: ImageDataModule, *, network: Callable[..., nn.Module]) -> FrozenTeacher:
+    """Give a teacher that has learnt nothing: for trying whether a run starts, never for a result."""
+    return FrozenTeacher(network(num_classes=datamodule.num_classes))
+
+
+def digest(module: nn.Module) -> str:
+    """Identify a network by its weights."""
+    sha = hashlib.sha256()
+    for name, value in module.state_dict().items():
+        sha.update(name.encode())
+        sha.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()[:16]
+
+
+@torch.no_grad()
+def teacher_accuracy(
+    teacher: FrozenTeacher, datamodule: ImageDataModule, folder: str | Path, *, most_batches: int | None = None
+) -> dict[str, float]:
+    """Measure a teacher on the test images, once: later runs read what is kept in the folder.
+
+    Args:
+        teacher: On the device to work on.
+        datamodule: Gives the test images; set up.
+        folder: Where accuracies are kept.
+        most_batches: Test batches to look at; None for all.
+
+    Returns:
+        `teacher/accuracy` and `teacher/accuracy_top5`, in [0, 1].
+    """
+    loader = datamodule.test_dataloader()
+    sources = [type(datamodule).__name__, digest(teacher.module), len(loader.indices), most_batches, loader.batch_size]
+    identity = repr([*sources, loader.source.labels[:1000].tolist()])
+    path = Path(folder) / f"accuracy-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            device = next(teacher.module.parameters()).device
+            top = min(5, datamodule.num_classes)
+            hits, count = torch.zeros(2, device=device), 0
+            for images, labels, *_ in itertools.islice(loader, most_batches):
+                best = teacher(images.to(device)).topk(top).indices == labels.to(device)[:, None]
+                hits += torch.stack([best[:, 0].sum(), best.any(dim=1).sum()])
+                count += len(labels)
+            shares = (hits / count).tolist()
+            path.write_text(json.dumps({"teacher/accuracy": shares[0], "teacher/accuracy_top5": shares[1]}))
+        return json.loads(path.read_text())
+
+
 def _describe(datamodule: ImageDataModule) -> list[tuple[str, object]]:
     """List what decides on the teacher's training data."""
     arguments = {*inspect.signature(type(datamodule)).parameters, *inspect.signature(ImageDataModule).parameters}
-    decisive = arguments - {"common", "seed", "batch_size", "eval_batch_size", "cache_dir", "num_workers"}
+    decisive = arguments - {
+        "common",
+        "seed",
+        "batch_size",
+        "eval_batch_size",
+        "cache_dir",
+        "num_workers",
+        "mixed",
+        "external",
+        "with_indices",
+    }
     return [(name, getattr(datamodule, name)) for name in sorted(decisive)]
 
 

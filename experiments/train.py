@@ -2,7 +2,6 @@
 
 import logging
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +10,19 @@ import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from hydra.utils import get_class, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
-from supermix_pl import FrozenTeacher, SuperMixCallback
+from supermix_pl.experiments import resolvers
+from supermix_pl.experiments.building import build, build_mixing, build_task, build_teacher, instantiate_all
 from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.record import RunRecorder, write_metrics
-from supermix_pl.experiments.tasks import Classification, Distillation
 from supermix_pl.experiments.tasks.classification import save_weights
+from supermix_pl.experiments.teachers import teacher_accuracy
 
+resolvers.register()
 _log = logging.getLogger(__name__)
 
 
@@ -35,11 +36,12 @@ def train(config: DictConfig) -> dict[str, Any]:
         What metrics.json holds: accuracies in [0, 1] of the last and the best epoch, times, what the mixing cost.
     """
     folder = Path(config.paths.output_dir)
+    _check_launcher(config)
     _keep_config(config, folder)
     datamodule: ImageDataModule = instantiate(config.data)
     datamodule.prepare_data()
     datamodule.setup("fit")
-    teacher: FrozenTeacher | None = build(config.teacher, datamodule=datamodule) if config.teacher else None
+    teacher = build_teacher(config, datamodule)
     mixing = build_mixing(config, teacher, datamodule)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     task = build_task(config, teacher, mixing, datamodule)
@@ -48,15 +50,16 @@ def train(config: DictConfig) -> dict[str, Any]:
     if not config.trainer.enable_progress_bar:
         callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
     trainer: pl.Trainer = build(config.trainer, callbacks=callbacks, logger=instantiate_all(config.logger) or False)
-    _check_launcher(trainer)
     start = time.perf_counter()
     trainer.fit(task, datamodule=datamodule, ckpt_path=config.ckpt_path)
     seconds = time.perf_counter() - start
     tested = trainer.test(task, datamodule=datamodule, verbose=False)[0]
     metrics = {
         "test/accuracy": tested["test/accuracy"],
-        "val/accuracy_best": task.best_accuracy,
-        "best_epoch": task.best_epoch,
+        "test/accuracy_top5": tested["test/accuracy_top5"],
+        "val/accuracy_best": task.best["accuracy"],
+        "val/accuracy_top5_best": task.best["accuracy_top5"],
+        "best_epoch": task.best["epoch"],
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
         "seed": config.seed,
@@ -64,51 +67,13 @@ def train(config: DictConfig) -> dict[str, Any]:
         "fit_seconds": seconds,
         **recorder.metrics(),
     }
+    if teacher is not None:
+        most = config.trainer.limit_test_batches
+        metrics |= teacher_accuracy(teacher, datamodule, Path(config.paths.cache_dir) / "teachers", most_batches=most)
     if trainer.is_global_zero:
         save_weights(task, str(folder / "weights.pth"), trainer.current_epoch)
         _log.info("wrote %s", write_metrics(folder, metrics))
     return metrics
-
-
-def build_mixing(
-    config: DictConfig, teacher: FrozenTeacher | None, datamodule: ImageDataModule
-) -> SuperMixCallback | None:
-    """Build the callback that mixes, if a mixer is chosen; one without a teacher learns the classes from the data."""
-    if not config.mixer:
-        return None
-    mixer: Any = instantiate(config.mixer)
-    if teacher is None and hasattr(mixer, "num_classes"):
-        mixer = replace(mixer, num_classes=datamodule.num_classes)
-    return build(config.mixing, teacher=teacher, mixer=mixer, engine=instantiate(config.engine))
-
-
-def build_task(
-    config: DictConfig, teacher: FrozenTeacher | None, mixing: SuperMixCallback | None, datamodule: ImageDataModule
-) -> Classification:
-    """Build the module to train."""
-    parts: dict[str, Any] = {
-        "network": instantiate(config.network, num_classes=datamodule.num_classes),
-        "num_classes": datamodule.num_classes,
-        "optimizer": instantiate(config.optimizer),
-        "scheduler": instantiate(config.scheduler),
-    }
-    if issubclass(get_class(config.task._target_), Distillation):
-        if teacher is None:
-            raise ValueError(
-                "expected a teacher for task=distillation, got teacher=none; choose teacher=fitted or checkpoint"
-            )
-        parts |= {"teacher": teacher, "mixing": mixing}
-    return build(config.task, **parts)
-
-
-def build(node: DictConfig, **objects: Any) -> Any:
-    """Build a node from its arguments and from finished objects, which Hydra would take apart as configs."""
-    return instantiate(node, _partial_=True)(**objects)
-
-
-def instantiate_all(group: DictConfig | None) -> list[Any]:
-    """Build the members of a group of callbacks or loggers."""
-    return [instantiate(member) for member in (group or {}).values() if member is not None]
 
 
 def _keep_config(config: DictConfig, folder: Path) -> None:
@@ -122,15 +87,17 @@ def _keep_config(config: DictConfig, folder: Path) -> None:
     OmegaConf.save(config, folder / "config.yaml", resolve=True)
 
 
-def _check_launcher(trainer: pl.Trainer) -> None:
+def _check_launcher(config: DictConfig) -> None:
     """Stop a sweep whose every job would start the whole sweep again in each of its ranks."""
     sweeping = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-    if sweeping and isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher) and trainer.num_devices > 1:
+    if not sweeping or config.trainer.devices == 1:
+        return
+    trainer: pl.Trainer = build(config.trainer, logger=False, enable_checkpointing=False)
+    if isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher) and trainer.num_devices > 1:
         raise ValueError(
-            f"expected one device a job in a multirun, got {trainer.num_devices} with a strategy "
-            "that starts this script "
-            "again for every rank, each of which would run the whole sweep; set trainer.devices=1, or use the submitit "
-            "launcher with hydra.launcher.tasks_per_node equal to trainer.devices"
+            f"expected one device a job in a multirun, got {trainer.num_devices} with a strategy that starts this "
+            "script again for every rank, each of which would run the whole sweep; set trainer.devices=1, or use the "
+            "submitit launcher with hydra.launcher.tasks_per_node equal to trainer.devices"
         )
 
 

@@ -90,14 +90,19 @@ def _check_names(expected: Mapping[str, Tensor], got: Mapping[str, Tensor], path
     missing = [name for name in expected if name not in got]
     surplus = [name for name in got if name not in expected]
     shapes = [
-        f"{name} {tuple(got[name].shape)} for {tuple(expected[name].shape)}"
+        f"{name}: expected {tuple(expected[name].shape)}, got {tuple(got[name].shape)}"
         for name in expected
         if name in got and got[name].shape != expected[name].shape
     ]
     found = (("missing", missing), ("unexpected", surplus), ("of another shape", shapes))
-    parts = [f"{len(names)} {what} ({', '.join(names[:_NAMES_SHOWN])})" for what, names in found if names]
+    parts = [f"{len(names)} {what} ({_first(names)})" for what, names in found if names]
     if parts:
         raise ValueError(
-            f"expected the weights of this network in {path}, got those of another one: {'; '.join(parts)}; "
+            f"expected the weights of this network in {path}, got those of another one: {', '.join(parts)}; "
             "look at the network's name and number of classes, and at prefix="
         )
+
+
+def _first(names: list[str]) -> str:
+    more = len(names) - _NAMES_SHOWN
+    return "; ".join(names[:_NAMES_SHOWN]) + (f"; and {more} more" if more > 0 else "")

@@ -114,20 +114,21 @@ def assert_another(path: Path, *parts: str, num_classes: int = 5) -> None:
 
 def test_another_network(tmp_path: Path) -> None:
     torch.save(nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)).state_dict(), tmp_path / "teacher.pth")
-    missing = "9 missing (body.0.weight, body.0.bias, body.1.weight)"
-    assert_another(tmp_path / "teacher.pth", missing, "4 unexpected (0.weight, 0.bias, 1.weight)")
+    missing = "9 missing (body.0.weight; body.0.bias; body.1.weight; and 6 more)"
+    unexpected = "4 unexpected (0.weight; 0.bias; 1.weight; and 1 more)"
+    assert_another(tmp_path / "teacher.pth", f"{missing}, {unexpected}")
 
 
 def test_another_number_of_classes(tmp_path: Path, weights: dict[str, Tensor]) -> None:
     torch.save(weights, tmp_path / "teacher.pth")
-    shapes = "2 of another shape (head.weight (5, 4) for (7, 4), head.bias (5,) for (7,))"
+    shapes = "2 of another shape (head.weight: expected (7, 4), got (5, 4); head.bias: expected (7,), got (5,))"
     assert_another(tmp_path / "teacher.pth", shapes, num_classes=7)
 
 
 def test_one_name_too_few_and_one_too_many(tmp_path: Path, weights: dict[str, Tensor]) -> None:
     weights["head.offset"] = weights.pop("head.bias")
     torch.save(weights, tmp_path / "teacher.pth")
-    assert_another(tmp_path / "teacher.pth", "1 missing (head.bias); 1 unexpected (head.offset)")
+    assert_another(tmp_path / "teacher.pth", "1 missing (head.bias), 1 unexpected (head.offset)")
 
 
 @pytest.mark.parametrize(

@@ -74,17 +74,24 @@ def collect(
 def portable(argument: str) -> str:
     """Take what is particular to a machine out of an argument.
 
-    A path in the working folder or beside it becomes relative; of one elsewhere only the name is left.
+    A path in the working folder or beside it becomes relative; of one elsewhere only the name is left. A path may stand
+    between colons.
 
     >>> portable("--output=/somewhere/else/results"), portable("--seeds"), portable("../shared/data")
     ('--output=.../results', '--seeds', '../shared/data')
+    >>> portable("cifar:/somewhere/else/weights.pth:vgg8")
+    'cifar:.../weights.pth:vgg8'
     """
     option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    return option + equals + ":".join(map(_portable_path, value.split(":")))
+
+
+def _portable_path(value: str) -> str:
     if not value.startswith(("/", "~")):
-        return argument
+        return value
     here, path = Path.cwd(), Path(os.path.normpath(Path(value).expanduser()))
     near = [folder for folder in (here, here.parent) if len(folder.parts) > 1 and path.is_relative_to(folder)]
-    return option + equals + (os.path.relpath(path, here) if near else f".../{path.name}")
+    return os.path.relpath(path, here) if near else f".../{path.name}"
 
 
 def git_state(file: Path) -> tuple[str | None, bool | None]:

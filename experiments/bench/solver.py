@@ -6,7 +6,6 @@ where they come from, to solver_<device>.md and solver_<device>.json.
 
 import argparse
 import dataclasses
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from supermix_pl import FrozenTeacher, SuperMix
-from supermix_pl.experiments.bench import acceptance, arguments, memory, provenance, walltime
+from supermix_pl.experiments.bench import acceptance, arguments, memory, output, provenance, walltime
 from supermix_pl.experiments.bench.acceptance import Acceptance
 from supermix_pl.experiments.bench.memory import Memory
 from supermix_pl.experiments.bench.subject import Subject
@@ -27,7 +26,6 @@ from supermix_pl.experiments.bench.tables import Table
 from supermix_pl.experiments.bench.walltime import WallTime
 
 PROGRAM = "supermix_pl.experiments.bench.solver"
-_WIDE = 180
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -150,30 +148,15 @@ def report(options: argparse.Namespace, results: Results, origin: provenance.Pro
     differing = arguments.other_than_published(options)
     remark = f"The targets were set for {arguments.PUBLISHED}"
     remark += f"; this run differs in {', '.join(differing)}." if differing else ", as in this run."
-    tables = results.tables()
-    settings = {name: _settled(value) for name, value in sorted(vars(options).items()) if name != "output"}
-    text = [
-        "# Solver benchmark",
-        "",
-        *(f"- {line}" for line in origin.lines()),
-        "- Settings: " + ", ".join(f"{name} {value}" for name, value in settings.items()),
-        f"- {remark}",
-        "",
-        *(table.markdown() for table in tables),
-    ]
-    stem.with_suffix(".md").write_text("\n".join(text))
-    content = {"provenance": dataclasses.asdict(origin), "settings": settings, "remark": remark, **_numbers(results)}
-    stem.with_suffix(".json").write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-    console = Console()
-    console = console if console.is_terminal else Console(width=_WIDE)
-    for table in tables:
-        console.print(table.rich(), "")
-    console.print(remark)
-    console.print(f"written to {stem.with_suffix('.md')} and {stem.with_suffix('.json')}")
-
-
-def _settled(value: Any) -> Any:
-    return provenance.portable(value) if isinstance(value, str) else value
+    output.publish(
+        stem,
+        title="Solver benchmark",
+        origin=origin,
+        settings=output.settings(options, "output"),
+        remark=remark,
+        tables=results.tables(),
+        content=_numbers(results),
+    )
 
 
 def _numbers(results: Results) -> dict[str, list[dict[str, Any]]]:

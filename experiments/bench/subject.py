@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torchvision.transforms.v2.functional import center_crop
 
 from supermix_pl import FrozenTeacher
 from supermix_pl.checkpoint import load_checkpoint
@@ -31,7 +32,8 @@ class Subject:
         num_images: How many images, from the first.
         mean: Per channel, on the scale [0, 1].
         std: Per channel, likewise.
-        size: Side in pixels; None for that of the data.
+        size: Side in pixels to which images are resized; None for that of the data.
+        crop: Side in pixels of the part from the centre that is taken; None for the whole image.
     """
 
     network: str
@@ -42,14 +44,20 @@ class Subject:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     size: int | None = None
+    crop: int | None = None
 
     def open(self, device: torch.device) -> tuple[FrozenTeacher, Float[Tensor, "n c h w"]]:
-        """Load the teacher onto a device, and the images into main memory.
+        """Load the teacher onto a device, and the images into main memory; see `open_labelled`."""
+        teacher, images, _ = self.open_labelled(device)
+        return teacher, images
+
+    def open_labelled(self, device: torch.device) -> tuple[FrozenTeacher, Float[Tensor, "n c h w"], Int[Tensor, " n"]]:
+        """Load the teacher onto a device, and the images with their labels into main memory.
 
         Raises:
             ValueError: If they are not there, or do not fit together.
         """
-        images, num_classes = self._images()
+        images, labels, num_classes = self._images()
         teacher = FrozenTeacher(self._network(num_classes)).to(device)
         try:
             with torch.no_grad():
@@ -59,17 +67,18 @@ class Subject:
                 f"the teacher {self.network} failed on an image of shape {tuple(images.shape[1:])} ({error}); give its "
                 "image size with --size"
             ) from error
-        return teacher, images
+        return teacher, images, labels
 
-    def _images(self) -> tuple[Float[Tensor, "n c h w"], int]:
+    def _images(self) -> tuple[Float[Tensor, "n c h w"], Int[Tensor, " n"], int]:
         data = self._data_module()
         opened = data.open_data()
         source = opened.train if self.split == "train" else opened.test
         if source is None or len(source.labels) < self.num_images:
             there = 0 if source is None else len(source.labels)
             raise ValueError(f"expected {self.num_images} {self.split} images, got {there}; lower --images")
-        images, _ = next(iter(source.batches([np.arange(self.num_images)], stream=None)))
-        return images, len(opened.class_names)
+        images, labels = next(iter(source.batches([np.arange(self.num_images)], stream=None)))
+        images = images if self.crop is None else center_crop(images, [self.crop, self.crop])
+        return images, labels, len(opened.class_names)
 
     def _data_module(self) -> ImageDataModule:
         if self.data != "shapes":

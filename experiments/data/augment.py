@@ -1,17 +1,40 @@
-"""Training view of small images: a random crop of the zero-padded image and a random horizontal flip."""
+"""Training views of decoded images, a batch at a time: the interface, and crop, flip, policy and Cutout in a row."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int16, UInt8
+from jaxtyping import Int16, Shaped, UInt8
+
+from supermix_pl.experiments.data.cutout import Cutout
+
+Draws = Shaped[np.ndarray, "n *_"]
+Pixels = UInt8[np.ndarray, "b c h w"]
+Colour = UInt8[np.ndarray, " c"]
+
+
+@runtime_checkable
+class Augmentation(Protocol):
+    """A random view of images of one size.
+
+    Drawing is apart from applying: one call draws for every sample of an epoch, so a sample's view does not depend on
+    the batch, the order or the rank that meets it, and no global generator is touched.
+    """
+
+    def draw(self, generator: np.random.Generator, count: int) -> Draws:
+        """Draws what chance has to say about `count` views, one row a view."""
+        ...
+
+    def apply(self, images: Pixels, draws: Draws, *, fill: Colour) -> Pixels:
+        """Returns new images: the views that the rows of `draws` describe; `fill` is the mean pixel of the data."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class CropFlip:
-    """Random crop with zero padding and horizontal flip, a batch at a time.
-
-    Drawing is apart from applying: one call draws for every sample of an epoch, so a sample's view does not depend on
-    the batch, the order or the rank that meets it.
+    """Random crop with zero padding and horizontal flip.
 
     Args:
         padding: Black pixels added on every side before the crop, at least 0.
@@ -31,10 +54,8 @@ class CropFlip:
         flips = generator.integers(0, int(self.flip), size=(count, 1), endpoint=True, dtype=np.int16)
         return np.concatenate([offsets, flips], axis=1)
 
-    def apply(
-        self, images: UInt8[np.ndarray, "b c h w"], draws: Int16[np.ndarray, "b 3"]
-    ) -> UInt8[np.ndarray, "b c h w"]:
-        """Returns the views of images that `draws`, one row for each image, describe."""
+    def apply(self, images: Pixels, draws: Int16[np.ndarray, "b 3"], *, fill: Colour | None = None) -> Pixels:
+        """Returns the views that `draws` describes; the padding is black, whatever `fill` says."""
         top, left, mirrored = draws.T
         b, c, h, w = images.shape
         pad = self.padding
@@ -45,3 +66,48 @@ class CropFlip:
         mirrored = mirrored.astype(bool)
         views[mirrored] = views[mirrored][..., ::-1]
         return views
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallImageView:
+    """The training view of CIFAR in augmentation papers: crop and flip, a policy, Cutout, in this order.
+
+    Args:
+        crop_flip: The crop and flip.
+        policy: AutoAugment, Fast AutoAugment or RandAugment; `None` for none.
+        cutout: Side of the square that is cut out, in pixels; 0 for none, 16 is usual on CIFAR.
+    """
+
+    crop_flip: CropFlip = field(default_factory=CropFlip)
+    policy: Augmentation | None = None
+    cutout: int = 0
+
+    def __post_init__(self) -> None:
+        if self.cutout < 0:
+            raise ValueError(f"expected cutout >= 0, got {self.cutout}: 0 turns it off")
+
+    @cached_property
+    def steps(self) -> Mapping[str, Augmentation]:
+        """What is done, in its order."""
+        cutout = Cutout(size=self.cutout) if self.cutout else None
+        steps = {"crop_flip": self.crop_flip, "policy": self.policy, "cutout": cutout}
+        return {name: step for name, step in steps.items() if step is not None}
+
+    def draw(self, generator: np.random.Generator, count: int) -> Shaped[np.ndarray, " n"]:
+        """Draws for every step, into a structured array of one field a step."""
+        parts = {name: step.draw(generator, count) for name, step in self.steps.items()}
+        draws = np.empty(count, dtype=[(name, part.dtype, part.shape[1:]) for name, part in parts.items()])
+        for name, part in parts.items():
+            draws[name] = part
+        return draws
+
+    def apply(self, images: Pixels, draws: Shaped[np.ndarray, " b"], *, fill: Colour) -> Pixels:
+        """Returns the views that `draws` describes."""
+        for name, step in self.steps.items():
+            images = step.apply(images, draws[name], fill=fill)
+        return images
+
+
+def mean_pixel(mean: tuple[float, float, float]) -> UInt8[np.ndarray, "3"]:
+    """Returns the pixel nearest to a mean on the scale [0, 1]; within half a grey level of 0 once normalised."""
+    return np.round(255 * np.asarray(mean)).clip(0, 255).astype(np.uint8)

@@ -8,9 +8,9 @@ import numpy as np
 import pytorch_lightning as pl
 from jaxtyping import Int64, UInt8
 
-from supermix_pl.experiments.data.augment import CropFlip
+from supermix_pl.experiments.data.augment import Augmentation, CropFlip
 from supermix_pl.experiments.data.loader import ResumableLoader
-from supermix_pl.experiments.data.source import ArraySource, BatchSource
+from supermix_pl.experiments.data.source import ArraySource, BatchSource, IndexedSource
 from supermix_pl.experiments.data.subset import split_indices
 
 Statistics = tuple[float, float, float]
@@ -45,12 +45,15 @@ class CommonArguments(TypedDict, total=False):
     eval_batch_size: int
     seed: int
     data_seed: int
-    augment: CropFlip | bool
+    augment: Augmentation | bool
     images_per_class: int | None
     validation_fraction: float
     drop_last: bool
+    with_indices: bool
     mean: Sequence[float] | None
     std: Sequence[float] | None
+    mixed: str | None
+    external: str | None
 
 
 class ImageDataModule(pl.LightningDataModule):
@@ -68,12 +71,17 @@ class ImageDataModule(pl.LightningDataModule):
         seed: Seed of the order and of the training views, at least 0.
         data_seed: Seed of what is drawn once: the held-out part and the subset. Apart from `seed`, so that runs of
             several seeds train on the same images.
-        augment: Whether training images come in a random view: padding 4 and flip for `True`, or as a `CropFlip` says.
+        augment: Whether training images come in a random view: padding 4 and flip for `True`, or as an `Augmentation`
+            such as `SmallImageView` says.
         images_per_class: Size of the training subset in each class; default everything.
         validation_fraction: Part of each class's training images, in [0, 1), that is held out for validation.
         drop_last: Whether a last, smaller training batch is left out.
+        with_indices: Whether training batches are (images, labels, indices), indices of `train_labels`.
         mean: Mean of each channel on the scale [0, 1], for normalisation; default the data set's own.
         std: Standard deviation of each channel on the scale [0, 1]; default the data set's own.
+        mixed: A fixed data set of mixes to train on beside the natural images: the folder that `supermix-generate`
+            wrote, or "auto" for one that `supermix-train` makes first. Kept for the training to read.
+        external: A folder of images without labels to train on beside the natural images, likewise.
     """
 
     def __init__(
@@ -83,12 +91,15 @@ class ImageDataModule(pl.LightningDataModule):
         eval_batch_size: int = 500,
         seed: int = 0,
         data_seed: int = 0,
-        augment: CropFlip | bool = True,
+        augment: Augmentation | bool = True,
         images_per_class: int | None = None,
         validation_fraction: float = 0.0,
         drop_last: bool = False,
+        with_indices: bool = False,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        mixed: str | None = None,
+        external: str | None = None,
     ) -> None:
         super().__init__()
         for name, value in {"batch_size": batch_size, "eval_batch_size": eval_batch_size}.items():
@@ -109,8 +120,13 @@ class ImageDataModule(pl.LightningDataModule):
         self.images_per_class = images_per_class
         self.validation_fraction = validation_fraction
         self.drop_last = drop_last
+        self.with_indices = with_indices
         self.mean = _three("mean", mean)
         self.std = _three("std", std)
+        if mixed is not None and external is not None:
+            raise ValueError(f"expected mixed or external, got both: {mixed} and {external}")
+        self.mixed = mixed
+        self.external = external
         self._opened: Opened | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -153,10 +169,29 @@ class ImageDataModule(pl.LightningDataModule):
         """Height and width of the images in the batches."""
         return self.opened.image_size
 
+    def training_samples(self) -> tuple[BatchSource, Int64[np.ndarray, " m"]]:
+        """Returns the source of the training images, and the samples of it that are trained on."""
+        source = self._source("train")
+        return source, self._split(source)[0]
+
+    @property
+    def train_labels(self) -> Int64[np.ndarray, " m"]:
+        """Classes of the images that are trained on, in the order of the indices of `with_indices`."""
+        source, indices = self.training_samples()
+        return source.labels[indices]
+
+    @property
+    def num_train(self) -> int:
+        """Number of images that are trained on."""
+        return len(self.train_labels)
+
     def train_dataloader(self) -> ResumableLoader:
         """Returns the training batches."""
         source = self._source("train")
-        return self._loader(source, self._split(source)[0], training=True)
+        indices = self._split(source)[0]
+        if self.with_indices:
+            source = IndexedSource(source=source, indices=indices)
+        return self._loader(source, indices, training=True)
 
     def val_dataloader(self) -> ResumableLoader:
         """Returns the held-out training images or, without a validation fraction, the test images."""

@@ -1,7 +1,5 @@
 """A folder of Hugging Face style Parquet shards as a data module."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
@@ -10,7 +8,8 @@ import numpy as np
 from jaxtyping import Int64
 from pytorch_lightning.utilities import rank_zero_info
 
-from supermix_pl.experiments.data.array_cache import CachedImages, default_cache_dir, open_or_build
+from supermix_pl.experiments.data.array_cache import CachedImages, open_or_build
+from supermix_pl.experiments.data.cache_folder import default_cache_dir
 from supermix_pl.experiments.data.datamodule import (
     CommonArguments,
     ImageDataModule,
@@ -19,10 +18,9 @@ from supermix_pl.experiments.data.datamodule import (
     height_width,
 )
 from supermix_pl.experiments.data.parquet_decode import decode_shards
-from supermix_pl.experiments.data.parquet_shards import Shards, find_shards
+from supermix_pl.experiments.data.parquet_shards import Shards, class_names_for, find_parts, shards_key
 
 _FORMAT = 1
-_TEST_PARTS = ("test", "validation", "val")
 
 
 class Parquet(ImageDataModule):
@@ -34,6 +32,9 @@ class Parquet(ImageDataModule):
 
     Args:
         folder: Folder of the shards.
+        train_part: First word of the names of the training shards.
+        test_part: First word of the names of the test shards; `None` for `test`, `validation` or `val`. The same word
+            as `train_part` trains and tests on the same images.
         image_column: Column of images (a struct with `bytes`, or binary); found by its type when `None`.
         label_column: Column of integer labels; found by its name when `None`.
         size: Resizes and centre-crops every image to this size or (height, width); needed where they differ.
@@ -45,6 +46,8 @@ class Parquet(ImageDataModule):
         self,
         *,
         folder: str | Path,
+        train_part: str = "train",
+        test_part: str | None = None,
         image_column: str | None = None,
         label_column: str | None = None,
         size: int | Sequence[int] | None = None,
@@ -53,6 +56,8 @@ class Parquet(ImageDataModule):
     ) -> None:
         super().__init__(**common)
         self.folder = Path(folder).expanduser()
+        self.train_part = train_part
+        self.test_part = test_part
         self.image_column = image_column
         self.label_column = label_column
         self.size = None if size is None else height_width(size)
@@ -69,42 +74,27 @@ class Parquet(ImageDataModule):
         first = train or test
         assert first is not None
         shards, cached = first
-        largest = max(int(part.labels.max()) for _, part in decoded.values())
-        class_names = list(shards.class_names or map(str, range(largest + 1)))
-        if largest >= len(class_names):
-            raise ValueError(
-                f"expected labels below {len(class_names)}, the number of class names in {shards.paths[0]}, got "
-                f"{largest} in {shards.label_column!r}: the shards contradict their metadata"
-            )
+        class_names = class_names_for(shards, max(int(part.labels.max()) for _, part in decoded.values()))
         return self._opened_arrays(
             train=_arrays(train), test=_arrays(test), class_names=class_names, mean=cached.mean, std=cached.std
         )
 
     def _decoded(self) -> dict[str, tuple[Shards, CachedImages]]:
-        found = {"train": self._shards("train")}
-        found["test"] = next((shards for part in _TEST_PARTS if (shards := self._shards(part))), None)
-        if not any(found.values()):
-            names = (
-                sorted(path.name for path in self.folder.iterdir())[:8] if self.folder.is_dir() else "no such folder"
-            )
-            raise ValueError(f"expected train-*.parquet or test-*.parquet in {self.folder}, got {names or 'nothing'}")
-        return {part: (shards, self._open_part(shards)) for part, shards in found.items() if shards is not None}
-
-    def _shards(self, part: str) -> Shards | None:
-        return find_shards(self.folder, part, image_column=self.image_column, label_column=self.label_column)
+        parts = find_parts(
+            self.folder,
+            train_part=self.train_part,
+            test_part=self.test_part,
+            image_column=self.image_column,
+            label_column=self.label_column,
+        )
+        return {part: (shards, self._open_part(shards)) for part, shards in parts.items()}
 
     def _open_part(self, shards: Shards) -> CachedImages:
         def build(images_path: Path) -> Int64[np.ndarray, " n"]:
             rank_zero_info(f"decoding {shards.num_rows} images of {shards.paths[0].parent} once, into {self.cache_dir}")
             return decode_shards(shards, images_path, size=self.size)
 
-        return open_or_build(self.cache_dir / _key(shards, self.size), build)
-
-
-def _key(shards: Shards, size: tuple[int, int] | None) -> str:
-    files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in shards.paths]
-    identity = json.dumps([_FORMAT, files, shards.image_column, shards.label_column, size])
-    return f"{shards.paths[0].parent.name}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+        return open_or_build(self.cache_dir / shards_key(shards, _FORMAT, self.size), build)
 
 
 def _arrays(part: tuple[Shards, CachedImages] | None) -> LabelledImages | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -35,7 +36,7 @@ def decode_shards(shards: Shards, images_path: Path, *, size: tuple[int, int] | 
     images, labels = None, np.empty(shards.num_rows, dtype=np.int64)
     start = 0
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for path, first, encoded, block_labels in _blocks(shards):
+        for path, first, encoded, block_labels in read_blocks(shards):
             parts = ((path, first + i, encoded[i : i + _CHUNK]) for i in range(0, len(encoded), _CHUNK))
             decoded = itertools.chain.from_iterable(pool.map(partial(_decode_part, size=size), parts))
             for row, pixels in enumerate(decoded):
@@ -56,21 +57,32 @@ def decode_shards(shards: Shards, images_path: Path, *, size: tuple[int, int] | 
     return labels
 
 
-def _blocks(shards: Shards) -> Iterator[tuple[Path, int, list[bytes | None], Int64[np.ndarray, " b"]]]:
-    """Yields file, first row, encoded images and labels of about a thousand rows at a time."""
+def read_blocks(shards: Shards) -> Iterator[tuple[Path, int, list[bytes | None], Int64[np.ndarray, " b"]]]:
+    """Yields file, first row, encoded images and labels (-1 without a label column) of about a thousand rows at a time.
+
+    Raises:
+        ValueError: If a label is missing or below 0.
+    """
+    columns = [name for name in (shards.image_column, shards.label_column) if name is not None]
     for path in shards.paths:
         first = 0
-        for block in open_shard(path).iter_batches(_ROWS, columns=[shards.image_column, shards.label_column]):
-            column = block.column(shards.label_column)
-            if column.null_count or (labels := column.to_numpy().astype(np.int64)).min() < 0:
-                raise ValueError(
-                    f"expected labels from 0 on in column {shards.label_column!r} of {path}, got missing or negative "
-                    f"ones in rows {first} to {first + len(block) - 1}: an unlabelled part? Move its shards away"
-                )
+        for block in open_shard(path).iter_batches(_ROWS, columns=columns):
             images = block.column(shards.image_column)
             encoded = images if is_binary(images.type) else images.field("bytes")
-            yield path, first, encoded.to_pylist(), labels
+            yield path, first, encoded.to_pylist(), _labels(block, shards.label_column, path, first)
             first += len(block)
+
+
+def _labels(block: Any, label_column: str | None, path: Path, first: int) -> Int64[np.ndarray, " b"]:
+    if label_column is None:
+        return np.full(len(block), -1)
+    column = block.column(label_column)
+    if column.null_count or (labels := column.to_numpy().astype(np.int64)).min() < 0:
+        raise ValueError(
+            f"expected labels from 0 on in column {label_column!r} of {path}, got missing or negative ones in rows "
+            f"{first} to {first + len(block) - 1}: an unlabelled part? Move its shards away, or name another test_part"
+        )
+    return labels
 
 
 def _decode_part(
@@ -81,16 +93,29 @@ def _decode_part(
 
 
 def _decode(encoded: bytes | None, place: str, size: tuple[int, int] | None) -> UInt8[np.ndarray, "3 h w"]:
+    return to_pixels(decode_image(encoded, place), size)
+
+
+def decode_image(encoded: bytes | None, place: str) -> Image.Image:
+    """Decodes an image into RGB.
+
+    Raises:
+        ValueError: If there are no bytes, or Pillow cannot decode them; the message says in which place.
+    """
     if encoded is None:
         raise ValueError(f"expected the image's bytes, got none in {place}: shards that hold only paths will not do")
     # Trying every format that Pillow knows would take as long as decoding
     formats = next((kinds for start, kinds in _FORMATS.items() if encoded.startswith(start)), None)
     try:
-        image = Image.open(io.BytesIO(encoded), formats=formats).convert("RGB")
+        return Image.open(io.BytesIO(encoded), formats=formats).convert("RGB")
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(
             f"expected an image that Pillow can decode, got {len(encoded)} other bytes in {place}"
         ) from error
+
+
+def to_pixels(image: Image.Image, size: tuple[int, int] | None) -> UInt8[np.ndarray, "3 h w"]:
+    """Returns the pixels of an RGB image, resized and centre-cropped to height and width if `size` gives them."""
     if size is not None:
         image = ImageOps.fit(image, (size[1], size[0]), method=Image.Resampling.BICUBIC)
     return np.asarray(image).transpose(2, 0, 1)

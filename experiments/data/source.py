@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
-from supermix_pl.experiments.data.augment import CropFlip
+from supermix_pl.experiments.data.augment import Augmentation, mean_pixel
 
 # Batches of one epoch differ in size, so these have no named axis
 Batch = tuple[Float32[Tensor, "_ 3 _ _"], Int64[Tensor, " _"]]
@@ -52,7 +52,7 @@ class ArraySource:
     labels: Int64[np.ndarray, " n"]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    augment: CropFlip | None = None
+    augment: Augmentation | None = None
 
     def batches(self, index_batches: Sequence[Indices], *, stream: tuple[int, ...] | None) -> Iterator[Batch]:
         """Yields the batches of the given samples; see `BatchSource.batches`."""
@@ -60,10 +60,35 @@ class ArraySource:
         draws = None
         if augment is not None and stream is not None:
             draws = augment.draw(np.random.default_rng(stream), len(self.labels))
+        fill = mean_pixel(self.mean)
         mean, std = (torch.tensor(values, dtype=torch.float32).view(3, 1, 1) for values in (self.mean, self.std))
         for indices in index_batches:
             images = self.images[indices]
             if augment is not None and draws is not None:
-                images = augment.apply(images, draws[indices])
+                images = augment.apply(images, draws[indices], fill=fill)
             floats = torch.from_numpy(images).to(torch.float32).div_(255).sub_(mean).div_(std)
             yield floats, torch.from_numpy(self.labels[indices])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class IndexedSource:
+    """Batches of a source with a third field: the place of each sample among the chosen ones, int64 of shape (b,).
+
+    Args:
+        source: What gives the batches.
+        indices: The chosen samples, in rising order.
+    """
+
+    source: BatchSource
+    indices: Indices
+
+    @property
+    def labels(self) -> Int64[np.ndarray, " n"]:
+        """Class of every sample of the source."""
+        return self.source.labels
+
+    def batches(self, index_batches: Sequence[Indices], *, stream: tuple[int, ...] | None) -> Iterator[Any]:
+        """Yields (images, labels, places) of the given samples; see `BatchSource.batches`."""
+        batches = self.source.batches(index_batches, stream=stream)
+        for indices, batch in zip(index_batches, batches, strict=True):
+            yield *batch, torch.from_numpy(np.searchsorted(self.indices, indices))

@@ -4,6 +4,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from supermix_pl.experiments.networks.classifier import Classifier, he_initialise
+
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions with batch norm, added to the input (through a 1x1 convolution where the shape changes).
@@ -33,7 +35,7 @@ class BasicBlock(nn.Module):
         return F.relu(self.bn2(self.conv2(hidden)) + shortcut)
 
 
-class CifarResNet(nn.Module):
+class CifarResNet(Classifier):
     """ResNet for small images: a 3x3 stem, three stages of basic blocks, global average, one linear layer.
 
     Its state dict has the key names of the checkpoints that the distillation literature publishes.
@@ -45,22 +47,14 @@ class CifarResNet(nn.Module):
     """
 
     def __init__(self, *, blocks: int, widths: tuple[int, int, int, int], num_classes: int) -> None:
-        super().__init__()
-        if num_classes < 1:
-            raise ValueError(f"expected num_classes >= 1, got {num_classes}: give the number of classes of the data")
+        super().__init__(num_features=widths[3], num_classes=num_classes)
         self.conv1 = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
         self.layer1 = _stage(widths[0], widths[1], blocks, stride=1)
         self.layer2 = _stage(widths[1], widths[2], blocks, stride=2)
         self.layer3 = _stage(widths[2], widths[3], blocks, stride=2)
         self.fc = nn.Linear(widths[3], num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n"]:
-        """Returns the logits of normalised images."""
-        return self.forward_with_features(images)[0]
+        he_initialise(self)
 
     def forward_with_features(
         self, images: Float[Tensor, "b 3 h w"]

@@ -4,6 +4,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from supermix_pl.experiments.networks.classifier import Classifier, he_initialise
+
 
 class PreActivationBlock(nn.Module):
     """Batch norm, activation and 3x3 convolution, twice, added to the input.
@@ -55,7 +57,7 @@ class Stage(nn.Module):
         return self.layer(features)
 
 
-class WideResNet(nn.Module):
+class WideResNet(Classifier):
     """Wide ResNet: a 3x3 stem of 16, three stages, batch norm, global average, one linear layer.
 
     Its state dict has the key names of the checkpoints that the distillation literature publishes.
@@ -67,9 +69,7 @@ class WideResNet(nn.Module):
     """
 
     def __init__(self, *, depth: int, width: int, num_classes: int) -> None:
-        super().__init__()
-        if num_classes < 1:
-            raise ValueError(f"expected num_classes >= 1, got {num_classes}: give the number of classes of the data")
+        super().__init__(num_features=64 * width, num_classes=num_classes)
         if depth < 10 or (depth - 4) % 6:
             raise ValueError(f"expected depth = 6 n + 4 with n >= 1 (16, 28, 40 ...), got {depth}")
         blocks = (depth - 4) // 6
@@ -79,14 +79,8 @@ class WideResNet(nn.Module):
         self.block3 = Stage(32 * width, 64 * width, blocks, stride=2)
         self.bn1 = nn.BatchNorm2d(64 * width)
         self.fc = nn.Linear(64 * width, num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        he_initialise(self)
         nn.init.zeros_(self.fc.bias)
-
-    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n"]:
-        """Returns the logits of normalised images."""
-        return self.forward_with_features(images)[0]
 
     def forward_with_features(
         self, images: Float[Tensor, "b 3 h w"]
@@ -115,3 +109,8 @@ def wrn_40_1(num_classes: int = 100) -> WideResNet:
 def wrn_40_2(num_classes: int = 100) -> WideResNet:
     """WRN-40-2, 2 255 156 parameters at 100 classes."""
     return WideResNet(depth=40, width=2, num_classes=num_classes)
+
+
+def wrn_28_10(num_classes: int = 100) -> WideResNet:
+    """WRN-28-10, 36 536 884 parameters at 100 classes."""
+    return WideResNet(depth=28, width=10, num_classes=num_classes)

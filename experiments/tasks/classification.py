@@ -9,8 +9,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
+from supermix_pl import SuperMixCallback
 from supermix_pl.losses import soft_cross_entropy
 from supermix_pl.metrics import accuracy
 
@@ -18,13 +20,19 @@ Batch = tuple[Float[Tensor, "b c h w"], Any]
 
 
 class Classification(pl.LightningModule):
-    """Cross-entropy on whatever reaches `training_step`; top-1 accuracy of the last and of the best epoch.
+    """Cross-entropy on whatever reaches `training_step`; accuracy of the last and of the best epoch.
+
+    loss = ce_weight (CE natural + CE mixed); where a batch is not extended by mixes, ce_weight CE.
 
     Args:
         network: Gives logits (b, n) of images (b, c, h, w).
         num_classes: n.
         optimizer: Builds the optimiser from the parameters.
         scheduler: Builds a schedule from the optimiser and the number of its steps.
+        mixing: The callback that mixes the batches; None without mixing.
+        ce_weight: Weight of the cross-entropy, >= 0.
+        separate_forwards: Whether natural and mixed images pass the student apart, so that batch norm sees them apart
+            as in the authors' code.
     """
 
     def __init__(
@@ -34,15 +42,26 @@ class Classification(pl.LightningModule):
         num_classes: int,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         scheduler: Callable[..., LRScheduler],
+        mixing: SuperMixCallback | None = None,
+        ce_weight: float = 1.0,
+        separate_forwards: bool = False,
     ) -> None:
         super().__init__()
+        if ce_weight < 0:
+            raise ValueError(f"expected ce_weight >= 0, got {ce_weight}")
         self.network = network
-        self.best_accuracy = 0.0
-        self.best_epoch = 0
+        self.mixing = mixing
+        self.ce_weight = ce_weight
+        self.separate_forwards = separate_forwards
+        self.best = {"accuracy": 0.0, "accuracy_top5": 0.0, "epoch": 0}
         self._optimizer = optimizer
         self._scheduler = scheduler
-        self.validation_accuracy = MulticlassAccuracy(num_classes, average="micro")
-        self.test_accuracy = MulticlassAccuracy(num_classes, average="micro")
+        hits = {
+            "accuracy": MulticlassAccuracy(num_classes, average="micro"),
+            "accuracy_top5": MulticlassAccuracy(num_classes, average="micro", top_k=min(5, num_classes)),
+        }
+        self.validation_hits = MetricCollection(dict(hits), prefix="val/")
+        self.test_hits = MetricCollection(dict(hits), prefix="test/").clone()
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n"]:
         """Give the network's logits."""
@@ -50,9 +69,26 @@ class Classification(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Classify the batch as it comes."""
-        images, targets = batch
-        logits = self(images)
-        return self.log_step(soft_cross_entropy(logits, targets), logits, targets)
+        images, targets, *_ = batch
+        logits = self.classify(images)
+        return self.log_step(self.cross_entropy(logits, targets), logits, targets)
+
+    def num_natural(self, count: int) -> int:
+        """Count the natural images of a batch of so many; they stand first."""
+        mix = None if self.mixing is None else self.mixing.mix
+        return count if mix is None else count - len(mix)
+
+    def classify(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n"]:
+        """Give the logits of a training batch, in one forward or in two."""
+        natural = self.num_natural(len(images))
+        if not self.separate_forwards or natural in (0, len(images)):
+            return self(images)
+        return torch.cat([self(images[:natural]), self(images[natural:])])
+
+    def cross_entropy(self, logits: Float[Tensor, "b n"], targets: Any) -> Tensor:
+        """Weigh the cross-entropy of the natural images and of the mixes; both means count alike."""
+        loss = self.ce_weight * soft_cross_entropy(logits, targets)
+        return loss if self.num_natural(len(logits)) in (0, len(logits)) else 2 * loss
 
     def log_step(self, loss: Tensor, logits: Float[Tensor, "b n"], targets: Any) -> Tensor:
         """Log loss and accuracy of a training batch; give the loss."""
@@ -62,33 +98,47 @@ class Classification(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count the hits."""
-        images, labels = batch
-        self.validation_accuracy(self(images), labels)
-        self.log("val/accuracy", self.validation_accuracy, prog_bar=True)
+        images, labels, *_ = batch
+        self.validation_hits.update(self(images), labels)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Count the hits."""
-        images, labels = batch
-        self.test_accuracy(self(images), labels)
-        self.log("test/accuracy", self.test_accuracy)
+        images, labels, *_ = batch
+        self.test_hits.update(self(images), labels)
 
     def on_validation_epoch_end(self) -> None:
-        """Keep the best epoch."""
-        reached = float(self.validation_accuracy.compute())
-        if not self.trainer.sanity_checking and reached > self.best_accuracy:
-            self.best_accuracy, self.best_epoch = reached, self.current_epoch
+        """Log the accuracies and keep the best epoch."""
+        reached = {name: float(value) for name, value in self.validation_hits.compute().items()}
+        self.validation_hits.reset()
+        self.log("val/accuracy", reached["val/accuracy"], prog_bar=True)
+        self.log("val/accuracy_top5", reached["val/accuracy_top5"])
+        if not self.trainer.sanity_checking and reached["val/accuracy"] > self.best["accuracy"]:
+            self.best = {
+                "accuracy": reached["val/accuracy"],
+                "accuracy_top5": reached["val/accuracy_top5"],
+                "epoch": self.current_epoch,
+            }
+
+    def on_test_epoch_end(self) -> None:
+        """Log the accuracies."""
+        self.log_dict(self.test_hits.compute())
+        self.test_hits.reset()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the best epoch in the checkpoint."""
-        checkpoint["best"] = {"accuracy": self.best_accuracy, "epoch": self.best_epoch}
+        checkpoint["best"] = dict(self.best)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the best epoch."""
-        self.best_accuracy, self.best_epoch = checkpoint["best"]["accuracy"], checkpoint["best"]["epoch"]
+        self.best = dict(checkpoint["best"])
+
+    def trained_parameters(self) -> Iterable[nn.Parameter]:
+        """Give what the optimiser is to train."""
+        return self.network.parameters()
 
     def configure_optimizers(self) -> Any:
         """Build optimiser and schedule, stepped after every batch."""
-        optimizer = self._optimizer(self.network.parameters())
+        optimizer = self._optimizer(self.trained_parameters())
         steps = self.trainer.estimated_stepping_batches
         if steps == float("inf"):
             raise ValueError(
@@ -102,4 +152,4 @@ class Classification(pl.LightningModule):
 def save_weights(module: Classification, path: str, epoch: int) -> None:
     """Write the network in the layout of published distillation teachers: {"epoch", "best_acc", "model"}."""
     weights = {name: value.detach().cpu() for name, value in module.network.state_dict().items()}
-    torch.save({"epoch": epoch, "best_acc": 100 * module.best_accuracy, "model": weights}, path)
+    torch.save({"epoch": epoch, "best_acc": 100 * module.best["accuracy"], "model": weights}, path)

@@ -37,12 +37,13 @@ def total_variation(masks: Float[Tensor, "b k h w"]) -> Float[Tensor, " b"]:
     """Average the 3-norm of the forward differences of the masks, in units of mask value per pixel (Section 4.4).
 
     Its gradient is taken as 0 where a mask is flat. The differences are scaled by the larger one before they are cubed,
-    so that small ones do not underflow.
+    so that small ones do not underflow; the scale is a constant for the gradient, which does not depend on it.
     """
     dx = pad(masks.diff(dim=3), (0, 1)).abs()
     dy = pad(masks.diff(dim=2), (0, 0, 0, 1)).abs()
-    largest = torch.maximum(dx, dy)
-    flat = largest == 0
+    largest = torch.maximum(dx, dy).detach()
+    accuracy = torch.finfo(masks.dtype)
+    flat = largest < accuracy.tiny / accuracy.eps
     unit = torch.where(flat, 1.0, largest)
     cubes = torch.where(flat, 1.0, (dx / unit) ** 3 + (dy / unit) ** 3)
     return torch.where(flat, 0.0, unit * cubes ** (1 / 3)).mean(dim=(1, 2, 3))

@@ -10,6 +10,14 @@ from torch import Tensor
 class SGD:
     """Plain gradient descent; total variation keeps the masks smooth.
 
+    The defaults are the paper's, on its own scale: sparsity (Eq. 5) and total variation are means over sources and
+    pixels, and the gradient is that of one set's loss. On that scale a step hardly moves the masks, and a set takes
+    hundreds to thousands of steps; so do, read as rounds of a batch over its 128 images, the 20 to 35 iterations of
+    Table 4. A rate near 10 with lambda_sigma near 50 takes tens: see the benchmark of Table 4 for tuned ones.
+
+    Deviation: the paper prints the total variation of m, which may be the mask logits, and not of the normalised masks
+    m~ as in Eq. 5; here it is of the normalised masks at the size of the images. Its lambda_sigma is printed lambda_s.
+
     Args:
         learning_rate: Step per unit of gradient, > 0.
         roughness_weight: lambda_sigma, the weight of the total variation, >= 0.

@@ -81,6 +81,14 @@ def test_workers_give_the_same_batches(folder: Path) -> None:
     assert same(epoch_of(opened(folder, num_workers=2), 1), epoch_of(opened(folder), 1))
 
 
+def test_indices_come_with_the_images(folder: Path) -> None:
+    data = opened(folder, with_indices=True)
+    batches: list[Any] = epoch_of(data, 1)
+    assert same([batch[:2] for batch in batches], epoch_of(opened(folder), 1))
+    assert sorted(torch.cat([indices for *_, indices in batches]).tolist()) == list(range(12))
+    assert all(labels.tolist() == data.train_labels[indices].tolist() for _, labels, indices in batches)
+
+
 def test_state_resumes_with_workers_that_have_run_ahead(folder: Path) -> None:
     whole = epoch_of(opened(folder), 0)
     stopped = opened(folder, num_workers=2).train_dataloader()

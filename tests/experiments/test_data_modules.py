@@ -65,6 +65,17 @@ def test_held_out_images_are_stratified_and_not_trained_on() -> None:
     assert numbers(data.test_dataloader()) == list(range(60, 70))
 
 
+def test_indices_count_the_images_that_are_trained_on() -> None:
+    arguments: dict[str, Any] = {"validation_fraction": 0.25, "images_per_class": 4}
+    data, plain = opened(with_indices=True, **arguments), opened(**arguments)
+    trained = data.training_samples()[1]
+    images, labels, indices = (torch.cat(field) for field in zip(*data.train_dataloader(), strict=True))
+    assert sorted(indices.tolist()) == list(range(data.num_train)) == list(range(12))
+    assert images[:, 0, 0, 0].round().int().tolist() == trained[indices].tolist() == numbers(plain.train_dataloader())
+    assert labels.tolist() == data.train_labels[indices].tolist()
+    assert [len(batch) for batch in (*data.val_dataloader(), *data.test_dataloader())] == [2, 2]
+
+
 def test_subset_follows_the_data_seed_and_not_the_seed() -> None:
     first, again, other = (
         sorted(numbers(opened(images_per_class=4, **seeds).train_dataloader()))

@@ -86,7 +86,7 @@ def test_a_run_leaves_config_metrics_and_weights(tmp_path: Path, teacher_path: P
 
 @pytest.mark.usefixtures("configs")
 def test_distillation_needs_a_teacher(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="expected a teacher for task=distillation"):
+    with pytest.raises(ValueError, match="expected a teacher for Distillation"):
         train(composed(tmp_path, "task=distillation"))
 
 

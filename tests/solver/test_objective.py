@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from supermix_pl.solver.criterion import class_membership
+from supermix_pl.solver.masks import normalized_masks
 from supermix_pl.solver.objective import (
     divergence,
     margin_objective,
@@ -90,6 +91,26 @@ def test_total_variation_of_small_differences_does_not_underflow(height: float) 
     torch.testing.assert_close(value.item(), height / 4, rtol=1e-5, atol=0.0)
     (gradient,) = torch.autograd.grad(value.sum(), masks)
     torch.testing.assert_close(gradient.flatten(), torch.tensor([0.0, -0.25, 0.25, 0.0]))
+
+
+@pytest.mark.parametrize("height", [1e-35, 1e-38, 1e-40, 1e-45])
+def test_total_variation_of_differences_beyond_the_precision_counts_as_flat(height: float) -> None:
+    masks = torch.zeros(1, 1, 1, 4)
+    masks[..., 2:] = height
+    masks.requires_grad_()
+    value = total_variation(masks)
+    (gradient,) = torch.autograd.grad(value.sum(), masks)
+    assert value.item() == 0.0
+    assert torch.equal(gradient, torch.zeros_like(masks))
+
+
+@pytest.mark.parametrize("logit", [30.0, 100.0, 1e4])
+def test_gradient_of_saturated_masks_is_finite(logit: float) -> None:
+    mask_logits = logit * random(1, 2, 4, 4, seed=3).float()
+    mask_logits.requires_grad_()
+    loss = total_variation(normalized_masks(mask_logits, (12, 12)))
+    (gradient,) = torch.autograd.grad(loss.sum(), mask_logits)
+    assert gradient.isfinite().all()
 
 
 @pytest.mark.parametrize("roughness_weight", [0.0, 250.0])

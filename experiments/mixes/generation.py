@@ -1,0 +1,228 @@
+"""Making a fixed data set of mixes, shard by shard, so that a stopped run goes on where it was."""
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from jaxtyping import Int64
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch.nn.functional import adaptive_avg_pool2d
+
+from supermix_pl import FrozenTeacher, MixedBatch
+from supermix_pl.experiments.data import ImageDataModule
+from supermix_pl.experiments.mixes.shards import FORMAT, Mixes, open_shard, shard_path, write_shard
+from supermix_pl.experiments.teachers import digest
+from supermix_pl.mixing import Mixer
+
+_DEFAULT_GRID = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How many mixes, and how they are cut up.
+
+    Every shard is a function of these numbers, the data, the teacher and the mixer alone.
+
+    Args:
+        size: Mixes in all, >= 1.
+        shard_size: Mixes in a file, >= 1; at most so many are lost when the generation is stopped.
+        batch_size: Images that are mixed with one another, >= 2.
+        seed: Names the order of the images and the mixer's chance, >= 0.
+    """
+
+    size: int
+    shard_size: int = 1000
+    batch_size: int = 128
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        least = {"size": 1, "shard_size": 1, "batch_size": 2, "seed": 0}
+        for name, minimum in least.items():
+            if getattr(self, name) < minimum:
+                raise ValueError(f"expected {name} >= {minimum}, got {getattr(self, name)}")
+
+    @property
+    def num_shards(self) -> int:
+        """Number of files."""
+        return -(-self.size // self.shard_size)
+
+    def length(self, shard: int) -> int:
+        """Number of mixes in a shard."""
+        return min(self.shard_size, self.size - shard * self.shard_size)
+
+
+def generate(
+    folder: str | Path,
+    datamodule: ImageDataModule,
+    teacher: FrozenTeacher,
+    mixer: Mixer,
+    plan: Plan,
+    *,
+    progress: bool = True,
+) -> bool:
+    """Make what a folder of mixes lacks. Several processes may do so at once: each takes shards that nobody works on.
+
+    The sources are the training images, without augmentation, in a new order for every pass over them.
+
+    Args:
+        folder: Made if need be; shards that are there stay.
+        datamodule: Gives the images; set up.
+        teacher: On the device to work on.
+        mixer: Makes the mixes.
+        plan: How many.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        Whether the folder is whole; False if other processes are still at work on the rest.
+
+    Raises:
+        ValueError: If the folder holds mixes of another origin.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _keep_about(folder, describe(datamodule, teacher, mixer, plan))
+    bar = Progress(
+        TextColumn("mixes"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        disable=not progress,
+    )
+    with bar:
+        task = bar.add_task("mixes", total=plan.size, rate="")
+        for shard in range(plan.num_shards):
+            path = shard_path(folder, shard)
+            try:
+                with FileLock(f"{path}.lock", timeout=0):
+                    if not _is_whole(path):
+                        parts = []
+                        for part in _make_shard(datamodule, teacher, mixer, plan, shard):
+                            parts.append(part)
+                            speed = bar.tasks[0].speed
+                            bar.update(task, advance=len(part), rate=f"{speed:.1f} a second" if speed else "")
+                        write_shard(path, _join(parts))
+                    else:
+                        bar.update(task, advance=plan.length(shard))
+            except Timeout:
+                continue
+    return all(shard_path(folder, shard).is_file() for shard in range(plan.num_shards))
+
+
+def describe(datamodule: ImageDataModule, teacher: FrozenTeacher, mixer: Mixer, plan: Plan) -> dict[str, Any]:
+    """Say what decides on a set of mixes: two sets of one description are equal."""
+    source, samples = datamodule.training_samples()
+    labels = hashlib.sha256(samples.tobytes() + source.labels[samples].tobytes()).hexdigest()[:16]
+    return {
+        "format": FORMAT,
+        **{field.name: getattr(plan, field.name) for field in fields(Plan)},
+        "image_size": list(datamodule.image_size),
+        "num_classes": datamodule.num_classes,
+        "num_sources": len(samples),
+        "sources": f"{type(datamodule).__name__} {labels}",
+        "teacher": digest(teacher.module),
+        "mixer": repr(mixer),
+    }
+
+
+def _keep_about(folder: Path, about: dict[str, Any]) -> None:
+    """Describe the folder, or compare with what it says."""
+    path = folder / "about.json"
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            path.with_suffix(".part").write_text(json.dumps(about, indent=2) + "\n")
+            path.with_suffix(".part").replace(path)
+    there = json.loads(path.read_text())
+    differing = [name for name in about if there.get(name) != about[name]]
+    if differing:
+        changes = "; ".join(f"{name}: there {there.get(name)}, now {about[name]}" for name in differing)
+        raise ValueError(
+            f"expected to go on with the mixes that are in {folder}, got others ({changes}): give another folder"
+        )
+
+
+def _is_whole(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        open_shard(path)
+    except ValueError:
+        return False
+    return True
+
+
+def _make_shard(
+    datamodule: ImageDataModule, teacher: FrozenTeacher, mixer: Mixer, plan: Plan, shard: int
+) -> Iterator[Mixes]:
+    """Yield the mixes of a shard, batch by batch; the last batch is mixed whole and cut."""
+    source, samples = datamodule.training_samples()
+    length = plan.length(shard)
+    starts = range(0, length, plan.batch_size)
+    first = shard * plan.shard_size
+    positions = [np.arange(first + start, first + start + plan.batch_size) for start in starts]
+    rows = [source_order(len(samples), batch, plan.seed) for batch in positions]
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (datamodule.mean, datamodule.std))
+    batches = source.batches([samples[batch] for batch in rows], stream=None)
+    device = next(teacher.module.parameters()).device
+    for number, (start, batch, (images, labels, *_)) in enumerate(zip(starts, rows, batches, strict=True)):
+        mix = mixer(teacher, images.to(device), labels.to(device), seed=(plan.seed, shard, number))
+        grid = getattr(mixer, "mask_size", _DEFAULT_GRID)
+        yield _keep(mix, batch, teacher, mean, std, grid, min(plan.batch_size, length - start))
+
+
+def source_order(count: int, positions: Int64[np.ndarray, " b"], seed: int) -> Int64[np.ndarray, " b"]:
+    """Give the samples at these places of an endless sequence: one random order of all samples after the other."""
+    order = np.empty_like(positions)
+    for turn in np.unique(positions // count):
+        here = positions // count == turn
+        order[here] = _permutation(count, seed, int(turn))[positions[here] % count]
+    return order
+
+
+@functools.lru_cache(maxsize=4)
+def _permutation(count: int, seed: int, turn: int) -> Int64[np.ndarray, " n"]:
+    return np.random.default_rng([seed, turn]).permutation(count)
+
+
+@torch.no_grad()
+def _keep(
+    mix: MixedBatch,
+    rows: Int64[np.ndarray, " b"],
+    teacher: FrozenTeacher,
+    mean: torch.Tensor,
+    std: torch.Tensor,
+    grid: int,
+    length: int,
+) -> Mixes:
+    """Round the mixes to bytes, and let the teacher label what is kept."""
+    device = mix.images.device
+    mean, std = mean.to(device), std.to(device)
+    pixels = ((mix.images * std + mean) * 255).round_().clamp_(0, 255).to(torch.uint8)
+    logits = teacher((pixels.float() / 255 - mean) / std)
+    height, width = (min(grid, side) for side in mix.masks.shape[2:])
+    kept = {
+        "images": pixels,
+        "source_indices": torch.from_numpy(rows).to(device)[mix.source_indices],
+        "source_classes": mix.source_classes,
+        "mix_weights": mix.mix_weights.float(),
+        "masks": adaptive_avg_pool2d(mix.masks.float(), (height, width)).half(),
+        "teacher_logits": logits.float(),
+        "solved": mix.solved,
+        "num_steps": mix.num_steps.int(),
+    }
+    return Mixes(**{name: value[:length].cpu().numpy() for name, value in kept.items()})
+
+
+def _join(parts: list[Mixes]) -> Mixes:
+    return Mixes(
+        **{field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Mixes)}
+    )

@@ -1,0 +1,144 @@
+"""The files of a fixed data set of mixes: `about.json` and `mixes-00000.safetensors`, ..., opened by memory map."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float16, Float32, Int32, Int64, UInt8
+from safetensors.numpy import save_file
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Mixes:
+    """Some mixes, and all that is kept of them.
+
+    Attributes:
+        images: Pixels of the mixes, 0 to 255.
+        source_indices: The sources, as numbers of the training samples in their order, before any augmentation.
+        source_classes: Their classes.
+        mix_weights: Their weights, summing to 1.
+        masks: Mean share of each source in each cell of a coarse grid.
+        teacher_logits: The teacher's logits of `images` as they are kept.
+        solved: Whether the solver met the criterion.
+        num_steps: Updates of the masks.
+    """
+
+    images: UInt8[np.ndarray, "m 3 h w"]
+    source_indices: Int64[np.ndarray, "m k"]
+    source_classes: Int64[np.ndarray, "m k"]
+    mix_weights: Float32[np.ndarray, "m k"]
+    masks: Float16[np.ndarray, "m k s t"]
+    teacher_logits: Float32[np.ndarray, "m n"]
+    solved: Bool[np.ndarray, " m"]
+    num_steps: Int32[np.ndarray, " m"]
+
+    def __len__(self) -> int:
+        """Count the mixes."""
+        return len(self.images)
+
+
+def shard_path(folder: Path, number: int) -> Path:
+    """Name a shard."""
+    return folder / f"mixes-{number:05d}.safetensors"
+
+
+def write_shard(path: Path, mixes: Mixes) -> None:
+    """Write a shard, whole or not at all."""
+    part = path.with_suffix(".part")
+    save_file({field.name: np.ascontiguousarray(getattr(mixes, field.name)) for field in fields(Mixes)}, part)
+    part.replace(path)
+
+
+def open_shard(path: Path) -> Mixes:
+    """Open a shard by memory map.
+
+    Raises:
+        ValueError: If it is not a whole shard.
+    """
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length))
+        return Mixes(**{field.name: _map(path, header[field.name], 8 + length) for field in fields(Mixes)})
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"expected a shard of mixes in {path}, which cannot be read ({error}): delete it and run "
+            "supermix-generate again, which makes what is missing"
+        ) from error
+
+
+def _map(path: Path, entry: Mapping[str, Any], start: int) -> np.ndarray:
+    kinds = {"U8": "u1", "I64": "<i8", "I32": "<i4", "F16": "<f2", "F32": "<f4", "BOOL": "?"}
+    return np.memmap(
+        path,
+        dtype=np.dtype(kinds[entry["dtype"]]),
+        mode="r",
+        offset=start + entry["data_offsets"][0],
+        shape=tuple(entry["shape"]),
+    )
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """Read what a folder says of its mixes.
+
+    Raises:
+        ValueError: If it is not a folder of mixes, or of another format.
+    """
+    path = folder / "about.json"
+    if not path.is_file():
+        raise ValueError(
+            f"expected a folder of mixes, got {folder} without about.json: make one with supermix-generate"
+        )
+    about = json.loads(path.read_text())
+    if about.get("format") != FORMAT:
+        raise ValueError(f"expected mixes in format {FORMAT}, got {about.get('format')} in {path}: generate them anew")
+    return about
+
+
+class FixedMixes:
+    """A whole data set of mixes.
+
+    Args:
+        folder: What `supermix-generate` wrote.
+
+    Attributes:
+        about: Size, shape and origin of the mixes.
+        shards: The files, opened.
+
+    Raises:
+        ValueError: If shards are missing or damaged.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.about = read_about(self.folder)
+        count = -(-self.about["size"] // self.about["shard_size"])
+        missing = [number for number in range(count) if not shard_path(self.folder, number).is_file()]
+        if missing:
+            raise ValueError(
+                f"expected {count} shards in {self.folder}, got {count - len(missing)}: the generation was stopped; "
+                "run the same supermix-generate again, it makes the rest"
+            )
+        self.shards = [open_shard(shard_path(self.folder, number)) for number in range(count)]
+
+    def __len__(self) -> int:
+        """Count the mixes."""
+        return self.about["size"]
+
+    def take(self, indices: Int64[np.ndarray, " m"]) -> Mixes:
+        """Give the mixes of these numbers, in [0, len), in this order."""
+        shards, rows = np.divmod(indices, self.about["shard_size"])
+        order = np.argsort(shards, kind="stable")
+        parts = [np.flatnonzero(shards == shard) for shard in np.unique(shards)]
+        inverse = np.argsort(order, kind="stable")
+
+        def gather(name: str) -> np.ndarray:
+            found = [getattr(self.shards[shards[part[0]]], name)[rows[part]] for part in parts]
+            return np.concatenate(found)[inverse]
+
+        return Mixes(**{field.name: gather(field.name) for field in fields(Mixes)})

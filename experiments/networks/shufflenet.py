@@ -1,0 +1,177 @@
+"""ShuffleNetV1 (Zhang et al., 2018; 3 groups) and ShuffleNetV2 (Ma et al., 2018; x1) for small images.
+
+Both start from torch's own first weights, as the published ones did.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from supermix_pl.experiments.networks.classifier import Classifier
+
+_STEM = 24
+
+
+class GroupedBottleneck(nn.Module):
+    """Grouped 1x1, shuffle, depthwise 3x3 and grouped 1x1 convolutions beside a shortcut.
+
+    With stride 1 the shortcut is the input, which is added; with stride 2 its average pool, which is concatenated.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        stride: 1 or 2, of the depthwise convolution.
+        groups: Of the 1x1 convolutions; the first one after the stem has 1.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, groups: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.groups = 1 if in_channels == _STEM else groups
+        computed = out_channels - in_channels if stride == 2 else out_channels
+        width = computed // 4
+        self.conv1 = nn.Conv2d(in_channels, width, 1, groups=self.groups, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, groups=width, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, computed, 1, groups=groups, bias=False)
+        self.bn3 = nn.BatchNorm2d(computed)
+
+    def forward(self, features: Float[Tensor, "b c_in h_in w_in"]) -> Float[Tensor, "b c_out h_out w_out"]:
+        """Transforms features; the last activation comes after the shortcut."""
+        hidden = shuffle(F.relu(self.bn1(self.conv1(features))), self.groups)
+        hidden = F.relu(self.bn2(self.conv2(hidden)))
+        hidden = self.bn3(self.conv3(hidden))
+        if self.stride == 1:
+            return F.relu(hidden + features)
+        return F.relu(torch.cat((hidden, F.avg_pool2d(features, 3, stride=2, padding=1)), dim=1))
+
+
+class SplitBlock(nn.Module):
+    """Transforms the second half of the channels and shuffles it with the first.
+
+    Args:
+        channels: Of the input and the output.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        half = channels // 2
+        self.conv1 = nn.Conv2d(half, half, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(half)
+        self.conv2 = nn.Conv2d(half, half, 3, padding=1, groups=half, bias=False)
+        self.bn2 = nn.BatchNorm2d(half)
+        self.conv3 = nn.Conv2d(half, half, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(half)
+
+    def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Transforms features."""
+        kept, hidden = features.chunk(2, dim=1)
+        hidden = F.relu(self.bn1(self.conv1(hidden)))
+        hidden = self.bn2(self.conv2(hidden))
+        hidden = F.relu(self.bn3(self.conv3(hidden)))
+        return shuffle(torch.cat((kept, hidden), dim=1), 2)
+
+
+class DownBlock(nn.Module):
+    """Two branches of stride 2 that read all channels and give half of the output each.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        half = out_channels // 2
+        self.conv1 = nn.Conv2d(in_channels, in_channels, 3, stride=2, padding=1, groups=in_channels, bias=False)
+        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.conv2 = nn.Conv2d(in_channels, half, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(half)
+        self.conv3 = nn.Conv2d(in_channels, half, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(half)
+        self.conv4 = nn.Conv2d(half, half, 3, stride=2, padding=1, groups=half, bias=False)
+        self.bn4 = nn.BatchNorm2d(half)
+        self.conv5 = nn.Conv2d(half, half, 1, bias=False)
+        self.bn5 = nn.BatchNorm2d(half)
+
+    def forward(self, features: Float[Tensor, "b c_in h_in w_in"]) -> Float[Tensor, "b c_out h_out w_out"]:
+        """Transforms features."""
+        left = F.relu(self.bn2(self.conv2(self.bn1(self.conv1(features)))))
+        right = F.relu(self.bn3(self.conv3(features)))
+        right = F.relu(self.bn5(self.conv5(self.bn4(self.conv4(right)))))
+        return shuffle(torch.cat((left, right), dim=1), 2)
+
+
+class ShuffleV1(Classifier):
+    """ShuffleNetV1 with 3 groups, stages 240-480-960, 949 258 parameters at 100 classes.
+
+    Its state dict has the key names of the checkpoints that the distillation literature publishes.
+
+    Args:
+        num_classes: Number of classes, at least 1.
+    """
+
+    def __init__(self, num_classes: int = 100) -> None:
+        super().__init__(num_features=960, num_classes=num_classes)
+        self.conv1 = nn.Conv2d(3, _STEM, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(_STEM)
+        self.layer1 = _grouped_stage(_STEM, 240, blocks=4)
+        self.layer2 = _grouped_stage(240, 480, blocks=8)
+        self.layer3 = _grouped_stage(480, 960, blocks=4)
+        self.linear = nn.Linear(960, num_classes)
+
+    def forward_with_features(
+        self, images: Float[Tensor, "b 3 h w"]
+    ) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b 960"]]:
+        """Returns the logits and the pooled features that the linear layer reads."""
+        features = F.relu(self.bn1(self.conv1(images)))
+        pooled = self.layer3(self.layer2(self.layer1(features))).mean(dim=(2, 3))
+        return self.linear(pooled), pooled
+
+
+class ShuffleV2(Classifier):
+    """ShuffleNetV2 x1, stages 116-232-464, 1 355 528 parameters at 100 classes.
+
+    Its state dict has the key names of the checkpoints that the distillation literature publishes.
+
+    Args:
+        num_classes: Number of classes, at least 1.
+    """
+
+    def __init__(self, num_classes: int = 100) -> None:
+        super().__init__(num_features=1024, num_classes=num_classes)
+        self.conv1 = nn.Conv2d(3, _STEM, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(_STEM)
+        self.layer1 = _split_stage(_STEM, 116, blocks=4)
+        self.layer2 = _split_stage(116, 232, blocks=8)
+        self.layer3 = _split_stage(232, 464, blocks=4)
+        self.conv2 = nn.Conv2d(464, 1024, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(1024)
+        self.linear = nn.Linear(1024, num_classes)
+
+    def forward_with_features(
+        self, images: Float[Tensor, "b 3 h w"]
+    ) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b 1024"]]:
+        """Returns the logits and the pooled features that the linear layer reads."""
+        features = F.relu(self.bn1(self.conv1(images)))
+        features = self.layer3(self.layer2(self.layer1(features)))
+        pooled = F.relu(self.bn2(self.conv2(features))).mean(dim=(2, 3))
+        return self.linear(pooled), pooled
+
+
+def shuffle(features: Float[Tensor, "b c h w"], groups: int) -> Float[Tensor, "b c h w"]:
+    """Interleave the channels of groups: the first of every group come first."""
+    return features.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+
+
+def _grouped_stage(in_channels: int, out_channels: int, blocks: int) -> nn.Sequential:
+    first = GroupedBottleneck(in_channels, out_channels, 2, groups=3)
+    return nn.Sequential(
+        first, *(GroupedBottleneck(out_channels, out_channels, 1, groups=3) for _ in range(blocks - 1))
+    )
+
+
+def _split_stage(in_channels: int, out_channels: int, blocks: int) -> nn.Sequential:
+    return nn.Sequential(DownBlock(in_channels, out_channels), *(SplitBlock(out_channels) for _ in range(blocks - 1)))

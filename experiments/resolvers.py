@@ -1,0 +1,26 @@
+"""Sums that the configs ask for: `${epochs:240,0.5}`."""
+
+from omegaconf import OmegaConf
+
+_SLOW_RATES = ("MobileNetV2", "ShuffleV1", "ShuffleV2")
+
+
+def epochs(whole: float, share: float) -> int:
+    """Give a share of a number of epochs, at least one."""
+    return max(1, round(whole * share))
+
+
+def validation_period(wanted: int, total: int) -> int:
+    """Give the largest divisor of the epochs that is at most the wanted period, so that the last one is validated."""
+    return max(period for period in range(1, min(wanted, total) + 1) if total % period == 0)
+
+
+def learning_rate(rate: float, network: str) -> float:
+    """Give a fifth of the learning rate to the mobile networks, as the released code does."""
+    return rate / 5 if network.rpartition(".")[2] in _SLOW_RATES else rate
+
+
+def register() -> None:
+    """Make them known to OmegaConf."""
+    for resolver in (epochs, validation_period, learning_rate):
+        OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)

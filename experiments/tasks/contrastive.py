@@ -1,0 +1,152 @@
+"""Training a student on labels and on its teacher's features, by contrast."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from supermix_pl import FrozenTeacher
+from supermix_pl.experiments.tasks.classification import Classification
+from supermix_pl.experiments.tasks.contrast_critic import ContrastCritic
+
+
+def num_features(network: nn.Module, role: str) -> int:
+    """Give the width of a network's features.
+
+    Args:
+        network: The student or the teacher.
+        role: Its name in messages.
+
+    Raises:
+        TypeError: If the network has no features to give.
+    """
+    width = getattr(network, "num_features", None)
+    if not isinstance(width, int) or not hasattr(network, "forward_with_features"):
+        raise TypeError(
+            f"expected a {role} with forward_with_features and num_features, got {type(network).__name__}: choose one "
+            "of experiments.networks, or give yours both"
+        )
+    return width
+
+
+@torch.no_grad()
+def teacher_features(teacher: FrozenTeacher, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c_teacher"]:
+    """Give the features that the teacher's last layer reads, in float32 at least."""
+    module: Any = teacher.module.eval()
+    dtype = teacher.autocast_dtype
+    with torch.autocast(images.device.type, dtype=dtype, enabled=dtype is not None):
+        features = module.forward_with_features(teacher.prepare(images))[1]
+    return features.to(torch.promote_types(features.dtype, torch.float32))
+
+
+class ContrastiveDistillation(Classification):
+    """Cross-entropy and contrastive representation distillation (CRD; Tian et al., ICLR 2020).
+
+    loss = ce_weight CE + crd_weight CRD, see `ContrastCritic`. Batches are (images, labels, indices); mixes cannot be
+    contrasted. The embeddings are trained with the student, the critic runs in float32.
+
+    Args:
+        network: The student, with `forward_with_features` and `num_features`.
+        teacher: Gives the features to match; its module has both too.
+        train_labels: Class of every training sample, in the order of the batches' indices.
+        ce_weight: Weight of the cross-entropy, >= 0.
+        crd_weight: Weight of the contrast, >= 0.
+        embedding_size: Width of the embeddings, >= 1.
+        num_negatives: Samples of other classes that each sample is contrasted with, >= 1.
+        temperature: Of the likeness of two embeddings, > 0.
+        momentum: Weight of the old embedding when a sample is met again, in [0, 1).
+        seed: Of the memories' first rows and of the negatives, >= 0. Each batch of each rank has a stream of its own.
+        common: Arguments of `Classification`.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        teacher: FrozenTeacher,
+        train_labels: Int[np.ndarray, " n"],
+        ce_weight: float = 1.0,
+        crd_weight: float = 0.8,
+        embedding_size: int = 128,
+        num_negatives: int = 16384,
+        temperature: float = 0.07,
+        momentum: float = 0.5,
+        seed: int = 0,
+        **common: Any,
+    ) -> None:
+        super().__init__(network, ce_weight=ce_weight, **common)
+        if crd_weight < 0:
+            raise ValueError(f"expected crd_weight >= 0, got {crd_weight}")
+        if self.mixing is not None:
+            raise ValueError(
+                "expected natural images alone, got a callback that adds mixes or others, which are no training "
+                "samples: choose mixer=none and no data.external"
+            )
+        self.teacher = teacher
+        self.crd_weight = crd_weight
+        self.critic = ContrastCritic(
+            train_labels,
+            student_features=num_features(network, "student"),
+            teacher_features=num_features(teacher.module, "teacher"),
+            embedding_size=embedding_size,
+            num_negatives=num_negatives,
+            temperature=temperature,
+            momentum=momentum,
+            seed=seed,
+        )
+        self._embedded: tuple[Tensor, Tensor, Tensor] | None = None
+        # The ranks keep these equal by themselves; DDP would send the memories round before every step
+        self._ddp_params_and_buffers_to_ignore = {f"critic.{name}" for name, _ in self.critic.named_buffers()}
+
+    def on_fit_start(self) -> None:
+        """Bring the teacher beside the student."""
+        self.teacher.to(self.device)
+
+    def on_train_start(self) -> None:
+        """Take up the loader's place in the epoch, which Lightning passes over where the data is set up early.
+
+        `configure_optimizers` sets it up, before the state of a resumed run is at hand, to know the number of steps.
+        """
+        self.trainer.fit_loop._load_combined_loader_states()
+
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """The student's, and those of both embeddings."""
+        return [*self.network.parameters(), *self.critic.parameters()]
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Match the labels of the batch, and the teacher's features of its images against those of other classes."""
+        if len(batch) != 3:
+            raise ValueError(
+                f"expected batches (images, labels, indices), got {len(batch)} fields: set data.with_indices=true"
+            )
+        images, labels, indices = batch
+        if batch_idx == 0:
+            self.critic.check_batch(indices, labels)
+        logits, features = self.network.forward_with_features(images)  # pyright: ignore[reportCallIssue]
+        number = self.trainer.fit_loop.epoch_loop.batch_progress.total.completed
+        with torch.autocast(images.device.type, enabled=False):
+            student, teacher = self.critic.embed(features.float(), teacher_features(self.teacher, images.float()))
+            contrast = self.critic(
+                student, teacher, indices, stream=(self.global_rank, number), mean_over_ranks=self._mean_over_ranks
+            )
+        self._embedded = indices, student.detach(), teacher.detach()
+        self.log("train/crd", contrast, batch_size=len(images))
+        return self.log_step(self.cross_entropy(logits, labels) + self.crd_weight * contrast, logits, labels)
+
+    def on_after_backward(self) -> None:
+        """Take the embeddings of all ranks into the memories."""
+        assert self._embedded is not None
+        indices, student, teacher = (self._of_all_ranks(values) for values in self._embedded)
+        self._embedded = None
+        self.critic.update(indices, student, teacher)
+
+    def _of_all_ranks(self, values: Tensor) -> Tensor:
+        """Put the rows of all ranks one below the other."""
+        gathered = self.all_gather(values)
+        assert isinstance(gathered, Tensor)
+        return gathered.reshape(-1, *values.shape[1:])
+
+    def _mean_over_ranks(self, value: Tensor) -> Tensor:
+        return self._of_all_ranks(value[None]).mean(dim=0)

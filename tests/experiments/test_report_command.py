@@ -1,0 +1,213 @@
+"""`supermix-report` from end to end."""
+
+import io
+import json
+import platform
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pytest
+
+from supermix_pl.experiments.report.command import main
+from tests.experiments.report_folders import write_run
+
+SNAPSHOT = r"""# Pairs and methods of no table
+
+- re-split
+- Accuracy on the test images in %. What was measured: mean ± standard deviation (n - 1) over the seeds.
+- Best epoch: of each run, then averaged.
+- \*: above the accuracy of the teacher that was measured.
+- plain: the network alone, on the natural images; kd: knowledge distillation on the natural images.
+
+## protocol paper, scale cpu, cifar100, 50 images a class
+
+- Data: cifar100 (Parquet), images_per_class 50.
+- Mixes: on the fly (my_mixup).
+- Natural images in a batch: 64.
+- Epochs: 5.
+- Steps: 395.
+- Student samples: 25 000 (kd, plain); 50 000 (my_mixup).
+- Seeds: 0, 1 (kd); 0 (plain, my_mixup).
+- Measured accuracy of the teachers: b-a 72.00.
+- plain of b-a: the same student's runs of a (no teacher).
+
+### Cells with runs
+
+| pair | method | last epoch | best epoch | seeds | epochs | student samples |
+| --- | --- | ---: | ---: | ---: | ---: | ---: |
+| a (no teacher) | plain | 60.00 | 60.20 | 1 | 5 | 25 000 |
+| b-a | teacher | 72.00 | - | - | - | - |
+|  | plain | 60.00 | 60.20 | 1 | 5 | 25 000 |
+|  | kd | 71.00 ± 1.41 | 71.20 ± 1.41 | 2 | 5 | 25 000 |
+|  | my_mixup | 72.50\* | 72.70\* | 1 | 5 | 50 000 |
+
+## Not counted
+
+- RUNS/6: no metrics.json: stopped, or still running.
+- RUNS/1: the cell, settings and seed 0 of RUNS/5, which is newer and counts.
+- Runs of other tables: 1 of table2.
+"""
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    folder = tmp_path / "runs"
+    own: dict[str, Any] = {"pair": None, "table": None, "network_name": "a", "taught_by": "b"}
+    write_run(folder / "1", 50.0, written=100, **own)
+    write_run(folder / "2", 72.0, seed=1, **own)
+    write_run(folder / "3", 60.0, method="plain", **own)
+    write_run(folder / "4", 72.5, method="my_mixup", **own)
+    write_run(folder / "5", 70.0, **own)
+    (write_run(folder / "6", seed=2, **own) / "metrics.json").unlink()
+    write_run(folder / "7", 73.0, method="kd_supermix")
+    return folder
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    main(arguments)
+    return capsys.readouterr().out
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_a_small_report(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = printed(capsys, "custom", str(runs), "--format", "markdown", "--note", "re-split")
+    body, _, foot = text.replace(str(runs), "RUNS").partition("\n## Where this report comes from\n")
+    assert body == SNAPSHOT
+    assert "Command: python -m supermix_pl.experiments.report.command custom" in foot
+    assert f"python {platform.python_version()}" in foot
+    assert "Commit of the report's code" in foot
+
+
+def test_paper_and_measured_side_by_side(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = printed(capsys, "table2", str(runs), "--format", "markdown")
+    assert "Not comparable with the paper's numbers: scale cpu; 50 images a class." in text
+    assert "| kd_supermix | 77.45\\* / 73.00\\* | 76.53\\* / - |" in text
+    assert "| wrn_40_2-wrn_16_2 | teacher | 75.61 | 72.00 | - | -3.61 | - | - | - |" in text
+    assert "|  | kd_supermix | 77.45\\* | 73.00\\* | 73.20\\* | -4.45 | 1 | 5 | 50 000 |" in text
+    assert "No runs of wrn_40_2-wrn_40_1, resnet56-resnet20," in text
+    assert "Runs of other tables: 5 of custom." in text
+
+
+def test_best_epochs(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = printed(capsys, "table2", str(runs), "--format", "markdown", "--best")
+    assert "### Paper / measured, best epoch" in text
+    assert "77.45\\* / 73.20\\*" in text
+    assert "|  | kd_supermix | 77.45\\* | 73.00\\* | 73.20\\* | -4.25 |" in text
+
+
+@pytest.mark.parametrize(
+    ("suffix", "start"),
+    [(".md", "# Table 2"), (".tex", "% needs"), (".html", "<!doctype html>"), (".csv", "table,budget,")],
+)
+def test_files_in_the_format_of_their_suffix(
+    runs: Path, tmp_path: Path, suffix: str, start: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "new" / f"report{suffix}"
+    main(["table2", str(runs), "--output", str(path)])
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert f"{runs / '6'}: no metrics.json" in captured.err
+    assert path.read_text(encoding="utf-8").startswith(start)
+
+
+def test_a_format_overrides_the_suffix(runs: Path, tmp_path: Path) -> None:
+    main(["table2", str(runs), "--output", str(tmp_path / "report.txt"), "--format", "latex"])
+    assert "\\toprule" in (tmp_path / "report.txt").read_text()
+
+
+def test_the_terminal_is_the_default(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = printed(capsys, "table2", str(runs))
+    assert "77.45* / 73.00*" in text
+    assert "no metrics.json: stopped, or still running." in text
+
+
+def test_csv_reads_back(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed, accuracy in ((1, 74.0), (2, 75.0)):
+        write_run(runs / f"more{seed}", accuracy, seed=seed, method="kd_supermix")
+    write_run(runs / "paper", 76.0, scale="paper", data={"images_per_class": None})
+    main(["table2", str(runs), "--format", "csv"])
+    captured = capsys.readouterr()
+    assert f"{runs / '6'}: no metrics.json" in captured.err
+    frame = pandas.read_csv(io.StringIO(captured.out))
+    assert len(frame) == 2 * 7 * 12
+    assert set(frame["scale"]) == {"cpu", "paper"}
+    place = (frame["column"] == "wrn_40_2-wrn_16_2") & (frame["scale"] == "cpu")
+    row = frame[place & (frame["method"] == "kd_supermix")].iloc[0]
+    assert (row["paper"], bool(row["paper_star"]), bool(row["star"])) == (77.45, True, True)
+    assert row[["mean", "std", "best_mean", "difference", "teacher"]].tolist() == pytest.approx(
+        [74, 1, 74.2, 74 - 77.45, 72]
+    )
+    assert (row["num_seeds"], row["seeds"], row["epochs"], row["student_samples"]) == (3, "0 1 2", 5, 50_000)
+    assert row["folders"].split(";") == [str(runs / name) for name in ("7", "more1", "more2")]
+    missing = frame[place & (frame["method"] == "crd")].iloc[0]
+    assert missing["paper"] == 75.48
+    assert missing[["mean", "std", "star", "teacher", "folders"]].isna().all()
+    assert set(frame["comparable"]) == {False}  # of the paper's scale, but with fewer student samples
+
+
+def test_protocol_and_scale_choose(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(runs / "gpu", 60.0, scale="gpu", protocol="equal", method="kd_supermix")
+    text = printed(capsys, "table2", str(runs), "--scale", "gpu", "--protocol", "equal", "--format", "markdown")
+    assert "77.45\\* / 60.00 |" in text
+    assert "scale cpu" not in text
+    assert "Runs of other protocols or scales: 6." in text
+    error = refused(capsys, "table2", str(runs), "--scale", "tpu")
+    assert "expected runs of table2, scale tpu, found none" in error
+    assert "scales cpu, gpu" in error
+
+
+def test_errors_say_what_there_is(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "of table1, table2, table3, table4, table5, custom, got 'tabel2'" in refused(capsys, "tabel2", str(runs))
+    error = refused(capsys, "table3", str(runs))
+    assert "expected runs of table3, found none; there are: runs of other tables (1 of table2, 5 of custom)" in error
+    assert f"{runs / '6'} (no metrics.json" in error
+    assert "no such folder; in" in refused(capsys, "table2", str(tmp_path / "nothing"))
+    assert "expected --output with a suffix of .md" in refused(capsys, "table2", str(runs), "--output", "report.pdf")
+    error = refused(capsys, "table2", str(runs), "--output", "report.md", "--format", "rich")
+    assert "got report.md with --format rich" in error
+    assert "not of trainings" in refused(capsys, "table4", str(runs), "--best")
+
+
+def cost_row(solver: str, milliseconds: Any, **others: Any) -> dict[str, Any]:
+    row = {"dataset": "cifar100", "network": "wrn_40_2", "solver": solver, "cap": 50, "solved_fraction": 0.8}
+    row |= {"steps": 12.5, "forwards_per_solved": 24.9, "backwards_per_solved": 23.7, "ms_per_solved": milliseconds}
+    return row | {"something": "else"} | others
+
+
+def test_table4(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [cost_row("sgd", 300.0), cost_row("newton_sp", [80.0, 120.0]), cost_row("newton_sp", None, cap=10)]
+    rows.append(cost_row("sgd", 5, network="mine", steps="?"))
+    (tmp_path / "table4.json").write_text(json.dumps({"rows": rows, "provenance": {}}))
+    (tmp_path / "other.json").write_text("[1]")
+    text = printed(capsys, "table4", str(tmp_path), "--format", "markdown")
+    assert "| imagenet, vgg16 | sgd | 15.41 s | 34.5 | 67.0 | - | - | - | - | - | - | - |" in text
+    assert "| cifar100, wrn_40_2 | sgd | 509 ms | 21.8 | 84.8 | 50 | 80.0 | 12.5 | 24.9 | 23.7 | 300.0 | 3.0 |" in text
+    assert "|  | newton | 122 ms | 4.6 | 20.3 | - | - |" in text
+    assert "|  | newton_sp | 6 ms | 0.2 | 1.0 | 50 | 80.0 | 12.5 | 24.9 | 23.7 | 100.0 | 1.0 |" in text
+    assert "|  | newton_sp | 6 ms | 0.2 | 1.0 | 10 | 80.0 | 12.5 | 24.9 | 23.7 | - | - |" in text
+    assert "| cifar100, mine | sgd | - | - | - | 50 | 80.0 | - | 24.9 | 23.7 | 5.0 | - |" in text
+    assert "Units differ." in text
+    frame = pandas.read_csv(io.StringIO(printed(capsys, "table4", str(tmp_path / "table4.json"), "--format", "csv")))
+    assert frame["ratio"].dropna().tolist() == [3.0, 1.0]
+    assert len(frame) == 4 * 3 + 2
+
+
+def test_table4_needs_its_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "other.json").write_text('{"rows": [{"solver": "sgd"}]}')
+    assert f"there are: {tmp_path / 'other.json'}" in refused(capsys, "table4", str(tmp_path))
+    assert "no such path" in refused(capsys, "table4", str(tmp_path / "nothing"))
+
+
+def test_nothing_is_warned_of(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for kind in ("rich", "markdown", "latex", "html", "csv"):
+            assert printed(capsys, "table2", str(runs), "--format", kind)
