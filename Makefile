@@ -1,6 +1,7 @@
 # make demo   set-up, then the main job on the embedded data (at most 4 minutes on 2 cores)
+# make smoke  two steps of every cell of every table on the embedded data (about 200 cells, MINUTES minutes)
 # make test   set-up, lint, types, then the tests (at most 10 minutes in all)
-.PHONY: demo test test-slow lint clean
+.PHONY: demo smoke test test-slow lint clean
 PYTHON ?= python3.11
 BIN := .venv/bin
 
@@ -11,6 +12,26 @@ BIN := .venv/bin
 
 demo: .venv/installed
 	$(BIN)/python -m supermix_pl.experiments.demo
+
+TRAIN := $(BIN)/python -m supermix_pl.experiments.train -m scale=smoke paths.external_dir=experiments/results/demo
+ROWS := kd,crd,ce_imgnet32,ce_mixup,ce_cutmix,ce_supermix,kd_imgnet32,kd_mixup,kd_cutmix,kd_supermix
+TABLE2 := wrn_40_2-wrn_16_2,wrn_40_2-wrn_40_1,resnet56-resnet20,resnet110-resnet20,resnet110-resnet32
+TABLE3 := vgg13-MobileNetV2,ResNet50-MobileNetV2,ResNet50-vgg8,resnet32x4-ShuffleV1,resnet32x4-ShuffleV2
+CIFAR := wrn_40_2-wrn_40_2,wrn_28_10-wrn_28_10,shake_shake_26_2x96d-shake_shake_26_2x96d
+MIXED := ce_mixup,ce_cutmix,ce_supermix,ce_supermix_randaugment
+
+smoke: .venv/installed
+	rm -rf smoke
+	$(TRAIN) hydra.sweep.dir=smoke/table1/cifar experiment=table1 pair=$(CIFAR) \
+	  method=plain,autoaugment,fast_autoaugment,randaugment,$(MIXED)
+	$(TRAIN) hydra.sweep.dir=smoke/table1/imagenet experiment=table1 pair=resnet50-resnet50,resnet200-resnet200 \
+	  method=plain,$(MIXED)
+	$(TRAIN) hydra.sweep.dir=smoke/table2 experiment=table2 pair=$(TABLE2),resnet32x4-resnet8x4,vgg13-vgg8 method=plain,$(ROWS)
+	$(TRAIN) hydra.sweep.dir=smoke/table3 experiment=table3 pair=$(TABLE3),wrn_40_2-ShuffleV1 method=plain,$(ROWS)
+	$(BIN)/python -m supermix_pl.experiments.bench.table4 --smoke --output smoke/table4
+	$(TRAIN) hydra.sweep.dir=smoke/table5/k2 experiment=table5 method=plain,kd,crd,ce_mixup,kd_mixup,ce_cutmix,kd_cutmix,ce_supermix,kd_supermix
+	$(TRAIN) hydra.sweep.dir=smoke/table5/k3 experiment=table5 method=ce_supermix,kd_supermix mixer.k=3
+	for table in 1 2 3 4 5; do $(BIN)/python -m supermix_pl.experiments.report.command table$$table smoke/table$$table || exit 1; done
 
 lint: .venv/installed
 	$(BIN)/ruff check .
@@ -24,4 +45,4 @@ test-slow: lint
 	$(BIN)/python -m pytest
 
 clean:
-	rm -rf .venv build dist demo *.egg-info
+	rm -rf .venv build dist demo smoke *.egg-info

@@ -9,14 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig
 
 from supermix_pl import FrozenTeacher, SuperMixCallback
-from supermix_pl.experiments.data import ImageDataModule
+from supermix_pl.experiments.data import ImageDataModule, UnlabelledImages
 from supermix_pl.experiments.mixes import FixedMixes, Plan, ReplayEngine, describe, generate
-from supermix_pl.experiments.tasks import Classification, Distillation
+from supermix_pl.experiments.tasks import Classification, ContrastiveDistillation, Distillation
 from supermix_pl.mixing import CutMix, Mixer, MixUp
 
 _log = logging.getLogger(__name__)
@@ -33,8 +34,9 @@ def instantiate_all(group: DictConfig | None) -> list[Any]:
 
 
 def build_teacher(config: DictConfig, datamodule: ImageDataModule) -> FrozenTeacher | None:
-    """Build the teacher, if one is chosen, on the device to work on."""
-    if not config.teacher:
+    """Build the teacher, if one is chosen and something asks for it, on the device to work on."""
+    extended = config.mixer or config.data.mixed or config.data.external
+    if not config.teacher or not (extended or _learns_from_teacher(config)):
         return None
     teacher: FrozenTeacher = build(config.teacher, datamodule=datamodule)
     if config.channels_last:
@@ -46,12 +48,15 @@ def build_teacher(config: DictConfig, datamodule: ImageDataModule) -> FrozenTeac
 def build_mixing(
     config: DictConfig, teacher: FrozenTeacher | None, datamodule: ImageDataModule
 ) -> SuperMixCallback | None:
-    """Build the callback that mixes, if a mixer or external images are chosen.
+    """Build the callback that mixes, if a mixer, fixed mixes or external images are chosen.
 
-    A mixer without a teacher learns the classes from the data.
+    A mixer without a teacher learns the classes from the data. Fixed mixes need no mixer.
+
+    Raises:
+        ValueError: If images that were made before do not fit the data, the mixer or the lack of a teacher.
     """
     mixer: Any = instantiate(config.mixer) if config.mixer else None
-    if mixer is None and datamodule.external is None:
+    if mixer is None and datamodule.external is None and datamodule.mixed is None:
         return None
     if teacher is None and isinstance(mixer, MixUp | CutMix):
         mixer = replace(mixer, num_classes=datamodule.num_classes)
@@ -82,41 +87,56 @@ def build_task(
         "mixing": mixing,
     }
     kind = get_class(config.task._target_)
-    contrastive = kind.__name__ == "ContrastiveDistillation"
-    if issubclass(kind, Distillation) or contrastive:
+    if _learns_from_teacher(config):
         if teacher is None:
             raise ValueError(
                 f"expected a teacher for {kind.__name__}, got teacher=none; choose teacher=fitted or checkpoint"
             )
         parts["teacher"] = teacher
-    if contrastive:
+    if issubclass(kind, ContrastiveDistillation):
         parts["train_labels"] = datamodule.train_labels
     return build(config.task, **parts)
 
 
+def _learns_from_teacher(config: DictConfig) -> bool:
+    return issubclass(get_class(config.task._target_), Distillation | ContrastiveDistillation)
+
+
 def _kept_images(
     config: DictConfig, teacher: FrozenTeacher | None, mixer: Mixer | None, datamodule: ImageDataModule
-) -> FixedMixes | Any | None:
+) -> FixedMixes | np.ndarray | None:
     """Open the images to train on beside the natural ones, if they are not mixed on the fly."""
     if datamodule.external is None and datamodule.mixed is None:
         return None
     if teacher is None:
         raise ValueError("expected a teacher to label the images of data.mixed or data.external, got teacher=none")
     if datamodule.external is not None:
-        from supermix_pl.experiments.data.unlabelled import UnlabelledImages
-
+        if mixer is not None:
+            raise ValueError(
+                f"expected mixer=none beside data.external, whose images take the place of mixes, got {mixer}"
+            )
         return UnlabelledImages(
             datamodule.external, size=datamodule.image_size, cache_dir=config.paths.cache_dir
         ).images
     if datamodule.mixed == "auto":
-        assert mixer is not None
+        if mixer is None:
+            raise ValueError(
+                "expected a mixer to make the mixes of data.mixed=auto, got mixer=none: choose one, or give the folder "
+                "of supermix-generate"
+            )
         return FixedMixes(make_mixes(config, teacher, mixer, datamodule))
     mixes = FixedMixes(str(datamodule.mixed))
     for name, wanted in {"image_size": list(datamodule.image_size), "num_classes": datamodule.num_classes}.items():
         if mixes.about[name] != wanted:
             raise ValueError(
-                f"expected mixes with {name} {wanted}, as the data have, got {mixes.about[name]} in {mixes.folder}"
+                f"expected mixes with {name} {wanted}, as the data have, got {mixes.about[name]} in {mixes.folder}: "
+                "make others with supermix-generate, or give other data"
             )
+    if mixer is not None and mixes.about["mixer"] != repr(mixer):
+        raise ValueError(
+            f"expected mixes of {mixer}, got those of {mixes.about['mixer']} in {mixes.folder}: choose the mixer that "
+            "made them, or mixer=none"
+        )
     return mixes
 
 

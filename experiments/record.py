@@ -11,12 +11,15 @@ from torch import Tensor
 
 from supermix_pl import SuperMixCallback
 
+_COUNTS = ("samples", "mixes", "forwards", "backwards", "solved")
+
 
 class RunRecorder(pl.Callback):
     """Time the training steps and add up what the mixing did.
 
     A step's time runs from the end of the step before to its own end: fetching, mixing, forward, backward, update. The
-    first step of an epoch is left out. Where some batches are mixed, only their steps count.
+    first step of an epoch is left out. Where some batches are mixed, only their steps count. A resumed run goes on
+    counting where its checkpoint was; its times are its own.
 
     Args:
         mixing: The callback that mixes; None without mixing.
@@ -32,6 +35,15 @@ class RunRecorder(pl.Callback):
         self._forwards, self._backwards = 0, 0
         self._solved: Tensor | int = 0
 
+    def state_dict(self) -> dict[str, int]:
+        """Give the counts."""
+        return {name: int(getattr(self, f"_{name}")) for name in _COUNTS}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Take up the counts of the run that is resumed."""
+        for name in _COUNTS:
+            setattr(self, f"_{name}", state_dict[name])
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget the step before, which was followed by validation."""
         self._last = None
@@ -45,7 +57,7 @@ class RunRecorder(pl.Callback):
         if self._last is not None:
             (self._seconds if mix is None else self._mixed_seconds).append(now - self._last)
         self._last = now
-        self._samples += len(batch[0])
+        self._samples += len(batch[0]) * trainer.world_size  # all ranks have batches of one size
         if mix is not None:
             self._mixes += len(mix)
             self._forwards += mix.teacher_forwards
@@ -53,7 +65,10 @@ class RunRecorder(pl.Callback):
             self._solved = self._solved + mix.solved.sum()
 
     def metrics(self) -> dict[str, float]:
-        """Give the images that the student saw on this rank, the median time of a step in ms, and what a mix cost."""
+        """Give the images that the student saw on all ranks, the median time of a step in ms, and what a mix cost.
+
+        Times and mixes are those of this rank.
+        """
         seconds = self._mixed_seconds or self._seconds
         metrics: dict[str, float] = {"student_samples": self._samples}
         if seconds:

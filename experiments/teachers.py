@@ -18,6 +18,7 @@ from torch import nn
 from supermix_pl import FrozenTeacher
 from supermix_pl.checkpoint import load_checkpoint
 from supermix_pl.experiments.data import ImageDataModule
+from supermix_pl.experiments.digests import digest_images, digest_teacher
 from supermix_pl.experiments.tasks.classification import Classification, save_weights
 from supermix_pl.experiments.tasks.schedules import linear
 
@@ -59,6 +60,18 @@ def load_teacher(
             "supermix-train experiment=teacher network=..., which writes weights.pth, or use a published one"
         )
     module = load_checkpoint(network(num_classes=datamodule.num_classes), checkpoint, prefix=prefix)
+    return _frozen(module, datamodule, mean=mean, std=std, image_size=image_size, dtype=dtype)
+
+
+def _frozen(
+    module: nn.Module,
+    datamodule: ImageDataModule,
+    *,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    image_size: int | Sequence[int] | None,
+    dtype: str | None,
+) -> FrozenTeacher:
     return FrozenTeacher(
         module,
         mean=datamodule.mean if mean is None else mean,
@@ -131,23 +144,39 @@ def fit_teacher(
     return load_teacher(datamodule, network=network, checkpoint=path)
 
 
+def pretrained_teacher(
+    datamodule: ImageDataModule,
+    *,
+    network: Callable[..., nn.Module],
+    mean: Sequence[float],
+    std: Sequence[float],
+    image_size: int | Sequence[int] | None = None,
+    dtype: str | None = None,
+) -> FrozenTeacher:
+    """Build a teacher that brings its weights along; the data must have its classes in its order.
+
+    Args:
+        datamodule: What the student trains on, set up.
+        network: Builds the teacher from `num_classes`.
+        mean: What the teacher's inputs were normalised with.
+        std: Likewise.
+        image_size: Side in pixels that the teacher needs; None for the data set's own.
+        dtype: "bfloat16" for passes in bfloat16; None for the weights' own.
+    """
+    module = network(num_classes=datamodule.num_classes)
+    return _frozen(module, datamodule, mean=mean, std=std, image_size=image_size, dtype=dtype)
+
+
 def untrained_teacher(datamodule: ImageDataModule, *, network: Callable[..., nn.Module]) -> FrozenTeacher:
     """Give a teacher that has learnt nothing: for trying whether a run starts, never for a result."""
-    return FrozenTeacher(network(num_classes=datamodule.num_classes))
-
-
-def digest(module: nn.Module) -> str:
-    """Identify a network by its weights."""
-    sha = hashlib.sha256()
-    for name, value in module.state_dict().items():
-        sha.update(name.encode())
-        sha.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return sha.hexdigest()[:16]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # one teacher for all runs, so that a stopped generation of mixes can go on
+        return FrozenTeacher(network(num_classes=datamodule.num_classes))
 
 
 @torch.no_grad()
 def teacher_accuracy(
-    teacher: FrozenTeacher, datamodule: ImageDataModule, folder: str | Path, *, most_batches: int | None = None
+    teacher: FrozenTeacher, datamodule: ImageDataModule, folder: str | Path, *, most_batches: float | None = None
 ) -> dict[str, float]:
     """Measure a teacher on the test images, once: later runs read what is kept in the folder.
 
@@ -155,14 +184,17 @@ def teacher_accuracy(
         teacher: On the device to work on.
         datamodule: Gives the test images; set up.
         folder: Where accuracies are kept.
-        most_batches: Test batches to look at; None for all.
+        most_batches: Test batches to look at, as `pl.Trainer(limit_test_batches=...)` has it: their number, or as a
+            float their share; None for all.
 
     Returns:
         `teacher/accuracy` and `teacher/accuracy_top5`, in [0, 1].
     """
     loader = datamodule.test_dataloader()
-    sources = [type(datamodule).__name__, digest(teacher.module), len(loader.indices), most_batches, loader.batch_size]
-    identity = repr([*sources, loader.source.labels[:1000].tolist()])
+    if isinstance(most_batches, float):
+        most_batches = int(most_batches * len(loader))
+    looked_at = digest_images(loader.source, loader.indices), most_batches, loader.batch_size
+    identity = repr((digest_teacher(teacher), *looked_at))
     path = Path(folder) / f"accuracy-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
@@ -175,30 +207,21 @@ def teacher_accuracy(
                 hits += torch.stack([best[:, 0].sum(), best.any(dim=1).sum()])
                 count += len(labels)
             shares = (hits / count).tolist()
-            path.write_text(json.dumps({"teacher/accuracy": shares[0], "teacher/accuracy_top5": shares[1]}))
+            part = path.with_suffix(".part")
+            part.write_text(json.dumps({"teacher/accuracy": shares[0], "teacher/accuracy_top5": shares[1]}))
+            part.replace(path)
         return json.loads(path.read_text())
 
 
 def _describe(datamodule: ImageDataModule) -> list[tuple[str, object]]:
     """List what decides on the teacher's training data."""
     arguments = {*inspect.signature(type(datamodule)).parameters, *inspect.signature(ImageDataModule).parameters}
-    decisive = arguments - {
-        "common",
-        "seed",
-        "batch_size",
-        "eval_batch_size",
-        "cache_dir",
-        "num_workers",
-        "mixed",
-        "external",
-        "with_indices",
-    }
-    return [(name, getattr(datamodule, name)) for name in sorted(decisive)]
+    return [(name, getattr(datamodule, name)) for name in sorted(arguments - _INDIFFERENT)]
 
 
 def _name(network: Callable[..., nn.Module]) -> str:
     """Name a builder, with the arguments that a partial one has bound."""
     if isinstance(network, partial):
         bound = [f"{name}={value}" for name, value in sorted(network.keywords.items())]
-        return "-".join([_name(network.func), *bound])
+        return "-".join([_name(network.func), *bound]).replace("/", "_")
     return network.__name__

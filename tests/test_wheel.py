@@ -20,6 +20,12 @@ def test_the_wheel_installs_beside_and_every_module_imports(tmp_path: Path) -> N
         *(ROOT / "supermix_pl").rglob("*.py"),
         *(ROOT / "experiments").rglob("*.py"),
         *(ROOT / "conf").rglob("*.yaml"),
+        *(
+            path
+            for kind in ("*.yaml", "*.json")
+            for path in (ROOT / "experiments").rglob(kind)
+            if "results" not in path.parts
+        ),
     ]
     for source in sources:
         relative = source.relative_to(ROOT)
@@ -33,6 +39,8 @@ import importlib, supermix_pl
 assert supermix_pl.__file__.startswith({str(site)!r}), supermix_pl.__file__
 for name in {sorted(modules)!r}:
     importlib.import_module(name)
+from supermix_pl.experiments.report.paper import load
+load()
 from hydra import compose, initialize_config_module
 with initialize_config_module("supermix_pl.conf", version_base="1.3"):
     assert compose("train", ["mixer=supermix"]).mixer.k == 2

@@ -4,6 +4,8 @@ import codecs
 import importlib
 import pickle
 import re
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,6 +13,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 _NAME = re.compile(r"train_data_batch_(\d+)(\.npz)?")
+
+_UNREADABLE = (  # what damaged and foreign files give
+    *(OSError, EOFError, KeyError, IndexError, TypeError, ValueError, AttributeError),
+    *(pickle.UnpicklingError, zipfile.BadZipFile, zlib.error),
+)
 
 
 def find_batches(folder: Path) -> list[Path]:
@@ -36,12 +43,12 @@ def read_batch(path: Path) -> UInt8[np.ndarray, "n 3 s s"]:
     """
     try:
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 data = arrays["data"]
         else:
             with path.open("rb") as file:
                 data = _ArraysOnly(file, encoding="latin1").load()["data"]
-    except (OSError, KeyError, TypeError, ValueError, EOFError, AttributeError, pickle.UnpicklingError) as error:
+    except _UNREADABLE as error:
         raise ValueError(
             f"expected a batch of the down-sampled ImageNet with an array `data`, got {path}, which cannot be read "
             f"({error}): download it again, in the .npz format if there is a choice"

@@ -23,8 +23,8 @@ class EncodedParquet(CroppedImages):
     Args:
         folder: Folder of the shards.
         train_part: First word of the names of the training shards.
-        test_part: First word of the names of the test shards; `None` for `test`, `validation` or `val`. The same word
-            as `train_part` trains and tests on the same images.
+        test_part: First word of the names of the test shards (ImageNet's `test` has no labels); `None` for `test`,
+            `validation` or `val`. The same word as `train_part` trains and tests on the same images.
         image_column: Column of images (a struct with `bytes`, or binary); found by its type when `None`.
         label_column: Column of integer labels; found by its name when `None`.
         cache_dir: Folder of the copies; `None` for `$XDG_CACHE_HOME/supermix_pl` or `~/.cache/supermix_pl`.
@@ -36,7 +36,7 @@ class EncodedParquet(CroppedImages):
         *,
         folder: str | Path,
         train_part: str = "train",
-        test_part: str | None = None,
+        test_part: str | None = "validation",
         image_column: str | None = None,
         label_column: str | None = None,
         cache_dir: str | Path | None = None,

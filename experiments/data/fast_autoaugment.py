@@ -86,7 +86,7 @@ def _operation(step: Any, place: str) -> Operation:
     if not isinstance(step, list) or len(step) != 3:
         raise ValueError(f"expected [operation, probability, level], got {_shown(step)} in {place}")
     name, probability, level = step
-    if name not in _RANGES:
+    if not isinstance(name, str) or name not in _RANGES:
         raise ValueError(f"expected an operation of {', '.join(_RANGES)}, got {_shown(name)} in {place}")
     for what, value in (("probability", probability), ("level", level)):
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:

@@ -136,7 +136,7 @@ class RandAugment(Policy):
 
     def _listed(self) -> Sequence[SubPolicy]:
         names = ("Identity", *_RANGES, "Posterize", "Solarize", "AutoContrast", "Equalize")
-        return [(_torchvision_operation(name, 1.0, self.magnitude / _LARGEST),) for name in names]
+        return [(_torchvision_operation(name, 1.0, self.magnitude, _LARGEST),) for name in names]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,9 +157,7 @@ class AutoAugment(Policy):
         kind = torchvision_transforms.AutoAugmentPolicy(self.policy)
         published = torchvision_transforms.AutoAugment(kind).policies
         return [
-            tuple(
-                _torchvision_operation(name, probability, (magnitude or 0) / 9) for name, probability, magnitude in pair
-            )
+            tuple(_torchvision_operation(name, probability, magnitude or 0, 9) for name, probability, magnitude in pair)
             for pair in published
         ]
 
@@ -177,9 +175,14 @@ _RANGES = {
 }
 
 
-def _torchvision_operation(name: str, probability: float, level: float) -> Operation:
-    """Returns an operation at a level in [0, 1] of the range that torchvision gives it."""
+def _torchvision_operation(name: str, probability: float, magnitude: int, largest: int) -> Operation:
+    """Returns an operation at a magnitude, 0 to `largest`, of the range that torchvision gives it."""
+    # By linspace, in float32, as torchvision does: some pixels would differ by a grey level
     if name in _RANGES:
-        return Operation(name=name, probability=probability, strength=level * _RANGES[name], mirrored=True)
-    strengths = {"Posterize": 8.0 - round(4 * level), "Solarize": 255 * (1 - level)}
+        strength = float(torch.linspace(0.0, _RANGES[name], largest + 1)[magnitude])
+        return Operation(name=name, probability=probability, strength=strength, mirrored=True)
+    strengths = {
+        "Posterize": 8.0 - round(4 * magnitude / largest),
+        "Solarize": 255 * float(torch.linspace(1.0, 0.0, largest + 1)[magnitude]),
+    }
     return Operation(name=name, probability=probability, strength=strengths.get(name, 0.0))

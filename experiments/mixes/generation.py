@@ -1,7 +1,7 @@
 """Making a fixed data set of mixes, shard by shard, so that a stopped run goes on where it was."""
 
+import contextlib
 import functools
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from jaxtyping import Int64
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from supermix_pl import FrozenTeacher, MixedBatch
 from supermix_pl.experiments.data import ImageDataModule
-from supermix_pl.experiments.mixes.shards import FORMAT, Mixes, open_shard, shard_path, write_shard
-from supermix_pl.experiments.teachers import digest
+from supermix_pl.experiments.digests import digest_images, digest_teacher
+from supermix_pl.experiments.mixes.progress import GenerationProgress
+from supermix_pl.experiments.mixes.shards import FORMAT, Mixes, is_whole, shard_path, write_shard
 from supermix_pl.mixing import Mixer
 
-_DEFAULT_GRID = 8
+_DEFAULT_GRID = (8, 8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ def generate(
         teacher: On the device to work on.
         mixer: Makes the mixes.
         plan: How many.
-        progress: Whether to show a progress bar.
+        progress: Whether to show a progress bar, on a terminal; else finished shards are logged.
 
     Returns:
         Whether the folder is whole; False if other processes are still at work on the rest.
@@ -86,50 +86,36 @@ def generate(
     Raises:
         ValueError: If the folder holds mixes of another origin.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     _keep_about(folder, describe(datamodule, teacher, mixer, plan))
-    bar = Progress(
-        TextColumn("mixes"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        disable=not progress,
-    )
-    with bar:
-        task = bar.add_task("mixes", total=plan.size, rate="")
+    with GenerationProgress(plan.size, bar=progress) as shown:
         for shard in range(plan.num_shards):
             path = shard_path(folder, shard)
-            try:
-                with FileLock(f"{path}.lock", timeout=0):
-                    if not _is_whole(path):
-                        parts = []
-                        for part in _make_shard(datamodule, teacher, mixer, plan, shard):
-                            parts.append(part)
-                            speed = bar.tasks[0].speed
-                            bar.update(task, advance=len(part), rate=f"{speed:.1f} a second" if speed else "")
-                        write_shard(path, _join(parts))
-                    else:
-                        bar.update(task, advance=plan.length(shard))
-            except Timeout:
-                continue
-    return all(shard_path(folder, shard).is_file() for shard in range(plan.num_shards))
+            with contextlib.suppress(Timeout), FileLock(f"{path}.lock", timeout=0):
+                if is_whole(path):
+                    shown.found(plan.length(shard))
+                    continue
+                parts = []
+                for part in _make_shard(datamodule, teacher, mixer, plan, shard):
+                    parts.append(part)
+                    shown.made(len(part))
+                write_shard(path, _join(parts))
+                shown.finished(shard)
+    return all(is_whole(shard_path(folder, shard)) for shard in range(plan.num_shards))
 
 
 def describe(datamodule: ImageDataModule, teacher: FrozenTeacher, mixer: Mixer, plan: Plan) -> dict[str, Any]:
     """Say what decides on a set of mixes: two sets of one description are equal."""
     source, samples = datamodule.training_samples()
-    labels = hashlib.sha256(samples.tobytes() + source.labels[samples].tobytes()).hexdigest()[:16]
     return {
         "format": FORMAT,
         **{field.name: getattr(plan, field.name) for field in fields(Plan)},
         "image_size": list(datamodule.image_size),
         "num_classes": datamodule.num_classes,
         "num_sources": len(samples),
-        "sources": f"{type(datamodule).__name__} {labels}",
-        "teacher": digest(teacher.module),
+        "sources": f"{type(datamodule).__name__} {digest_images(source, samples)}",
+        "teacher": digest_teacher(teacher),
         "mixer": repr(mixer),
     }
 
@@ -150,16 +136,6 @@ def _keep_about(folder: Path, about: dict[str, Any]) -> None:
         )
 
 
-def _is_whole(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    try:
-        open_shard(path)
-    except ValueError:
-        return False
-    return True
-
-
 def _make_shard(
     datamodule: ImageDataModule, teacher: FrozenTeacher, mixer: Mixer, plan: Plan, shard: int
 ) -> Iterator[Mixes]:
@@ -175,7 +151,7 @@ def _make_shard(
     device = next(teacher.module.parameters()).device
     for number, (start, batch, (images, labels, *_)) in enumerate(zip(starts, rows, batches, strict=True)):
         mix = mixer(teacher, images.to(device), labels.to(device), seed=(plan.seed, shard, number))
-        grid = getattr(mixer, "mask_size", _DEFAULT_GRID)
+        grid = getattr(mixer, "mask_grid", _DEFAULT_GRID)
         yield _keep(mix, batch, teacher, mean, std, grid, min(plan.batch_size, length - start))
 
 
@@ -200,7 +176,7 @@ def _keep(
     teacher: FrozenTeacher,
     mean: torch.Tensor,
     std: torch.Tensor,
-    grid: int,
+    grid: tuple[int, int],
     length: int,
 ) -> Mixes:
     """Round the mixes to bytes, and let the teacher label what is kept."""
@@ -208,7 +184,7 @@ def _keep(
     mean, std = mean.to(device), std.to(device)
     pixels = ((mix.images * std + mean) * 255).round_().clamp_(0, 255).to(torch.uint8)
     logits = teacher((pixels.float() / 255 - mean) / std)
-    height, width = (min(grid, side) for side in mix.masks.shape[2:])
+    height, width = (min(sides) for sides in zip(grid, mix.masks.shape[2:], strict=True))
     kept = {
         "images": pixels,
         "source_indices": torch.from_numpy(rows).to(device)[mix.source_indices],

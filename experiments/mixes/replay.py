@@ -19,8 +19,10 @@ from supermix_pl.solver import Outcome
 class ReplayEngine:
     """An engine that solves nothing: every batch gets the next images of a kept set, labelled by the teacher.
 
-    The set is used up in one random order after the other. Each view is labelled anew, as the authors' code does. The
-    images are no mixes of the batch at hand: `source_indices` of what it gives names the row that each is put beside.
+    The set is used in one random order after the other, each image at most once in a pass: the places that a smaller
+    batch leaves empty are passed over, so that every batch is a function of its number. Each view is labelled anew, as
+    the authors' code does. The images are no mixes of the batch at hand: `source_indices` of what it gives names the
+    row that each is put beside.
 
     Args:
         images: Fixed mixes, or images without labels.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float16, Float32, Int32, Int64, UInt8
 from safetensors.numpy import save_file
 
@@ -61,26 +62,32 @@ def open_shard(path: Path) -> Mixes:
         ValueError: If it is not a whole shard.
     """
     try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length))
-        return Mixes(**{field.name: _map(path, header[field.name], 8 + length) for field in fields(Mixes)})
-    except (OSError, ValueError, KeyError) as error:
+        # One mapping a shard that keeps no file open: np.memmap would keep one a field, thousands in all
+        content = torch.from_file(str(path), shared=False, size=path.stat().st_size, dtype=torch.uint8).numpy()
+        content.flags.writeable = False
+        start = 8 + int.from_bytes(content[:8].tobytes(), "little")
+        header = json.loads(content[8:start].tobytes())
+        return Mixes(**{field.name: _view(content[start:], header[field.name]) for field in fields(Mixes)})
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"expected a shard of mixes in {path}, which cannot be read ({error}): delete it and run "
             "supermix-generate again, which makes what is missing"
         ) from error
 
 
-def _map(path: Path, entry: Mapping[str, Any], start: int) -> np.ndarray:
+def is_whole(path: Path) -> bool:
+    """Tell whether a shard is there and can be opened."""
+    try:
+        open_shard(path)
+    except ValueError:
+        return False
+    return True
+
+
+def _view(content: UInt8[np.ndarray, " bytes"], entry: Mapping[str, Any]) -> np.ndarray:
     kinds = {"U8": "u1", "I64": "<i8", "I32": "<i4", "F16": "<f2", "F32": "<f4", "BOOL": "?"}
-    return np.memmap(
-        path,
-        dtype=np.dtype(kinds[entry["dtype"]]),
-        mode="r",
-        offset=start + entry["data_offsets"][0],
-        shape=tuple(entry["shape"]),
-    )
+    begin, end = entry["data_offsets"]
+    return content[begin:end].view(kinds[entry["dtype"]]).reshape(entry["shape"])
 
 
 def read_about(folder: Path) -> dict[str, Any]:
@@ -115,7 +122,7 @@ class FixedMixes:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        self.folder = Path(folder).expanduser()
         self.about = read_about(self.folder)
         count = -(-self.about["size"] // self.about["shard_size"])
         missing = [number for number in range(count) if not shard_path(self.folder, number).is_file()]

@@ -1,6 +1,7 @@
 """The modules that the experiments train."""
 
 from supermix_pl.experiments.tasks.classification import Classification
+from supermix_pl.experiments.tasks.contrastive import ContrastiveDistillation
 from supermix_pl.experiments.tasks.distillation import Distillation
 
-__all__ = ["Classification", "Distillation"]
+__all__ = ["Classification", "ContrastiveDistillation", "Distillation"]

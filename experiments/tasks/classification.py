@@ -67,6 +67,13 @@ class Classification(pl.LightningModule):
         """Give the network's logits."""
         return self.network(images)
 
+    def on_train_start(self) -> None:
+        """Take up the loader's place in the epoch, which Lightning passes over where the data is set up early.
+
+        `configure_optimizers` sets it up, before the state of a resumed run is at hand, to know the number of steps.
+        """
+        self.trainer.fit_loop._load_combined_loader_states()
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Classify the batch as it comes."""
         images, targets, *_ = batch

@@ -104,13 +104,6 @@ class ContrastiveDistillation(Classification):
         """Bring the teacher beside the student."""
         self.teacher.to(self.device)
 
-    def on_train_start(self) -> None:
-        """Take up the loader's place in the epoch, which Lightning passes over where the data is set up early.
-
-        `configure_optimizers` sets it up, before the state of a resumed run is at hand, to know the number of steps.
-        """
-        self.trainer.fit_loop._load_combined_loader_states()
-
     def trained_parameters(self) -> list[nn.Parameter]:
         """The student's, and those of both embeddings."""
         return [*self.network.parameters(), *self.critic.parameters()]

@@ -12,6 +12,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from supermix_pl import SuperMix
+from supermix_pl.experiments import resolvers
 from supermix_pl.experiments.data import ImageDataModule
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -22,9 +23,13 @@ OPTIONS = [
 REQUIRED = {
     ("data", "parquet"): ["data.folder=shards"],
     ("data", "image_folder"): ["data.folder=images"],
+    ("network", "timm"): ["network.name=test_resnet"],
     ("teacher", "checkpoint"): ["teacher.checkpoint=teacher.pth"],
+    ("protocol", "table1"): ["pair=wrn_40_2-wrn_40_2"],
+    ("protocol", "imagenet"): ["pair=resnet34-resnet18"],
     ("experiment", "distillation"): ["teacher.checkpoint=teacher.pth"],
 }
+resolvers.register()
 PATHS = ["paths.root_dir=root", "paths.output_dir=output"]
 
 

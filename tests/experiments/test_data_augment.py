@@ -1,9 +1,19 @@
-"""The crop-and-flip view against a plain loop over pixels."""
+"""The crop-and-flip view against a plain loop over pixels; views of several steps, and of arrays."""
 
 import numpy as np
 import pytest
+import torch
 
-from supermix_pl.experiments.data import CropFlip
+from supermix_pl.experiments.data import (
+    ArraySource,
+    Augmentation,
+    AutoAugment,
+    CropFlip,
+    Cutout,
+    FastAutoAugment,
+    RandAugment,
+    SmallImageView,
+)
 
 
 def slow_view(image: np.ndarray, padding: int, top: int, left: int, mirrored: int) -> np.ndarray:
@@ -43,3 +53,70 @@ def test_no_padding_and_no_flip_changes_nothing() -> None:
 def test_negative_padding_is_refused() -> None:
     with pytest.raises(ValueError, match="expected padding >= 0, got -1"):
         CropFlip(padding=-1)
+
+
+# Several steps
+
+MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)
+VIEWS = [
+    CropFlip(),
+    SmallImageView(cutout=8),
+    SmallImageView(policy=RandAugment(num_ops=2, magnitude=14), cutout=8),
+    SmallImageView(policy=AutoAugment(policy="cifar10"), cutout=8),
+    SmallImageView(policy=FastAutoAugment(policy="example"), cutout=8),
+    RandAugment(),
+]
+
+
+def test_steps_are_taken_in_their_order() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (30, 3, 12, 12), dtype=np.uint8)
+    crop, policy, fill = CropFlip(padding=2), RandAugment(), np.array([1, 2, 3], dtype=np.uint8)
+    view = SmallImageView(crop_flip=crop, policy=policy, cutout=4)
+    draws = view.draw(np.random.default_rng(1), 30)
+    expected = crop.apply(images, draws["crop_flip"])
+    expected = policy.apply(expected, draws["policy"], fill=fill)
+    expected = Cutout(size=4).apply(expected, draws["cutout"], fill=fill)
+    np.testing.assert_array_equal(view.apply(images, draws, fill=fill), expected)
+    generator = np.random.default_rng(1)
+    np.testing.assert_array_equal(draws["crop_flip"], crop.draw(generator, 30))
+    np.testing.assert_array_equal(draws["policy"], policy.draw(generator, 30))
+
+
+def test_without_policy_and_cutout_only_the_crop_is_left() -> None:
+    assert list(SmallImageView().steps) == ["crop_flip"]
+    assert list(SmallImageView(policy=RandAugment(), cutout=1).steps) == ["crop_flip", "policy", "cutout"]
+    with pytest.raises(ValueError, match="expected cutout >= 0, got -1: 0 turns it off"):
+        SmallImageView(cutout=-1)
+
+
+def source(augment: Augmentation | None) -> ArraySource:
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (50, 3, 16, 16), dtype=np.uint8)
+    return ArraySource(images=images, labels=np.arange(50), mean=MEAN, std=STD, augment=augment)
+
+
+def images_of(data: ArraySource, *batches: list[int], stream: tuple[int, ...] | None = (3, 1)) -> torch.Tensor:
+    return torch.cat([images for images, _ in data.batches([np.array(batch) for batch in batches], stream=stream)])
+
+
+@pytest.mark.parametrize("augment", VIEWS, ids=repr)
+def test_views_of_an_array_are_functions_of_stream_and_sample(augment: Augmentation) -> None:
+    data = source(augment)
+    whole = images_of(data, list(range(50)))
+    np.random.default_rng().random()
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    assert images_of(data, [7, 3], [49], [7]).equal(whole[[7, 3, 49, 7]])
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not images_of(data, list(range(50)), stream=(3, 2)).equal(whole)
+    plain = images_of(source(None), list(range(50)))
+    assert images_of(data, list(range(50)), stream=None).equal(plain)
+    assert (whole != plain).any(dim=1).any(dim=1).any(dim=1).float().mean() > 0.6
+
+
+def test_what_is_cut_out_is_nought_for_the_network() -> None:
+    data = source(SmallImageView(crop_flip=CropFlip(padding=0, flip=False), cutout=6))
+    views, plain = images_of(data, list(range(50))), images_of(source(None), list(range(50)))
+    changed = (views != plain).any(dim=1)
+    assert 0 < changed.float().mean() < 36 / 256
+    assert views.permute(0, 2, 3, 1)[changed].abs().max() <= 0.5 / 255 / min(STD) + 1e-6

@@ -1,14 +1,17 @@
 """Folders of image files: sizes, views that are functions of (seed, epoch, sample), bad folders."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
-from supermix_pl.experiments.data import CropFlip, ImageFolder
+from supermix_pl.experiments.data import CropFlip, ImageFolder, RandAugment, SmallImageView
+from supermix_pl.experiments.data.crops import CroppedImages
 
 
 @pytest.fixture
@@ -114,6 +117,41 @@ def test_without_augmentation_training_images_come_as_in_evaluation(folder: Path
     )
 
 
+def test_a_policy_follows_the_random_resized_crop(folder: Path) -> None:
+    policy = RandAugment(num_ops=2, magnitude=14)
+    data = opened(folder, augment=policy)
+    augmented, plain = epoch_of(data, 1), epoch_of(opened(folder), 1)
+    images, before = (torch.cat([images for images, _ in epoch]) for epoch in (augmented, plain))
+    assert images.shape == before.shape
+    assert (images != before).flatten(1).any(dim=1).float().mean() > 0.5
+    other_batches = epoch_of(opened(folder, augment=policy, batch_size=4, num_workers=2), 1)
+    assert torch.cat([images for images, _ in other_batches]).equal(images)
+    assert not same(epoch_of(data, 2), augmented)
+    # It is the pixels of the same crop that are augmented: the one sample whose draws are known shows it
+    sample = data.opened.train
+    assert sample is not None
+    stream, index = (5, 6), 3
+    ((view, _),) = sample.batches([np.array([index])], stream=stream)
+    source = opened(folder).opened.train
+    assert source is not None
+    ((crop, _),) = source.batches([np.array([index])], stream=stream)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (data.mean, data.std))
+    pixels = ((crop * std + mean) * 255).round().to(torch.uint8)
+    draws = policy.draw(np.random.default_rng((*stream, index, 1)), 1)
+    expected = policy.transform(pixels, draws, fill=np.zeros(3, dtype=np.uint8))
+    torch.testing.assert_close(view, (expected / 255 - mean) / std)
+
+
+def test_the_config_of_imagenet_evaluates_at_260_and_224() -> None:
+    conf = Path(__file__).resolve().parents[2] / "conf" / "data"
+    for name in ("imagenet", "imagenet_parquet"):
+        node = yaml.safe_load((conf / f"{name}.yaml").read_text())
+        assert (node["size"], round(node["size"] * node["resize_ratio"]), node["batch_size"]) == (224, 260, 256)
+    stock, parameters = yaml.safe_load((conf / "image_folder.yaml").read_text()), inspect.signature(CroppedImages)
+    for name in ("size", "resize_ratio", "num_workers"):
+        assert stock[name] == parameters.parameters[name].default
+
+
 def test_a_broken_file_is_named(folder: Path) -> None:
     (folder / "train" / "cat" / "0.png").write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"expected an image that Pillow can decode, got .*train/cat/0.png"):
@@ -134,7 +172,8 @@ def test_missing_and_unequal_parts_are_refused(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"augment": CropFlip()}, TypeError, "expected augment=True or False, got a CropFlip"),
+        ({"augment": CropFlip()}, TypeError, "expected augment=True, False or a policy, got a CropFlip, whose crop is"),
+        ({"augment": SmallImageView()}, TypeError, "got a SmallImageView, .* so choose an augment=imagenet_"),
         ({"resize_ratio": 0.5}, ValueError, "expected resize_ratio >= 1, got 0.5"),
         ({"size": 0}, ValueError, "expected size >= 1, as one number or .height, width., got 0"),
         ({"size": (3, 4, 5)}, ValueError, "expected size >= 1, as one number or"),

@@ -1,0 +1,193 @@
+"""From configs to objects: fixed mixes and external images in training, and what is refused."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+from omegaconf import DictConfig
+from PIL import Image
+
+from supermix_pl import SuperMix
+from supermix_pl.experiments.building import build_mixing, build_teacher
+from supermix_pl.experiments.data import ImageDataModule, Shapes
+from supermix_pl.experiments.mixes import FixedMixes, Plan, ReplayEngine, generate
+from supermix_pl.experiments.networks import resnet8
+from supermix_pl.experiments.teachers import untrained_teacher
+from supermix_pl.experiments.train import train
+
+MIXER = ["mixer=supermix", "mixer.max_steps=2"]
+SMALL = [
+    *("network=resnet8", "fixed.size=12", "fixed.shard_size=5", "fixed.batch_size=4"),
+    *("data.train_size=10", "data.test_size=6", "data.batch_size=4", "data.eval_batch_size=6"),
+    *("trainer=cpu", "trainer.precision=32-true", "trainer.max_epochs=2", "trainer.num_sanity_val_steps=0"),
+    *("trainer.log_every_n_steps=1", "trainer.enable_progress_bar=false", "callbacks=none", "logger=none"),
+]
+
+
+@pytest.fixture(autouse=True)
+def configs() -> Iterator[None]:
+    with initialize_config_module("supermix_pl.conf", version_base="1.3"):
+        yield
+
+
+def paths(folder: Path) -> list[str]:
+    return [f"paths.root_dir={folder}", f"paths.cache_dir={folder}/cache", f"paths.output_dir={folder}/run"]
+
+
+def composed(folder: Path, *overrides: str, teacher: str = "untrained") -> DictConfig:
+    return compose("train", [*SMALL, f"teacher={teacher}", *paths(folder), *overrides])
+
+
+def shapes(**options: Any) -> Shapes:
+    data = Shapes(**{"train_size": 10, "test_size": 6, "batch_size": 4, **options})
+    data.setup()
+    return data
+
+
+def mixing_of(config: DictConfig, data: ImageDataModule) -> Any:
+    return build_mixing(config, build_teacher(config, data), data)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data = shapes()
+    plan = Plan(size=12, shard_size=5, batch_size=4)
+    path = tmp_path_factory.mktemp("mixes")
+    generate(path, data, untrained_teacher(data, network=resnet8), SuperMix(max_steps=2), plan, progress=False)
+    return path
+
+
+def test_a_run_on_fixed_mixes_that_it_makes_first_and_finds_again(tmp_path: Path) -> None:
+    metrics = train(composed(tmp_path, *MIXER, "data.mixed=auto", "task.separate_forwards=true"))
+    (made,) = (tmp_path / "cache" / "mixes").iterdir()
+    mixes = FixedMixes(made)
+    assert len(mixes) == 12
+    assert metrics["supermix/mixes"] == 20  # one beside each natural image
+    assert metrics["student_samples"] == 40
+    assert metrics["supermix/teacher_forwards_per_mix"] == 1
+    times = {path: path.stat().st_mtime_ns for path in made.glob("mixes-*")}
+    again = train(composed(tmp_path, *MIXER, "data.mixed=auto", "task.separate_forwards=true"))
+    assert times == {path: path.stat().st_mtime_ns for path in made.glob("mixes-*")}
+    timed = ("fit_seconds", "ms_per_step")
+    assert all(again[name] == metrics[name] for name in metrics if name not in timed)
+
+
+def test_fixed_mixes_need_no_mixer(tmp_path: Path, folder: Path) -> None:
+    config = composed(tmp_path, f"data.mixed={folder}")
+    mixing = mixing_of(config, shapes(mixed=str(folder)))
+    assert mixing is not None
+    engine = mixing._rewriter.engine
+    assert isinstance(engine, ReplayEngine)
+    images = torch.zeros(4, 3, 32, 32)
+    mix = engine.mix(mixing.mixer, mixing.teacher, images, None, seed=(0, 0, 0, 0))
+    assert torch.equal(mixing.teacher(mix.images), mix.teacher_logits)
+
+
+@pytest.mark.parametrize(
+    ("data", "overrides", "message"),
+    [
+        ({"size": 16}, [], r"expected mixes with image_size \[16, 16\], as the data have, got \[32, 32\]"),
+        ({}, [*MIXER, "mixer.k=3"], r"expected mixes of SuperMix\(k=3.*got those of SuperMix\(k=2"),
+        ({}, ["mixer=mixup"], r"expected mixes of MixUp.*got those of SuperMix"),
+    ],
+    ids=["size", "k", "mixer"],
+)
+def test_mixes_that_do_not_fit_are_refused(
+    tmp_path: Path, folder: Path, data: dict[str, Any], overrides: list[str], message: str
+) -> None:
+    config = composed(tmp_path, f"data.mixed={folder}", *overrides)
+    with pytest.raises(ValueError, match=message):
+        mixing_of(config, shapes(mixed=str(folder), **data))
+
+
+def test_mixes_of_the_chosen_mixer_are_taken(tmp_path: Path, folder: Path) -> None:
+    mixing = mixing_of(composed(tmp_path, f"data.mixed={folder}", *MIXER), shapes(mixed=str(folder)))
+    assert mixing.mixer == SuperMix(max_steps=2)
+
+
+def test_mixes_of_other_classes_are_refused(tmp_path: Path, folder: Path) -> None:
+    copied = Path(shutil.copytree(folder, tmp_path / "copied"))
+    about = json.loads((copied / "about.json").read_text())
+    (copied / "about.json").write_text(json.dumps(about | {"num_classes": 100}))
+    with pytest.raises(ValueError, match="expected mixes with num_classes 10, as the data have, got 100"):
+        mixing_of(composed(tmp_path, f"data.mixed={copied}"), shapes(mixed=str(copied)))
+
+
+@pytest.mark.parametrize("name", ["mixed", "external"])
+def test_kept_images_need_a_teacher(tmp_path: Path, name: str) -> None:
+    config = composed(tmp_path, f"data.{name}=somewhere", teacher="none")
+    with pytest.raises(ValueError, match="expected a teacher to label the images of data.mixed or data.external"):
+        mixing_of(config, shapes(**{name: "somewhere"}))
+
+
+def test_auto_needs_a_mixer(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"expected a mixer to make the mixes of data\.mixed=auto, got mixer=none"):
+        mixing_of(composed(tmp_path, "data.mixed=auto"), shapes(mixed="auto"))
+
+
+def test_mixed_and_external_images_exclude_each_other(tmp_path: Path) -> None:
+    config = composed(tmp_path, "data.mixed=a", "data.external=b")
+    with pytest.raises(Exception, match="expected mixed or external, got both: a and b"):
+        train(config)
+
+
+def pictures(folder: Path) -> Path:
+    folder.mkdir()
+    for number in range(5):
+        pixels = np.random.default_rng(number).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return folder
+
+
+def test_a_run_on_external_images(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "pictures")
+    metrics = train(composed(tmp_path, "task=distillation", f"data.external={folder}"))
+    assert metrics["supermix/mixes"] == 20
+    assert metrics["supermix/teacher_forwards_per_mix"] == 1
+
+
+def test_external_images_take_the_place_of_a_mixer(tmp_path: Path) -> None:
+    config = composed(tmp_path, *MIXER, "data.external=somewhere")
+    with pytest.raises(ValueError, match=r"expected mixer=none beside data\.external.*got SuperMix"):
+        mixing_of(config, shapes(external="somewhere"))
+
+
+def command(module: str, folder: Path, *overrides: str) -> str:
+    arguments = [sys.executable, "-m", f"supermix_pl.experiments.{module}", *SMALL, *MIXER, "teacher=untrained"]
+    arguments += [f"paths.cache_dir={folder}/cache", f"hydra.run.dir={module}", *overrides]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    return done.stdout + done.stderr if done.returncode == 0 else f"failed: {done.stderr}"
+
+
+@pytest.mark.slow
+def test_generate_then_train(tmp_path: Path) -> None:
+    said = command("generate", tmp_path, "folder=mixes")
+    assert "12 mixes in mixes," in said
+    assert "shard 2: 12 of 12 mixes" in said
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "mixes").glob("mixes-*")}
+    assert "shard" not in command("generate", tmp_path, "folder=mixes")
+    assert before == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "mixes").glob("mixes-*")}
+    assert "failed" not in command("train", tmp_path, "data.mixed=mixes")
+    assert json.loads((tmp_path / "train" / "metrics.json").read_text())["supermix/mixes"] == 20
+    assert "Missing mandatory value: folder" in command("generate", tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lacking", ["teacher", "mixer"])
+def test_generating_needs_a_teacher_and_a_mixer(tmp_path: Path, lacking: str) -> None:
+    overrides = ["folder=mixes", "network=resnet8", "data.train_size=10", "data.test_size=6"]
+    overrides += {"teacher": ["mixer=supermix"], "mixer": ["teacher=untrained"]}[lacking]
+    arguments = [sys.executable, "-m", "supermix_pl.experiments.generate", *overrides]
+    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert f"{lacking}=none" in done.stderr
+    assert not (tmp_path / "mixes").exists()

@@ -1,0 +1,118 @@
+"""Cells of the paper's tables: every pair and method composes, and two steps run for each method and each network."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+from omegaconf import DictConfig, OmegaConf
+
+from supermix_pl.experiments import networks
+from supermix_pl.experiments.report.paper import load
+from supermix_pl.experiments.train import train
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
+PAIRS = sorted(path.stem for path in (CONF / "pair").glob("*.yaml"))
+CIFAR_METHODS = [method for method in METHODS if not method.startswith("imagenet_")]
+HEAVY = {"wrn_28_10", "shake_shake_26_2x96d", "imagenet_resnet200", "imagenet_vgg16", "imagenet_resnet50", "ResNet50"}
+NETWORKS = sorted(path.stem for path in (CONF / "network").glob("*.yaml") if path.stem != "timm")
+SMALL = ["pair=resnet56-resnet20", "network=resnet8", "network@teacher.network=resnet8"]
+
+
+@pytest.fixture(autouse=True)
+def configs() -> Iterator[None]:
+    with initialize_config_module("supermix_pl.conf", version_base="1.3"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def external(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("external")
+    Image.new("RGB", (40, 36), (200, 30, 90)).save(folder / "one.png")
+    Image.new("RGB", (32, 32), (20, 130, 9)).save(folder / "two.png")
+    return folder
+
+
+def cell(folder: Path, *overrides: str) -> DictConfig:
+    paths = [f"paths.root_dir={folder}", f"paths.output_dir={folder / 'run'}"]
+    return compose("train", [*paths, *overrides])
+
+
+@pytest.mark.parametrize("method", CIFAR_METHODS)
+def test_every_method_takes_two_steps(method: str, tmp_path: Path, external: Path) -> None:
+    config = cell(
+        tmp_path, "experiment=table2", *SMALL, f"method={method}", "scale=smoke", f"paths.external_dir={external}"
+    )
+
+    metrics = train(config)
+
+    assert metrics["steps"] == 2
+    assert metrics["student_samples"] == (16 if config.method.kind == "extended" else 8)
+    assert (tmp_path / "run" / "metrics.json").is_file()
+    assert OmegaConf.load(tmp_path / "run" / "config.yaml").method.name == method
+
+
+@pytest.mark.parametrize(
+    "network", [pytest.param(name, marks=[pytest.mark.slow] * (name in HEAVY)) for name in NETWORKS]
+)
+def test_every_network_takes_two_steps(network: str, tmp_path: Path) -> None:
+    config = cell(tmp_path, "experiment=table2", *SMALL, f"network={network}", "method=kd", "scale=smoke")
+
+    metrics = train(config)
+
+    assert metrics["steps"] == 2
+    assert metrics["parameters"] > 50_000
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("protocol", ["paper", "repdistiller", "equal"])
+def test_every_pair_names_its_networks(pair: str, protocol: str, tmp_path: Path) -> None:
+    config = cell(tmp_path, f"pair={pair}", "method=kd_supermix", f"protocol={protocol}")
+
+    assert f"{config.pair.teacher}-{config.pair.student}" == config.pair.name == pair
+    for node, name in ((config.network, config.pair.student), (config.teacher.network, config.pair.teacher)):
+        assert node._target_.rpartition(".")[2] in (name, f"imagenet_{name}")
+        assert hasattr(networks, node._target_.rpartition(".")[2])
+
+
+def test_every_pair_of_the_tables_has_a_config() -> None:
+    paper = load()
+
+    pairs = {name for table in ("table2", "table3", "table5") for name in paper.tables[table].columns}
+    networks_of_table1 = {f"{name}-{name}" for name in paper.tables["table1"].columns}
+
+    assert pairs | networks_of_table1 == set(PAIRS)
+
+
+def test_the_protocols_have_the_published_numbers(tmp_path: Path) -> None:
+    pair = "pair=vgg13-MobileNetV2"
+    mixed = cell(tmp_path, "experiment=table3", pair, "method=kd_supermix")
+    plain = cell(tmp_path, "experiment=table3", "pair=vgg13-MobileNetV2", "method=kd")
+    equal = {
+        method: cell(tmp_path, "experiment=table2", f"method={method}", "protocol=equal")
+        for method in ("kd", "ce_cutmix")
+    }
+
+    assert (mixed.trainer.max_epochs, mixed.data.batch_size, mixed.optimizer.lr) == (600, 128, pytest.approx(0.02))
+    assert (plain.trainer.max_epochs, plain.data.batch_size, plain.optimizer.lr) == (240, 64, pytest.approx(0.01))
+    assert mixed.trainer.check_val_every_n_epoch == 10
+    assert (mixed.task.ce_weight, mixed.task.kd_weight, mixed.task.separate_forwards) == (1.8, 0.2, True)
+    assert (mixed.fixed.size, mixed.data.mixed) == (500_000, "auto")
+    samples = {
+        name: config.trainer.max_epochs * (2 if config.method.kind == "extended" else 1)
+        for name, config in equal.items()
+    }
+    steps = {name: config.trainer.max_epochs / config.data.batch_size for name, config in equal.items()}
+    assert samples["kd"] == samples["ce_cutmix"]
+    assert steps["kd"] == steps["ce_cutmix"]
+
+
+def test_table_five_has_the_settings_of_imagenet(tmp_path: Path) -> None:
+    config = cell(tmp_path, "experiment=table5", "mixer.k=3")
+
+    assert (config.mixer.k, config.mixer.sigma, config.mixer.mask_size) == (3, 2.0, 16)
+    assert (config.trainer.max_epochs, config.data.batch_size, config.optimizer.weight_decay) == (90, 256, 1e-4)
+    assert config.fixed.size == 1_000_000

@@ -1,0 +1,184 @@
+"""Images without labels: shards, the down-sampled ImageNet, files; one cache; bad folders."""
+
+import io
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from supermix_pl.experiments.data import UnlabelledImages, unlabelled
+
+
+def pictures(count: int, size: tuple[int, int] = (8, 8), seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, 3, *size), dtype=np.uint8)
+
+
+def encoded(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.transpose(1, 2, 0)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def fitted(pixels: np.ndarray, side: int) -> np.ndarray:
+    image = Image.fromarray(pixels.transpose(1, 2, 0)).resize((side, side), Image.Resampling.BICUBIC)
+    return np.asarray(image).transpose(2, 0, 1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "natural"
+    folder.mkdir()
+    return folder
+
+
+def opened(folder: Path, size: int = 8) -> np.ndarray:
+    return UnlabelledImages(folder, size=size, cache_dir=folder.parent / "cache").images
+
+
+def write_shard(path: Path, images: np.ndarray) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    rows = [{"bytes": encoded(image), "path": None} for image in images]
+    pq.write_table(pa.table({"image": pa.array(rows, kind), "note": ["no label"] * len(rows)}), path)
+
+
+def test_shards_of_any_name_need_no_labels(folder: Path) -> None:
+    images = pictures(9)
+    write_shard(folder / "train-00000-of-00001.parquet", images[4:])
+    write_shard(folder / "a.parquet", images[:4])
+    np.testing.assert_array_equal(opened(folder), images)
+
+
+def test_files_at_any_depth_come_in_the_order_of_their_paths(folder: Path) -> None:
+    images = pictures(3)
+    for name, image in zip(("a/b/2.png", "a/c.PNG", "d.png"), images, strict=True):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(encoded(image))
+    (folder / "notes.txt").touch()
+    np.testing.assert_array_equal(opened(folder), images)
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5, "npz"])
+def test_batches_of_the_downsampled_imagenet(folder: Path, protocol: int | str) -> None:
+    images = pictures(12)
+    for number, rows in ((1, slice(0, 5)), (2, slice(5, 7)), (10, slice(7, 12))):
+        data = images[rows].reshape(-1, 192)
+        batch = {"data": data, "labels": list(range(1, len(data) + 1)), "mean": data.mean(0)}
+        path = folder / f"train_data_batch_{number}"
+        if protocol == "npz":
+            np.savez(f"{path}.npz", **batch)  # pyright: ignore[reportArgumentType]
+        else:
+            path.write_bytes(pickle.dumps(batch, int(protocol)))
+    (folder / "val_data").write_bytes(b"not read")
+    np.testing.assert_array_equal(opened(folder), images)
+
+
+def test_a_pickle_of_old_numpy_is_read(folder: Path) -> None:
+    images = pictures(2)
+    text = pickle.dumps({"data": images.reshape(2, -1)}, 2)
+    assert b"numpy._core" in text
+    (folder / "train_data_batch_1").write_bytes(text.replace(b"numpy._core", b"numpy.core"))
+    np.testing.assert_array_equal(opened(folder), images)
+
+
+def test_npz_is_taken_where_there_are_both(folder: Path) -> None:
+    images = pictures(2)
+    np.savez(folder / "train_data_batch_1.npz", data=images.reshape(2, -1))
+    (folder / "train_data_batch_1").write_bytes(b"broken")
+    (folder / "train_data_batch_1.zip").write_bytes(b"not read")
+    np.testing.assert_array_equal(opened(folder), images)
+
+
+def test_a_pickle_that_would_run_something_is_refused(folder: Path, tmp_path: Path) -> None:
+    class Malicious:
+        def __reduce__(self) -> tuple:
+            return os.mkdir, (str(tmp_path / "made"),)
+
+    (folder / "train_data_batch_1").write_bytes(pickle.dumps({"data": Malicious()}))
+    with pytest.raises(ValueError, match=r"cannot be read \(it asks for posix.mkdir, which arrays do not need\)"):
+        opened(folder)
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        (b"nonsense", r"an array `data`, got .*train_data_batch_1, which cannot be read .*: download it again"),
+        (pickle.dumps({"images": 1}), r"cannot be read \('data'\)"),
+        (pickle.dumps([1]), "cannot be read"),
+        (pickle.dumps({"data": [1, 2]}), r"as uint8 \(n, 3 \* size \* size\), got list"),
+        (pickle.dumps({"data": np.zeros((2, 192))}), r"got float64 \(2, 192\)"),
+        (pickle.dumps({"data": np.zeros((2, 190), np.uint8)}), r"got uint8 \(2, 190\)"),
+        (b"", "cannot be read"),
+    ],
+)
+def test_bad_batches_are_refused(folder: Path, contents: bytes, message: str) -> None:
+    (folder / "train_data_batch_1").write_bytes(contents)
+    with pytest.raises(ValueError, match=message):
+        opened(folder)
+    assert list((folder.parent / "cache").iterdir()) == []
+
+
+def test_a_broken_npz_is_refused(folder: Path) -> None:
+    (folder / "train_data_batch_1.npz").write_bytes(b"PK\x03\x04 broken")
+    with pytest.raises(ValueError, match=r"batch_1.npz, which cannot be read"):
+        opened(folder)
+
+
+@pytest.mark.parametrize("kind", ["shards", "batches", "files"])
+def test_other_sizes_are_resized_and_cropped(folder: Path, kind: str) -> None:
+    images = pictures(2, (12, 12))
+    if kind == "shards":
+        write_shard(folder / "a.parquet", images)
+    elif kind == "batches":
+        np.savez(folder / "train_data_batch_1.npz", data=images.reshape(2, -1))
+    else:
+        for number, image in enumerate(images):
+            (folder / f"{number}.png").write_bytes(encoded(image))
+    np.testing.assert_array_equal(opened(folder, size=8), np.stack([fitted(image, 8) for image in images]))
+
+
+def test_files_that_are_not_square_lose_their_edges(folder: Path) -> None:
+    image = pictures(1, (8, 14))[0]
+    (folder / "a.png").write_bytes(encoded(image))
+    np.testing.assert_array_equal(opened(folder)[0], image[:, :, 3:11])
+
+
+def test_images_are_decoded_once_and_memory_mapped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "a.png").write_bytes(encoded(pictures(1)[0]))
+    opened(folder)
+    (folder / "b.png").write_bytes(encoded(pictures(1, seed=1)[0]))
+    np.testing.assert_array_equal(opened(folder), np.concatenate([pictures(1), pictures(1, seed=1)]))
+    monkeypatch.setattr(unlabelled, "decode_image", lambda *_: pytest.fail("decoded again"))
+    images = opened(folder)
+    assert isinstance(images.base, np.memmap)
+    assert not images.flags.writeable
+
+
+def test_folders_without_images_say_what_is_there(folder: Path) -> None:
+    (folder / "notes.txt").touch()
+    with pytest.raises(ValueError, match=r"expected \*.parquet, train_data_batch_\* or image files in .*'notes.txt'"):
+        opened(folder)
+    with pytest.raises(ValueError, match="got no such folder"):
+        opened(folder / "nowhere")
+
+
+def test_a_broken_file_is_named(folder: Path) -> None:
+    (folder / "a.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"that Pillow can decode, got 8 other bytes in .*a.png"):
+        opened(folder)
+
+
+def test_real_unlabelled_images(shared: Path, tmp_path: Path) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    shard = shared / "data" / "unlabelled32" / "train-00000-of-00001.parquet"
+    table = pq.read_table(shard)[:300]
+    (tmp_path / "external").mkdir()
+    pq.write_table(table, tmp_path / "external" / shard.name)
+    images = opened(tmp_path / "external", size=32)
+    assert images.shape == (300, 3, 32, 32)
+    last = Image.open(io.BytesIO(table["image"][299].as_py()["bytes"])).convert("RGB")
+    np.testing.assert_array_equal(images[299], np.asarray(last).transpose(2, 0, 1))

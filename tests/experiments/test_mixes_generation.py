@@ -1,0 +1,288 @@
+"""Making fixed mixes: what is kept of them, what a stop or a second process leaves, what is refused."""
+
+import io
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from filelock import FileLock
+from rich.console import Console
+
+from supermix_pl import CutMix, MixedBatch, MixUp, SuperMix
+from supermix_pl.experiments.mixes import FixedMixes, Mixes, Plan, describe, generate, progress
+from supermix_pl.experiments.mixes.generation import source_order
+from supermix_pl.experiments.mixes.shards import shard_path
+from supermix_pl.mixing import Mixer
+from tests.experiments.mixes_toys import MIXER, NUM_TRAIN, PLAN, SIZE, data_of, make, shard_bytes, teacher_of
+
+
+@dataclass(frozen=True)
+class Failing:
+    """Makes some batches, then fails; to those who ask it looks like the mixer."""
+
+    mixer: Mixer
+    batches: int
+    made: list[int] = field(default_factory=list)
+
+    def __call__(self, *arguments: Any, **options: Any) -> MixedBatch:
+        if len(self.made) == self.batches:
+            raise KeyboardInterrupt
+        self.made.append(len(self.made))
+        return self.mixer(*arguments, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.mixer, name)
+
+    def __repr__(self) -> str:
+        return repr(self.mixer)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    assert make(folder)
+    return folder
+
+
+def whole(folder: Path) -> Mixes:
+    mixes = FixedMixes(folder)
+    return mixes.take(np.arange(len(mixes)))
+
+
+def test_what_is_kept_of_a_mix(made: Path) -> None:
+    mixes = whole(made)
+    data, teacher = data_of(), teacher_of()
+    assert len(mixes) == 25
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (data.mean, data.std))
+    logits = teacher((torch.from_numpy(mixes.images).float() / 255 - mean) / std)
+    np.testing.assert_allclose(mixes.teacher_logits, logits.numpy(), atol=1e-5)
+    assert mixes.masks.shape == (25, 2, 4, 4)  # the solver's grid
+    np.testing.assert_allclose(mixes.masks.sum(axis=1), 1, atol=2e-3)
+    np.testing.assert_allclose(mixes.mix_weights.sum(axis=1), 1, atol=1e-6)
+    assert mixes.num_steps.max() <= 3
+    source, samples = data.training_samples()
+    natural = next(iter(source.batches([samples], stream=None)))[0]
+    classes = teacher(natural).argmax(dim=1).numpy()
+    np.testing.assert_array_equal(mixes.source_classes, classes[mixes.source_indices])
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_the_sources_are_those_that_were_mixed(tmp_path: Path, k: int) -> None:
+    data = data_of(images_per_class=3)  # a subset: its numbers are not the source's
+    assert generate(tmp_path, data, teacher_of(), MixUp(k=k), PLAN, progress=False)
+    mixes = whole(tmp_path)
+    source, samples = data.training_samples()
+    assert len(samples) == 9
+    pixels = source.images[samples].astype(np.float64)  # pyright: ignore[reportAttributeAccessIssue]
+    averaged = np.einsum("mk,mkchw->mchw", mixes.mix_weights, pixels[mixes.source_indices])
+    assert mixes.source_indices.shape == (25, k)
+    assert np.abs(mixes.images - averaged).max() <= 0.51
+    assert mixes.masks.shape == (25, k, SIZE, SIZE)
+
+
+@pytest.mark.parametrize("shard_size", [4, 5, 33])
+def test_every_image_is_mixed_equally_often(tmp_path: Path, shard_size: int) -> None:
+    plan = Plan(size=3 * NUM_TRAIN + 4, shard_size=shard_size, batch_size=4)
+    make(tmp_path, MixUp(), plan)
+    own = whole(tmp_path).source_indices[:, 0]
+    turns = [own[turn * NUM_TRAIN : (turn + 1) * NUM_TRAIN] for turn in range(3)]
+    assert all(np.array_equal(np.sort(turn), np.arange(NUM_TRAIN)) for turn in turns)
+    assert not np.array_equal(turns[0], turns[1])
+    assert len(set(own[3 * NUM_TRAIN :])) == 4
+
+
+def test_the_order_is_a_function_of_place_and_seed() -> None:
+    places = np.array([25, 3, 10, 11, 3])
+    assert np.array_equal(source_order(11, places, 5), source_order(11, np.arange(33), 5)[places])
+    assert not np.array_equal(source_order(11, np.arange(11), 5), source_order(11, np.arange(11), 6))
+
+
+def test_a_last_batch_smaller_than_k_keeps_its_k_sources(tmp_path: Path) -> None:
+    make(tmp_path, replace(MIXER, k=3), Plan(size=13, shard_size=13, batch_size=4))
+    mixes = whole(tmp_path)
+    assert mixes.source_indices.shape == (13, 3)
+    assert len(set(mixes.source_indices[12])) == 3
+
+
+@pytest.mark.parametrize(
+    ("mixer", "grid"), [(SuperMix(mask_size=(2, 4), max_steps=2), (2, 4)), (CutMix(), (8, 8))], ids=["oblong", "blind"]
+)
+def test_the_grid_of_the_kept_masks(tmp_path: Path, mixer: Mixer, grid: tuple[int, int]) -> None:
+    make(tmp_path, mixer, Plan(size=4, batch_size=4))
+    masks = whole(tmp_path).masks
+    assert masks.shape == (4, 2, *grid)
+    np.testing.assert_allclose(masks.sum(axis=1), 1, atol=2e-3)
+
+
+@pytest.mark.parametrize("batches", [1, 4, 7])
+def test_a_stopped_generation_goes_on_to_the_same_files(tmp_path: Path, made: Path, batches: int) -> None:
+    failing = Failing(MIXER, batches)
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path, failing)
+    assert len(shard_bytes(tmp_path)) == batches // 3  # of three batches each
+    rest = Failing(MIXER, 99)
+    assert make(tmp_path, rest)
+    assert len(rest.made) == 8 - 3 * (batches // 3)
+    assert shard_bytes(tmp_path) == shard_bytes(made)
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_nothing_is_made_twice(tmp_path: Path) -> None:
+    make(tmp_path)
+    assert make(tmp_path, Failing(MIXER, 0))
+
+
+def test_damaged_and_missing_shards_are_made_again(tmp_path: Path, made: Path) -> None:
+    make(tmp_path)
+    shard_path(tmp_path, 0).write_bytes(shard_path(tmp_path, 0).read_bytes()[:-100])
+    shard_path(tmp_path, 2).unlink()
+    assert make(tmp_path)
+    assert shard_bytes(tmp_path) == shard_bytes(made)
+
+
+def test_shards_of_other_processes_are_left_to_them(tmp_path: Path, made: Path) -> None:
+    with FileLock(f"{shard_path(tmp_path, 1)}.lock"):
+        assert not make(tmp_path)
+        assert list(shard_bytes(tmp_path)) == ["mixes-00000.safetensors", "mixes-00002.safetensors"]
+        shard_path(tmp_path, 1).write_bytes(b"damaged, and being made again")
+        assert not make(tmp_path)
+    assert make(tmp_path)
+    assert shard_bytes(tmp_path) == shard_bytes(made)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"plan": replace(PLAN, seed=4)}, r"\(seed: there 3, now 4\)"),
+        ({"plan": replace(PLAN, size=30, batch_size=5)}, r"\(size: there 25, now 30; batch_size: there 4, now 5\)"),
+        ({"mixer": replace(MIXER, alpha=1.0)}, r"\(mixer: there SuperMix\(.*alpha=3.0.* now SuperMix\(.*alpha=1.0"),
+        ({"num_train": 12}, r"\(num_sources: there 11, now 12; sources: there Noise \w+, now Noise \w+\)"),
+    ],
+    ids=["seed", "size", "mixer", "data"],
+)
+def test_other_settings_in_the_same_folder_are_refused(made: Path, change: dict[str, Any], named: str) -> None:
+    before = shard_bytes(made)
+    with pytest.raises(ValueError, match=named + ".*give another folder"):
+        make(made, **change)
+    assert shard_bytes(made) == before
+
+
+def test_the_description_tells_apart_what_gives_other_mixes() -> None:
+    data, teacher = data_of(), teacher_of()
+    others = {
+        "weights": (data, teacher_of(1), MIXER, PLAN),
+        "normalisation": (data, teacher_of(mean=(0.5,) * 3, std=(0.5,) * 3), MIXER, PLAN),
+        "precision": (data, teacher_of(dtype="bfloat16"), MIXER, PLAN),
+        "pixels": (data_of(pixels=1), teacher, MIXER, PLAN),
+        "statistics": (data_of(mean=(0.5, 0.5, 0.5)), teacher, MIXER, PLAN),
+        "subset": (data_of(images_per_class=3), teacher, MIXER, PLAN),
+        "mixer": (data, teacher, MixUp(), PLAN),
+        "plan": (data, teacher, MIXER, replace(PLAN, batch_size=5)),
+    }
+    own = json.dumps(describe(data, teacher, MIXER, PLAN))
+    described = {name: json.dumps(describe(*arguments)) for name, arguments in others.items()}
+    assert len({own, *described.values()}) == 1 + len(others), described
+    assert own == json.dumps(describe(data_of(batch_size=7, seed=9, augment=False), teacher_of(), MIXER, PLAN))
+
+
+@pytest.mark.parametrize("wrong", [{"size": 0}, {"shard_size": 0}, {"batch_size": 1}, {"seed": -1}])
+def test_a_plan_checks_its_numbers(wrong: dict[str, int]) -> None:
+    (name, value), *_ = wrong.items()
+    with pytest.raises(ValueError, match=f"expected {name} >= .*, got {value}"):
+        Plan(**{"size": 10, **wrong})
+
+
+def test_without_a_terminal_every_shard_leaves_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(progress, "get_console", lambda: Console(file=screen, force_terminal=False))
+    with caplog.at_level(logging.INFO), pytest.raises(KeyboardInterrupt):
+        generate(tmp_path, data_of(), teacher_of(), Failing(MIXER, 4), PLAN)
+    with caplog.at_level(logging.INFO):
+        generate(tmp_path, data_of(), teacher_of(), MIXER, PLAN)
+    lines = [record.getMessage() for record in caplog.records if record.name == progress.__name__]
+    assert [line.partition(",")[0] for line in lines] == [
+        f"shard {shard}: {done} of 25 mixes" for shard, done in enumerate((10, 20, 25))
+    ]
+    assert lines[-1].endswith(" a second, 0:00:00 left")
+    assert screen.getvalue() == ""
+
+
+def test_a_terminal_has_a_bar_and_no_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(progress, "get_console", lambda: Console(file=screen, force_terminal=True, width=120))
+    with caplog.at_level(logging.INFO):
+        generate(tmp_path, data_of(), teacher_of(), MIXER, PLAN)
+    assert "25/25" in screen.getvalue()
+    assert "a second" in screen.getvalue()
+    assert not [record for record in caplog.records if record.name == progress.__name__]
+
+
+def test_mixes_that_were_there_say_nothing_about_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([0.0, 0.0, 2.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
+    with progress.GenerationProgress(1000, bar=False) as shown:
+        shown.found(900)
+        assert shown.pace() == ""
+        shown._made = 20
+        assert shown.pace() == "10.0 a second, 0:00:08 left"
+
+
+def start(folder: Path, delay: float) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "tests.experiments.test_mixes_generation", str(folder), str(delay)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, cwd=Path(__file__).parents[2], env=environment)
+
+
+@pytest.mark.slow
+def test_a_killed_generation_goes_on_to_the_same_files(tmp_path: Path, made: Path) -> None:
+    process = start(tmp_path, 0.2)
+    deadline = time.monotonic() + 100
+    while len(shard_bytes(tmp_path)) < 1 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.3)  # into the second shard
+    process.send_signal(signal.SIGKILL)
+    assert process.wait(30) == -signal.SIGKILL
+    assert 1 <= len(shard_bytes(tmp_path)) < 3
+    assert make(tmp_path)
+    assert shard_bytes(tmp_path) == shard_bytes(made)
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_folder(tmp_path: Path, made: Path) -> None:
+    processes = [start(tmp_path, 0.2) for _ in range(2)]
+    assert [process.wait(100) for process in processes] == [0, 0]
+    assert make(tmp_path, Failing(MIXER, 0))
+    assert shard_bytes(tmp_path) == shard_bytes(made)
+
+
+@dataclass(frozen=True)
+class Slow(Failing):
+    """Takes its time."""
+
+    delay: float = 0.0
+
+    def __call__(self, *arguments: Any, **options: Any) -> MixedBatch:
+        time.sleep(self.delay)
+        return super().__call__(*arguments, **options)
+
+    def __repr__(self) -> str:
+        return repr(self.mixer)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    make(Path(sys.argv[1]), Slow(MIXER, 99, delay=float(sys.argv[2])))

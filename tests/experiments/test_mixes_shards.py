@@ -1,0 +1,140 @@
+"""The files of fixed mixes: what goes in comes out, in any order, and what is damaged is named."""
+
+import json
+import os
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from supermix_pl.experiments.mixes import FixedMixes, Mixes, shards
+from supermix_pl.experiments.mixes.shards import FORMAT, is_whole, open_shard, shard_path, write_shard
+from tests.problems import repeatable
+
+NAMES = [field.name for field in fields(Mixes)]
+
+
+def mixes_of(count: int, *, start: int = 0) -> Mixes:
+    """Mixes whose every value tells their number."""
+    numbers = np.arange(start, start + count)
+    column = numbers[:, None]
+    return Mixes(
+        images=(numbers[:, None, None, None] + np.zeros((1, 3, 5, 4))).astype(np.uint8),
+        source_indices=column + np.array([0, 100]),
+        source_classes=column % 7 + np.array([0, 1]),
+        mix_weights=(np.array([[0.25, 0.75]]) + 0 * column).astype(np.float32),
+        masks=(numbers[:, None, None, None] / 64 + np.zeros((1, 2, 3, 2))).astype(np.float16),
+        teacher_logits=(column + np.arange(3) / 8).astype(np.float32),
+        solved=numbers % 3 == 0,
+        num_steps=numbers.astype(np.int32),
+    )
+
+
+def assert_equal(found: Mixes, expected: Mixes) -> None:
+    for name in NAMES:
+        got, wanted = getattr(found, name), getattr(expected, name)
+        assert got.dtype == wanted.dtype, name
+        np.testing.assert_array_equal(got, wanted, err_msg=name)
+
+
+def folder_of(folder: Path, *, size: int = 25, shard_size: int = 10, **about: Any) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "about.json").write_text(json.dumps({"format": FORMAT, "size": size, "shard_size": shard_size, **about}))
+    for number, start in enumerate(range(0, size, shard_size)):
+        write_shard(shard_path(folder, number), mixes_of(min(shard_size, size - start), start=start))
+    return folder
+
+
+def test_a_shard_comes_back_as_it_was(tmp_path: Path) -> None:
+    write_shard(tmp_path / "s.safetensors", mixes_of(7))
+    found = open_shard(tmp_path / "s.safetensors")
+    assert_equal(found, mixes_of(7))
+    assert len(found) == 7
+    assert [path.name for path in tmp_path.iterdir()] == ["s.safetensors"]
+    with pytest.raises(ValueError, match="read-only"):
+        found.images[0] = 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc to count open files")
+def test_open_shards_are_mapped_and_keep_no_file_open(tmp_path: Path) -> None:
+    write_shard(tmp_path / "s.safetensors", mixes_of(7))
+    before = len(os.listdir("/proc/self/fd"))
+    found = [open_shard(tmp_path / "s.safetensors") for _ in range(3)]
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert Path("/proc/self/maps").read_text().count(str(tmp_path / "s.safetensors")) == len(found)
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def half(tensors: Any, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    write_shard(tmp_path / "s.safetensors", mixes_of(7))
+    monkeypatch.setattr(shards, "save_file", half)
+    with pytest.raises(OSError, match="disk full"):
+        write_shard(tmp_path / "s.safetensors", mixes_of(9))
+    assert_equal(open_shard(tmp_path / "s.safetensors"), mixes_of(7))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda content: b"", id="empty"),
+        pytest.param(lambda content: content[:5], id="five-bytes"),
+        pytest.param(lambda content: content[:200], id="half-a-header"),
+        pytest.param(lambda content: content[:-1], id="a-byte-short"),
+        pytest.param(lambda content: b"\xff" * len(content), id="noise"),
+        pytest.param(lambda content: (2).to_bytes(8, "little") + b"[]" + content, id="no-table"),
+        pytest.param(lambda content: content.replace(b'"solved"', b'"sloved"'), id="no-such-field"),
+        pytest.param(lambda content: content.replace(b'"BOOL"', b'"BF16"'), id="unknown-dtype"),
+    ],
+)
+def test_a_damaged_shard_is_named(tmp_path: Path, damage: Any) -> None:
+    path = tmp_path / "s.safetensors"
+    write_shard(path, mixes_of(7))
+    assert is_whole(path)
+    path.write_bytes(damage(path.read_bytes()))
+    assert not is_whole(path)
+    with pytest.raises(
+        ValueError, match=r"expected a shard of mixes in .*s\.safetensors, which cannot be read .*delete"
+    ):
+        open_shard(path)
+
+
+@pytest.fixture(scope="module")
+def mixes(tmp_path_factory: pytest.TempPathFactory) -> FixedMixes:
+    return FixedMixes(folder_of(tmp_path_factory.mktemp("mixes")))
+
+
+@settings(repeatable, max_examples=20)
+@given(indices=st.lists(st.integers(0, 24), min_size=1, max_size=40))
+def test_mixes_are_taken_in_any_order_across_shards(mixes: FixedMixes, indices: list[int]) -> None:
+    taken = mixes.take(np.array(indices))
+    whole = mixes_of(25)
+    assert_equal(taken, Mixes(**{name: getattr(whole, name)[indices] for name in NAMES}))
+    assert taken.images.flags.writeable  # a copy, fit for torch.from_numpy
+
+
+def test_a_whole_set_counts_its_mixes(tmp_path: Path) -> None:
+    mixes = FixedMixes(str(folder_of(tmp_path)))
+    assert len(mixes) == 25
+    assert [len(shard) for shard in mixes.shards] == [10, 10, 5]
+
+
+def test_missing_shards_are_counted(tmp_path: Path) -> None:
+    shard_path(folder_of(tmp_path), 1).unlink()
+    with pytest.raises(ValueError, match="expected 3 shards in .*, got 2: .*run the same supermix-generate again"):
+        FixedMixes(tmp_path)
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"without about\.json: make one with supermix-generate"):
+        FixedMixes(tmp_path)
+    folder_of(tmp_path, format=FORMAT + 1)
+    with pytest.raises(ValueError, match=f"expected mixes in format {FORMAT}, got {FORMAT + 1}"):
+        FixedMixes(tmp_path)

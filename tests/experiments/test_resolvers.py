@@ -1,0 +1,38 @@
+"""Sums that the configs ask for."""
+
+import pytest
+from omegaconf import OmegaConf
+
+from supermix_pl.experiments import resolvers
+
+
+@pytest.mark.parametrize(("whole", "share", "expected"), [(240, 0.5, 120), (240, 1.0, 240), (30, 0.0, 1), (5, 0.3, 2)])
+def test_epochs(whole: float, share: float, expected: int) -> None:
+    assert resolvers.epochs(whole, share) == expected
+
+
+@pytest.mark.parametrize(
+    ("wanted", "total", "expected"), [(5, 240, 5), (5, 12, 4), (5, 7, 1), (10, 3, 3), (1, 8, 1), (8, 8, 8)]
+)
+def test_the_last_epoch_is_validated(wanted: int, total: int, expected: int) -> None:
+    assert resolvers.validation_period(wanted, total) == expected
+
+
+@pytest.mark.parametrize(
+    ("network", "expected"),
+    [
+        ("supermix_pl.experiments.networks.MobileNetV2", 0.02),
+        ("supermix_pl.experiments.networks.ShuffleV1", 0.02),
+        ("ShuffleV2", 0.02),
+        ("supermix_pl.experiments.networks.wrn_16_2", 0.1),
+    ],
+)
+def test_mobile_networks_learn_at_a_fifth_of_the_rate(network: str, expected: float) -> None:
+    assert resolvers.learning_rate(0.1, network) == pytest.approx(expected)
+
+
+def test_configs_may_ask_for_them() -> None:
+    resolvers.register()
+    resolvers.register()  # once an entry point that is imported
+    config = OmegaConf.create({"a": "${epochs:240,0.5}", "b": "${validation_period:5,${a}}"})
+    assert (config.a, config.b) == (120, 5)

@@ -1,0 +1,314 @@
+"""Sweeps and launchers: which jobs a multirun starts, and with what; none of the quick tests trains."""
+
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_module
+from hydra._internal.callbacks import Callbacks
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import ConfigCompositionException
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from supermix_pl.experiments.train import train
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+ABLATIONS = sorted(path.stem for path in (CONF / "experiment").glob("ablation_*.yaml"))
+SLOW = pytest.mark.slow
+OLD_OPTUNA = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Hydra's sweeper needs Optuna 2, SQLAlchemy 2.1
+VARIED = {
+    "ablation_alpha": ("mixer.alpha", [0.1, 0.3, 1, 3, 10]),
+    "ablation_k": ("mixer.k", [2, 3, 4]),
+    "ablation_lambda_s": ("mixer.lambda_s", [0, 10, 20, 25, 30, 40, 50]),
+    "ablation_mask_size": ("mixer.mask_size", [2, 4, 8, 16, 32]),
+    "ablation_mixes": ("fixed.size", [4, 8]),
+    "ablation_sigma": ("mixer.sigma", [0, 0.5, 1, 2, 4]),
+}
+TINY = ["data.train_size=40", "data.test_size=20", "data.batch_size=10", "teacher=untrained", "mixer.max_steps=2"]
+TINY += ["trainer.max_epochs=1", "trainer.precision=32-true", "trainer.limit_train_batches=2", "mixing.log=false"]
+TINY += ["trainer.log_every_n_steps=1", "trainer.enable_progress_bar=false", "callbacks=none", "logger=none"]
+
+
+@pytest.fixture(autouse=True)
+def configs() -> Iterator[None]:
+    with initialize_config_module("supermix_pl.conf", version_base="1.3"):
+        yield
+
+
+def multirun(folder: Path, *overrides: str) -> DictConfig:
+    """What Hydra composes for the sweep itself."""
+    overrides = (
+        "hydra.mode=MULTIRUN",
+        f"hydra.sweep.dir={folder}",
+        f"paths.root_dir={folder}",
+        f"paths.output_dir={folder}",
+        *overrides,
+    )
+    return _hydra().compose_config("train", list(overrides), run_mode=RunMode.MULTIRUN, from_shell=False)
+
+
+Job = dict[str, str]
+
+
+def jobs(folder: Path, *overrides: str, task: Callable[[Job], float] = lambda job: 0.0) -> list[list[Job]]:
+    """Let Hydra's sweeper sweep, with a task in place of the training: the overrides of the jobs, launch by launch."""
+    config = multirun(folder, *overrides)
+    sweeper: Any = Plugins.instance().instantiate_sweeper(
+        config=config, hydra_context=_context(config), task_function=_nothing
+    )
+    launched = _Launched(task)
+    getattr(sweeper, "sweeper", sweeper).launcher = launched
+    sweeper.sweep(list(config.hydra.overrides.task))
+    return launched.batches
+
+
+class _Launched:
+    """Hands the overrides of the jobs to a function."""
+
+    def __init__(self, task: Callable[[Job], float]) -> None:
+        self.task = task
+        self.batches: list[list[Job]] = []
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+        batch = [dict(override.split("=", 1) for override in overrides) for overrides in job_overrides]
+        self.batches.append(batch)
+        return [JobReturn(status=JobStatus.COMPLETED, _return_value=self.task(job)) for job in batch]
+
+
+def _hydra() -> Any:
+    return GlobalHydra.instance().hydra
+
+
+def _context(config: DictConfig) -> HydraContext:
+    return HydraContext(config_loader=_hydra().config_loader, callbacks=Callbacks(config))
+
+
+def _nothing(config: DictConfig) -> None: ...
+
+
+def test_every_ablation_is_listed_here() -> None:
+    assert sorted(VARIED) == ABLATIONS
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in ("ablation_k", "ablation_mixes") else pytest.param(name, marks=SLOW) for name in ABLATIONS]
+)
+def test_an_ablation_varies_what_its_name_says(tmp_path: Path, name: str) -> None:
+    key, values = VARIED[name]
+    (found,) = jobs(tmp_path, f"experiment={name}", "scale=smoke")
+    assert [float(job.pop(key)) for job in found] == values
+    assert all(job == found[0] for job in found)
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_an_ablation_has_the_papers_setting(name: str) -> None:
+    config = compose("train", [f"experiment={name}"])
+    names = [config[node].name for node in ("pair", "method", "protocol", "scale")]
+    assert names == ["wrn_40_2-wrn_16_2", "ce_supermix", "paper", "paper"]
+    assert config.table is None
+    mixer = config.mixer
+    assert (mixer.k, mixer.alpha, mixer.lambda_s) == (2, 1.0 if name == "ablation_mixes" else 3.0, 25.0)
+    assert (mixer.sigma, mixer.mask_size, config.fixed.size) == (1.0, 8, 500_000)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        pytest.param(["mixer.k=3"], ["3"], id="one"),
+        pytest.param(["seed=0,1", "mixer.k=2,5"], ["2", "2", "5", "5"], id="others-and-seeds"),
+    ],
+)
+def test_values_on_the_command_line_take_the_place_of_an_ablations(
+    tmp_path: Path, given: list[str], expected: list[str]
+) -> None:
+    (found,) = jobs(tmp_path, "experiment=ablation_k", *given)
+    assert sorted(job["mixer.k"] for job in found) == expected
+    assert len({tuple(sorted(job.items())) for job in found}) == len(expected)
+
+
+def test_an_ablation_takes_other_groups() -> None:
+    groups = {"pair": "vgg13-vgg8", "method": "kd_cutmix", "protocol": "equal", "scale": "cpu"}
+    config = compose("train", ["experiment=ablation_k", *(f"{group}={name}" for group, name in groups.items())])
+    assert {group: config[group].name for group in groups} == groups
+
+
+@pytest.mark.parametrize("scale", ["smoke", *(pytest.param(name, marks=SLOW) for name in ("cpu", "gpu_hour", "paper"))])
+def test_the_sizes_of_the_mixed_data_go_with_the_scale(tmp_path: Path, scale: str) -> None:
+    usual = compose("train", ["experiment=table2", f"scale={scale}"]).fixed.size
+    (found,) = jobs(tmp_path, "experiment=ablation_mixes", f"scale={scale}")
+    sizes = [int(job["fixed.size"]) for job in found]
+    assert sizes == sorted(set(sizes))
+    assert usual in sizes
+    assert sizes[-1] <= 2 * usual
+
+
+@OLD_OPTUNA
+def test_the_search_maximises_what_a_run_gives_back(tmp_path: Path) -> None:
+    search = ["hparams_search=optuna", "experiment=quickstart"]
+    found = jobs(
+        tmp_path,
+        *search,
+        "hydra.sweeper.n_trials=6",
+        "hydra.sweeper.n_jobs=3",
+        task=lambda job: float(job["mixer.lambda_s"]),
+    )
+    assert [len(batch) for batch in found] == [3, 3]
+    ranges = {"mixer.k": (2, 3), "mixer.alpha": (0.3, 10), "mixer.lambda_s": (0, 50), "optimizer.lr": (0.01, 0.3)}
+    for job in itertools.chain(*found):
+        assert all(least <= float(job[key]) <= most for key, (least, most) in ranges.items())
+    weights = [float(job["mixer.lambda_s"]) for job in itertools.chain(*found)]
+    assert len(set(weights)) == 6
+    best = OmegaConf.load(tmp_path / "optimization_results.yaml")
+    assert best.best_value == max(weights)
+    assert set(best.best_params) == set(ranges)
+    config = compose("train", [*search, *(f"{key}={value}" for key, value in found[0][0].items() if key in ranges)])
+    assert config.data.validation_fraction > 0  # the test images stay unseen
+
+
+@OLD_OPTUNA
+def test_the_search_leaves_alone_what_the_command_line_gives(tmp_path: Path) -> None:
+    given = ["mixer.k=2", "mixer.lambda_s=interval(20,30)", "hydra.sweeper.n_trials=3"]
+    tried = [job for (job,) in jobs(tmp_path, "hparams_search=optuna", "experiment=quickstart", *given)]
+    assert [job["mixer.k"] for job in tried] == ["2", "2", "2"]
+    assert all(20 <= float(job["mixer.lambda_s"]) <= 30 for job in tried)
+
+
+@OLD_OPTUNA
+@SLOW
+def test_a_search_with_storage_goes_on(tmp_path: Path) -> None:
+    kept = [f"hydra.sweeper.storage='sqlite:///{tmp_path}/search.db'", "hydra.sweeper.study_name=shapes"]
+    search = ["hparams_search=optuna", "experiment=quickstart", "hydra.sweeper.n_trials=1", *kept]
+    jobs(tmp_path, *search, task=lambda job: 0.7)
+    jobs(tmp_path, *search, "seed=1", task=lambda job: 0.5)
+    assert OmegaConf.load(tmp_path / "optimization_results.yaml").best_value == 0.7
+
+
+SBATCH = """#!/bin/sh
+for last; do :; done
+cp "$last" {folder}/submitted.sh
+echo stopped here >&2
+exit 1
+"""
+
+
+def submitted(folder: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> set[str]:
+    """Submit two jobs to a Slurm that keeps the script and refuses it: the script's #SBATCH lines."""
+    import submitit
+
+    commands = {"srun": "#!/bin/sh\n", "sbatch": SBATCH.format(folder=folder)}
+    for name, text in commands.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    config = multirun(folder, "hydra/launcher=slurm", "hydra.job.name=train", *overrides)
+    launcher = Plugins.instance().instantiate_launcher(
+        config=config, hydra_context=_context(config), task_function=_nothing
+    )
+    with pytest.raises(submitit.core.utils.FailedJobError, match="stopped here"):
+        launcher.launch([["seed=0"], ["seed=1"]], initial_job_idx=0)
+    lines = (folder / "submitted.sh").read_text().splitlines()
+    return {line.removeprefix("#SBATCH --") for line in lines if line.startswith("#SBATCH --")}
+
+
+def test_a_job_of_slurm_has_a_task_for_every_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    two = ["trainer=ddp", "+trainer.num_nodes=3", "hydra.launcher.partition=gpu", "hydra.launcher.timeout_min=90"]
+    assert submitted(tmp_path, monkeypatch, *two) >= {
+        "nodes=3",
+        "ntasks-per-node=2",
+        "gpus-per-node=2",
+        "cpus-per-task=8",
+        "partition=gpu",
+        "time=90",
+        "array=0-1%2",
+        "mem=32GB",
+    }
+
+
+def test_a_job_of_slurm_is_one_task_for_one_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = submitted(tmp_path, monkeypatch, "hydra.launcher.gpus_per_node=null")
+    assert lines >= {"nodes=1", "ntasks-per-node=1", "time=1440"}
+    assert not any(line.startswith(("gpus", "partition", "account")) for line in lines)
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "local", "slurm"])
+def test_launchers_compose(tmp_path: Path, launcher: str) -> None:
+    config = multirun(tmp_path, f"hydra/launcher={launcher}")
+    assert config.hydra.runtime.choices["hydra/launcher"] == launcher
+    assert not OmegaConf.missing_keys(config.hydra.launcher)
+    assert Plugins.instance().instantiate_launcher(
+        config=config, hydra_context=_context(config), task_function=_nothing
+    )
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Iterator[DictConfig]:
+    """A job of a multirun on two CPUs, whose data cannot be opened."""
+    devices = ["trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp"]
+    config = multirun(tmp_path, "data=image_folder", f"data.folder={tmp_path}/nowhere", *devices)
+    HydraConfig.instance().set_config(config)
+    yield OmegaConf.masked_copy(config, [name for name in config if name != "hydra"])
+    HydraConfig.instance().cfg = None
+
+
+def test_a_job_whose_ranks_would_start_the_sweep_again_ends_before_anything_is_opened(
+    tmp_path: Path, job: DictConfig
+) -> None:
+    with pytest.raises(ValueError, match=r"expected one device a job in a multirun, got 2 .*tasks_per_node"):
+        train(job)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_job_of_slurm_with_a_task_for_every_device_goes_on_to_its_data(
+    monkeypatch: pytest.MonkeyPatch, job: DictConfig
+) -> None:
+    task = {"JOB_ID": 7, "JOB_NAME": "train", "NNODES": 1, "NTASKS": 2, "NTASKS_PER_NODE": 2}
+    for name, value in (task | {"PROCID": 0, "LOCALID": 0, "NODEID": 0, "NODELIST": "node"}).items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))  # as srun does
+    with pytest.raises(ValueError, match="nowhere"):
+        train(job)
+
+
+@pytest.mark.parametrize(("group", "known"), [("pair", "wrn_40_2-wrn_16_2"), ("method", "kd_supermix")])
+def test_an_unknown_pair_or_method_lists_those_that_exist(group: str, known: str) -> None:
+    with pytest.raises(ConfigCompositionException, match=rf"(?s)Available options in '{group}'.*\t{known}\n"):
+        compose("train", [f"{group}=unknown"])
+
+
+def started(folder: Path, *overrides: str) -> list[DictConfig]:
+    """Run a sweep: the resolved configs of the jobs that left metrics."""
+    command = [str(Path(sys.executable).with_name("supermix-train")), "-m", "hydra.sweep.dir=sweep"]
+    command += [f"paths.cache_dir={folder}/cache", *overrides]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr[-3000:]
+    configs = [OmegaConf.load(path.with_name("config.yaml")) for path in sorted(folder.glob("sweep/*/metrics.json"))]
+    return [config for config in configs if isinstance(config, DictConfig)]
+
+
+@SLOW
+def test_an_ablation_runs(tmp_path: Path) -> None:
+    found = started(tmp_path, "experiment=ablation_k", "scale=smoke")
+    assert [config.mixer.k for config in found] == [2, 3, 4]
+
+
+@SLOW
+def test_a_search_runs(tmp_path: Path) -> None:
+    found = started(tmp_path, "hparams_search=optuna", "experiment=quickstart", "hydra.sweeper.n_trials=2", *TINY)
+    assert len({config.optimizer.lr for config in found}) == 2
+    best = OmegaConf.load(tmp_path / "sweep" / "optimization_results.yaml")
+    assert 0 <= best.best_value <= 1
+
+
+@SLOW
+def test_a_sweep_runs_as_processes_of_submitit(tmp_path: Path) -> None:
+    protocol = ["experiment=table2", "scale=smoke", "seed=0,1"]  # with sums that a new process has to know
+    assert [config.seed for config in started(tmp_path, *protocol, "hydra/launcher=local")] == [0, 1]
+    assert len(list(tmp_path.glob("sweep/.submitit/*/*_result.pkl"))) == 2
