@@ -45,8 +45,10 @@ def place(run: Run, paper: Paper) -> Place:
 
 
 def method_in(table: PaperTable, run: Run) -> str:
-    """Name a run's method as a table does; a number of sources other than the paper's 2 is part of the name."""
+    """Name a run's method as a table does; sources other than the paper's 2 and an example policy are in the name."""
     name, k = run.name_of("method") or _method(run.config), _target_value(run.config.get("mixer"), "k")
+    if _has_example_policy(run.config):
+        return f"{name}_example"
     if k is None or table.of_networks:
         return name
     with_k = f"{name}_k{k}"
@@ -98,6 +100,12 @@ def _method(config: Mapping[str, Any]) -> str:
     if not mixer:
         return "kd" if distilled else "plain"
     return ("kd_" if distilled else "ce_") + target(mixer).lower()
+
+
+def _has_example_policy(config: Mapping[str, Any]) -> bool:
+    """Tell whether the views come from the policy that ships with the package, which is not a published one."""
+    augment = _target_value(config.get("data"), "augment")
+    return "example" in (_target_value(augment, "policy"), _target_value(_target_value(augment, "policy"), "policy"))
 
 
 def _target_value(node: Any, name: str) -> Any:
