@@ -18,18 +18,18 @@ ROWS := kd,crd,ce_imgnet32,ce_mixup,ce_cutmix,ce_supermix,kd_imgnet32,kd_mixup,k
 TABLE2 := wrn_40_2-wrn_16_2,wrn_40_2-wrn_40_1,resnet56-resnet20,resnet110-resnet20,resnet110-resnet32
 TABLE3 := vgg13-MobileNetV2,ResNet50-MobileNetV2,ResNet50-vgg8,resnet32x4-ShuffleV1,resnet32x4-ShuffleV2
 CIFAR := wrn_40_2-wrn_40_2,wrn_28_10-wrn_28_10,shake_shake_26_2x96d-shake_shake_26_2x96d
+TABLE1 := $(CIFAR),resnet50-resnet50,resnet200-resnet200
 MIXED := ce_mixup,ce_cutmix,ce_supermix,ce_supermix_randaugment
 
 smoke: .venv/installed
 	rm -rf smoke
-	$(TRAIN) hydra.sweep.dir=smoke/table1/cifar experiment=table1 pair=$(CIFAR) \
+	$(TRAIN) hydra.sweep.dir=smoke/table1 experiment=table1 pair=$(TABLE1) \
 	  method=plain,autoaugment,fast_autoaugment,randaugment,$(MIXED)
-	$(TRAIN) hydra.sweep.dir=smoke/table1/imagenet experiment=table1 pair=resnet50-resnet50,resnet200-resnet200 \
-	  method=plain,$(MIXED)
 	$(TRAIN) hydra.sweep.dir=smoke/table2 experiment=table2 pair=$(TABLE2),resnet32x4-resnet8x4,vgg13-vgg8 method=plain,$(ROWS)
 	$(TRAIN) hydra.sweep.dir=smoke/table3 experiment=table3 pair=$(TABLE3),wrn_40_2-ShuffleV1 method=plain,$(ROWS)
 	$(BIN)/python -m supermix_pl.experiments.bench.table4 --smoke --output smoke/table4
-	$(TRAIN) hydra.sweep.dir=smoke/table5/k2 experiment=table5 method=plain,kd,crd,ce_mixup,kd_mixup,ce_cutmix,kd_cutmix,ce_supermix,kd_supermix
+	$(TRAIN) hydra.sweep.dir=smoke/table5/k2 experiment=table5 \
+	  method=plain,kd,crd,ce_mixup,kd_mixup,ce_cutmix,kd_cutmix,ce_supermix,kd_supermix
 	$(TRAIN) hydra.sweep.dir=smoke/table5/k3 experiment=table5 method=ce_supermix,kd_supermix mixer.k=3
 	for table in 1 2 3 4 5; do $(BIN)/python -m supermix_pl.experiments.report.command table$$table smoke/table$$table || exit 1; done
 

@@ -18,6 +18,7 @@ from supermix_pl import FrozenTeacher, SuperMixCallback
 from supermix_pl.experiments.data import ImageDataModule, UnlabelledImages
 from supermix_pl.experiments.mixes import FixedMixes, Plan, ReplayEngine, describe, generate
 from supermix_pl.experiments.tasks import Classification, ContrastiveDistillation, Distillation
+from supermix_pl.experiments.teachers import checked_path
 from supermix_pl.mixing import CutMix, Mixer, MixUp
 
 _log = logging.getLogger(__name__)
@@ -33,10 +34,19 @@ def instantiate_all(group: DictConfig | None) -> list[Any]:
     return [instantiate(member) for member in (group or {}).values() if member is not None]
 
 
+def build_data(config: DictConfig) -> ImageDataModule:
+    """Build the data, and set them up; a teacher that cannot be loaded ends the run before."""
+    if _has_teacher(config) and "checkpoint" in config.teacher:
+        checked_path(config.teacher.checkpoint)
+    datamodule: ImageDataModule = instantiate(config.data)
+    datamodule.prepare_data()
+    datamodule.setup("fit")
+    return datamodule
+
+
 def build_teacher(config: DictConfig, datamodule: ImageDataModule) -> FrozenTeacher | None:
     """Build the teacher, if one is chosen and something asks for it, on the device to work on."""
-    extended = config.mixer or config.data.mixed or config.data.external
-    if not config.teacher or not (extended or _learns_from_teacher(config)):
+    if not _has_teacher(config):
         return None
     teacher: FrozenTeacher = build(config.teacher, datamodule=datamodule)
     if config.channels_last:
@@ -96,6 +106,11 @@ def build_task(
     if issubclass(kind, ContrastiveDistillation):
         parts["train_labels"] = datamodule.train_labels
     return build(config.task, **parts)
+
+
+def _has_teacher(config: DictConfig) -> bool:
+    extended = config.mixer or config.data.mixed or config.data.external
+    return bool(config.teacher) and bool(extended or _learns_from_teacher(config))
 
 
 def _learns_from_teacher(config: DictConfig) -> bool:

@@ -16,8 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from supermix_pl import CutMix, MixUp, SuperMix
-from supermix_pl.experiments.building import build_teacher
-from supermix_pl.experiments.data import ImageDataModule
+from supermix_pl.experiments.building import build_data, build_teacher
 from supermix_pl.experiments.figures.mixes import draw_mixes
 from supermix_pl.experiments.record import write_metrics
 from supermix_pl.experiments.train import train
@@ -78,8 +77,7 @@ def _train(method: str, output: Path, overrides: Sequence[str], console: Console
 def _draw(output: Path, overrides: Sequence[str]) -> Path:
     """Mix the same pairs of test images with the three methods."""
     config = _compose("SuperMix", output, overrides)
-    datamodule: ImageDataModule = instantiate(config.data)
-    datamodule.setup("fit")
+    datamodule = build_data(config)
     teacher = build_teacher(config, datamodule)
     supermix: SuperMix = instantiate(config.mixer)
     images, _ = next(iter(datamodule.test_dataloader()))

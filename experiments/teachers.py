@@ -54,13 +54,23 @@ def load_teacher(
     Raises:
         ValueError: If there is no such file, or it does not fit the network.
     """
+    path = checked_path(checkpoint)
+    module = load_checkpoint(network(num_classes=datamodule.num_classes), path, prefix=prefix)
+    return _frozen(module, datamodule, mean=mean, std=std, image_size=image_size, dtype=dtype)
+
+
+def checked_path(checkpoint: str | Path | None) -> Path:
+    """Give the path of a teacher's weights.
+
+    Raises:
+        ValueError: If there is no such file.
+    """
     if checkpoint is None or not Path(checkpoint).is_file():
         raise ValueError(
             f"expected a file with the teacher's weights in teacher.checkpoint, got {checkpoint}: train one with "
             "supermix-train experiment=teacher network=..., which writes weights.pth, or use a published one"
         )
-    module = load_checkpoint(network(num_classes=datamodule.num_classes), checkpoint, prefix=prefix)
-    return _frozen(module, datamodule, mean=mean, std=std, image_size=image_size, dtype=dtype)
+    return Path(checkpoint)
 
 
 def _frozen(

@@ -10,14 +10,12 @@ import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
 from supermix_pl.experiments import resolvers
-from supermix_pl.experiments.building import build, build_mixing, build_task, build_teacher, instantiate_all
-from supermix_pl.experiments.data import ImageDataModule
+from supermix_pl.experiments.building import build, build_data, build_mixing, build_task, build_teacher, instantiate_all
 from supermix_pl.experiments.record import RunRecorder, write_metrics
 from supermix_pl.experiments.tasks.classification import save_weights
 from supermix_pl.experiments.teachers import teacher_accuracy
@@ -38,9 +36,7 @@ def train(config: DictConfig) -> dict[str, Any]:
     folder = Path(config.paths.output_dir)
     _check_launcher(config)
     _keep_config(config, folder)
-    datamodule: ImageDataModule = instantiate(config.data)
-    datamodule.prepare_data()
-    datamodule.setup("fit")
+    datamodule = build_data(config)
     teacher = build_teacher(config, datamodule)
     mixing = build_mixing(config, teacher, datamodule)
     pl.seed_everything(config.seed, workers=True, verbose=False)

@@ -31,8 +31,18 @@ class _Cifar(ImageDataModule):
         self.root = root
 
     def prepare_data(self) -> None:
-        """Downloads the data, in one process."""
-        self.dataset(self.root, download=True)
+        """Downloads the data, in one process.
+
+        Raises:
+            OSError: If they are neither in the folder nor to be had.
+        """
+        try:
+            self.dataset(self.root, download=True)
+        except (OSError, RuntimeError) as error:
+            raise OSError(
+                f"expected {self.dataset.__name__} in {self.root}, or a way to download it, got: {error}. Put "
+                f"{self.dataset.filename} from {self.dataset.url} there, or use data=parquet data.folder=..."
+            ) from error
 
     def open_data(self) -> Opened:
         """Reads both parts into memory."""

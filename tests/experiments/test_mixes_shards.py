@@ -128,7 +128,7 @@ def test_a_whole_set_counts_its_mixes(tmp_path: Path) -> None:
 
 def test_missing_shards_are_counted(tmp_path: Path) -> None:
     shard_path(folder_of(tmp_path), 1).unlink()
-    with pytest.raises(ValueError, match="expected 3 shards in .*, got 2: .*run the same supermix-generate again"):
+    with pytest.raises(ValueError, match=r"expected 3 shards in .*, got 2: .*run the same supermix-generate again"):
         FixedMixes(tmp_path)
 
 

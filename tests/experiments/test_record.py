@@ -1,20 +1,32 @@
 """What a run counts: on one device, over ranks, and after it was resumed."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 
+from supermix_pl import MixUp, SuperMixCallback
 from supermix_pl.experiments.record import RunRecorder, write_metrics
+from supermix_pl.solver import Outcome
+from tests.experiments.mixes_toys import SIZE, teacher_of
+
+
+class Ranks(pl.Trainer):
+    """A trainer of which only the number of processes is asked."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    @property
+    def world_size(self) -> int:
+        return self.count
 
 
 def step(recorder: RunRecorder, count: int, *, world_size: int = 1) -> None:
-    trainer: Any = SimpleNamespace(world_size=world_size)
-    module: Any = None
-    recorder.on_train_batch_end(trainer, module, None, (torch.zeros(count, 1), None), 0)
+    recorder.on_train_batch_end(Ranks(world_size), pl.LightningModule(), None, (torch.zeros(count, 1), None), 0)
 
 
 def test_student_samples_are_those_of_all_ranks() -> None:
@@ -24,20 +36,25 @@ def test_student_samples_are_those_of_all_ranks() -> None:
     assert recorder.metrics()["student_samples"] == 38
 
 
-def mixing_of(solved: int) -> Any:
-    mix = SimpleNamespace(teacher_forwards=12, teacher_backwards=6, solved=torch.arange(4) < solved)
-    return SimpleNamespace(mix=type("Mix", (SimpleNamespace,), {"__len__": lambda self: 4})(**vars(mix)))
+def mixing() -> SuperMixCallback:
+    """Has mixed a batch of 4, of which 3 are solved, at the cost of 12 forwards."""
+    teacher = teacher_of()
+    callback = SuperMixCallback(teacher, MixUp())
+    mix = callback.mixer(teacher, torch.randn(4, 3, SIZE, SIZE), seed=0)
+    solved = torch.tensor([Outcome.SOLVED, Outcome.SOLVED, Outcome.CAPPED, Outcome.SOLVED])
+    callback.mix = replace(mix, outcomes=solved, teacher_forwards=12)
+    return callback
 
 
 def test_a_resumed_run_goes_on_counting() -> None:
-    straight, first = RunRecorder(mixing_of(3)), RunRecorder(mixing_of(3))
+    straight, first = RunRecorder(mixing()), RunRecorder(mixing())
     for _ in range(4):
         step(straight, 8)
     for _ in range(2):
         step(first, 8)
     state = first.state_dict()
     assert all(type(value) is int for value in state.values())  # loads with weights_only=True
-    resumed = RunRecorder(mixing_of(3))
+    resumed = RunRecorder(mixing())
     resumed.load_state_dict(json.loads(json.dumps(state)))
     for _ in range(2):
         step(resumed, 8)

@@ -202,7 +202,7 @@ exit 1
 
 def submitted(folder: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> set[str]:
     """Submit two jobs to a Slurm that keeps the script and refuses it: the script's #SBATCH lines."""
-    import submitit
+    from submitit.core.utils import FailedJobError
 
     commands = {"srun": "#!/bin/sh\n", "sbatch": SBATCH.format(folder=folder)}
     for name, text in commands.items():
@@ -213,7 +213,7 @@ def submitted(folder: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) ->
     launcher = Plugins.instance().instantiate_launcher(
         config=config, hydra_context=_context(config), task_function=_nothing
     )
-    with pytest.raises(submitit.core.utils.FailedJobError, match="stopped here"):
+    with pytest.raises(FailedJobError, match="stopped here"):
         launcher.launch([["seed=0"], ["seed=1"]], initial_job_idx=0)
     lines = (folder / "submitted.sh").read_text().splitlines()
     return {line.removeprefix("#SBATCH --") for line in lines if line.startswith("#SBATCH --")}
@@ -255,7 +255,7 @@ def job(tmp_path: Path) -> Iterator[DictConfig]:
     devices = ["trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp"]
     config = multirun(tmp_path, "data=image_folder", f"data.folder={tmp_path}/nowhere", *devices)
     HydraConfig.instance().set_config(config)
-    yield OmegaConf.masked_copy(config, [name for name in config if name != "hydra"])
+    yield OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
     HydraConfig.instance().cfg = None
 
 

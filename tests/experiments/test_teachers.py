@@ -103,7 +103,7 @@ class Grey(ImageDataModule):
         images = np.broadcast_to((labels * 25.5).round().astype(np.uint8)[:, None, None, None], (20, 3, 4, 4)).copy()
         part = images, labels
         names = [str(number) for number in range(10)]
-        return self._opened_arrays(train=part, test=part, class_names=names, mean=(0.0,) * 3, std=(1.0,) * 3)
+        return self._opened_arrays(train=part, test=part, class_names=names, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
 
 def grey() -> Grey:
