@@ -202,7 +202,7 @@ def _tuning_table(duels: Duels) -> Table:
     for case, duel in duels:
         missing = ", ".join(name for name, chosen in duel.chosen.items() if chosen is None)
         if missing:
-            notes.append(f"{case.network}, k={case.mixer.k}: no setting has the masks that {missing} asks for.")
+            notes.append(f"{case.network}, k={case.mixer.k}: no setting gave masks that are right for {missing}.")
     return Table(title="Tuning", columns=columns, rows=cells, notes=tuple(notes))
 
 

@@ -105,7 +105,7 @@ def budget(run: Run, paper: Paper) -> Budget:
 def training(config: Mapping[str, Any]) -> dict[str, Any]:
     """Give the settings that decide on a training, by dotted name, without seeds, and of paths only the last name.
 
-    What is null is left out. A fixed data set of mixes stands with its size and origin, where its folder can be read.
+    What is null is left out. A fixed data set of mixes stands with its size, where its folder can be read.
     """
     nodes = {name: node for name, node in config.items() if name not in _IDENTITY | _NO_PART_OF_TRAINING}
     if isinstance(trainer := nodes.get("trainer"), dict):
@@ -157,6 +157,6 @@ def _mixes(folder: str, plan: Any) -> dict[str, Any]:
         return {"mixed": "fixed", "mixed_size": plan.get("size") if isinstance(plan, dict) else None}
     try:
         about = json.loads((Path(folder) / "about.json").read_text(encoding="utf-8"))
-        return {"mixed": "fixed", "mixed_size": about["size"], "mixed_origin": about["origin"]}
+        return {"mixed": "fixed", "mixed_size": about["size"]}
     except (OSError, ValueError, KeyError, TypeError):
         return {"mixed": "fixed", "mixed_folder": folder}
