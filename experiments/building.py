@@ -15,12 +15,14 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig
 
 from supermix_pl import FrozenTeacher, SuperMixCallback
+from supermix_pl.experiments import resolvers
 from supermix_pl.experiments.data import ImageDataModule, UnlabelledImages
 from supermix_pl.experiments.mixes import FixedMixes, Plan, ReplayEngine, describe, generate
 from supermix_pl.experiments.tasks import Classification, ContrastiveDistillation, Distillation
 from supermix_pl.experiments.teachers import checked_path
 from supermix_pl.mixing import CutMix, Mixer, MixUp
 
+resolvers.register()  # here, not in the commands: a launcher's processes import this module
 _log = logging.getLogger(__name__)
 
 

@@ -7,11 +7,9 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from supermix_pl.experiments import resolvers
 from supermix_pl.experiments.building import build_data, build_teacher, make_mixes
 from supermix_pl.experiments.mixes import FixedMixes
 
-resolvers.register()
 _log = logging.getLogger(__name__)
 
 

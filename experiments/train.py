@@ -14,13 +14,11 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
-from supermix_pl.experiments import resolvers
 from supermix_pl.experiments.building import build, build_data, build_mixing, build_task, build_teacher, instantiate_all
 from supermix_pl.experiments.record import RunRecorder, write_metrics
 from supermix_pl.experiments.tasks.classification import save_weights
 from supermix_pl.experiments.teachers import teacher_accuracy
 
-resolvers.register()
 _log = logging.getLogger(__name__)
 
 
@@ -89,11 +87,16 @@ def _check_launcher(config: DictConfig) -> None:
     if not sweeping or config.trainer.devices == 1:
         return
     trainer: pl.Trainer = build(config.trainer, logger=False, enable_checkpointing=False)
-    if isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher) and trainer.num_devices > 1:
+    launcher = trainer.strategy.launcher
+    starts_ranks = (
+        isinstance(launcher, _SubprocessScriptLauncher)
+        and not launcher.cluster_environment.creates_processes_externally
+    )
+    if starts_ranks and trainer.num_devices > 1:
         raise ValueError(
             f"expected one device a job in a multirun, got {trainer.num_devices} with a strategy that starts this "
-            "script again for every rank, each of which would run the whole sweep; set trainer.devices=1, or use the "
-            "submitit launcher with hydra.launcher.tasks_per_node equal to trainer.devices"
+            "script again for every rank, each of which would run the whole sweep; set trainer.devices=1, or use "
+            "hydra/launcher=slurm, which starts a task for every device (hydra.launcher.tasks_per_node)"
         )
 
 

@@ -14,7 +14,7 @@ _REFERENCE = "newton_sp"
 _MEASURED = {
     "cap": "cap",
     "solved_fraction": "solved %",
-    "steps": "steps",
+    "steps_per_solved": "steps",
     "forwards_per_solved": "forwards",
     "backwards_per_solved": "backwards",
     "ms_per_solved": "ms",
