@@ -189,7 +189,7 @@ def cost_row(solver: str, milliseconds: Any, **others: Any) -> dict[str, Any]:
 
 def test_table4(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [cost_row("sgd", 300.0), cost_row("newton_sp", [80.0, 120.0]), cost_row("newton_sp", None, cap=10)]
-    rows.append(cost_row("sgd", 5, network="mine", steps="?"))
+    rows.append(cost_row("sgd", 5, network="mine", steps_per_solved="?"))
     (tmp_path / "table4.json").write_text(json.dumps({"rows": rows, "provenance": {}}))
     (tmp_path / "other.json").write_text("[1]")
     text = printed(capsys, "table4", str(tmp_path), "--format", "markdown")
