@@ -8,11 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from supermix_pl.experiments.bench import provenance
 from supermix_pl.experiments.bench.tables import Table
 
 _WIDE = 180
+
+
+def progress_bar() -> Progress:
+    """Show what is being measured, beside the results and not among them."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=Console(stderr=True))
 
 
 def settings(options: argparse.Namespace, *left_out: str) -> dict[str, Any]:

@@ -13,8 +13,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 from torch import Tensor
 
 from supermix_pl import FrozenTeacher, SuperMix
@@ -56,13 +55,7 @@ def main(command_line: Sequence[str] | None = None) -> None:
     except (ValueError, TypeError, OSError, ImportError) as error:
         sys.exit(f"{PROGRAM}: error: {error}")
     origin = provenance.collect(PROGRAM, command_line, seeds=options.seeds, device=device)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-    ) as progress:
+    with output.progress_bar() as progress:
         results = measure(options, subject, teacher, images, progress)
     report(options, results, origin, folder / f"solver_{device.type}")
 

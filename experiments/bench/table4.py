@@ -11,8 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 
 from supermix_pl.experiments.bench import contenders, output, provenance, table4_arguments, table4_report
 from supermix_pl.experiments.bench.contenders import Grid
@@ -29,13 +28,7 @@ def main(command_line: Sequence[str] | None = None) -> None:
     options = table4_arguments.parse(command_line, PROGRAM)
     torch.set_num_threads(options.threads)
     folder = Path(options.output)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-    ) as progress:
+    with output.progress_bar() as progress:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             duels = [(case, compare(case, options, progress)) for case in options.cases]

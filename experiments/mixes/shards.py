@@ -140,12 +140,13 @@ class FixedMixes:
     def take(self, indices: Int64[np.ndarray, " m"]) -> Mixes:
         """Give the mixes of these numbers, in [0, len), in this order."""
         shards, rows = np.divmod(indices, self.about["shard_size"])
-        order = np.argsort(shards, kind="stable")
-        parts = [np.flatnonzero(shards == shard) for shard in np.unique(shards)]
-        inverse = np.argsort(order, kind="stable")
 
         def gather(name: str) -> np.ndarray:
-            found = [getattr(self.shards[shards[part[0]]], name)[rows[part]] for part in parts]
-            return np.concatenate(found)[inverse]
+            example = getattr(self.shards[0], name)
+            values = np.empty((len(indices), *example.shape[1:]), example.dtype)
+            for shard in np.unique(shards):
+                here = shards == shard
+                values[here] = getattr(self.shards[shard], name)[rows[here]]
+            return values
 
         return Mixes(**{field.name: gather(field.name) for field in fields(Mixes)})
