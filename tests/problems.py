@@ -7,7 +7,7 @@ from hypothesis import settings
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from supermix_pl.solver import Outcome, Sets, Solution, UpdateRule, solve
+from supermix_pl.solver import Outcome, Sets, Solution, Solver, UpdateRule, solve
 from supermix_pl.solver.criterion import class_membership
 from supermix_pl.solver.masks import mix_images, normalized_masks
 from supermix_pl.solver.objective import paper_objective
@@ -116,16 +116,14 @@ def solve_sets(
 ) -> Solution:
     if start is None:
         start = sets.sources.new_zeros(*sets.sources.shape[:2], *grid)
-    return solve(
-        teacher,
-        sets,
-        start,
+    solver = Solver(
         objective=paper_objective(lambda_s, rule.roughness_weight),
         update_rule=rule,
         max_logit_step=max_logit_step,
         min_steps=min_steps,
         max_steps=max_steps,
     )
+    return solve(solver, teacher, sets, start)
 
 
 def masks_of(solution: Solution, sets: Sets) -> Tensor:

@@ -24,7 +24,7 @@ from supermix_pl.mixing.inputs import (
 from supermix_pl.mixing.mixer import MixedBatch, Seed
 from supermix_pl.mixing.sampling import Pairing, draw_sources, draw_weights
 from supermix_pl.mixing.targets import soft_targets
-from supermix_pl.solver import SGD, Newton, NewtonSmoothProjection, Outcome, Sets, Solution, UpdateRule, solve
+from supermix_pl.solver import SGD, Newton, NewtonSmoothProjection, Outcome, Sets, Solution, Solver, UpdateRule, solve
 from supermix_pl.solver.criterion import class_membership
 from supermix_pl.solver.masks import mix_images, normalized_masks
 from supermix_pl.solver.objective import margin_objective, paper_objective
@@ -110,6 +110,21 @@ class SuperMix:
         height, width = (self.mask_size, self.mask_size) if isinstance(self.mask_size, int) else self.mask_size
         return height, width
 
+    @property
+    def solver(self) -> Solver:
+        """The steps of the masks as the arguments have them."""
+        rule = self.update_rule
+        if isinstance(rule, str):
+            rules = {"newton_sp": NewtonSmoothProjection(sigma=self.sigma), "newton": Newton(), "sgd": SGD()}
+            rule = rules[rule]
+        return Solver(
+            objective=_OBJECTIVES[self.objective](self.lambda_s, rule.roughness_weight),
+            update_rule=rule,
+            max_logit_step=self.max_logit_step,
+            min_steps=self.min_steps,
+            max_steps=self.max_steps,
+        )
+
     def __call__(
         self,
         teacher: FrozenTeacher | nn.Module | None,
@@ -163,7 +178,7 @@ class SuperMix:
             soft_targets=soft_targets(source_classes, mix_weights, natural.num_classes),
             membership=class_membership(source_classes, natural.num_classes),
         )
-        solution = self._solve(teacher, sets, self._start(natural, source_indices, pixels))
+        solution = solve(self.solver, teacher, sets, self._start(natural, source_indices, pixels))
         with torch.no_grad():
             masks = normalized_masks(solution.mask_logits, (pixels.shape[2], pixels.shape[3]))
             if self.on_unsolved == "mixup":
@@ -226,22 +241,6 @@ class SuperMix:
         if natural.saliency is None:
             return images.new_zeros(*source_indices.shape, *self.mask_grid)
         return saliency_logits(natural.saliency, source_indices, self.mask_grid, self.sigma)
-
-    def _solve(self, teacher: FrozenTeacher, sets: Sets, mask_logits: Float[Tensor, "b k s t"]) -> Solution:
-        rule = self.update_rule
-        if isinstance(rule, str):
-            rules = {"newton_sp": NewtonSmoothProjection(sigma=self.sigma), "newton": Newton(), "sgd": SGD()}
-            rule = rules[rule]
-        return solve(
-            teacher,
-            sets,
-            mask_logits,
-            objective=_OBJECTIVES[self.objective](self.lambda_s, rule.roughness_weight),
-            update_rule=rule,
-            max_logit_step=self.max_logit_step,
-            min_steps=self.min_steps,
-            max_steps=self.max_steps,
-        )
 
 
 def _average_unsolved(

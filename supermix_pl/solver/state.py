@@ -1,0 +1,118 @@
+"""What is known of sets while they are solved, as values: what to solve, where each set stands, how it ended."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TypeVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+class Outcome(IntEnum):
+    """How a set ended."""
+
+    SOLVED = 0
+    """The teacher's top classes of the mix are the classes of its sources."""
+    CAPPED = 1
+    """`max_steps` steps did not suffice."""
+    NON_FINITE = 2
+    """The teacher's logits or the masks became NaN or infinite."""
+
+
+T = TypeVar("T", bound="_Rows")
+
+
+class _Rows:
+    """Tensors whose first dimension are the sets."""
+
+    def take(self: T, rows: Int[Tensor, " r"]) -> T:
+        """Keep some of the sets."""
+        return type(self)(**{name: value[rows] for name, value in vars(self).items()})
+
+    def put(self: T, rows: Int[Tensor, " r"], others: T) -> None:
+        """Write other sets over some of these."""
+        for name, value in vars(self).items():
+            value[rows] = getattr(others, name)
+
+
+@dataclass(frozen=True)
+class Sets(_Rows):
+    """What is to be solved: the sources of b sets and what the teacher should see in their mixes."""
+
+    sources: Float[Tensor, "b k c h w"]
+    soft_targets: Float[Tensor, "b n"]
+    membership: Bool[Tensor, "b n"]
+
+
+@dataclass
+class SolverState(_Rows):
+    """Where b sets stand between two rounds.
+
+    Attributes:
+        mask_logits: The masks to test next.
+        best_mask_logits: Those of the step with the largest margin among the steps that may end a set.
+        teacher_logits: The teacher's logits of the mix under `best_mask_logits`.
+        margins: Its margin, -inf before the first such step.
+        outcomes: An `Outcome` a set; of a set that goes on, what it would end as now.
+        num_steps: Updates that `mask_logits` have had.
+        running: Which sets go on.
+    """
+
+    mask_logits: Float[Tensor, "b k s t"]
+    best_mask_logits: Float[Tensor, "b k s t"]
+    teacher_logits: Float[Tensor, "b n"]
+    margins: Float[Tensor, " b"]
+    outcomes: Int[Tensor, " b"]
+    num_steps: Int[Tensor, " b"]
+    running: Bool[Tensor, " b"]
+
+    @classmethod
+    def start(cls, sets: Sets, mask_logits: Float[Tensor, "b k s t"]) -> "SolverState":
+        """Start with the initial masks and nothing known of them."""
+        unset = mask_logits.new_full((len(mask_logits),), -torch.inf)
+        return cls(
+            mask_logits=mask_logits.clone(),
+            best_mask_logits=mask_logits.clone(),
+            teacher_logits=sets.soft_targets.new_zeros(sets.soft_targets.shape),
+            margins=unset,
+            outcomes=torch.full_like(unset, Outcome.CAPPED, dtype=torch.long),
+            num_steps=torch.zeros_like(unset, dtype=torch.long),
+            running=torch.ones_like(unset, dtype=torch.bool),
+        )
+
+
+@dataclass
+class Solution:
+    """The best masks found for each set, with the teacher's logits of that very mix.
+
+    Attributes:
+        mask_logits: Those of the step with the largest margin among the steps that may end a set.
+        teacher_logits: The teacher's logits of that mix.
+        margins: That margin, -inf where there was no such step.
+        outcomes: An `Outcome` a set.
+        num_steps: Updates of the masks that each set has had.
+        forwards: Images that the teacher has passed forward.
+        backwards: Rows of input gradients that the teacher has given.
+    """
+
+    mask_logits: Float[Tensor, "b k s t"]
+    teacher_logits: Float[Tensor, "b n"]
+    margins: Float[Tensor, " b"]
+    outcomes: Int[Tensor, " b"]
+    num_steps: Int[Tensor, " b"]
+    forwards: int
+    backwards: int
+
+    @classmethod
+    def of(cls, state: SolverState, forwards: int, backwards: int) -> "Solution":
+        """Read the result off the state of sets that have ended."""
+        return cls(
+            mask_logits=state.best_mask_logits,
+            teacher_logits=state.teacher_logits,
+            margins=state.margins,
+            outcomes=state.outcomes,
+            num_steps=state.num_steps,
+            forwards=forwards,
+            backwards=backwards,
+        )
