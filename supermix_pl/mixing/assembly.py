@@ -5,6 +5,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from supermix_pl.mixing.drawn import DrawnSets
 from supermix_pl.mixing.inputs import NaturalPass
 from supermix_pl.mixing.mixer import MixedBatch
 from supermix_pl.mixing.targets import soft_targets
@@ -19,14 +20,11 @@ def like_batch(mixes: Float[Tensor, "b c h w"], images: Float[Tensor, "b c _ _"]
 
 
 def assemble(
-    images: Float[Tensor, "b c h w"],
-    sources: Float[Tensor, "b k c h w"],
+    images: Float[Tensor, "_ c h w"],
+    drawn: DrawnSets,
     masks: Float[Tensor, "b k h w"],
     *,
     teacher_logits: Float[Tensor, "b n"] | None,
-    source_indices: Int[Tensor, "b k"],
-    source_classes: Int[Tensor, "b k"],
-    mix_weights: Float[Tensor, "b k"],
     outcomes: Int[Tensor, " b"],
     num_steps: Int[Tensor, " b"],
     natural: NaturalPass,
@@ -37,13 +35,10 @@ def assemble(
     """Mix the sources and collect all that is known of the mixes.
 
     Args:
-        images: The natural batch as it came.
-        sources: The sources of every set.
+        images: The natural batch as it came, for its dtype and memory format.
+        drawn: The sets.
         masks: Their masks.
         teacher_logits: The teacher's logits of the mixes.
-        source_indices: Rows of the batch.
-        source_classes: Classes of the sources.
-        mix_weights: Weights of the sources.
         outcomes: How the sets ended.
         num_steps: Updates that their masks have had.
         natural: The teacher's look at the natural batch.
@@ -51,20 +46,20 @@ def assemble(
         teacher_forwards: Images passed forward, in all.
         teacher_backwards: Rows of input gradients, in all.
     """
+    mix_weights = drawn.mix_weights
     if restored is not None:
         alone = one_hot(torch.zeros_like(num_steps), mix_weights.shape[1]).to(mix_weights.dtype)
         masks = torch.where(restored[:, None, None, None], alone[:, :, None, None], masks)
         mix_weights = torch.where(restored[:, None], alone, mix_weights)
         if teacher_logits is not None:
-            own_logits = _natural_logits(natural, source_classes[:, 0])
-            teacher_logits = torch.where(restored[:, None], own_logits, teacher_logits)
+            teacher_logits = torch.where(restored[:, None], drawn.own_logits, teacher_logits)
     return MixedBatch(
-        images=like_batch(mix_images(sources, masks), images),
+        images=like_batch(mix_images(drawn.sources, masks), images),
         masks=masks,
-        soft_targets=soft_targets(source_classes, mix_weights, natural.num_classes),
+        soft_targets=soft_targets(drawn.source_classes, mix_weights, drawn.num_classes),
         teacher_logits=teacher_logits,
-        source_indices=source_indices,
-        source_classes=source_classes,
+        source_indices=drawn.source_indices,
+        source_classes=drawn.source_classes,
         mix_weights=mix_weights,
         outcomes=outcomes,
         num_steps=num_steps,
@@ -72,11 +67,3 @@ def assemble(
         teacher_forwards=teacher_forwards,
         teacher_backwards=teacher_backwards,
     )
-
-
-def _natural_logits(natural: NaturalPass, classes: Int[Tensor, " b"]) -> Float[Tensor, "b n"]:
-    """Give the teacher's logits of the natural images, or certainty of the class where they are missing or NaN."""
-    certain = one_hot(classes, natural.num_classes).float().log().clamp_min(-1e4)
-    if natural.logits is None:
-        return certain
-    return torch.where(natural.logits.isfinite().all(dim=1, keepdim=True), natural.logits, certain)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from supermix_pl.mixing.arguments import check_at_least, check_one_of, check_positive
 from supermix_pl.mixing.assembly import assemble
+from supermix_pl.mixing.drawn import DrawnSets
 from supermix_pl.mixing.inputs import (
     NaturalPass,
     check_images,
@@ -24,7 +25,7 @@ from supermix_pl.mixing.inputs import (
 from supermix_pl.mixing.mixer import MixedBatch, Seed
 from supermix_pl.mixing.sampling import Pairing, draw_sources, draw_weights
 from supermix_pl.solver import Outcome
-from supermix_pl.solver.criterion import class_membership, margin
+from supermix_pl.solver.criterion import margin
 from supermix_pl.solver.masks import mix_images
 from supermix_pl.teacher import FrozenTeacher, as_teacher
 
@@ -93,50 +94,35 @@ class BlindMixer(ABC):
             source_indices = torch.from_numpy(draw_sources(rng, len(pixels), k, self.pairing, host_classes))
             size = (pixels.shape[2], pixels.shape[3])
             masks, weights = self.draw_masks(rng, draw_weights(rng, len(pixels), k, self.alpha), size)
-            return _label(
-                teacher,
-                images,
-                pixels,
-                torch.from_numpy(masks).to(pixels).expand(-1, -1, *size),
-                natural=natural,
-                classes=classes,
-                source_indices=source_indices.to(pixels.device),
-                mix_weights=torch.from_numpy(weights).to(pixels),
+            drawn = DrawnSets.of(
+                pixels, natural, classes, source_indices.to(pixels.device), torch.from_numpy(weights).to(pixels)
             )
+            return _label(teacher, images, drawn, torch.from_numpy(masks).to(pixels).expand(-1, -1, *size), natural)
 
 
 def _label(
     teacher: FrozenTeacher | None,
     images: Float[Tensor, "b c h w"],
-    pixels: Float[Tensor, "b c h w"],
+    drawn: DrawnSets,
     masks: Float[Tensor, "b k h w"],
-    *,
     natural: NaturalPass,
-    classes: Int[Tensor, " b"],
-    source_indices: Int[Tensor, "b k"],
-    mix_weights: Float[Tensor, "b k"],
 ) -> MixedBatch:
     """Mix, and let the teacher, if there is one, label the mixes and tell whether they meet SuperMix's criterion."""
-    sources = pixels[source_indices]
-    source_classes = classes[source_indices]
-    outcomes = torch.full_like(classes, Outcome.CAPPED)
+    outcomes = torch.full_like(drawn.source_classes[:, 0], Outcome.CAPPED)
     teacher_logits, restored = None, None
     if teacher is not None:
-        teacher_logits = teacher(mix_images(sources, masks))
+        teacher_logits = teacher(mix_images(drawn.sources, masks))
         finite = teacher_logits.isfinite().all(dim=1)
-        solved = margin(teacher_logits, class_membership(source_classes, natural.num_classes)) > 0
+        solved = margin(teacher_logits, drawn.sets.membership) > 0
         outcomes = outcomes.masked_fill(finite & solved, Outcome.SOLVED).masked_fill(~finite, Outcome.NON_FINITE)
         restored = ~finite
     return assemble(
         images,
-        sources,
+        drawn,
         masks,
         teacher_logits=teacher_logits,
-        source_indices=source_indices,
-        source_classes=source_classes,
-        mix_weights=mix_weights,
         outcomes=outcomes,
-        num_steps=torch.zeros_like(classes),
+        num_steps=torch.zeros_like(outcomes),
         natural=natural,
         restored=restored,
         teacher_forwards=natural.forwards + (0 if teacher is None else len(images)),

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from supermix_pl.mixing.arguments import check_at_least, check_not_negative, check_one_of, check_positive
 from supermix_pl.mixing.assembly import assemble
+from supermix_pl.mixing.drawn import DrawnSets
 from supermix_pl.mixing.inputs import (
     NaturalPass,
     check_images,
@@ -23,9 +25,7 @@ from supermix_pl.mixing.inputs import (
 )
 from supermix_pl.mixing.mixer import MixedBatch, Seed
 from supermix_pl.mixing.sampling import Pairing, draw_sources, draw_weights
-from supermix_pl.mixing.targets import soft_targets
 from supermix_pl.solver import SGD, Newton, NewtonSmoothProjection, Outcome, Sets, Solution, Solver, UpdateRule, solve
-from supermix_pl.solver.criterion import class_membership
 from supermix_pl.solver.masks import mix_images, normalized_masks
 from supermix_pl.solver.objective import margin_objective, paper_objective
 from supermix_pl.solver.saliency import saliency_logits
@@ -152,70 +152,20 @@ class SuperMix:
         teacher = as_teacher(teacher)
         rng = generator(seed)
         pixels = check_images(images)
-        self._check_fit(pixels, labels)
+        self.check_fit(pixels, labels)
         with float_autograd(images.device):
-            natural, classes = self._natural(teacher, pixels, labels)
+            natural, classes = self.look(teacher, pixels, labels)
             k = fit_k(self.k, len(pixels))
             host_classes = classes.cpu().numpy() if self.pairing == "distinct" else None
-            drawn = draw_sources(rng, len(pixels), k, self.pairing, host_classes)
-            source_indices = torch.from_numpy(drawn).to(pixels.device)
-            mix_weights = torch.from_numpy(draw_weights(rng, len(pixels), k, self.alpha)).to(pixels)
-            return self._mix(teacher, images, pixels, natural, classes, source_indices, mix_weights)
+            source_indices = draw_sources(rng, len(pixels), k, self.pairing, host_classes)
+            mix_weights = draw_weights(rng, len(pixels), k, self.alpha)
+            drawn, start = self.draw(pixels, natural, classes, source_indices, mix_weights)
+            return self.finish(teacher, drawn, solve(self.solver, teacher, drawn.sets, start), images, natural)
 
-    def _mix(
-        self,
-        teacher: FrozenTeacher,
-        images: Float[Tensor, "b c h w"],
-        pixels: Float[Tensor, "b c h w"],
-        natural: NaturalPass,
-        classes: Int[Tensor, " b"],
-        source_indices: Int[Tensor, "b k"],
-        mix_weights: Float[Tensor, "b k"],
-    ) -> MixedBatch:
-        source_classes = classes[source_indices]
-        sets = Sets(
-            sources=pixels[source_indices],
-            soft_targets=soft_targets(source_classes, mix_weights, natural.num_classes),
-            membership=class_membership(source_classes, natural.num_classes),
-        )
-        solution = solve(self.solver, teacher, sets, self._start(natural, source_indices, pixels))
-        with torch.no_grad():
-            masks = normalized_masks(solution.mask_logits, (pixels.shape[2], pixels.shape[3]))
-            if self.on_unsolved == "mixup":
-                masks = _average_unsolved(teacher, sets, solution, masks, mix_weights)
-            restored = solution.outcomes == Outcome.NON_FINITE
-            if self.on_unsolved == "source":
-                restored = solution.outcomes != Outcome.SOLVED
-            return assemble(
-                images,
-                sets.sources,
-                masks,
-                teacher_logits=solution.teacher_logits,
-                source_indices=source_indices,
-                source_classes=source_classes,
-                mix_weights=mix_weights,
-                outcomes=solution.outcomes,
-                num_steps=solution.num_steps,
-                natural=natural,
-                restored=restored,
-                teacher_forwards=natural.forwards + solution.forwards,
-                teacher_backwards=natural.backwards + solution.backwards,
-            )
-
-    def _check_fit(self, images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"] | None) -> None:
-        height, width = self.mask_grid
-        if height > images.shape[2] or width > images.shape[3]:
-            raise ValueError(
-                f"expected masks no larger than the images, got mask_size={self.mask_size} for images of "
-                f"{images.shape[2]} x {images.shape[3]} pixels; choose a smaller mask_size"
-            )
-        if self.classes == "labels" and labels is None:
-            raise ValueError('expected labels for classes="labels", got None; give them or choose classes="teacher"')
-
-    def _natural(
+    def look(
         self, teacher: FrozenTeacher, images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"] | None
     ) -> tuple[NaturalPass, Int[Tensor, " b"]]:
-        """Show the natural batch to the teacher where that is needed, and find the class of every image."""
+        """Show natural images to the teacher as far as that is needed, and find the class of each."""
         counted = None
         if self.classes == "labels" and labels is not None:
             counted = count_classes(teacher, images)
@@ -235,12 +185,73 @@ class SuperMix:
         extra = counted.forwards if natural is not counted else 0
         return dataclasses.replace(natural, forwards=natural.forwards + extra), labels
 
-    def _start(
-        self, natural: NaturalPass, source_indices: Int[Tensor, "b k"], images: Float[Tensor, "b c h w"]
-    ) -> Float[Tensor, "b k s t"]:
+    def draw(
+        self,
+        images: Float[Tensor, "b c h w"],
+        natural: NaturalPass,
+        classes: Int[Tensor, " b"],
+        source_indices: Int[np.ndarray, "r k"],
+        mix_weights: Float[np.ndarray, "r k"],
+    ) -> tuple[DrawnSets, Float[Tensor, "r k s t"]]:
+        """Put sets together from the images that were looked at; give them with the masks that they start from."""
+        drawn = DrawnSets.of(
+            images,
+            natural,
+            classes,
+            torch.from_numpy(source_indices).to(images.device),
+            torch.from_numpy(mix_weights).to(images),
+        )
         if natural.saliency is None:
-            return images.new_zeros(*source_indices.shape, *self.mask_grid)
-        return saliency_logits(natural.saliency, source_indices, self.mask_grid, self.sigma)
+            return drawn, images.new_zeros(*source_indices.shape, *self.mask_grid)
+        return drawn, saliency_logits(natural.saliency, drawn.source_indices, self.mask_grid, self.sigma)
+
+    @torch.no_grad()
+    def finish(
+        self,
+        teacher: FrozenTeacher,
+        drawn: DrawnSets,
+        solution: Solution,
+        images: Float[Tensor, "b c h w"],
+        natural: NaturalPass,
+    ) -> MixedBatch:
+        """Mix the sets as they were solved, and do with the others what `on_unsolved` says.
+
+        Args:
+            teacher: Labels the averages of on_unsolved="mixup".
+            drawn: The sets.
+            solution: How they ended.
+            images: Of the batch, for dtype and memory format.
+            natural: What the look at the natural images gave and cost.
+        """
+        masks = normalized_masks(solution.mask_logits, (drawn.sources.shape[3], drawn.sources.shape[4]))
+        if self.on_unsolved == "mixup":
+            masks = _average_unsolved(teacher, drawn.sets, solution, masks, drawn.mix_weights)
+        restored = solution.outcomes == Outcome.NON_FINITE
+        if self.on_unsolved == "source":
+            restored = solution.outcomes != Outcome.SOLVED
+        return assemble(
+            images,
+            drawn,
+            masks,
+            teacher_logits=solution.teacher_logits,
+            outcomes=solution.outcomes,
+            num_steps=solution.num_steps,
+            natural=natural,
+            restored=restored,
+            teacher_forwards=natural.forwards + solution.forwards,
+            teacher_backwards=natural.backwards + solution.backwards,
+        )
+
+    def check_fit(self, images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"] | None) -> None:
+        """Refuse images that are smaller than the masks, and labels that are missing."""
+        height, width = self.mask_grid
+        if height > images.shape[2] or width > images.shape[3]:
+            raise ValueError(
+                f"expected masks no larger than the images, got mask_size={self.mask_size} for images of "
+                f"{images.shape[2]} x {images.shape[3]} pixels; choose a smaller mask_size"
+            )
+        if self.classes == "labels" and labels is None:
+            raise ValueError('expected labels for classes="labels", got None; give them or choose classes="teacher"')
 
 
 def _average_unsolved(

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from supermix_pl.solver.rows import Rows
 
 
 class Outcome(IntEnum):
@@ -20,24 +21,8 @@ class Outcome(IntEnum):
     """The teacher's logits or the masks became NaN or infinite."""
 
 
-T = TypeVar("T", bound="_Rows")
-
-
-class _Rows:
-    """Tensors whose first dimension are the sets."""
-
-    def take(self: T, rows: Int[Tensor, " r"]) -> T:
-        """Keep some of the sets."""
-        return type(self)(**{name: value[rows] for name, value in vars(self).items()})
-
-    def put(self: T, rows: Int[Tensor, " r"], others: T) -> None:
-        """Write other sets over some of these."""
-        for name, value in vars(self).items():
-            value[rows] = getattr(others, name)
-
-
 @dataclass(frozen=True)
-class Sets(_Rows):
+class Sets(Rows):
     """What is to be solved: the sources of b sets and what the teacher should see in their mixes."""
 
     sources: Float[Tensor, "b k c h w"]
@@ -46,7 +31,7 @@ class Sets(_Rows):
 
 
 @dataclass
-class SolverState(_Rows):
+class SolverState(Rows):
     """Where b sets stand between two rounds.
 
     Attributes:
