@@ -5,21 +5,24 @@ from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import numpy as np
-from pytorch_lightning.utilities import rank_zero_warn
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 
 from supermix_pl.batch import Key
-from supermix_pl.engine import BatchEngine, Engine
+from supermix_pl.engine import BatchEngine, Engine, Run, StreamEngine
 from supermix_pl.interception import Interception, check_step_takes_batches
 from supermix_pl.lightning_base import LightningCallback
 from supermix_pl.mixing import MixedBatch, Mixer, SuperMix
 from supermix_pl.mixing.arguments import check_at_least, check_one_of
 from supermix_pl.mixing.targets import TargetFormat
 from supermix_pl.rewriting import BatchRewriter, natural_hits
+from supermix_pl.side_files import SideFiles, read, side_path
+from supermix_pl.stopwatch import Stopwatch
 from supermix_pl.teacher import FrozenTeacher, as_teacher
 
 TeacherSource = FrozenTeacher | nn.Module | Callable[[], FrozenTeacher | nn.Module]
 
+_ENGINES: dict[str, Callable[[], Engine]] = {"batch": BatchEngine, "stream": StreamEngine}
 _LABELS_TO_JUDGE_A_TEACHER = 256
 
 
@@ -37,16 +40,21 @@ class SuperMixCallback(LightningCallback):
             are brought into the same format.
         input_key: Where the images are in the batch: a position, a name, a dotted path or a (get, set) pair.
         target_key: Where the labels are, likewise.
-        mixed_transform: Applied to the mixes (b, c, h, w) before the teacher labels them; the paper's is
-            `RandomCropFlip(padding=2)`. Its chance comes from the callback's seed.
+        mixed_transform: Applied to the mixes (b, c, h, w) before the teacher labels them (a stream labels them before);
+            the paper's is `RandomCropFlip(padding=2)`, which is also a stream's where nothing is given. Its chance
+            comes from the callback's seed.
         probability: Share of batches that are mixed, in [0, 1]; drawn alike on all ranks.
         every_n_batches: Only every n-th batch is mixed, >= 1.
         start_epoch: Epochs before this one, counted from 0, go unmixed.
-        engine: When sets are solved: "batch", or an `Engine`.
+        engine: When sets are solved: "batch" solves those of every batch to the end, "stream" a fixed number of rounds
+            a step, or an `Engine` such as `StreamEngine(budget=0.25)`.
         seed: Names the streams of chance, >= 0. Each batch of each rank has its own, so that a resumed run repeats the
             uninterrupted one.
         log: Whether to log supermix/solved_fraction, supermix/steps (mean number), supermix/teacher_forwards (images
-            passed for the batch) and supermix/ms (time of the mixing); "prog_bar" also shows them in the progress bar.
+            passed for the batch), supermix/ms (time of the mixing), supermix/time_share (its share of the step's
+            time), and what the engine has to tell; "prog_bar" also shows them in the progress bar.
+        save_state: Whether what the engine holds is saved beside every checkpoint, one file a rank, so that a resumed
+            run goes on as if nothing had happened. Without it the pool of a stream fills anew.
 
     Attributes:
         mix: The `MixedBatch` of the current training batch; None when it was not mixed.
@@ -69,9 +77,10 @@ class SuperMixCallback(LightningCallback):
         probability: float = 1.0,
         every_n_batches: int = 1,
         start_epoch: int = 0,
-        engine: Literal["batch"] | Engine = "batch",
+        engine: Literal["batch", "stream"] | Engine = "batch",
         seed: int = 0,
         log: bool | Literal["prog_bar"] = True,
+        save_state: bool = False,
     ) -> None:
         super().__init__()
         check_one_of("mode", mode, ("extend", "replace"))
@@ -85,10 +94,11 @@ class SuperMixCallback(LightningCallback):
         if not isinstance(mixer, Mixer) or isinstance(mixer, type):
             raise TypeError(f"expected mixer to be a SuperMix, MixUp, CutMix or other Mixer, got {mixer!r}")
         if isinstance(engine, str):
-            check_one_of("engine", engine, ("batch",))
-            engine = BatchEngine()
+            check_one_of("engine", engine, tuple(_ENGINES))
+            engine = _ENGINES[engine]()
         elif not isinstance(engine, Engine):
-            raise TypeError(f'expected engine to be "batch" or an Engine, got {engine!r}')
+            raise TypeError(f'expected engine to be "batch", "stream" or an Engine, got {engine!r}')
+        engine.check(mixer)
         if teacher is None and (isinstance(mixer, SuperMix) or targets.startswith("teacher")):
             raise ValueError(
                 f'expected a teacher for {type(mixer).__name__} and targets="{targets}", got None; '
@@ -113,12 +123,17 @@ class SuperMixCallback(LightningCallback):
             targets=targets,
             input_key=input_key,
             target_key=target_key,
-            mixed_transform=mixed_transform,
+            mixed_transform=engine.default_transform if mixed_transform is None else mixed_transform,
         )
+        self._engine = engine
         self._probability = probability
         self._every_n_batches = every_n_batches
         self._start_epoch = start_epoch
         self._interception: Interception | None = None
+        self._save_state = save_state
+        self._side_files: SideFiles | None = None
+        self._resumed_from: tuple[Any, Any] | None = None
+        self._stopwatch: Stopwatch | None = None
         self._milliseconds = 0.0
         self._labels_seen, self._labels_hit = 0, 0
         self._warned_unsolved = False
@@ -144,7 +159,13 @@ class SuperMixCallback(LightningCallback):
             _check_not_trained(self.teacher, pl_module)
             self.teacher.to(trainer.strategy.root_device)
         self._stop_catching()
+        self._stopwatch = Stopwatch(trainer.strategy.root_device)
+        self._engine.begin(Run(trainer.global_rank == 0, trainer.strategy.broadcast, self._stopwatch.training_seconds))
         self._interception = Interception(trainer, lambda batch: self._rewrite(trainer, batch))
+        if self._save_state:
+            self._side_files = SideFiles(
+                trainer.strategy, trainer.global_rank, self._engine.tensors, lambda: self._engine.steps
+            )
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Warn where a run resumed in the middle of an epoch cannot repeat the uninterrupted one."""
@@ -164,6 +185,8 @@ class SuperMixCallback(LightningCallback):
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Log what the mixing of this batch did."""
+        if self._stopwatch is not None:
+            self._stopwatch.trained()
         mix = self.mix
         if not self.log_metrics or mix is None or trainer.barebones:
             return
@@ -172,7 +195,15 @@ class SuperMixCallback(LightningCallback):
             values["supermix/solved_fraction"] = mix.solved.float().mean()
             values["supermix/steps"] = mix.num_steps.float().mean()
             values["supermix/teacher_forwards"] = float(mix.teacher_forwards)
+        if self._stopwatch is not None and (seconds := self._stopwatch.last()) is not None:
+            values["supermix/time_share"] = seconds[0] / sum(seconds)
+        values |= {f"supermix/{name}": value for name, value in self._engine.metrics().items()}
         pl_module.log_dict(values, prog_bar=self.log_metrics == "prog_bar", batch_size=len(mix))
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Time the training step."""
+        if self._stopwatch is not None:
+            self._stopwatch.trained()
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Stop catching batches."""
@@ -184,7 +215,16 @@ class SuperMixCallback(LightningCallback):
 
     def state_dict(self) -> dict[str, Any]:
         """Give plain numbers, which load with `weights_only=True`."""
-        return {"seed": self.seed, "labels_seen": self._labels_seen, "labels_hit": self._labels_hit}
+        return {
+            "seed": self.seed,
+            "labels_seen": self._labels_seen,
+            "labels_hit": self._labels_hit,
+            "engine": self._engine.state_dict(),
+        }
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Remember where the checkpoint is that will be loaded."""
+        self._resumed_from = trainer, trainer.ckpt_path
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the state of the run that is resumed."""
@@ -194,6 +234,27 @@ class SuperMixCallback(LightningCallback):
                 "repeat the run that it resumes."
             )
         self._labels_seen, self._labels_hit = state_dict["labels_seen"], state_dict["labels_hit"]
+        self._engine.load_state_dict(state_dict["engine"])
+        self._load_tensors()
+
+    def _load_tensors(self) -> None:
+        """Take up what was saved beside the checkpoint, and say what a run without it does."""
+        if self._resumed_from is None or not isinstance(self._engine, StreamEngine) or self._engine.steps == 0:
+            return
+        (trainer, checkpoint), self._resumed_from = self._resumed_from, None
+        path = (
+            side_path(checkpoint, self._engine.steps, trainer.global_rank) if self._save_state and checkpoint else None
+        )
+        tensors = None if path is None else read(path)
+        if tensors is not None:
+            self._engine.load_tensors(tensors, trainer.strategy.root_device)
+        elif path is None:
+            rank_zero_info("Stream engine: its pool was not saved (save_state=False), so it fills anew.")
+        else:
+            rank_zero_warn(
+                f"Expected {path}, which save_state=True writes beside a checkpoint, and it is not there: the pool "
+                "fills anew, and the run will differ from an uninterrupted one."
+            )
 
     def _rewrite(self, trainer: Any, batch: Any) -> Any:
         self.mix = None
@@ -201,10 +262,14 @@ class SuperMixCallback(LightningCallback):
         if not self._wants(trainer.current_epoch, number):
             return batch
         start = time.perf_counter()
+        if self._stopwatch is not None:
+            self._stopwatch.start()
         with trainer.profiler.profile("[SuperMix]mix"):
             rewritten, mix = self._rewriter.rewrite(
                 batch, self.teacher, stream=(self.seed, trainer.global_rank, number)
             )
+        if self._stopwatch is not None:
+            self._stopwatch.mixed()
         self._milliseconds = 1000 * (time.perf_counter() - start)
         self.mix = mix
         self._judge_teacher(batch, mix)
@@ -246,6 +311,9 @@ class SuperMixCallback(LightningCallback):
         )
 
     def _stop_catching(self) -> None:
+        if self._side_files is not None:
+            self._side_files.remove()
+            self._side_files = None
         if self._interception is not None:
             self._interception.remove()
             self._interception = None

@@ -60,7 +60,8 @@ class BatchRewriter:
         if indices is not None and known is None:
             check_labels(indices, len(images), mix.soft_targets.shape[1])
         if self.mixed_transform is not None:
-            mix = view(mix, self.mixed_transform, teacher, seed=(_VIEWS, *stream))
+            labelling = teacher if self.engine.relabels else None
+            mix = view(mix, self.mixed_transform, labelling, seed=(_VIEWS, *stream))
         mixed = mixed_targets(mix, self.targets)
         if self.mode == "replace":
             if isinstance(mixed, Tensor) and not mixed.is_floating_point() and indices is not None:
@@ -86,7 +87,7 @@ def view(
     *,
     seed: tuple[int, ...],
 ) -> MixedBatch:
-    """Transform the mixes, and ask the teacher for its logits of the very view that the student gets.
+    """Transform the mixes, and ask the teacher, if one is given, for its logits of the very view that the student gets.
 
     Chance inside the transform comes from the seed; the global generators are left as they were.
     """

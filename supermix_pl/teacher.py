@@ -1,6 +1,6 @@
 """The frozen teacher: any classifier, in eval mode, without gradients to its weights, with its own input format."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -8,13 +8,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from supermix_pl.folding import FoldedCopy
+
+_MOST_SHAPES = 64
+
 
 class FrozenTeacher:
     """A classifier that supervises mixes and is never trained.
 
     It is no `nn.Module`, so that it stays out of the state dict, the parameters and the optimisers of the module that
     holds it. The wrapped module is put into eval mode and its weights stop asking for gradients from wrapping on;
-    nothing else about it changes.
+    nothing else about it changes: what makes the passes faster is done to a private copy, made at the first call.
 
     Args:
         module: Gives logits (b, n) of images (b, c, h, w), as a tensor, as an output with `.logits` or as a mapping
@@ -26,6 +30,16 @@ class FrozenTeacher:
         image_size: Side, or (height, width), in pixels to which images are resized for the teacher; None to pass them
             as they are.
         dtype: `torch.bfloat16` runs the passes under bfloat16 autocast; None runs them in the dtype of the weights.
+        fold: Whether batch norm is folded into the convolutions before it, in the private copy; exact to rounding. A
+            network that cannot be traced, or has hooks, runs as it is. The copy is made again when the module's
+            weights change (after writing into `parameter.data` call `refold`); choose False where they change often.
+        channels_last: Whether images are passed in this memory format.
+        compile: Whether the passes are compiled with `torch.compile`, on CUDA into CUDA graphs. Each number of images
+            and each size is compiled anew, so the solver then fills its batches up to powers of two.
+
+    Attributes:
+        module: The classifier as it was given.
+        most_rows: Images that its device has memory for at once, as the solver found out; None if it never ran out.
 
     Raises:
         TypeError: If `module` is no `nn.Module`.
@@ -42,6 +56,9 @@ class FrozenTeacher:
         input_std: Sequence[float] | None = None,
         image_size: int | Sequence[int] | None = None,
         dtype: torch.dtype | str | None = None,
+        fold: bool = True,
+        channels_last: bool = False,
+        compile: bool = False,
     ) -> None:
         if not isinstance(module, nn.Module):
             raise TypeError(
@@ -52,17 +69,35 @@ class FrozenTeacher:
         self.weight_dtype = _weight_dtype(module)
         self.autocast_dtype = _autocast_dtype(dtype, self.weight_dtype)
         self.image_size = _image_size(image_size)
+        self.channels_last = channels_last
+        self.compile = compile
         self.num_classes: int | None = None
+        self.most_rows: int | None = None
+        self._folded = FoldedCopy(module, _logits_of, channels_last=channels_last) if fold else None
+        self._compiled: tuple[nn.Module, Callable[[Tensor], Any]] | None = None
         self._scale_and_shift = _affine(mean, std, input_mean, input_std)
         self._held_affine: Float[Tensor, "2 c 1 1"] | None = None
 
     def to(self, device: torch.device | str) -> "FrozenTeacher":
-        """Move the weights to a device."""
+        """Move the weights to a device; the private copy follows at the next call."""
         self.module.to(device)
         return self
 
+    def refold(self) -> None:
+        """Make the private copy anew at the next call: after weights were changed through `parameter.data`."""
+        if self._folded is not None:
+            self._folded.forget()
+
+    def network(self, prepared: Float[Tensor, "b c h w"]) -> nn.Module:
+        """Give what makes the passes, uncompiled: the private copy, or `module` where there is none.
+
+        Args:
+            prepared: Images from `prepare`.
+        """
+        return self.module if self._folded is None else self._folded.for_images(prepared)
+
     def prepare(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c height width"]:
-        """Bring images of the batch into the teacher's normalisation, size and dtype."""
+        """Bring images of the batch into the teacher's normalisation, size, dtype and memory format."""
         if self._scale_and_shift is not None:
             scale, shift = self._affine_like(images)
             if len(scale) not in (1, images.shape[1]):
@@ -73,7 +108,8 @@ class FrozenTeacher:
             images = images * scale + shift
         if self.image_size is not None and images.shape[-2:] != self.image_size:
             images = interpolate(images, self.image_size, mode="bilinear", antialias=True)
-        return images.to(self.weight_dtype)
+        images = images.to(self.weight_dtype)
+        return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
 
     @torch.inference_mode(False)
     def _affine_like(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "2 _ 1 1"]:
@@ -92,9 +128,22 @@ class FrozenTeacher:
         if self.module.training:
             self.module.eval()
         with torch.autocast(images.device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None):
-            logits = _logits_of(self.module(self.prepare(images)))
+            prepared = self.prepare(images)
+            network = self.network(prepared)
+            logits = _logits_of(self._run_compiled(network, prepared) if self.compile else network(prepared))
         self.num_classes = logits.shape[1]
         return logits.to(torch.promote_types(images.dtype, torch.float32))
+
+    def _run_compiled(self, network: nn.Module, prepared: Float[Tensor, "b c h w"]) -> Any:
+        if self._compiled is None or self._compiled[0] is not network:
+            mode = "reduce-overhead" if prepared.is_cuda else None  # CUDA graphs
+            run = torch.compile(lambda images: _logits_of(network(images)), dynamic=False, mode=mode)
+            self._compiled = network, run
+        with torch._dynamo.config.patch(recompile_limit=_MOST_SHAPES):
+            if not prepared.is_cuda:
+                return self._compiled[1](prepared)
+            torch.compiler.cudagraph_mark_step_begin()
+            return self._compiled[1](prepared).clone()  # a graph's next replay writes over its outputs
 
 
 def as_teacher(teacher: "FrozenTeacher | nn.Module") -> FrozenTeacher:

@@ -12,7 +12,8 @@ import supermix_pl
 PACKAGE = Path(supermix_pl.__file__).parent
 ALLOWED: dict[str, set[str]] = {
     "version": set(),
-    "teacher": set(),
+    "folding": set(),
+    "teacher": {"folding"},
     "batch": set(),
     "losses": set(),
     "metrics": set(),
@@ -23,9 +24,21 @@ ALLOWED: dict[str, set[str]] = {
     "lightning_base": set(),
     "solver": {"teacher"},
     "mixing": {"solver", "teacher"},
-    "engine": {"mixing", "solver", "teacher"},
+    "stopwatch": set(),
+    "side_files": set(),
+    "engine": {"mixing", "solver", "teacher", "transforms"},
     "rewriting": {"batch", "engine", "mixing", "teacher"},
-    "callback": {"batch", "engine", "interception", "lightning_base", "mixing", "rewriting", "teacher"},
+    "callback": {
+        "batch",
+        "engine",
+        "interception",
+        "lightning_base",
+        "mixing",
+        "rewriting",
+        "side_files",
+        "stopwatch",
+        "teacher",
+    },
     "mixin": {"callback", "mixing"},
     "__init__": {"callback", "mixin", "mixing", "teacher", "version"},
 }

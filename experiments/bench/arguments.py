@@ -26,8 +26,8 @@ def parse(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     try:
         options.rows = _rows(options.rows)
+        check_subject(options)
         _check_numbers(options)
-        _check_files(options)
     except ValueError as error:
         parser.error(str(error))
     options.batch_sizes = list(dict.fromkeys(min(size, options.images) for size in options.batch_sizes))
@@ -68,6 +68,18 @@ def _parser(program: str) -> argparse.ArgumentParser:
         description="Measure the solver: sets solved and teacher passes, wall time against bare passes, peak memory.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
+    add_subject(parser)
+    add = parser.add_argument
+    add("--batch-sizes", type=int, nargs="+", default=[512, 128], help="acceptance takes the first, the others all")
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="wall time and memory take the first")
+    add("--rows", nargs="+", default=["default"], help=f"of {', '.join(acceptance.ROWS)}; their first words; or all")
+    add("--parts", nargs="+", default=list(PARTS), choices=PARTS, help="what to measure")
+    add("--repeats", type=int, default=3, help="of the wall time")
+    return parser
+
+
+def add_subject(parser: argparse.ArgumentParser) -> None:
+    """Add what is measured on, where, and where to the results go."""
     add = parser.add_argument
     add("--network", default=NETWORK, help="name in experiments.networks, or module:function giving an nn.Module")
     add("--checkpoint", help=f"the network's weights; {_CHECKPOINT} for {NETWORK} unless the data are shapes")
@@ -77,16 +89,42 @@ def _parser(program: str) -> argparse.ArgumentParser:
     add("--mean", type=float, nargs=3, default=list(_MEAN), help="per channel, what images are normalised with")
     add("--std", type=float, nargs=3, default=list(_STD), help="likewise")
     add("--images", type=int, default=NUM_IMAGES, help="how many, from the first of the split")
-    add("--batch-sizes", type=int, nargs="+", default=[512, 128], help="acceptance takes the first, the others all")
     add("--k", type=int, default=K, help="sources in a set")
-    add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="wall time and memory take the first")
-    add("--rows", nargs="+", default=["default"], help=f"of {', '.join(acceptance.ROWS)}; their first words; or all")
-    add("--parts", nargs="+", default=list(PARTS), choices=PARTS, help="what to measure")
-    add("--repeats", type=int, default=3, help="of the wall time")
     add("--device", default="cpu", help="cpu or cuda")
     add("--threads", type=int, default=torch.get_num_threads(), help="of the CPU")
     add("--output", default="experiments/results", help="folder of the files that are written")
-    return parser
+
+
+def check_subject(options: argparse.Namespace) -> None:
+    """Check what `add_subject` added, and fill in what follows from it.
+
+    Raises:
+        ValueError: If it makes no sense, or a file is not there.
+    """
+    for name, limit in {"k": 1, "images": options.k, "threads": 1}.items():
+        check_least(options, name, limit)
+    if options.size is not None:
+        check_least(options, "size", 1)
+    if min(options.std) <= 0:
+        raise ValueError(f"expected every --std > 0, got {options.std}")
+    _check_device(options)
+    _check_files(options)
+
+
+def check_least(options: argparse.Namespace, name: str, limit: int) -> None:
+    """Refuse a number below a limit."""
+    if getattr(options, name) < limit:
+        raise ValueError(f"expected --{name.replace('_', '-')} >= {limit}, got {getattr(options, name)}")
+
+
+def check_batches(options: argparse.Namespace, batch_size: int) -> None:
+    """Refuse batches, the last one too, that are smaller than a set."""
+    rest = options.images % min(batch_size, options.images)
+    if 0 < rest < options.k:
+        raise ValueError(
+            f"expected batches of at least k = {options.k} images, got a last one of {rest}; choose --images and the "
+            "first of --batch-sizes so that it has more"
+        )
 
 
 def _rows(names: Sequence[str]) -> list[str]:
@@ -102,24 +140,15 @@ def _rows(names: Sequence[str]) -> list[str]:
 
 
 def _check_numbers(options: argparse.Namespace) -> None:
-    least = {"k": 1, "images": options.k, "repeats": 1, "threads": 1}
-    for name, limit in least.items():
-        if getattr(options, name) < limit:
-            raise ValueError(f"expected --{name} >= {limit}, got {getattr(options, name)}")
-    if options.size is not None and options.size < 1:
-        raise ValueError(f"expected --size >= 1, got {options.size}")
+    check_least(options, "repeats", 1)
     if min(options.seeds) < 0:
         raise ValueError(f"expected --seeds >= 0, got {min(options.seeds)}")
-    if min(options.std) <= 0:
-        raise ValueError(f"expected every --std > 0, got {options.std}")
     if min(options.batch_sizes) < options.k:
         raise ValueError(f"expected --batch-sizes >= k = {options.k}, got {min(options.batch_sizes)}")
-    rest = options.images % min(options.batch_sizes[0], options.images)
-    if 0 < rest < options.k:
-        raise ValueError(
-            f"expected batches of at least k = {options.k} images, got a last one of {rest}; choose --images and the "
-            "first of --batch-sizes so that it has more"
-        )
+    check_batches(options, options.batch_sizes[0])
+
+
+def _check_device(options: argparse.Namespace) -> None:
     try:
         device = torch.device(options.device)
     except RuntimeError as error:

@@ -33,11 +33,12 @@ class RecordingTeacher(FrozenTeacher):
     """A teacher that notes its passes; give it one that takes images as they are.
 
     Args:
-        teacher: Whose module is called.
+        teacher: Whose module, options and private copy it has.
     """
 
     def __init__(self, teacher: FrozenTeacher) -> None:
         super().__init__(teacher.module)
+        self.__dict__.update(teacher.__dict__)
         self.passes: list[TeacherPass] = []
 
     def __call__(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n"]:

@@ -16,8 +16,9 @@ _WARM_UP_PASSES = 10
 _NOTES = (
     (
         "The solver's call, then every teacher pass of that very call replayed without it: the same batch sizes in the "
-        "same order, `module(x)`, without a graph where the solver kept none, and the gradient of the logits' sum with "
-        "respect to x where the solver asked for one; label forwards included."
+        "same order, `network(x)` of the network that the solver's teacher ran (batch norm folded), without a graph "
+        "where the solver kept none, and the gradient of the logits' sum with respect to x where the solver asked for "
+        "one; label forwards included."
     ),
     (
         "Solver and replay alternate after a warm-up of both: a whole call, and the first passes of its replay (the "
@@ -67,7 +68,7 @@ def warm_up(mixer: SuperMix, teacher: FrozenTeacher, images: Float[Tensor, "b c 
     """Let the libraries set themselves up for all shapes of the passes."""
     recording = RecordingTeacher(teacher)
     mixer(recording, images, seed=seed)
-    replay(teacher.module, images, recording.passes[:_WARM_UP_PASSES])
+    replay(teacher.network(images), images, recording.passes[:_WARM_UP_PASSES])
 
 
 def time_pair(mixer: SuperMix, teacher: FrozenTeacher, images: Float[Tensor, "b c h w"], *, seed: int) -> Pair:
@@ -84,7 +85,8 @@ def time_pair(mixer: SuperMix, teacher: FrozenTeacher, images: Float[Tensor, "b 
             f"expected {mix.teacher_forwards} forwards and {mix.teacher_backwards} backwards, as the mix says, got "
             f"{forwards(made)} and {backwards(made)}"
         )
-    _, bare_seconds = timed(lambda: replay(teacher.module, images, made), images.device)
+    network = teacher.network(images)
+    _, bare_seconds = timed(lambda: replay(network, images, made), images.device)
     return Pair(
         solver_seconds=solver_seconds,
         bare_seconds=bare_seconds,

@@ -10,13 +10,14 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from supermix_pl import FrozenTeacher, MixedBatch
+from supermix_pl.engine import Engine
 from supermix_pl.experiments.mixes.generation import source_order
 from supermix_pl.experiments.mixes.shards import FixedMixes, Mixes
 from supermix_pl.mixing import Mixer, Seed
 from supermix_pl.solver import Outcome
 
 
-class ReplayEngine:
+class ReplayEngine(Engine):
     """An engine that solves nothing: every batch gets the next images of a kept set, labelled by the teacher.
 
     The set is used in one random order after the other, each image at most once in a pass: the places that a smaller

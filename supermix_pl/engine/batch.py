@@ -1,34 +1,17 @@
-"""When sets are solved: the batch engine solves those of a batch to the end, before its training step."""
+"""The batch engine: the sets of a batch are solved to the end, before its training step."""
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from supermix_pl.engine.engine import Engine
 from supermix_pl.mixing import MixedBatch, Mixer, Seed
 from supermix_pl.teacher import FrozenTeacher
 
 
-@runtime_checkable
-class Engine(Protocol):
-    """Decides when the sets of a batch are solved and which mixes its training step gets."""
-
-    def mix(
-        self,
-        mixer: Mixer,
-        teacher: FrozenTeacher | None,
-        images: Float[Tensor, "b c h w"],
-        labels: Int[Tensor, " b"] | None,
-        *,
-        seed: Seed,
-    ) -> MixedBatch:
-        """Give as many mixes as there are images."""
-        ...
-
-
 @dataclass(frozen=True)
-class BatchEngine:
+class BatchEngine(Engine):
     """Fresh mixes in every step: all sets of a batch are solved now, to the end or to `max_steps`."""
 
     def mix(

@@ -12,7 +12,7 @@ from supermix_pl.mixing.targets import soft_targets
 from supermix_pl.solver.masks import mix_images
 
 
-def like_batch(mixes: Float[Tensor, "b c h w"], images: Float[Tensor, "b c _ _"]) -> Float[Tensor, "b c h w"]:
+def like_batch(mixes: Float[Tensor, "b c h w"], images: Float[Tensor, "_ c _ _"]) -> Float[Tensor, "b c h w"]:
     """Give the mixes the dtype and the memory format of the batch that they join."""
     channels_last = images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
     memory_format = torch.channels_last if channels_last else torch.contiguous_format

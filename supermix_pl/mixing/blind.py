@@ -16,6 +16,7 @@ from supermix_pl.mixing.inputs import (
     NaturalPass,
     check_images,
     check_labels,
+    check_seen,
     count_classes,
     fit_k,
     float_autograd,
@@ -89,6 +90,7 @@ class BlindMixer(ABC):
         with float_autograd(images.device), torch.no_grad():
             teacher = None if teacher is None else as_teacher(teacher)
             natural, classes = _classes(teacher, pixels, labels, num_classes or self.num_classes)
+            check_seen(natural)
             k = fit_k(self.k, len(pixels))
             host_classes = classes.cpu().numpy() if self.pairing == "distinct" else None
             source_indices = torch.from_numpy(draw_sources(rng, len(pixels), k, self.pairing, host_classes))

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from supermix_pl.mixing.mixer import Seed
+from supermix_pl.solver.chunks import Chunks, in_chunks, is_out_of_memory
 from supermix_pl.solver.saliency import input_saliency
 from supermix_pl.teacher import FrozenTeacher
 
@@ -95,29 +96,40 @@ def show_natural(
     *,
     saliency_classes: Int[Tensor, " b"] | None = None,
     with_saliency: bool = False,
+    chunks: Chunks | None = None,
 ) -> NaturalPass:
     """Show the natural batch to the teacher, and say clearly what is wrong where the two do not fit."""
-    try:
+
+    def look(rows: slice) -> tuple[Float[Tensor, "r n"], Float[Tensor, "r h w"] | None]:
         if with_saliency:
-            logits, saliency = input_saliency(teacher, images, saliency_classes)
-        else:
-            with torch.no_grad():
-                logits, saliency = teacher(images), None
+            classes = None if saliency_classes is None else saliency_classes[rows]
+            return input_saliency(teacher, images[rows], classes)
+        with torch.no_grad():
+            return teacher(images[rows]), None
+
+    try:
+        parts = in_chunks(look, len(images), chunks)
     except (AssertionError, RuntimeError, ValueError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
+        if is_out_of_memory(error):
             raise
         raise ValueError(
             f"the teacher failed on images of shape {tuple(images.shape)} ({error}); if it was trained on another "
             "image size, wrap it as FrozenTeacher(module, image_size=...)"
         ) from error
+    logits = torch.cat([logits for logits, _ in parts])
+    saliency = torch.cat([saliency for _, saliency in parts if saliency is not None]) if with_saliency else None
     if logits.shape[0] != len(images):
         raise ValueError(f"expected the teacher to give {len(images)} rows of logits, got {logits.shape[0]}")
-    if not bool(logits.isfinite().all(dim=1).any()):
+    return NaturalPass(logits, saliency, logits.shape[1], len(images), len(images) if with_saliency else 0)
+
+
+def check_seen(natural: NaturalPass) -> None:
+    """Refuse a teacher that sees nothing in any image of a batch."""
+    if natural.logits is not None and not bool(natural.logits.isfinite().all(dim=1).any()):
         raise ValueError(
             "expected finite logits from the teacher, got NaN or infinity for every image of the batch; look at its "
             "weights, its normalisation and its dtype"
         )
-    return NaturalPass(logits, saliency, logits.shape[1], len(images), len(images) if with_saliency else 0)
 
 
 def count_classes(teacher: FrozenTeacher, images: Float[Tensor, "b c h w"]) -> NaturalPass:

@@ -21,10 +21,11 @@ class MixedBatch:
     Attributes:
         images: The mixes, in the dtype and memory format of the batch.
         masks: The share of each source at each pixel, in [0, 1], summing to 1 over k; of the mix before any
-            `mixed_transform`, which may have changed the size of the images.
+            `mixed_transform`, which may have changed the size of the images. 0 x 0 pixels if not kept.
         soft_targets: Eq. 2: the weights of the sources on their classes, summing to 1.
         teacher_logits: The teacher's logits of the mixes; None if they were mixed without one.
-        source_indices: Rows of the batch that make up each set; column 0 is the image itself.
+        source_indices: Rows of the batch that make up each set; column 0 is the image itself. -1 if they are not of
+            this batch.
         source_classes: The classes of the sources.
         mix_weights: The weights of the sources, summing to 1 over k.
         outcomes: An `Outcome` a set. Mixes that no solver made are solved where they meet the criterion all the same.

@@ -17,6 +17,7 @@ from supermix_pl.mixing.inputs import (
     NaturalPass,
     check_images,
     check_labels,
+    check_seen,
     count_classes,
     fit_k,
     float_autograd,
@@ -26,6 +27,7 @@ from supermix_pl.mixing.inputs import (
 from supermix_pl.mixing.mixer import MixedBatch, Seed
 from supermix_pl.mixing.sampling import Pairing, draw_sources, draw_weights
 from supermix_pl.solver import SGD, Newton, NewtonSmoothProjection, Outcome, Sets, Solution, Solver, UpdateRule, solve
+from supermix_pl.solver.chunks import Chunks
 from supermix_pl.solver.masks import mix_images, normalized_masks
 from supermix_pl.solver.objective import margin_objective, paper_objective
 from supermix_pl.solver.saliency import saliency_logits
@@ -60,6 +62,8 @@ class SuperMix:
         classes: Whose classes the sources have: the "teacher"'s argmax, or the given "labels".
         on_unsolved: What becomes of a set that ends unsolved: "keep" its best mix, put its "source" image back, or
             "mixup" its sources with their weights. Sets that end non-finite always get their source back.
+        chunk_size: Sets, and natural images, that the teacher sees at once, >= 1; None for all. It bounds the memory of
+            the passes; the mixes are the same to rounding. After running out of memory it is halved, see `Chunks`.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -79,6 +83,7 @@ class SuperMix:
     max_logit_step: float | None = None
     classes: Literal["teacher", "labels"] = "teacher"
     on_unsolved: Literal["keep", "source", "mixup"] = "keep"
+    chunk_size: int | None = None
 
     def __post_init__(self) -> None:
         """Check every argument."""
@@ -96,6 +101,8 @@ class SuperMix:
         check_at_least("max_steps", self.max_steps, max(1, self.min_steps))
         if self.max_logit_step is not None:
             check_positive("max_logit_step", self.max_logit_step)
+        if self.chunk_size is not None:
+            check_at_least("chunk_size", self.chunk_size, 1)
         check_one_of("pairing", self.pairing, get_args(Pairing))
         check_one_of("init", self.init, ("zeros", "saliency"))
         check_one_of("objective", self.objective, tuple(_OBJECTIVES))
@@ -155,12 +162,15 @@ class SuperMix:
         self.check_fit(pixels, labels)
         with float_autograd(images.device):
             natural, classes = self.look(teacher, pixels, labels)
+            check_seen(natural)
             k = fit_k(self.k, len(pixels))
             host_classes = classes.cpu().numpy() if self.pairing == "distinct" else None
             source_indices = draw_sources(rng, len(pixels), k, self.pairing, host_classes)
             mix_weights = draw_weights(rng, len(pixels), k, self.alpha)
             drawn, start = self.draw(pixels, natural, classes, source_indices, mix_weights)
-            return self.finish(teacher, drawn, solve(self.solver, teacher, drawn.sets, start), images, natural)
+            chunks = Chunks(teacher, self.chunk_size)
+            solution = solve(self.solver, teacher, drawn.sets, start, chunks=chunks, static_shapes=teacher.compile)
+            return self.finish(teacher, drawn, solution, images, natural)
 
     def look(
         self, teacher: FrozenTeacher, images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"] | None
@@ -176,6 +186,7 @@ class SuperMix:
                 images,
                 with_saliency=self.init == "saliency",
                 saliency_classes=None if counted is None else labels,
+                chunks=Chunks(teacher, self.chunk_size),
             )
         else:
             natural = counted
@@ -225,7 +236,8 @@ class SuperMix:
         """
         masks = normalized_masks(solution.mask_logits, (drawn.sources.shape[3], drawn.sources.shape[4]))
         if self.on_unsolved == "mixup":
-            masks = _average_unsolved(teacher, drawn.sets, solution, masks, drawn.mix_weights)
+            chunks = Chunks(teacher, self.chunk_size)
+            masks = _average_unsolved(teacher, drawn.sets, solution, masks, drawn.mix_weights, chunks)
         restored = solution.outcomes == Outcome.NON_FINITE
         if self.on_unsolved == "source":
             restored = solution.outcomes != Outcome.SOLVED
@@ -260,13 +272,15 @@ def _average_unsolved(
     solution: Solution,
     masks: Float[Tensor, "b k h w"],
     mix_weights: Float[Tensor, "b k"],
+    chunks: Chunks,
 ) -> Float[Tensor, "b k h w"]:
     """Replace the masks of capped sets by their mixing weights, and show these mixes to the teacher."""
     rows = (solution.outcomes == Outcome.CAPPED).nonzero().squeeze(1)
     if len(rows) == 0:
         return masks
     masks = masks.index_copy(0, rows, mix_weights[rows][:, :, None, None].expand(-1, -1, *masks.shape[2:]))
-    logits = teacher(mix_images(sets.sources[rows], masks[rows]))
+    mixes = mix_images(sets.sources[rows], masks[rows])
+    logits = torch.cat(chunks.run(lambda part: teacher(mixes[part]), len(rows)))
     solution.teacher_logits[rows] = logits
     solution.outcomes[rows] = torch.where(logits.isfinite().all(dim=1), int(Outcome.CAPPED), int(Outcome.NON_FINITE))
     solution.forwards += len(rows)

@@ -11,7 +11,7 @@ R = TypeVar("R", bound="Rows")
 class Rows:
     """Base of data classes of tensors whose first dimension are the sets."""
 
-    def take(self: R, rows: Int[Tensor, " r"]) -> R:
+    def take(self: R, rows: Int[Tensor, " r"] | slice) -> R:
         """Keep some of the sets."""
         return type(self)(**{name: value[rows] for name, value in vars(self).items()})
 

@@ -13,6 +13,7 @@ from pytorch_lightning.utilities import CombinedLoader
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from supermix_pl.engine import Engine
 from supermix_pl import CutMix, MixedBatch, MixUp, SuperMix, SuperMixCallback
 from tests.integration.toys import (
     MIXER,
@@ -286,7 +287,7 @@ def test_list_of_loaders(tmp_path: Path) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class HalfEngine:
+class HalfEngine(Engine):
     """An engine of the user's own: the mixes of the first half, twice."""
 
     def mix(self, mixer: Any, teacher: Any, images: Tensor, labels: Tensor | None, *, seed: Any) -> MixedBatch:

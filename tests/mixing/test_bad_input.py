@@ -281,6 +281,7 @@ def test_statistics_for_another_number_of_channels(mixer: Mixer) -> None:
 
 
 @each_mixer
+@pytest.mark.filterwarnings("ignore:the teacher ran out of memory with 4 images at once")  # SuperMix tries halves
 def test_running_out_of_memory_is_not_blamed_on_the_teacher(mixer: Mixer) -> None:
     class Greedy(nn.Module):
         def forward(self, images: Tensor) -> Tensor:

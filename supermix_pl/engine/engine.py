@@ -1,0 +1,87 @@
+"""What an engine is: the decision when sets are solved, and which mixes a training step gets."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from supermix_pl.mixing import MixedBatch, Mixer, Seed
+from supermix_pl.teacher import FrozenTeacher
+
+
+def _alone(value: Any) -> Any:
+    return value
+
+
+@dataclass(frozen=True)
+class Run:
+    """The training run that an engine serves.
+
+    Args:
+        is_first_rank: Whether this process is rank 0.
+        broadcast: Gives every rank the value of rank 0; called by all ranks at once.
+        training_seconds: Gives the median time of a training step without its mixing; None if none was seen yet.
+    """
+
+    is_first_rank: bool = True
+    broadcast: Callable[[Any], Any] = _alone
+    training_seconds: Callable[[], float | None] = lambda: None
+
+
+class Engine(ABC):
+    """Decides when the sets of a batch are solved and which mixes its training step gets."""
+
+    @property
+    def relabels(self) -> bool:
+        """Whether the teacher is asked again for its logits of the transformed mixes."""
+        return True
+
+    @property
+    def default_transform(self) -> Callable[[Tensor], Tensor] | None:
+        """What the mixes pass through where the user names no transform."""
+        return None
+
+    @abstractmethod
+    def mix(
+        self,
+        mixer: Mixer,
+        teacher: FrozenTeacher | None,
+        images: Float[Tensor, "b c h w"],
+        labels: Int[Tensor, " b"] | None,
+        *,
+        seed: Seed,
+    ) -> MixedBatch:
+        """Give as many mixes as there are images."""
+
+    @property
+    def steps(self) -> int:
+        """Batches that were mixed so far, if the engine counts them."""
+        return 0
+
+    def check(self, mixer: Mixer) -> None:  # noqa: B027
+        """Refuse a mixer that this engine cannot work with."""
+
+    def begin(self, run: Run) -> None:  # noqa: B027
+        """Start anew with a training run; `load_state_dict` comes later, where one is resumed."""
+
+    def metrics(self) -> dict[str, float]:
+        """Give what is worth logging of the last batch, by names without prefix."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give the plain numbers that belong into a checkpoint."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027
+        """Take up what `state_dict` gave."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Give what is too large for a checkpoint, and needed to go on as if nothing had happened."""
+        return {}
+
+    def load_tensors(self, tensors: dict[str, Tensor], device: torch.device) -> None:  # noqa: B027
+        """Take up what `tensors` gave."""

@@ -1,0 +1,195 @@
+"""Batch norm folded into the convolutions before it, in a private copy of a frozen network."""
+
+import copy
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, fx, nn
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_TF32_SLACK = 10
+
+
+def fold_batch_norm(module: nn.Module) -> nn.Module | None:
+    """Copy a network with each batch norm in eval mode folded that alone reads a convolution's output.
+
+    The structure is read off a symbolic trace, so that only what holds for every input is folded.
+
+    Args:
+        module: Called with one batch of images; stays as it is.
+
+    Returns:
+        The copy; None where there is nothing to fold, where the network cannot be traced, or where a copy would be
+        missed: by hooks, or by those who read what its `forward` leaves in its attributes.
+    """
+    kinds = {type(part) for part in module.modules()}
+    if not {nn.Conv2d, nn.BatchNorm2d} <= kinds or _num_hooks(module):
+        return None
+    try:
+        folded = copy.deepcopy(module)
+        before = [dict(vars(part)) for part in folded.modules()]
+        pairs = _pairs(folded)
+        after = [vars(part) for part in folded.modules()]
+    except Exception:  # any code may be behind a foreign module: what cannot be traced runs as it is
+        return None
+    if not pairs or not all(map(_same_objects, before, after)):
+        return None
+    for convolution, norm in pairs:
+        _fold(convolution, norm)
+    norms = {norm for _, norm in pairs}
+    for part in list(folded.modules()):
+        for name, child in part.named_children():
+            if child in norms:
+                setattr(part, name, nn.Identity())
+    return folded
+
+
+def _pairs(module: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+    """Find the convolutions whose output goes to a batch norm and nowhere else; both are used once."""
+    call = _Call(module)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        graph = fx.Tracer().trace(call)
+    parts = dict(call.named_modules())
+    calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
+    read = {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
+    found = []
+    for node in graph.nodes:
+        source = node.args[0] if node.op == "call_module" and node.args else None
+        if not isinstance(source, fx.Node) or source.op != "call_module" or len(source.users) != 1 or node.kwargs:
+            continue
+        names = {str(source.target), str(node.target)}
+        convolution, norm = parts[str(source.target)], parts[str(node.target)]
+        if all(calls[name] == 1 for name in names) and not names & read and _foldable(convolution, norm):
+            found.append((convolution, norm))
+    return found
+
+
+class _Call(nn.Module):
+    """The call of a network with images alone; logits are no feature maps, so what it returns plays no part."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, images: Any) -> Any:
+        self.module(images)
+        return images
+
+
+def _foldable(convolution: nn.Module, norm: nn.Module) -> bool:
+    # Subclasses, parametrised modules among them, may compute something else
+    if type(convolution) is not nn.Conv2d or type(norm) is not nn.BatchNorm2d or norm.training:
+        return False
+    tensors = [norm.running_mean, norm.running_var, *norm.parameters()]
+    return all(tensor is not None and tensor.dtype == convolution.weight.dtype for tensor in tensors)
+
+
+@torch.no_grad()
+def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+    """Change a convolution in place so that it gives what the norm made of its output, rounded from float64."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = (norm.running_var.double() + norm.eps).rsqrt()
+    scale = scale if norm.weight is None else scale * norm.weight.double()
+    shift = -norm.running_mean.double() * scale
+    shift = shift if convolution.bias is None else shift + convolution.bias.double() * scale
+    shift = shift if norm.bias is None else shift + norm.bias.double()
+    weight = convolution.weight.double() * scale[:, None, None, None]
+    convolution.weight = nn.Parameter(weight.to(convolution.weight), requires_grad=False)
+    convolution.bias = nn.Parameter(shift.to(convolution.weight), requires_grad=False)
+
+
+class FoldedCopy:
+    """What stands in for a network: its folded copy, made when it is first needed and again when the network changes.
+
+    Changes are seen by the version counters, addresses and hooks of the network, at each use. The one thing that leaves
+    no such trace is writing into `parameter.data`; `forget` is for that.
+
+    Args:
+        module: In eval mode.
+        logits_of: Reads the logits out of what it returns.
+        channels_last: Whether the copy has this memory format.
+    """
+
+    def __init__(
+        self, module: nn.Module, logits_of: Callable[[Any], Float[Tensor, "b n"]], *, channels_last: bool = False
+    ) -> None:
+        self._module = module
+        self._logits_of = logits_of
+        self._channels_last = channels_last
+        self._stamp: list[Any] | None = None
+        self._stand_in = module
+
+    def forget(self) -> None:
+        """Make the copy anew at the next use."""
+        self._stamp, self._stand_in = None, self._module
+
+    @torch.inference_mode(False)
+    def for_images(self, images: Float[Tensor, "b c h w"]) -> nn.Module:
+        """Give the copy, or the network itself where none can be made that agrees with it.
+
+        Args:
+            images: As the network takes them; the first two are shown to both when the copy is new.
+        """
+        stamp = _stamp(self._module)
+        if stamp != self._stamp:
+            self.forget()
+            folded = fold_batch_norm(self._module)
+            if folded is not None and self._channels_last:
+                folded = folded.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+            if folded is not None and self._agrees(folded, images[:2].detach()):
+                self._stand_in = folded
+            self._stamp = stamp
+        return self._stand_in
+
+    @torch.no_grad()
+    def _agrees(self, folded: nn.Module, images: Float[Tensor, "r c h w"]) -> bool:
+        """Compare the logits of the two, up to rounding."""
+        with torch.autocast(images.device.type, enabled=False):
+            expected = self._logits_of(self._module(images))
+            try:
+                logits = self._logits_of(folded(images))
+            except Exception:  # for instance code that reads the attributes of a batch norm
+                return False
+        tolerance = torch.finfo(expected.dtype).eps ** 0.5 * (_TF32_SLACK if images.is_cuda else 1)
+        size = float(expected.nan_to_num(0, 0, 0).abs().max())
+        return torch.allclose(logits, expected, rtol=0, atol=tolerance * size, equal_nan=True)
+
+
+def _stamp(module: nn.Module) -> list[Any]:
+    """Note what changes when the weights do, or the hooks."""
+    stamp: list[Any] = []
+    for part in _parts(module):
+        stamp += [id(part), _hooks_of(part)]
+        for tensors in (part._parameters, part._buffers):
+            for tensor in tensors.values():
+                if tensor is not None:
+                    version = None if tensor.is_inference() else tensor._version
+                    stamp += [id(tensor), version, tensor.data_ptr(), tensor.dtype]
+    return stamp
+
+
+def _parts(module: nn.Module) -> Iterator[nn.Module]:
+    """Walk over a network and its parts, as `modules()` does but in a fraction of its time."""
+    left = [module]
+    while left:
+        part = left.pop()
+        yield part
+        left += [child for child in part._modules.values() if child is not None]
+
+
+def _num_hooks(module: nn.Module) -> int:
+    return sum(map(_hooks_of, _parts(module)))
+
+
+def _hooks_of(part: nn.Module) -> int:
+    return sum(len(getattr(part, name)) for name in _HOOKS)
+
+
+def _same_objects(before: dict[str, Any], after: dict[str, Any]) -> bool:
+    return before.keys() == after.keys() and all(after[name] is value for name, value in before.items())

@@ -1,0 +1,145 @@
+"""How many images the teacher sees at once: as many as are allowed, and fewer after its device ran out of memory."""
+
+import gc
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+
+from supermix_pl.solver.rounds import Solver, TeacherFunction
+from supermix_pl.solver.state import Sets, SolverState
+from supermix_pl.teacher import FrozenTeacher
+
+T = TypeVar("T")
+
+_CPU_IS_OUT_OF_MEMORY = ("DefaultCPUAllocator: can't allocate memory", "not enough memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an allocator refused, of a GPU or of the CPU."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _CPU_IS_OUT_OF_MEMORY)
+
+
+class Chunks:
+    """Work on rows that need not know of each other, some at a time.
+
+    A chunk that runs out of memory is tried once more in halves. The teacher remembers the smaller size, so that the
+    rest of the run has it too, whichever mixer or engine works with this teacher.
+
+    Args:
+        teacher: Whose memory it is.
+        largest: Rows at once, >= 1; None for all that there are.
+    """
+
+    def __init__(self, teacher: FrozenTeacher, largest: int | None = None) -> None:
+        self._teacher = teacher
+        self._largest = largest
+
+    def size(self, rows: int) -> int:
+        """Give the number of rows that are worked on at once when there are so many."""
+        limits = (self._largest, self._teacher.most_rows)
+        return min([rows, *(limit for limit in limits if limit is not None)])
+
+    def run(self, work: Callable[[slice], T], rows: int) -> list[T]:
+        """Work on all rows.
+
+        Args:
+            work: Works on some of the rows (`slice(None)` for all), and leaves everything as it was if it fails.
+            rows: How many there are.
+
+        Returns:
+            Its results, in order.
+
+        Raises:
+            torch.OutOfMemoryError: If half a chunk is still too much.
+        """
+        results: list[T] = []
+        done = 0
+        while done < rows:
+            stop = min(done + self.size(rows), rows)
+            part = slice(None) if stop - done == rows else slice(done, stop)
+            try:
+                results.append(work(part))
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                if stop - done == 1:
+                    raise _hopeless(error, 1) from error
+            else:
+                done = stop
+                continue
+            # Out of the handler, whose traceback holds the tensors of the failed chunk
+            results += self._retry(work, done, stop)
+            done = stop
+        return results
+
+    def _retry(self, work: Callable[[slice], T], start: int, stop: int) -> list[T]:
+        half = -(-(stop - start) // 2)
+        if self._teacher.most_rows is None:
+            warnings.warn(
+                f"the teacher ran out of memory with {stop - start} images at once: it sees {half} at once from now "
+                "on, which changes the mixes by no more than rounding. chunk_size of SuperMix sets this from the "
+                "start. This is said once.",
+                stacklevel=2,
+            )
+        self._teacher.most_rows = half
+        _free_memory()
+        try:
+            return [work(slice(first, min(first + half, stop))) for first in range(start, stop, half)]
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise _hopeless(error, half) from error
+
+
+def _hopeless(error: Exception, rows: int) -> torch.OutOfMemoryError:
+    return torch.OutOfMemoryError(
+        f"the teacher ran out of memory also with {rows} images at once ({error}): give SuperMix a chunk_size < {rows},"
+        " free memory, or pass dtype=torch.bfloat16 to FrozenTeacher"
+        if rows > 1
+        else f"the teacher ran out of memory with one image ({error}), the least that chunk_size can ask for: free "
+        "memory, or pass dtype=torch.bfloat16 to FrozenTeacher"
+    )
+
+
+def _free_memory() -> None:
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def advance(
+    solver: Solver, teacher: TeacherFunction, sets: Sets, state: SolverState, chunks: Chunks | None = None
+) -> SolverState:
+    """Do one round of all sets without a question to the device: each is tested, and moved where it goes on.
+
+    Shapes stay as they are from round to round; the host waits for nothing.
+
+    Args:
+        solver: How.
+        teacher: Gives logits of images.
+        sets: What is to be solved.
+        state: Where the sets stand; those that have ended are left alone.
+        chunks: How many sets the teacher sees at once; None for all.
+    """
+
+    def one_round(rows: slice) -> SolverState:
+        part = (sets, state) if rows == slice(None) else (sets.take(rows), state.take(rows))
+        return solver.update(*solver.test(teacher, *part))
+
+    return concatenate(in_chunks(one_round, len(state.running), chunks))
+
+
+def in_chunks(work: Callable[[slice], T], rows: int, chunks: Chunks | None) -> list[T]:
+    """Work on all rows, at once where no chunks are asked for."""
+    return [work(slice(None))] if chunks is None else chunks.run(work, rows)
+
+
+def concatenate(states: Sequence[SolverState]) -> SolverState:
+    """Put the states of some sets and of the following ones together."""
+    if len(states) == 1:
+        return states[0]
+    return SolverState(**{name: torch.cat([vars(state)[name] for state in states]) for name in vars(states[0])})

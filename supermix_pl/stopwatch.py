@@ -1,0 +1,78 @@
+"""How long mixing and the rest of a training step take, without waiting for the device."""
+
+import time
+from collections import deque
+from statistics import median
+from typing import Any
+
+import torch
+
+_REMEMBERED = 64
+
+Mark = Any
+"""Seconds of the host's clock, or a `torch.cuda.Event`."""
+
+
+class Stopwatch:
+    """Times the mixing of a batch and its training step, on the device's own clock where that is a GPU.
+
+    Args:
+        device: Where the work runs.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._marks: list[Mark] = []
+        self._pending: deque[list[Mark]] = deque()
+        self._mixing: deque[float] = deque(maxlen=_REMEMBERED)
+        self._training: deque[float] = deque(maxlen=_REMEMBERED)
+
+    def start(self) -> None:
+        """Mark the start of the mixing."""
+        self._marks = [self._mark()]
+
+    def mixed(self) -> None:
+        """Mark its end."""
+        self._marks.append(self._mark())
+
+    def trained(self) -> None:
+        """Mark the start and then the end of the training step of a mixed batch."""
+        if len(self._marks) < 2:
+            return
+        self._marks.append(self._mark())
+        if len(self._marks) == 4:
+            self._pending.append(self._marks)
+            self._marks = []
+
+    def last(self) -> tuple[float, float] | None:
+        """Give the seconds of mixing and of training of the newest step that the device has finished."""
+        self._collect()
+        return (self._mixing[-1], self._training[-1]) if self._training else None
+
+    def training_seconds(self) -> float | None:
+        """Give the median time of the training steps that were seen; waits for the device."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        self._collect()
+        return median(self._training) if self._training else None
+
+    def _mark(self) -> Mark:
+        if self._device.type != "cuda":
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def _collect(self) -> None:
+        while self._pending and _reached(self._pending[0][-1]):
+            start, mixed, began, ended = self._pending.popleft()
+            self._mixing.append(_seconds(start, mixed))
+            self._training.append(_seconds(began, ended))
+
+
+def _reached(mark: Mark) -> bool:
+    return isinstance(mark, float) or mark.query()
+
+
+def _seconds(first: Mark, second: Mark) -> float:
+    return second - first if isinstance(first, float) else first.elapsed_time(second) / 1000
