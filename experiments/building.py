@@ -51,8 +51,6 @@ def build_teacher(config: DictConfig, datamodule: ImageDataModule) -> FrozenTeac
     if not _has_teacher(config):
         return None
     teacher: FrozenTeacher = build(config.teacher, datamodule=datamodule)
-    if config.channels_last:
-        teacher.module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     on_gpu = torch.cuda.is_available() and config.trainer.accelerator in ("auto", "gpu", "cuda")
     return teacher.to("cuda" if on_gpu else "cpu")
 

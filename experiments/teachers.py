@@ -38,6 +38,9 @@ def load_teacher(
     std: Sequence[float] | None = None,
     image_size: int | Sequence[int] | None = None,
     dtype: str | None = None,
+    fold: bool = True,
+    channels_last: bool = False,
+    compile: bool = False,
 ) -> FrozenTeacher:
     """Load a teacher for a data set that is set up.
 
@@ -50,13 +53,27 @@ def load_teacher(
         std: Likewise.
         image_size: Side in pixels that the teacher needs; None for the data set's own.
         dtype: "bfloat16" for passes in bfloat16; None for the weights' own.
+        fold: Whether batch norm is folded into convolutions, in a private copy.
+        channels_last: Whether images are passed in this memory format.
+        compile: Whether the passes are compiled.
 
     Raises:
         ValueError: If there is no such file, or it does not fit the network.
     """
     path = checked_path(checkpoint)
     module = load_checkpoint(network(num_classes=datamodule.num_classes), path, prefix=prefix)
-    return _frozen(module, datamodule, mean=mean, std=std, image_size=image_size, dtype=dtype)
+    return FrozenTeacher(
+        module,
+        mean=datamodule.mean if mean is None else mean,
+        std=datamodule.std if std is None else std,
+        input_mean=datamodule.mean,
+        input_std=datamodule.std,
+        image_size=image_size,
+        dtype=dtype,
+        fold=fold,
+        channels_last=channels_last,
+        compile=compile,
+    )
 
 
 def checked_path(checkpoint: str | Path | None) -> Path:
@@ -73,26 +90,6 @@ def checked_path(checkpoint: str | Path | None) -> Path:
     return Path(checkpoint)
 
 
-def _frozen(
-    module: nn.Module,
-    datamodule: ImageDataModule,
-    *,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    image_size: int | Sequence[int] | None,
-    dtype: str | None,
-) -> FrozenTeacher:
-    return FrozenTeacher(
-        module,
-        mean=datamodule.mean if mean is None else mean,
-        std=datamodule.std if std is None else std,
-        input_mean=datamodule.mean,
-        input_std=datamodule.std,
-        image_size=image_size,
-        dtype=getattr(torch, dtype) if dtype else None,
-    )
-
-
 def fit_teacher(
     datamodule: ImageDataModule,
     *,
@@ -105,6 +102,10 @@ def fit_teacher(
     precision: str = "bf16-mixed",
     seed: int = 0,
     progress: bool = True,
+    dtype: str | None = None,
+    fold: bool = True,
+    channels_last: bool = False,
+    compile: bool = False,
 ) -> FrozenTeacher:
     """Train a teacher on the student's own data, once: later runs with the same arguments load it from the folder.
 
@@ -119,6 +120,10 @@ def fit_teacher(
         precision: Of the training, as `pl.Trainer` takes it.
         seed: Of the first weights, and of the order and views of the data, whatever the student's seed is.
         progress: Whether a progress bar is shown.
+        dtype: "bfloat16" for its passes in bfloat16 once it is trained; None for float32.
+        fold: Whether batch norm is folded into convolutions, in a private copy.
+        channels_last: Whether images are passed in this memory format.
+        compile: Whether the passes are compiled.
     """
     settings = [_describe(datamodule), _name(network), epochs, batch_size, learning_rate, weight_decay, precision, seed]
     digest = hashlib.sha256(repr(settings).encode()).hexdigest()[:12]
@@ -151,7 +156,15 @@ def fit_teacher(
             trainer.fit(task, datamodule=data)
             save_weights(task, f"{path}.part", epochs)
             os.replace(f"{path}.part", path)
-    return load_teacher(datamodule, network=network, checkpoint=path)
+    return load_teacher(
+        datamodule,
+        network=network,
+        checkpoint=path,
+        dtype=dtype,
+        fold=fold,
+        channels_last=channels_last,
+        compile=compile,
+    )
 
 
 def pretrained_teacher(
@@ -162,6 +175,9 @@ def pretrained_teacher(
     std: Sequence[float],
     image_size: int | Sequence[int] | None = None,
     dtype: str | None = None,
+    fold: bool = True,
+    channels_last: bool = False,
+    compile: bool = False,
 ) -> FrozenTeacher:
     """Build a teacher that brings its weights along; the data must have its classes in its order.
 
@@ -172,16 +188,32 @@ def pretrained_teacher(
         std: Likewise.
         image_size: Side in pixels that the teacher needs; None for the data set's own.
         dtype: "bfloat16" for passes in bfloat16; None for the weights' own.
+        fold: Whether batch norm is folded into convolutions, in a private copy.
+        channels_last: Whether images are passed in this memory format.
+        compile: Whether the passes are compiled.
     """
     module = network(num_classes=datamodule.num_classes)
-    return _frozen(module, datamodule, mean=mean, std=std, image_size=image_size, dtype=dtype)
+    return FrozenTeacher(
+        module,
+        mean=mean,
+        std=std,
+        input_mean=datamodule.mean,
+        input_std=datamodule.std,
+        image_size=image_size,
+        dtype=dtype,
+        fold=fold,
+        channels_last=channels_last,
+        compile=compile,
+    )
 
 
-def untrained_teacher(datamodule: ImageDataModule, *, network: Callable[..., nn.Module]) -> FrozenTeacher:
+def untrained_teacher(
+    datamodule: ImageDataModule, *, network: Callable[..., nn.Module], channels_last: bool = False
+) -> FrozenTeacher:
     """Give a teacher that has learnt nothing: for trying whether a run starts, never for a result."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # one teacher for all runs, so that a stopped generation of mixes can go on
-        return FrozenTeacher(network(num_classes=datamodule.num_classes))
+        return FrozenTeacher(network(num_classes=datamodule.num_classes), channels_last=channels_last)
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """SuperMixCallback: mixes on the fly in any Lightning project."""
 
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
@@ -15,6 +16,7 @@ from supermix_pl.lightning_base import LightningCallback
 from supermix_pl.mixing import MixedBatch, Mixer, SuperMix
 from supermix_pl.mixing.arguments import check_at_least, check_one_of
 from supermix_pl.mixing.targets import TargetFormat
+from supermix_pl.resuming import count_next_epoch
 from supermix_pl.rewriting import BatchRewriter, natural_hits
 from supermix_pl.side_files import SideFiles, read, side_path
 from supermix_pl.stopwatch import Stopwatch
@@ -50,11 +52,12 @@ class SuperMixCallback(LightningCallback):
             a step, or an `Engine` such as `StreamEngine(budget=0.25)`.
         seed: Names the streams of chance, >= 0. Each batch of each rank has its own, so that a resumed run repeats the
             uninterrupted one.
-        log: Whether to log supermix/solved_fraction, supermix/steps (mean number), supermix/teacher_forwards (images
-            passed for the batch), supermix/ms (time of the mixing), supermix/time_share (its share of the step's
-            time), and what the engine has to tell; "prog_bar" also shows them in the progress bar.
-        save_state: Whether what the engine holds is saved beside every checkpoint, one file a rank, so that a resumed
-            run goes on as if nothing had happened. Without it the pool of a stream fills anew.
+        log: Whether to log supermix/solved_fraction, supermix/non_finite_fraction (sets for which the teacher gave NaN
+            or infinity), supermix/steps (mean number), supermix/teacher_forwards (images passed for the batch),
+            supermix/ms (time of the mixing), supermix/time_share (its share of the step's time), and what the engine
+            has to tell; "prog_bar" also shows them in the progress bar.
+        save_state: Whether what the engine holds is saved beside every checkpoint of a fit, one file a rank, so that a
+            resumed run goes on as if nothing had happened. Without it the pool of a stream fills anew.
 
     Attributes:
         mix: The `MixedBatch` of the current training batch; None when it was not mixed.
@@ -170,6 +173,7 @@ class SuperMixCallback(LightningCallback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Warn where a run resumed in the middle of an epoch cannot repeat the uninterrupted one."""
         loop = trainer.fit_loop
+        count_next_epoch(loop)
         loaders = loop._combined_loader.flattened if loop._combined_loader is not None else []
         progress = loop.epoch_loop.batch_progress
         # `completed` lags by one in checkpoints that are written in `on_train_batch_end`
@@ -193,6 +197,7 @@ class SuperMixCallback(LightningCallback):
         values: dict[str, float | Tensor] = {"supermix/ms": self._milliseconds}
         if mix.teacher_logits is not None:
             values["supermix/solved_fraction"] = mix.solved.float().mean()
+            values["supermix/non_finite_fraction"] = mix.non_finite.float().mean()
             values["supermix/steps"] = mix.num_steps.float().mean()
             values["supermix/teacher_forwards"] = float(mix.teacher_forwards)
         if self._stopwatch is not None and (seconds := self._stopwatch.last()) is not None:
@@ -210,8 +215,9 @@ class SuperMixCallback(LightningCallback):
         self._stop_catching()
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        """Stop catching batches; Lightning calls no teardown after an exception."""
-        self._stop_catching()
+        """Stop catching batches: Lightning calls no teardown after an exception; a checkpoint may be saved yet."""
+        if self._interception is not None:
+            self._interception.remove()
 
     def state_dict(self) -> dict[str, Any]:
         """Give plain numbers, which load with `weights_only=True`."""
@@ -223,8 +229,9 @@ class SuperMixCallback(LightningCallback):
         }
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Remember where the checkpoint is that will be loaded."""
-        self._resumed_from = trainer, trainer.ckpt_path
+        """Remember where the checkpoint is whose run goes on."""
+        if trainer.state.fn == "fit":
+            self._resumed_from = trainer, trainer.ckpt_path
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the state of the run that is resumed."""
@@ -251,9 +258,10 @@ class SuperMixCallback(LightningCallback):
         elif path is None:
             rank_zero_info("Stream engine: its pool was not saved (save_state=False), so it fills anew.")
         else:
-            rank_zero_warn(
-                f"Expected {path}, which save_state=True writes beside a checkpoint, and it is not there: the pool "
-                "fills anew, and the run will differ from an uninterrupted one."
+            warnings.warn(  # on every rank: each has a file of its own
+                f"Expected {path}, which save_state=True writes beside the checkpoints of a fit, and it is not there: "
+                "the pool fills anew, and the run will differ from an uninterrupted one.",
+                stacklevel=2,
             )
 
     def _rewrite(self, trainer: Any, batch: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import glob
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,20 +10,21 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-_METHODS = ("save_checkpoint", "remove_checkpoint")
+_METHODS = ("save_checkpoint", "remove_checkpoint", "teardown")
 
 
 class SideFiles:
     """Writes a file beside every checkpoint that a strategy saves, and removes it with the checkpoint.
 
-    No hook of a callback is told where a checkpoint goes, so the strategy's two methods are wrapped on the instance;
-    `remove` leaves the strategy as it was. A file bears the number of its step, so that the pair of checkpoint and file
-    on the disk is whole at any moment, also while both are replaced.
+    No hook of a callback is told where a checkpoint goes, so the strategy's methods are wrapped on the instance;
+    `remove` leaves the strategy as it was, and so does the strategy's own teardown: after an exception other callbacks
+    may still save. A file bears the number of its step, so that the pair of checkpoint and file on the disk is whole at
+    any moment, also while both are replaced. Checkpoints of weights alone get none.
 
     Args:
         strategy: Of the trainer.
         rank: Of this process.
-        tensors: Gives the tensors to save.
+        tensors: Gives the tensors to save; nothing is written where there are none.
         step: Gives the number that the checkpoint will know them by.
     """
 
@@ -31,24 +33,32 @@ class SideFiles:
     ) -> None:
         self._strategy = strategy
         self._previous = {name: vars(strategy).get(name) for name in _METHODS}
-        save, remove = (getattr(strategy, name) for name in _METHODS)
+        save, remove, teardown = (getattr(strategy, name) for name in _METHODS)
 
         def save_both(checkpoint: Any, filepath: Any, *args: Any, **kwargs: Any) -> None:
             path = side_path(filepath, step(), rank)
-            _write(path, tensors())
+            if "callbacks" in checkpoint and (held := tensors()):
+                _write(path, held)
+            strategy.barrier("supermix: files of all ranks are there")
             save(checkpoint, filepath, *args, **kwargs)
-            strategy.barrier("supermix side files")
+            strategy.barrier("supermix: and so is the checkpoint")
             _remove(filepath, rank, keep=path)
 
         def remove_both(filepath: Any) -> None:
             remove(filepath)
             _remove(filepath, rank)
 
-        strategy.save_checkpoint, strategy.remove_checkpoint = save_both, remove_both
+        def remove_and_teardown() -> None:
+            self.remove()
+            teardown()
+
+        for name, method in zip(_METHODS, (save_both, remove_both, remove_and_teardown), strict=True):
+            setattr(strategy, name, method)
 
     def remove(self) -> None:
-        """Give the strategy its own methods back."""
-        for name, previous in self._previous.items():
+        """Give the strategy its own methods back; once."""
+        while self._previous:
+            name, previous = self._previous.popitem()
             if previous is None:
                 vars(self._strategy).pop(name, None)
             else:
@@ -76,18 +86,23 @@ def read(path: Path) -> dict[str, Tensor] | None:
 
 
 def _write(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write under a temporary name, then rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.part")
-    save_file({name: value.detach().contiguous().clone() for name, value in tensors.items()}, temporary)
+    """Write in a temporary folder, where safetensors may leave temporary files of its own, then rename."""
+    folder = path.with_name(f"{path.name}.part")
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / path.name
+    on_host = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
+    save_file(on_host, temporary)
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     temporary.replace(path)
+    shutil.rmtree(folder)
 
 
 def _remove(checkpoint: str | os.PathLike[str], rank: int, keep: Path | None = None) -> None:
     """Remove the files of a rank beside a checkpoint."""
     path = Path(checkpoint).resolve()
     for found in path.parent.glob(f"{glob.escape(path.name)}.supermix-step*-rank{rank}.safetensors*"):
-        if found != keep:
+        if found.is_dir():
+            shutil.rmtree(found)
+        elif found != keep:
             found.unlink(missing_ok=True)

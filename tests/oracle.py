@@ -19,6 +19,7 @@ Array = NDArray[Any]
 Teacher = Callable[[Tensor], Tensor]
 Outcome = Literal["solved", "capped", "non_finite"]
 UpdateRule = Literal["newton_sp", "newton", "sgd"]
+Objective = Literal["paper", "criterion"]
 
 SHORTEST_STEP, LONGEST_STEP, STEP_EPSILON = 1e-4, 2000.0, 1e-10
 
@@ -141,6 +142,20 @@ def total_variation(masks: Array) -> tuple[Any, Array]:
     return norm.mean(), gradient
 
 
+def smooth_margin(logits: Array, classes: Sequence[int]) -> tuple[Any, Array]:
+    """-log sum_Y exp(-z) - log sum_others exp(z), 0 where there are no others, and its gradient for the logits."""
+    inside = sorted(set(classes))
+    outside = [j for j in range(len(logits)) if j not in inside]
+    gradient = np.zeros_like(logits)
+    if not outside:
+        return logits.dtype.type(0.0), gradient
+    lowest, highest = logits[inside].min(), logits[outside].max()
+    below, above = np.exp(lowest - logits[inside]), np.exp(logits[outside] - highest)
+    gradient[inside] = below / below.sum()
+    gradient[outside] = -above / above.sum()
+    return lowest - np.log(below.sum()) - highest - np.log(above.sum()), gradient
+
+
 class Evaluation(NamedTuple):
     """What one teacher forward at the masks m^t tells."""
 
@@ -167,10 +182,22 @@ def evaluate(teacher: Teacher, sources: Array, mask_logits: Array) -> Evaluation
 
 
 def objective(
-    at: Evaluation, sources: Array, target: Array, mask_size: tuple[int, int], lambda_s: float, tv_weight: float
+    at: Evaluation,
+    sources: Array,
+    target: Array,
+    mask_size: tuple[int, int],
+    lambda_s: float,
+    tv_weight: float,
+    classes: Sequence[int] | None = None,
 ) -> tuple[Any, Array]:
-    """L = KL + lambda_s L_s + tv_weight TV (0: the paper's L') and its gradient for the mask logits (k, sh, sw)."""
+    """L = KL + lambda_s L_s + tv_weight TV (0: the paper's L') and its gradient for the mask logits (k, sh, sw).
+
+    With the classes of the sources, their smooth margin is subtracted, which is not in the paper.
+    """
     kl, logit_gradient = divergence(at.teacher_logits, target)
+    if classes is not None:
+        margin, margin_gradient = smooth_margin(at.teacher_logits, classes)
+        kl, logit_gradient = kl - margin, logit_gradient - margin_gradient
     image_gradient = at.pull_back(logit_gradient)
     sparse, sparse_gradient = sparsity(at.masks)
     value = kl + lambda_s * sparse
@@ -248,6 +275,8 @@ def solve_one(
     max_steps: int,
     update_rule: UpdateRule = "newton_sp",
     max_logit_step: float | None = None,
+    momentum: float = 0.0,
+    objective_name: Objective = "paper",
     init_logits: Tensor | None = None,
     tv_weight: float = 250.0,
     learning_rate: float = 0.1,
@@ -275,6 +304,8 @@ def solve_one(
 
     best: tuple[Array, Evaluation] | None = None
     best_margin = -math.inf
+    last_update = np.zeros_like(mask_logits)
+    deciding = labels if objective_name == "criterion" else None
     for t in range(max_steps + 1):
         at = evaluate(teacher, x, mask_logits)
         if not (np.isfinite(at.teacher_logits).all() and np.isfinite(at.masks).all()):
@@ -290,15 +321,16 @@ def solve_one(
 
         target = soft_target(labels, r, len(at.teacher_logits))
         if update_rule == "newton_sp":
-            value, gradient = objective(at, x, target, mask_size, lambda_s, tv_weight=0.0)
+            value, gradient = objective(at, x, target, mask_size, lambda_s, 0.0, deciding)
             update = newton_update(value, gradient, sigma)
         elif update_rule == "newton":
-            value, gradient = objective(at, x, target, mask_size, lambda_s, tv_weight)
+            value, gradient = objective(at, x, target, mask_size, lambda_s, tv_weight, deciding)
             update = newton_update(value, gradient, sigma=0.0)
         else:
-            value, gradient = objective(at, x, target, mask_size, lambda_s, tv_weight)
+            value, gradient = objective(at, x, target, mask_size, lambda_s, tv_weight, deciding)
             update = -learning_rate * gradient
-        mask_logits = mask_logits + bound(update, max_logit_step)
+        last_update = bound(update + momentum * last_update, max_logit_step)
+        mask_logits = mask_logits + last_update
 
     assert best is not None
     return result(*best, "capped", max_steps)
@@ -335,3 +367,16 @@ def saliency_init(saliencies: Sequence[Tensor]) -> Tensor:
     stacked = np.stack([saliency.numpy() for saliency in saliencies])
     deviation = math.sqrt(((stacked - stacked.mean()) ** 2).mean())
     return torch.from_numpy((stacked - stacked.mean()) / (deviation + 1e-12))
+
+
+def contrast_init(saliencies: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """Mask logits to start from, (k, sh, sw): who has more of its own saliency at a place.
+
+    The logarithms of the weights are added; the largest logit of every place is 0.
+    """
+    shares = np.stack([saliency.numpy() / saliency.numpy().sum() for saliency in saliencies])
+    more = shares - shares.mean(axis=0)
+    logits = 1.7 * more / (math.sqrt((more**2).mean()) + 1e-12)
+    for grid, weight in zip(logits, weights, strict=True):
+        grid += math.log(max(weight, 1e-3))
+    return torch.from_numpy(logits - logits.max(axis=0))

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from supermix_pl.solver import Outcome, Sets, Solution, Solver, UpdateRule, solve
 from supermix_pl.solver.criterion import class_membership
 from supermix_pl.solver.masks import mix_images, normalized_masks
-from supermix_pl.solver.objective import paper_objective
+from supermix_pl.solver.objective import Objective, paper_objective
 
 NUM_CLASSES = 6
 
@@ -111,17 +111,20 @@ def solve_sets(
     start: Tensor | None = None,
     lambda_s: float = 25.0,
     max_logit_step: float | None = None,
+    momentum: float = 0.0,
+    build_objective: Callable[[float, float], Objective] = paper_objective,
     min_steps: int = 1,
     max_steps: int = 8,
 ) -> Solution:
     if start is None:
         start = sets.sources.new_zeros(*sets.sources.shape[:2], *grid)
     solver = Solver(
-        objective=paper_objective(lambda_s, rule.roughness_weight),
+        objective=build_objective(lambda_s, rule.roughness_weight),
         update_rule=rule,
         max_logit_step=max_logit_step,
         min_steps=min_steps,
         max_steps=max_steps,
+        momentum=momentum,
     )
     return solve(solver, teacher, sets, start)
 

@@ -2,6 +2,7 @@
 
 import copy
 import re
+import shutil
 from collections import UserDict
 from dataclasses import dataclass
 from typing import Any
@@ -159,6 +160,59 @@ def test_an_outer_autocast_does_not_reach_the_teacher() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, "float32", "torch.float32"])
 def test_the_weights_own_dtype_needs_no_autocast(dtype: Any) -> None:
     assert FrozenTeacher(Linear(), dtype=dtype).autocast_dtype is None
+
+
+# Speed; see test_folding.py
+
+
+class Formats(nn.Module):
+    """Shows in which memory format images and features come."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU())
+        self.head = nn.Linear(4, NUM_CLASSES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.features(images).mean(dim=(2, 3)))
+
+
+def test_channels_last_is_for_images_and_private_copy() -> None:
+    module = Formats().double()
+    seen: list[bool] = []
+    module.register_forward_pre_hook(
+        lambda _, inputs: seen.append(inputs[0].is_contiguous(memory_format=torch.channels_last))
+    )
+    teacher = FrozenTeacher(module, channels_last=True)
+    images = pixels().requires_grad_()
+    (gradient,) = torch.autograd.grad(teacher(images).sum(), images)
+    (expected,) = torch.autograd.grad(module(images).sum(), images)
+    torch.testing.assert_close(gradient, expected)
+    assert seen == [True, False]
+    module._forward_pre_hooks.clear()
+    weight = teacher.network(teacher.prepare(images)).get_parameter("features.0.weight")
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    own_weight = module.get_parameter("features.0.weight")
+    assert own_weight.is_contiguous()
+    assert not own_weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_compiled_passes_give_the_same_mixes() -> None:
+    module = Formats()
+    images = natural_images(5, dtype=torch.float32)
+    mixer = SuperMix(mask_size=4, min_steps=3, max_steps=3)
+    expected = mixer(FrozenTeacher(module), images, seed=0)
+    teacher = FrozenTeacher(module, compile=True)
+    mix = mixer(teacher, images, seed=0)
+    for name in ("images", "teacher_logits", "natural_logits"):
+        torch.testing.assert_close(getattr(mix, name), getattr(expected, name), rtol=1e-3, atol=1e-4)
+    assert mix.teacher_forwards == expected.teacher_forwards  # the batch itself is a size to fill up to
+    with torch.no_grad():
+        module.head.bias.add_(1)
+        torch.testing.assert_close(teacher(images), module(images), rtol=1e-4, atol=1e-5)
 
 
 # Outputs

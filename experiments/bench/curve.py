@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from supermix_pl import FrozenTeacher, SuperMix
+from supermix_pl import FrozenTeacher, MixedBatch, SuperMix
 from supermix_pl.experiments.bench.acceptance import set_passes
 from supermix_pl.experiments.bench.passes import synchronize
 from supermix_pl.solver.objective import total_variation
@@ -109,6 +109,19 @@ def run_batch(
     seed: tuple[int, ...],
 ) -> Run:
     """Mix a batch and note how every set fared."""
+    run, _ = mix_batch(mixer, teacher, images, labels, seed=seed)
+    return run
+
+
+def mix_batch(
+    mixer: SuperMix,
+    teacher: FrozenTeacher,
+    images: Float[Tensor, "b c h w"],
+    labels: Int[Tensor, " b"],
+    *,
+    seed: tuple[int, ...],
+) -> tuple[Run, MixedBatch]:
+    """Mix a batch; give how every set fared, and the mixes."""
     clocked = ClockedTeacher(teacher)
     clocked.num_classes = teacher.num_classes
     synchronize(images.device)
@@ -116,7 +129,7 @@ def run_batch(
     mix = mixer(clocked, images, labels, seed=seed)
     forwards, _ = set_passes(mix)  # notices a solver that makes other passes than those that are counted here
     rounds = mix.num_steps + 1
-    return Run(
+    run = Run(
         num_steps=mix.num_steps.cpu(),
         solved=mix.solved.cpu(),
         softness=(mix.masks * (1 - mix.masks)).mean(dim=(1, 2, 3)).cpu(),
@@ -124,6 +137,7 @@ def run_batch(
         label_forwards=int((forwards - rounds)[0]),
         seconds=[end - start for end in clocked.ends[-int(rounds.max()) :]],
     )
+    return run, mix
 
 
 def cost(runs: Sequence[Run], cap: int) -> Cost:

@@ -99,15 +99,16 @@ def cuda_peak(teacher: FrozenTeacher, images: Float[Tensor, "b c h w"], mixer: S
 
 def _run(teacher: FrozenTeacher, images: Float[Tensor, "b c h w"], mixer: SuperMix | None, seed: int) -> None:
     if mixer is None:
-        bare_pass(teacher.module, images, graph=True, backward=True)
+        bare_pass(teacher.network(images), images, graph=True, backward=True)
     else:
         mixer(teacher, images, seed=seed)
 
 
 def held_bytes(teacher: FrozenTeacher, images: Float[Tensor, "b c h w"]) -> int:
-    """Count what was allocated before a measurement began: weights, buffers and the batch."""
-    tensors = (*teacher.module.parameters(), *teacher.module.buffers(), images)
-    return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
+    """Count what was allocated before a measurement began: weights, buffers, the teacher's copy of them, the batch."""
+    modules = {teacher.module, teacher.network(images)}
+    tensors = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
+    return sum(tensor.untyped_storage().nbytes() for tensor in (*tensors, images))
 
 
 def profiled_peak(function: Callable[[], None]) -> int:

@@ -57,11 +57,14 @@ class Distillation(Classification):
         return self.log_step(self.cross_entropy(logits, targets) + self.kd_weight * divergence, logits, targets)
 
     def _to_match(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "m n"]:
-        """Give the teacher's logits of the natural images, which stand first; of the mixes where they are alone."""
-        mix = None if self.mixing is None else self.mixing.mix
+        """Give the teacher's logits of the natural images, which stand first; of the mixes where they are alone.
+
+        Those that it gave when the batch was mixed are taken up.
+        """
+        mix = self.mixing.mix if self.mixing is not None and self.mixing.teacher is self.teacher else None
         if mix is not None and len(mix) == len(images) and mix.teacher_logits is not None:
             return mix.teacher_logits
         if mix is not None and mix.natural_logits is not None:
             return mix.natural_logits
         with torch.no_grad():
-            return self.teacher(images[: self.num_natural(len(images))].float())
+            return self.teacher(images[: self.num_natural(len(images)) or None].float())

@@ -108,8 +108,8 @@ class Pool:
         return mix, self._born[places]
 
     def tensors(self) -> dict[str, Tensor]:
-        """Give what is there, for `load_tensors`."""
-        held = {name: value[: len(self)].clone() for name, value in self._tensors.items()}
+        """Give what is there, for `load_tensors`; views of it, as a pool may fill much of the device."""
+        held = {name: value[: len(self)] for name, value in self._tensors.items()}
         held["born"] = torch.from_numpy(self._born[: len(self)].copy())
         held["counts"] = torch.tensor([self.capacity, self.added, self.drawn])
         return held
@@ -122,6 +122,7 @@ class Pool:
         self._born = np.zeros(self.capacity, dtype=np.int64)
         self._born[: len(born)] = born
         self.mask_grid = (masks.shape[2], masks.shape[3]) if (masks := tensors.get("masks")) is not None else None
+        self.dtype = "uint8" if "lowest" in tensors else "batch"
         self._tensors = {}
         for name, value in tensors.items():
             self._tensors[name] = torch.zeros(self.capacity, *value.shape[1:], dtype=value.dtype, device=device)

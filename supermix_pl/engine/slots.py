@@ -9,6 +9,7 @@ from torch import Tensor
 
 from supermix_pl.mixing.drawn import DrawnSets
 from supermix_pl.solver import Solution, Solver, SolverState
+from supermix_pl.solver.chunks import Chunks, advance
 from supermix_pl.solver.rounds import TeacherFunction
 
 
@@ -55,12 +56,11 @@ class Slots:
         self._state.put(rows, SolverState.start(drawn.sets, start))
         self._occupied[places] = True
 
-    def advance(self, solver: Solver, teacher: TeacherFunction, rounds: int) -> None:
-        """Give every set some rounds; one that ends waits for the end of the last."""
+    def advance(self, solver: Solver, teacher: TeacherFunction, rounds: int, chunks: Chunks | None = None) -> None:
+        """Give every set some rounds, all at once or in chunks; one that ends waits for the end of the last."""
         sets = self._drawn.sets
         for _ in range(rounds):
-            self._state, tested = solver.test(teacher, sets, self._state)
-            self._state = solver.update(self._state, tested)
+            self._state = advance(solver, teacher, sets, self._state, chunks)
         self._told = _HostCopy(self._state.running)
 
     def leave(self) -> tuple[DrawnSets, Solution] | None:
@@ -73,7 +73,7 @@ class Slots:
         return self._drawn.take(rows), Solution.of(self._state.take(rows), 0, 0)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Give all that the slots hold, for `load_tensors`."""
+        """Give all that the slots hold, for `from_tensors`."""
         held = {f"drawn/{name}": value for name, value in vars(self._drawn).items()}
         held |= {f"state/{name}": value for name, value in vars(self._state).items()}
         return held | {"occupied": torch.from_numpy(self._occupied.copy())}

@@ -21,6 +21,7 @@ from supermix_pl.mixing.arguments import check_at_least, check_one_of, check_pos
 from supermix_pl.mixing.drawn import DrawnSets
 from supermix_pl.mixing.inputs import NaturalPass, check_images, float_autograd, generator
 from supermix_pl.mixing.sampling import draw_sources, draw_weights
+from supermix_pl.solver.chunks import Chunks
 from supermix_pl.teacher import FrozenTeacher
 from supermix_pl.transforms import RandomCropFlip
 
@@ -301,7 +302,7 @@ class StreamEngine(Engine):
             looked = self._enter(mixer, teacher, pixels, labels, rng)
             forwards, backwards = forwards + looked.forwards, looked.backwards
         if self._slots is not None:
-            self._slots.advance(mixer.solver, teacher, self.plan.rounds)
+            self._slots.advance(mixer.solver, teacher, self.plan.rounds, Chunks(teacher, mixer.chunk_size))
             passed = len(self._slots) * self.plan.rounds
             forwards, backwards = forwards + passed, backwards + passed
         return forwards, backwards, fresh

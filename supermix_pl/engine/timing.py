@@ -14,6 +14,7 @@ from supermix_pl.engine.slots import Slots
 from supermix_pl.mixing import SuperMix
 from supermix_pl.mixing.drawn import DrawnSets
 from supermix_pl.mixing.inputs import NaturalPass
+from supermix_pl.solver.chunks import Chunks
 from supermix_pl.teacher import FrozenTeacher
 
 _REPEATS = 3
@@ -39,13 +40,14 @@ def measure(
         draw: Draws a batch of mixes.
     """
     natural, classes = mixer.look(teacher, images, labels)
+    chunks = Chunks(teacher, mixer.chunk_size)
     few, many = max(1, len(images) // 4), len(images)
 
     def round_of(count: int) -> float:
         drawn, start = _sets(mixer, images, natural, classes, count)
         slots = Slots(count, drawn, start)
         slots.enter(np.arange(count), drawn, start)
-        return _seconds(lambda: slots.advance(mixer.solver, teacher, 1), images.device)
+        return _seconds(lambda: slots.advance(mixer.solver, teacher, 1, chunks), images.device)
 
     def enter() -> None:
         looked = mixer.look(teacher, images, labels)

@@ -21,6 +21,12 @@ def check_not_negative(name: str, value: float) -> None:
         raise ValueError(f"expected {name} >= 0, got {value!r}")
 
 
+def check_share(name: str, value: float) -> None:
+    """Raise ValueError unless the value is at least 0 and below 1."""
+    if not 0 <= value < 1:
+        raise ValueError(f"expected {name} in [0, 1), got {value!r}")
+
+
 def check_one_of(name: str, value: object, names: tuple[object, ...]) -> None:
     """Raise ValueError unless the value is one of the names."""
     if value not in names:

@@ -57,6 +57,11 @@ class MixedBatch:
         """Tell which mixes show the teacher every class of their set."""
         return self.outcomes == Outcome.SOLVED
 
+    @property
+    def non_finite(self) -> Bool[Tensor, " b"]:
+        """Tell which sets ended because the teacher gave NaN or infinity; their mix is the natural image."""
+        return self.outcomes == Outcome.NON_FINITE
+
 
 @runtime_checkable
 class Mixer(Protocol):

@@ -3,14 +3,14 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from supermix_pl.mixing.arguments import check_at_least, check_not_negative, check_one_of, check_positive
+from supermix_pl.mixing.arguments import check_at_least, check_not_negative, check_one_of, check_positive, check_share
 from supermix_pl.mixing.assembly import assemble
 from supermix_pl.mixing.drawn import DrawnSets
 from supermix_pl.mixing.inputs import (
@@ -27,13 +27,23 @@ from supermix_pl.mixing.inputs import (
 from supermix_pl.mixing.mixer import MixedBatch, Seed
 from supermix_pl.mixing.sampling import Pairing, draw_sources, draw_weights
 from supermix_pl.solver import SGD, Newton, NewtonSmoothProjection, Outcome, Sets, Solution, Solver, UpdateRule, solve
+from supermix_pl.solver.buckets import bucket, fill_up
 from supermix_pl.solver.chunks import Chunks
 from supermix_pl.solver.masks import mix_images, normalized_masks
-from supermix_pl.solver.objective import margin_objective, paper_objective
-from supermix_pl.solver.saliency import saliency_logits
+from supermix_pl.solver.objective import criterion_objective, margin_objective, paper_objective
+from supermix_pl.solver.saliency import contrast_logits, saliency_logits
 from supermix_pl.teacher import FrozenTeacher, as_teacher
 
-_OBJECTIVES = {"paper": paper_objective, "margin": margin_objective}
+_OBJECTIVES = {"paper": paper_objective, "margin": margin_objective, "criterion": criterion_objective}
+_FAST: dict[str, Any] = {
+    "init": "contrast",
+    "objective": "criterion",
+    "lambda_s": 0.0,
+    "max_logit_step": 3.0,
+    "momentum": 0.5,
+    "min_steps": 0,
+}
+_FAST_CELLS_A_SIGMA = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,15 +60,19 @@ class SuperMix:
         alpha: Concentration of the Dirichlet distribution of the mixing weights, > 0.
         lambda_s: Weight of the sparsity of the masks, >= 0.
         sigma: Standard deviation of the Gaussian that smooths the updates, in cells of the mask grid, >= 0. The rules
-            "newton" and "sgd" use it only for init="saliency".
+            "newton" and "sgd" use it only for a start from saliency.
         mask_size: Side of the mask grid, or its (height, width), >= 1 and no larger than the images.
-        min_steps: Steps that every set takes before it may end, >= 0; 0 also accepts a plain average that passes.
+        min_steps: Steps that every set takes before it may end, >= 0; 0 also accepts a start that passes, from
+            "zeros" the plain average.
         max_steps: Steps after which a set ends unsolved, >= min_steps and >= 1.
         pairing: Who is mixed with whom; see `Pairing`.
-        init: Where the masks start: "zeros", or "saliency", which costs an input gradient an image.
+        init: Where the masks start: "zeros"; "saliency" of each source, or its "contrast" to that of the others with
+            the mixing weights, which cost an input gradient an image.
         update_rule: "newton_sp" (Eq. 7), "newton" or "sgd" (the baselines of Table 4), or an `UpdateRule`.
-        objective: "paper" (Eq. 3), or "margin", which also pulls on the classes that decide whether a set is solved.
+        objective: "paper" (Eq. 3); "margin" also pulls on the two classes that decide whether a set is solved,
+            "criterion" on all that are near to deciding it.
         max_logit_step: Largest change of one mask logit in a step, > 0; None for no bound.
+        momentum: Share of the last step that is added to the next one, in [0, 1).
         classes: Whose classes the sources have: the "teacher"'s argmax, or the given "labels".
         on_unsolved: What becomes of a set that ends unsolved: "keep" its best mix, put its "source" image back, or
             "mixup" its sources with their weights. Sets that end non-finite always get their source back.
@@ -77,13 +91,14 @@ class SuperMix:
     min_steps: int = 1
     max_steps: int = 50
     pairing: Pairing = "shift"
-    init: Literal["zeros", "saliency"] = "zeros"
+    init: Literal["zeros", "saliency", "contrast"] = "zeros"
     update_rule: Literal["newton_sp", "newton", "sgd"] | UpdateRule = "newton_sp"
-    objective: Literal["paper", "margin"] = "paper"
+    objective: Literal["paper", "margin", "criterion"] = "paper"
     max_logit_step: float | None = None
+    momentum: float = 0.0
     classes: Literal["teacher", "labels"] = "teacher"
     on_unsolved: Literal["keep", "source", "mixup"] = "keep"
-    chunk_size: int | None = None
+    chunk_size: int | None = dataclasses.field(default=None, repr=False)  # fixed mixes are known by the repr
 
     def __post_init__(self) -> None:
         """Check every argument."""
@@ -101,15 +116,37 @@ class SuperMix:
         check_at_least("max_steps", self.max_steps, max(1, self.min_steps))
         if self.max_logit_step is not None:
             check_positive("max_logit_step", self.max_logit_step)
+        check_share("momentum", self.momentum)
         if self.chunk_size is not None:
             check_at_least("chunk_size", self.chunk_size, 1)
         check_one_of("pairing", self.pairing, get_args(Pairing))
-        check_one_of("init", self.init, ("zeros", "saliency"))
+        check_one_of("init", self.init, ("zeros", "saliency", "contrast"))
         check_one_of("objective", self.objective, tuple(_OBJECTIVES))
         check_one_of("classes", self.classes, ("teacher", "labels"))
         check_one_of("on_unsolved", self.on_unsolved, ("keep", "source", "mixup"))
         if not isinstance(self.update_rule, UpdateRule):
             check_one_of("update_rule", self.update_rule, ("newton_sp", "newton", "sgd"))
+
+    @classmethod
+    def fast(cls, **changes: Any) -> "SuperMix":
+        """Make a mixer that solves nearly every set, in a third of the teacher's passes.
+
+        Deviation: none of this is in the paper.
+
+        - init="contrast": masks start sharp, where each source is salient, instead of at the plain average;
+        - objective="criterion" with lambda_s=0: beside the KL the test itself is descended, smoothly; masks that start
+          sharp need no push to become so;
+        - max_logit_step=3 and momentum=0.5: no step overshoots, and steps that agree add up;
+        - sigma a sixteenth of the mask's side, half of the paper's: momentum smooths too;
+        - min_steps=0: a start that passes is no plain average.
+
+        Args:
+            changes: Arguments of `SuperMix` that are to be other than these.
+        """
+        mixer = cls(**(_FAST | changes))
+        if "sigma" in changes:
+            return mixer
+        return dataclasses.replace(mixer, sigma=max(mixer.mask_grid) / _FAST_CELLS_A_SIGMA)
 
     @property
     def mask_grid(self) -> tuple[int, int]:
@@ -130,6 +167,7 @@ class SuperMix:
             max_logit_step=self.max_logit_step,
             min_steps=self.min_steps,
             max_steps=self.max_steps,
+            momentum=self.momentum,
         )
 
     def __call__(
@@ -180,11 +218,12 @@ class SuperMix:
         if self.classes == "labels" and labels is not None:
             counted = count_classes(teacher, images)
             labels = check_labels(labels, len(images), counted.num_classes)
-        if counted is None or self.init == "saliency":
+        with_saliency = self.init != "zeros"
+        if counted is None or with_saliency:
             natural = show_natural(
                 teacher,
                 images,
-                with_saliency=self.init == "saliency",
+                with_saliency=with_saliency,
                 saliency_classes=None if counted is None else labels,
                 chunks=Chunks(teacher, self.chunk_size),
             )
@@ -214,7 +253,11 @@ class SuperMix:
         )
         if natural.saliency is None:
             return drawn, images.new_zeros(*source_indices.shape, *self.mask_grid)
-        return drawn, saliency_logits(natural.saliency, drawn.source_indices, self.mask_grid, self.sigma)
+        if self.init == "saliency":
+            return drawn, saliency_logits(natural.saliency, drawn.source_indices, self.mask_grid, self.sigma)
+        return drawn, contrast_logits(
+            natural.saliency, drawn.source_indices, drawn.mix_weights, self.mask_grid, self.sigma
+        )
 
     @torch.no_grad()
     def finish(
@@ -280,8 +323,10 @@ def _average_unsolved(
         return masks
     masks = masks.index_copy(0, rows, mix_weights[rows][:, :, None, None].expand(-1, -1, *masks.shape[2:]))
     mixes = mix_images(sets.sources[rows], masks[rows])
-    logits = torch.cat(chunks.run(lambda part: teacher(mixes[part]), len(rows)))
+    shown = bucket(len(rows), len(masks)) if teacher.compile else len(rows)
+    mixes = fill_up(mixes, shown)
+    logits = torch.cat(chunks.run(lambda part: teacher(mixes[part]), shown))[: len(rows)]
     solution.teacher_logits[rows] = logits
     solution.outcomes[rows] = torch.where(logits.isfinite().all(dim=1), int(Outcome.CAPPED), int(Outcome.NON_FINITE))
-    solution.forwards += len(rows)
+    solution.forwards += shown
     return masks

@@ -40,6 +40,7 @@ class Solver:
         max_logit_step: Bound on the largest change of one mask logit in a step; None for none.
         min_steps: Steps before a set may end, >= 0.
         max_steps: Steps after which a set ends as it is, >= min_steps.
+        momentum: Share of the last change that is added to the rule's, before the bound, in [0, 1).
     """
 
     objective: Objective
@@ -47,6 +48,7 @@ class Solver:
     max_logit_step: float | None
     min_steps: int
     max_steps: int
+    momentum: float = 0.0
 
     def test(
         self, teacher: TeacherFunction, sets: Sets, state: SolverState, *, with_gradient: bool = True
@@ -73,11 +75,13 @@ class Solver:
     def update(self, state: SolverState, tested: Tested) -> SolverState:
         """Move the masks of the sets that go on: one row of input gradient a set."""
         (gradient,) = torch.autograd.grad(tested.loss.sum(), tested.mask_logits)
-        change = bound_step(self.update_rule.step(tested.loss.detach(), gradient), self.max_logit_step)
-        moved = state.mask_logits.detach() + change
+        step = self.update_rule.step(tested.loss.detach(), gradient)
+        change = bound_step(step + self.momentum * state.last_change, self.max_logit_step)
+        moved, running = state.mask_logits.detach() + change, state.running[:, None, None, None]
         return replace(
             state,
-            mask_logits=torch.where(state.running[:, None, None, None], moved, state.mask_logits),
+            mask_logits=torch.where(running, moved, state.mask_logits),
+            last_change=torch.where(running, change, state.last_change),
             num_steps=state.num_steps + state.running,
         )
 

@@ -9,6 +9,8 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from supermix_pl.solver.smoothing import smooth
 
+_CONTRAST, _WIDTH, _LEAST_WEIGHT = 1.7, 4.0, 1e-3
+
 
 def input_saliency(
     teacher: Callable[[Float[Tensor, "b c h w"]], Float[Tensor, "b n"]],
@@ -46,7 +48,41 @@ def saliency_logits(
         mask_size: Height and width of the mask grid.
         sigma: Standard deviation of the smoothing in cells of the grid.
     """
-    pooled = smooth(adaptive_avg_pool2d(saliency.unsqueeze(1), mask_size).squeeze(1), sigma)
-    grids = pooled[source_indices]
-    centred = grids - grids.mean(dim=(1, 2, 3), keepdim=True)
+    grids = _pooled(saliency, mask_size, sigma)[source_indices]
+    return _standardised(grids - grids.mean(dim=(1, 2, 3), keepdim=True))
+
+
+def contrast_logits(
+    saliency: Float[Tensor, "n h w"],
+    source_indices: Int[Tensor, "b k"],
+    mix_weights: Float[Tensor, "b k"],
+    mask_size: tuple[int, int],
+    sigma: float,
+) -> Float[Tensor, "b k s t"]:
+    """Turn saliency into mask logits that give each place to the source that has more of its own saliency there.
+
+    Every image's saliency counts as shares of its whole, so that no source wins everywhere. What a source has more than
+    the mean of its set is scaled to a deviation of 1.7 across the set; the logarithms of the mixing weights are added.
+    The largest logit of a place is then brought to 0: of logits that are large together Eq. 4 makes an average.
+
+    Args:
+        saliency: Of each natural image.
+        source_indices: The sources of each set.
+        mix_weights: Their mixing weights; those below 0.001 count as 0.001.
+        mask_size: Height and width of the mask grid.
+        sigma: A quarter of the standard deviation of the smoothing, in cells of the grid: masks take over the outlines
+            of their start, which a few updates of width sigma then correct.
+    """
+    pooled = _pooled(saliency, mask_size, _WIDTH * sigma)
+    shares = (pooled / (pooled.sum(dim=(1, 2), keepdim=True) + torch.finfo(pooled.dtype).tiny))[source_indices]
+    contrast = _CONTRAST * _standardised(shares - shares.mean(dim=1, keepdim=True))
+    weighted = contrast + mix_weights.clamp_min(_LEAST_WEIGHT).log()[:, :, None, None]
+    return weighted - weighted.amax(dim=1, keepdim=True)
+
+
+def _pooled(saliency: Float[Tensor, "n h w"], mask_size: tuple[int, int], sigma: float) -> Float[Tensor, "n s t"]:
+    return smooth(adaptive_avg_pool2d(saliency.unsqueeze(1), mask_size).squeeze(1), sigma)
+
+
+def _standardised(centred: Float[Tensor, "b k s t"]) -> Float[Tensor, "b k s t"]:
     return centred / (centred.square().mean(dim=(1, 2, 3), keepdim=True).sqrt() + 1e-12)

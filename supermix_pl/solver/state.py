@@ -36,6 +36,7 @@ class SolverState(Rows):
 
     Attributes:
         mask_logits: The masks to test next.
+        last_change: What the last update added to them; 0 before the first.
         best_mask_logits: Those of the step with the largest margin among the steps that may end a set.
         teacher_logits: The teacher's logits of the mix under `best_mask_logits`.
         margins: Its margin, -inf before the first such step.
@@ -45,6 +46,7 @@ class SolverState(Rows):
     """
 
     mask_logits: Float[Tensor, "b k s t"]
+    last_change: Float[Tensor, "b k s t"]
     best_mask_logits: Float[Tensor, "b k s t"]
     teacher_logits: Float[Tensor, "b n"]
     margins: Float[Tensor, " b"]
@@ -58,6 +60,7 @@ class SolverState(Rows):
         unset = mask_logits.new_full((len(mask_logits),), -torch.inf)
         return cls(
             mask_logits=mask_logits.clone(),
+            last_change=torch.zeros_like(mask_logits),
             best_mask_logits=mask_logits.clone(),
             teacher_logits=sets.soft_targets.new_zeros(sets.soft_targets.shape),
             margins=unset,

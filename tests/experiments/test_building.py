@@ -197,3 +197,12 @@ def test_generating_needs_a_teacher_and_a_mixer(tmp_path: Path, lacking: str) ->
     done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert f"{lacking}=none" in done.stderr
     assert not (tmp_path / "mixes").exists()
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_the_memory_format_reaches_the_teachers_passes_and_not_its_module(tmp_path: Path, channels_last: bool) -> None:
+    teacher = build_teacher(composed(tmp_path, *MIXER, f"channels_last={channels_last}"), shapes())
+    assert teacher is not None
+    assert teacher.channels_last == channels_last
+    weights = [weight for weight in teacher.module.parameters() if weight.ndim == 4]
+    assert all(weight.is_contiguous() for weight in weights)

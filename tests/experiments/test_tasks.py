@@ -73,6 +73,25 @@ def test_the_losses_by_hand(separate: bool, natural_logits: bool) -> None:
     assert not torch.allclose(kl, divergence(mixed, teacher(images[NATURAL:]), 3.0))
 
 
+@pytest.mark.parametrize("rows", [slice(None), slice(NATURAL, None)], ids=["extend", "replace"])
+@pytest.mark.parametrize("natural_logits", [False, True])
+@pytest.mark.parametrize("own", [False, True])
+def test_logits_of_the_mixing_are_used_again(rows: slice, natural_logits: bool, own: bool) -> None:
+    teacher, other = teacher_of(), teacher_of(1)
+    mixing, images, labels = batch_of(teacher, natural_logits=natural_logits)
+    images, labels = images[rows], labels[rows]
+    seen: list[int] = []
+    distilling = teacher if own else other
+    distilling.module.register_forward_hook(lambda module, inputs, logits: seen.append(len(logits)))
+    task = task_of(Distillation, mixing=mixing, teacher=distilling, ce_weight=0.0, kd_weight=0.5, temperature=2.0)
+    loss = task.training_step((images, labels), 0)
+    shared = own and (natural_logits or len(images) == NATURAL)
+    assert seen == ([] if shared else [NATURAL])
+    expected = divergence(student()(images)[:NATURAL], distilling(images[:NATURAL]), 2.0)
+    if not own or len(images) > NATURAL:  # the toy's mixes were shifted after they were labelled
+        torch.testing.assert_close(loss, 0.5 * expected)
+
+
 def test_batch_norm_sees_natural_images_and_mixes_apart() -> None:
     mixing, images, labels = batch_of(teacher_of())
     seen = {}

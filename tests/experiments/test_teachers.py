@@ -49,6 +49,18 @@ def test_a_digest_of_images_sees_samples_labels_and_pixels() -> None:
     assert seen(seed=3, batch_size=2, augment=False) == seen()
 
 
+def test_options_of_the_passes_reach_the_teacher(tmp_path: Path) -> None:
+    torch.save({"model": teacher_of().module.state_dict()}, tmp_path / "teacher.pth")
+    options: dict[str, Any] = {"dtype": "bfloat16", "fold": False, "channels_last": True, "compile": True}
+    teacher = load_teacher(data_of(), network=network, checkpoint=tmp_path / "teacher.pth", **options)
+    assert teacher.autocast_dtype == torch.bfloat16
+    assert (teacher.channels_last, teacher.compile) == (True, True)
+    assert teacher.network(torch.zeros(1, 3, 8, 8)) is teacher.module
+    assert digest_teacher(teacher) == digest_teacher(
+        load_teacher(data_of(), network=network, checkpoint=tmp_path / "teacher.pth", dtype="bfloat16")
+    )
+
+
 def test_an_untrained_teacher_is_one_for_all_runs() -> None:
     torch.manual_seed(1)
     first = untrained_teacher(data_of(), network=network)

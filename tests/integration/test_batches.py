@@ -13,8 +13,8 @@ from pytorch_lightning.utilities import CombinedLoader
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from supermix_pl.engine import Engine
 from supermix_pl import CutMix, MixedBatch, MixUp, SuperMix, SuperMixCallback
+from supermix_pl.engine import Engine
 from tests.integration.toys import (
     MIXER,
     NUM_CLASSES,

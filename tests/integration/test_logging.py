@@ -25,7 +25,8 @@ from tests.integration.toys import (
     make_trainer,
 )
 
-NAMES = {"supermix/solved_fraction", "supermix/steps", "supermix/teacher_forwards", "supermix/ms"}
+TIMES = {"supermix/ms", "supermix/time_share"}
+NAMES = TIMES | {f"supermix/{name}" for name in ("solved_fraction", "non_finite_fraction", "steps", "teacher_forwards")}
 
 
 class Watching(Student):
@@ -49,6 +50,8 @@ def test_values(tmp_path: Path, package: Any) -> None:
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     assert set(metrics) == NAMES
     assert metrics["supermix/solved_fraction"] == pytest.approx(mix.solved.float().mean().item())
+    assert metrics["supermix/non_finite_fraction"] == 0
+    assert 0 < metrics["supermix/time_share"] < 1
     assert metrics["supermix/steps"] == pytest.approx(mix.num_steps.float().mean().item())
     assert (
         metrics["supermix/teacher_forwards"] == mix.teacher_forwards >= 4 + 3 * 4
@@ -127,7 +130,7 @@ def test_blind_mixer_without_a_teacher_has_only_its_time(tmp_path: Path) -> None
     callback = SuperMixCallback(None, MixUp(num_classes=NUM_CLASSES), targets="soft")
     trainer = make_trainer(tmp_path, callback)
     trainer.fit(Student(), loader())
-    assert trainer.callback_metrics.keys() == {"supermix/ms"}
+    assert trainer.callback_metrics.keys() == TIMES
 
 
 def test_reaches_a_logger_step_by_step(tmp_path: Path) -> None:

@@ -300,7 +300,7 @@ def test_counts_of_the_teachers_judge_survive(tmp_path: Path) -> None:
 def test_state_is_plain_numbers() -> None:
     callback = make_callback(Teacher(), seed=9)
     state = callback.state_dict()
-    assert state == {"seed": 9, "labels_seen": 0, "labels_hit": 0}
+    assert state == {"seed": 9, "labels_seen": 0, "labels_hit": 0, "engine": {}}
     other = make_callback(Teacher(), seed=9)
     other.load_state_dict({**state, "labels_seen": 5, "labels_hit": 2})
-    assert other.state_dict() == {"seed": 9, "labels_seen": 5, "labels_hit": 2}
+    assert other.state_dict() == {"seed": 9, "labels_seen": 5, "labels_hit": 2, "engine": {}}

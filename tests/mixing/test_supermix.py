@@ -60,6 +60,7 @@ def test_is_a_mixer() -> None:
         {"classes": "labels"},
         {"classes": "labels", "init": "saliency"},
         {"min_steps": 0},
+        {"init": "contrast", "min_steps": 0},
         {"objective": "margin"},
         {"update_rule": "sgd"},
         {"on_unsolved": "source", "max_steps": 2},

@@ -19,12 +19,13 @@ def oracle_results(
     results = []
     for rows, classes, weights in zip(mix.source_indices.tolist(), mix.source_classes, mix.mix_weights, strict=True):
         start = None
-        if mixer.init == "saliency":
-            shape = {"mask_size": mixer.mask_grid, "sigma": mixer.sigma}
-            start = oracle.saliency_init(
-                [oracle.saliency_one(teacher, images[row], int(labels[row]), **shape) for row in rows]
-            )
+        if mixer.init != "zeros":
+            contrast = mixer.init == "contrast"
+            shape = {"mask_size": mixer.mask_grid, "sigma": 4 * mixer.sigma if contrast else mixer.sigma}
+            ones = [oracle.saliency_one(teacher, images[row], int(labels[row]), **shape) for row in rows]
+            start = oracle.contrast_init(ones, weights.tolist()) if contrast else oracle.saliency_init(ones)
         assert isinstance(mixer.update_rule, str)
+        assert mixer.objective != "margin"
         result = oracle.solve_one(
             teacher,
             images[rows],
@@ -37,6 +38,8 @@ def oracle_results(
             max_steps=mixer.max_steps,
             update_rule=mixer.update_rule,
             max_logit_step=mixer.max_logit_step,
+            momentum=mixer.momentum,
+            objective_name=mixer.objective,
             init_logits=start,
         )
         results.append(result)
@@ -44,7 +47,7 @@ def oracle_results(
 
 
 @pytest.mark.parametrize("rule", ["newton_sp", "newton", "sgd"])
-@pytest.mark.parametrize("init", ["zeros", "saliency"])
+@pytest.mark.parametrize("init", ["zeros", "saliency", "contrast"])
 @pytest.mark.parametrize("k", [2, 3, 4])
 def test_masks_images_steps_outcomes_and_passes(k: int, init: str, rule: str) -> None:
     teacher, images = SmoothTeacher(), natural_images(9, (9, 13), seed=k)
@@ -63,6 +66,18 @@ def test_masks_images_steps_outcomes_and_passes(k: int, init: str, rule: str) ->
     for row in range(9):
         target = oracle.soft_target(mix.source_classes[row].tolist(), mix.mix_weights[row].numpy(), 6)
         torch.testing.assert_close(mix.soft_targets[row], torch.from_numpy(target), **CLOSE)
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_the_fast_settings(k: int) -> None:
+    teacher, images = SmoothTeacher(), natural_images(9, (9, 13), seed=k)
+    mixer = SuperMix.fast(k=k, mask_size=(3, 5), sigma=0.7, max_steps=6)
+    mix = mixer(teacher, images, seed=3)
+    expected = oracle_results(teacher, images, mix, mixer, teacher(images).argmax(dim=1))
+    assert outcome_names(mix.outcomes) == [one.outcome for one in expected]
+    assert mix.num_steps.tolist() == [one.num_steps for one in expected]
+    assert len({one.num_steps for one in expected}) >= 3
+    torch.testing.assert_close(mix.images, torch.stack([one.image for one in expected]), **CLOSE)
 
 
 def test_given_labels_decide_classes_and_saliency() -> None:

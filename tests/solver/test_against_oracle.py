@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from supermix_pl.solver import SGD, Newton, NewtonSmoothProjection, Sets, Solution, UpdateRule
+from supermix_pl.solver.objective import criterion_objective, paper_objective
 from tests import oracle
 from tests.problems import (
     NUM_CLASSES,
@@ -111,6 +112,32 @@ def test_bounded_step(rule: oracle.UpdateRule) -> None:
     assert not torch.allclose(free.mask_logits, solution.mask_logits, atol=1e-3)
 
 
+@pytest.mark.parametrize("max_logit_step", [None, 0.5])
+@pytest.mark.parametrize("rule", RULES)
+def test_momentum(rule: oracle.UpdateRule, max_logit_step: float | None) -> None:
+    teacher, sets, classes, weights = problem(2)
+    arguments: dict[str, Any] = {"min_steps": 1, "max_steps": 6, "max_logit_step": max_logit_step}
+    solution = solve_sets(teacher, sets, RULES[rule], **arguments, momentum=0.6)
+    without = solve_sets(teacher, sets, RULES[rule], **arguments)
+    assert not torch.allclose(without.mask_logits, solution.mask_logits, atol=1e-3)
+    arguments |= {"mask_size": (4, 4), "update_rule": rule, "learning_rate": 5.0, "momentum": 0.6}
+    assert_equal_to_oracle(solution, teacher, sets, classes, weights, **arguments)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("k", [2, 3])
+def test_criterion_objective(k: int, rule: oracle.UpdateRule) -> None:
+    teacher, sets, classes, weights = problem(k)
+    classes[:2] = classes[:2, :1]  # one class only
+    sets = make_sets(sets.sources, classes, weights)
+    arguments: dict[str, Any] = {"min_steps": 2, "max_steps": 6, "lambda_s": 3.0}
+    solution = solve_sets(teacher, sets, RULES[rule], **arguments, build_objective=criterion_objective)
+    paper = solve_sets(teacher, sets, RULES[rule], **arguments)
+    assert not torch.allclose(paper.mask_logits, solution.mask_logits, atol=1e-3)
+    arguments |= {"mask_size": (4, 4), "update_rule": rule, "learning_rate": 5.0, "objective_name": "criterion"}
+    assert_equal_to_oracle(solution, teacher, sets, classes, weights, **arguments)
+
+
 @pytest.mark.parametrize("arguments", [{"lambda_s": 0.0}, {"lambda_s": 100.0}, {"sigma": 0.0}, {"sigma": 2.0}])
 def test_hyper_parameters(arguments: dict[str, float]) -> None:
     teacher, sets, classes, weights = problem(3, seed=2)
@@ -172,6 +199,8 @@ def test_every_class_in_the_set() -> None:
     teacher, sets, _, weights = problem(NUM_CLASSES)
     classes = torch.arange(NUM_CLASSES).expand(NUM_SETS, -1)
     sets = make_sets(sets.sources, classes, weights)
-    solution = solve_sets(teacher, sets, RULES["newton_sp"], max_steps=4)
-    assert_equal_to_oracle(solution, teacher, sets, classes, weights, mask_size=(4, 4), min_steps=1, max_steps=4)
-    assert solution.num_steps.tolist() == [1] * NUM_SETS
+    for name, build in {"paper": paper_objective, "criterion": criterion_objective}.items():
+        solution = solve_sets(teacher, sets, RULES["newton_sp"], max_steps=4, build_objective=build)
+        arguments: dict[str, Any] = {"mask_size": (4, 4), "min_steps": 1, "max_steps": 4, "objective_name": name}
+        assert_equal_to_oracle(solution, teacher, sets, classes, weights, **arguments)
+        assert solution.num_steps.tolist() == [1] * NUM_SETS

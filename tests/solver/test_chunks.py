@@ -76,7 +76,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def mixer_of(name: str, **more: Any) -> SuperMix:
-    return SuperMix(**{"mask_size": 4, "max_steps": 8} | OPTIONS[name] | more)
+    options: dict[str, Any] = {"mask_size": 4, "max_steps": 8, **OPTIONS[name], **more}
+    return SuperMix(**options)
 
 
 # Chunks that were asked for
@@ -87,13 +88,14 @@ def mixer_of(name: str, **more: Any) -> SuperMix:
 def test_the_chunk_size_does_not_change_the_mixes(name: str, chunk_size: int) -> None:
     images, labels = natural_images(10), torch.arange(10) % 6
     expected = mixer_of(name)(FrozenTeacher(SmoothTeacher()), images, labels, seed=3)
-    counting = Counting(Greedy(chunk_size))
+    module = Greedy(chunk_size)
+    counting = Counting(module)
     mix = mixer_of(name, chunk_size=chunk_size)(counting, images, labels, seed=3)
     assert_same(mix, expected)
     assert mix.teacher_forwards == expected.teacher_forwards == counting.forwards
     # The rounds in which no set of a chunk goes on need no gradient
     assert mix.teacher_backwards == counting.backwards <= expected.teacher_backwards
-    assert max(counting.module.asked) == min(chunk_size, 10)
+    assert max(module.asked) == min(chunk_size, 10)
 
 
 @pytest.mark.parametrize("chunk_size", [0, -1])
@@ -180,7 +182,7 @@ def test_half_a_chunk_that_is_too_much_is_the_users_to_know() -> None:
 
 
 def test_one_image_cannot_be_halved() -> None:
-    with pytest.raises(torch.OutOfMemoryError, match="with one image .*, the least that chunk_size can ask for"):
+    with pytest.raises(torch.OutOfMemoryError, match=r"with one image .*, the least that chunk_size can ask for"):
         mixer_of("default", chunk_size=1)(Greedy(0), natural_images(4), seed=0)
 
 

@@ -35,13 +35,13 @@ def one_of(sets: Sets, row: int) -> Sets:
 
 
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("max_logit_step", [None, 0.5])
-def test_a_set_alone_equals_its_row_in_a_batch(rule: UpdateRule, max_logit_step: float | None) -> None:
+@pytest.mark.parametrize(("max_logit_step", "momentum"), [(None, 0.0), (0.5, 0.0), (0.5, 0.7)])
+def test_a_set_alone_equals_its_row_in_a_batch(rule: UpdateRule, max_logit_step: float | None, momentum: float) -> None:
     sets = problem()
-    together = solve_sets(TEACHER, sets, rule, max_logit_step=max_logit_step)
+    together = solve_sets(TEACHER, sets, rule, max_logit_step=max_logit_step, momentum=momentum)
     assert len(set(together.num_steps.tolist())) >= 2
     for row in range(10):
-        alone = solve_sets(TEACHER, one_of(sets, row), rule, max_logit_step=max_logit_step)
+        alone = solve_sets(TEACHER, one_of(sets, row), rule, max_logit_step=max_logit_step, momentum=momentum)
         assert alone.outcomes[0] == together.outcomes[row]
         assert alone.num_steps[0] == together.num_steps[row]
         assert alone.forwards == together.num_steps[row] + 1
@@ -239,11 +239,27 @@ class Half(nn.Module):
         return -gradient.sign() / 2
 
 
+class Push:
+    """Every logit up by 1."""
+
+    roughness_weight = 0.0
+
+    def step(self, loss: Tensor, gradient: Tensor) -> Tensor:
+        return torch.ones_like(gradient)
+
+
 def test_a_rule_of_the_users_own_is_followed() -> None:
     rule = Half()
     assert isinstance(rule, UpdateRule)
     solution = solve_sets(TEACHER, problem(), rule, min_steps=2, max_steps=2)
     assert set(solution.mask_logits.abs().unique().tolist()) <= {0.0, 0.5, 1.0}
+
+
+def test_momentum_adds_up_steps_that_agree() -> None:
+    solution = solve_sets(TEACHER, problem(), Push(), min_steps=3, max_steps=3, momentum=0.5)
+    assert solution.mask_logits[0].unique().tolist() == [1 + 1.5 + 1.75]
+    bounded = solve_sets(TEACHER, problem(), Push(), min_steps=3, max_steps=3, momentum=0.5, max_logit_step=1.25)
+    assert bounded.mask_logits[0].unique().tolist() == [1 + 1.25 + 1.25]
 
 
 def test_inputs_are_left_alone() -> None:

@@ -7,12 +7,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from supermix_pl.solver.criterion import class_membership
+from supermix_pl.solver.criterion import class_membership, margin
 from supermix_pl.solver.masks import normalized_masks
 from supermix_pl.solver.objective import (
+    criterion_objective,
     divergence,
     margin_objective,
     paper_objective,
+    smooth_margin,
     sparsity,
     total_variation,
 )
@@ -145,3 +147,55 @@ def test_margin_objective_without_a_class_outside_is_finite_with_its_gradient() 
     value = margin_objective(25.0)(logits, targets, everyone, masks)
     torch.testing.assert_close(value, 0.2 * paper_objective(25.0)(logits, targets, everyone, masks))
     assert torch.autograd.grad(value.sum(), logits)[0].isfinite().all()
+
+
+MEMBERSHIP = class_membership(torch.tensor([[0, 2], [1, 1], [3, 0]]), 4)
+
+
+def test_smooth_margin_and_its_gradient_equal_the_oracle() -> None:
+    logits = (4 * random(3, 4)).requires_grad_()
+    values = smooth_margin(logits, MEMBERSHIP)
+    (gradient,) = torch.autograd.grad(values.sum(), logits)
+    for row, classes in enumerate([(0, 2), (1,), (3, 0)]):
+        value, derivative = oracle.smooth_margin(logits[row].detach().numpy(), classes)
+        torch.testing.assert_close(values[row].item(), float(value))
+        torch.testing.assert_close(gradient[row], torch.from_numpy(derivative))
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 10.0, 1e4])
+def test_smooth_margin_is_below_the_margin_and_close_where_two_classes_decide(scale: float) -> None:
+    logits, classes = scale * random(50, 10), torch.arange(50)[:, None] % 10
+    membership = class_membership(torch.cat([classes, (classes + 3) % 10], dim=1), 10)
+    smooth, hard = smooth_margin(logits, membership), margin(logits, membership)
+    assert (smooth <= hard).all()
+    assert (hard - smooth <= math.log(2) + math.log(8) + 1e-9).all()
+
+
+def test_smooth_margin_does_not_depend_on_the_level_of_the_logits() -> None:
+    logits = random(3, 4)
+    torch.testing.assert_close(smooth_margin(logits + 50, MEMBERSHIP), smooth_margin(logits, MEMBERSHIP))
+
+
+@pytest.mark.parametrize("roughness_weight", [0.0, 10.0])
+def test_criterion_objective_is_the_papers_minus_the_smooth_margin(roughness_weight: float) -> None:
+    logits, targets, masks = 4 * random(3, 4), soft_targets(), random_masks(3, 2, 6, 5)
+    objective = criterion_objective(25.0, roughness_weight)(logits, targets, MEMBERSHIP, masks)
+    paper = paper_objective(25.0, roughness_weight)(logits, targets, MEMBERSHIP, masks)
+    torch.testing.assert_close(objective, paper - smooth_margin(logits, MEMBERSHIP))
+
+
+def test_criterion_objective_is_positive_where_a_set_is_not_solved() -> None:
+    logits, masks, membership = 5 * random(200, 4), random_masks(200, 2, 3, 3), MEMBERSHIP[[0, 2]].repeat(100, 1)
+    objective = criterion_objective(0.0)(logits, membership.double() / 2, membership, masks)
+    unsolved = margin(logits, membership) <= 0
+    assert 20 < unsolved.sum() < 180
+    assert (objective[unsolved] > 0).all()
+
+
+def test_criterion_objective_without_a_class_outside_is_the_papers_with_a_finite_gradient() -> None:
+    logits, masks = random(2, 3).requires_grad_(), random_masks(2, 3, 4, 4)
+    targets = torch.full((2, 3), 1 / 3, dtype=torch.float64)
+    membership = torch.tensor([[True, True, True], [True, False, True]])
+    values = criterion_objective(25.0)(logits, targets, membership, masks)
+    torch.testing.assert_close(values[0], paper_objective(25.0)(logits, targets, membership, masks)[0])
+    assert torch.autograd.grad(values.sum(), logits)[0].isfinite().all()

@@ -1,0 +1,74 @@
+"""The arguments of the front's benchmark, checked before time is spent."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from supermix_pl.experiments.bench.front_solvers import FAST, NAMES, PAPER
+from supermix_pl.experiments.bench.table4_cases import DATASETS, LITE, PRETRAINED, SHAPES, UNTRAINED, case
+
+
+def parse(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
+    """Read the command line; end the program with a message where it makes no sense."""
+    parser = _parser(program)
+    options = parser.parse_args(arguments)
+    try:
+        _check(options)
+        options.case = case(options.teacher, data=options.data, num_images=options.sets, k=options.k)
+    except ValueError as error:
+        parser.error(str(error))
+    options.solvers = [name for name in NAMES if name in {*options.solvers, PAPER, FAST}]
+    options.splits = list(dict.fromkeys(options.splits))
+    options.caps = sorted(set(options.caps))
+    options.name = options.name or f"{options.case.dataset}_k{options.k}"
+    return options
+
+
+def _parser(program: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {program}",
+        description="What solvers cost, and what their masks are worth.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add(
+        "--teacher",
+        required=True,
+        metavar="DATASET:WEIGHTS:NETWORK",
+        help=f"DATASET: {' or '.join(DATASETS)}; WEIGHTS: a file, {PRETRAINED} (imagenet's {LITE}, vgg16, resnet34) "
+        f"or {UNTRAINED}; NETWORK: a name in experiments.networks, without its 'imagenet_'",
+    )
+    add("--data", required=True, help=f"folder of Parquet shards, or {SHAPES!r}, the embedded set")
+    add("--splits", nargs="+", default=["train", "test"], choices=("train", "test"), help="parts of the data")
+    add("--first", type=int, default=0, help="images of each part to leave out at its start")
+    add("--sets", type=int, default=512, help="how many of each part, each of another image")
+    add("--batch-size", type=int, default=128, help="sets that are solved together")
+    add("--k", type=int, default=2, help="sources in a set")
+    add("--caps", type=int, nargs="+", default=[10, 30, 50], help="limits on steps; the largest is run")
+    add("--solvers", nargs="+", default=list(NAMES), choices=NAMES, metavar="NAME", help=f"of {'; '.join(NAMES)}")
+    add("--seed", type=int, default=0, help="of the partners and the mixing weights")
+    add("--device", default="cpu", help="cpu or cuda")
+    add("--threads", type=int, default=1, help="of the CPU")
+    add("--name", help="of the files that are written, before the device; data set and k if not given")
+    add("--output", default="experiments/results/front", help="folder of the files that are written")
+    return parser
+
+
+def _check(options: argparse.Namespace) -> None:
+    least = {"k": 2, "sets": options.k, "batch_size": options.k, "threads": 1, "seed": 0, "first": 0}
+    for name, limit in least.items():
+        if getattr(options, name) < limit:
+            raise ValueError(f"expected --{name.replace('_', '-')} >= {limit}, got {getattr(options, name)}")
+    if 0 < options.sets % options.batch_size < options.k:
+        raise ValueError(
+            f"expected batches of at least k = {options.k} sets, got a last one of "
+            f"{options.sets % options.batch_size}; choose --sets and --batch-size so that it has more"
+        )
+    if min(options.caps) < 1:
+        raise ValueError(f"expected --caps >= 1, got {min(options.caps)}")
+    if options.data != SHAPES and not any(Path(options.data).glob("*.parquet")):
+        raise ValueError(f"expected Parquet shards in --data FOLDER, got {options.data}; {SHAPES} is the embedded set")
+    if options.device not in ("cpu", "cuda") or (options.device == "cuda" and not torch.cuda.is_available()):
+        raise ValueError(f"expected --device cpu, or cuda where there is a GPU, got {options.device!r}")
