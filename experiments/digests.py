@@ -1,16 +1,20 @@
 """Short names of what results hang on: a teacher, a set of images."""
 
 import hashlib
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from jaxtyping import Int64
+from torch import nn
 
 from supermix_pl import FrozenTeacher
 from supermix_pl.experiments.data.source import BatchSource
 
 _LENGTH = 16
 _IMAGES_SEEN = 16
+_State = tuple[tuple[str, int, int], ...]
+_known: WeakKeyDictionary[nn.Module, tuple[_State, bytes]] = WeakKeyDictionary()
 
 
 def digest_teacher(teacher: FrozenTeacher) -> str:
@@ -19,9 +23,7 @@ def digest_teacher(teacher: FrozenTeacher) -> str:
     black_and_white = torch.arange(2.0).view(2, 1, 1, 1).expand(2, 3, 1, 1)
     normalised = teacher.prepare(black_and_white).float().mean(dim=(2, 3))
     sha.update(np.round(normalised.numpy(), 4).tobytes())
-    for name, value in teacher.module.state_dict().items():
-        sha.update(name.encode())
-        sha.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    sha.update(_digest_weights(teacher.module))
     return sha.hexdigest()[:_LENGTH]
 
 
@@ -31,3 +33,21 @@ def digest_images(source: BatchSource, samples: Int64[np.ndarray, " m"]) -> str:
     for images, *_ in source.batches([samples[:_IMAGES_SEEN]], stream=None):
         sha.update(repr(tuple(images.shape)).encode() + images.numpy().tobytes())
     return sha.hexdigest()[:_LENGTH]
+
+
+def _digest_weights(module: nn.Module) -> bytes:
+    """Hash names and values, once for a module as it is: a large network takes seconds, and a run asks several times.
+
+    Writing into `parameter.data` passes unnoticed, as it does for autograd.
+    """
+    weights = module.state_dict()
+    state = tuple((name, value.data_ptr(), value._version) for name, value in weights.items())
+    known = _known.get(module)
+    if known is not None and known[0] == state:
+        return known[1]
+    sha = hashlib.sha256()
+    for name, value in weights.items():
+        sha.update(name.encode())
+        sha.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    _known[module] = state, sha.digest()
+    return sha.digest()

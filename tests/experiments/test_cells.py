@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_module
@@ -108,6 +109,28 @@ def test_the_protocols_have_the_published_numbers(tmp_path: Path) -> None:
     steps = {name: config.trainer.max_epochs / config.data.batch_size for name, config in equal.items()}
     assert samples["kd"] == samples["ce_cutmix"]
     assert steps["kd"] == steps["ce_cutmix"]
+
+
+@pytest.mark.parametrize(
+    ("network", "numbers"),
+    [
+        ("wrn_40_2", (200, 128, 0.1, 2e-4, True, "cosine", 0.025)),
+        ("wrn_28_10", (200, 128, 0.1, 5e-4, True, "cosine", 0.025)),
+        ("shake_shake_26_2x96d", (1800, 128, 0.01, 1e-3, False, "cosine", 0.0)),
+        ("resnet50", (270, 256, 0.1, 1e-4, False, "multistep", 0.0185)),
+        ("resnet200", (270, 256, 0.1, 1e-4, False, "multistep", 0.0185)),
+    ],
+)
+def test_table_one_has_the_budget_of_every_network(tmp_path: Path, network: str, numbers: tuple[Any, ...]) -> None:
+    for method, weight in {"plain": 1.0, "ce_supermix": 0.5}.items():
+        config = cell(tmp_path, "experiment=table1", f"pair={network}-{network}", f"method={method}")
+
+        optimizer, scheduler = config.optimizer, config.scheduler
+        assert numbers == (
+            *(config.trainer.max_epochs, config.data.batch_size, optimizer.lr, optimizer.weight_decay),
+            *(optimizer.nesterov, scheduler._target_.rpartition(".")[2], scheduler.warmup),
+        )
+        assert config.task.ce_weight == weight
 
 
 def test_table_five_has_the_settings_of_imagenet(tmp_path: Path) -> None:
