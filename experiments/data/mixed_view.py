@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from supermix_pl.experiments.data.augment import mean_pixel
+from supermix_pl.experiments.data.pixels import Normalisation
 from supermix_pl.experiments.data.policies import RandAugment
 from supermix_pl.transforms import RandomCropFlip
 
@@ -39,15 +40,12 @@ class MixedRandAugment:
     ) -> None:
         self._crop_flip = RandomCropFlip(padding, flip_probability)
         self._policy = RandAugment(num_ops=num_ops, magnitude=magnitude)
-        self._mean, self._std = (torch.tensor(list(values))[:, None, None] for values in (mean, std))
+        self._normalisation = Normalisation(mean, std)
 
     def __call__(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
         """Returns the views of normalised images."""
-        # Float32 on the way: bfloat16 does not tell 256 grey levels apart
-        mean, std = (values.to(images.device) for values in (self._mean, self._std))
-        normalised = self._crop_flip(images).to(torch.float32)
-        pixels = (255 * (normalised * std + mean)).round().clamp(0, 255).to(torch.uint8)
+        pixels = self._normalisation.pixels(self._crop_flip(images))
         draws = self._policy.draw(np.random.default_rng(int(torch.randint(2**63 - 1, ()))), len(images))
         unused = mean_pixel((0.0, 0.0, 0.0))  # RandAugment has no Cutout
         views = self._policy.transform(pixels, draws, fill=unused)
-        return ((views.to(torch.float32) / 255 - mean) / std).to(images.dtype)
+        return self._normalisation.normalise(views).to(images.dtype)

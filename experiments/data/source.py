@@ -10,6 +10,7 @@ from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
 from supermix_pl.experiments.data.augment import Augmentation, mean_pixel
+from supermix_pl.experiments.data.pixels import Normalisation
 
 # Batches of one epoch differ in size, so these have no named axis
 Batch = tuple[Float32[Tensor, "_ 3 _ _"], Int64[Tensor, " _"]]
@@ -61,13 +62,12 @@ class ArraySource:
         if augment is not None and stream is not None:
             draws = augment.draw(np.random.default_rng(stream), len(self.labels))
         fill = mean_pixel(self.mean)
-        mean, std = (torch.tensor(values, dtype=torch.float32).view(3, 1, 1) for values in (self.mean, self.std))
+        normalisation = Normalisation(self.mean, self.std)
         for indices in index_batches:
             images = self.images[indices]
             if augment is not None and draws is not None:
                 images = augment.apply(images, draws[indices], fill=fill)
-            floats = torch.from_numpy(images).to(torch.float32).div_(255).sub_(mean).div_(std)
-            yield floats, torch.from_numpy(self.labels[indices])
+            yield normalisation.normalise(torch.from_numpy(images)), torch.from_numpy(self.labels[indices])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

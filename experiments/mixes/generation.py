@@ -16,6 +16,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from supermix_pl import FrozenTeacher, MixedBatch
 from supermix_pl.experiments.data import ImageDataModule
+from supermix_pl.experiments.data.pixels import Normalisation
 from supermix_pl.experiments.digests import digest_images, digest_teacher
 from supermix_pl.experiments.mixes.progress import GenerationProgress
 from supermix_pl.experiments.mixes.shards import FORMAT, Mixes, is_whole, shard_path, write_shard
@@ -146,13 +147,13 @@ def _make_shard(
     first = shard * plan.shard_size
     positions = [np.arange(first + start, first + start + plan.batch_size) for start in starts]
     rows = [source_order(len(samples), batch, plan.seed) for batch in positions]
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (datamodule.mean, datamodule.std))
+    normalisation = Normalisation(datamodule.opened.mean, datamodule.opened.std)
     batches = source.batches([samples[batch] for batch in rows], stream=None)
     device = next(teacher.module.parameters()).device
     for number, (start, batch, (images, labels, *_)) in enumerate(zip(starts, rows, batches, strict=True)):
         mix = mixer(teacher, images.to(device), labels.to(device), seed=(plan.seed, shard, number))
         grid = getattr(mixer, "mask_grid", _DEFAULT_GRID)
-        yield _keep(mix, batch, teacher, mean, std, grid, min(plan.batch_size, length - start))
+        yield _keep(mix, batch, teacher, normalisation, grid, min(plan.batch_size, length - start))
 
 
 def source_order(count: int, positions: Int64[np.ndarray, " b"], seed: int) -> Int64[np.ndarray, " b"]:
@@ -174,16 +175,14 @@ def _keep(
     mix: MixedBatch,
     rows: Int64[np.ndarray, " b"],
     teacher: FrozenTeacher,
-    mean: torch.Tensor,
-    std: torch.Tensor,
+    normalisation: Normalisation,
     grid: tuple[int, int],
     length: int,
 ) -> Mixes:
     """Round the mixes to bytes, and let the teacher label what is kept."""
     device = mix.images.device
-    mean, std = mean.to(device), std.to(device)
-    pixels = ((mix.images * std + mean) * 255).round_().clamp_(0, 255).to(torch.uint8)
-    logits = teacher((pixels.float() / 255 - mean) / std)
+    pixels = normalisation.pixels(mix.images)
+    logits = teacher(normalisation.normalise(pixels))
     height, width = (min(sides) for sides in zip(grid, mix.masks.shape[2:], strict=True))
     kept = {
         "images": pixels,

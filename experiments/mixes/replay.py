@@ -11,6 +11,7 @@ from torch.nn.functional import one_hot
 
 from supermix_pl import FrozenTeacher, MixedBatch
 from supermix_pl.engine import Engine
+from supermix_pl.experiments.data.pixels import Normalisation
 from supermix_pl.experiments.mixes.generation import source_order
 from supermix_pl.experiments.mixes.shards import FixedMixes, Mixes
 from supermix_pl.mixing import Mixer, Seed
@@ -43,7 +44,7 @@ class ReplayEngine(Engine):
         view: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self._images = images
-        self._mean, self._std = (torch.tensor(values).view(3, 1, 1) for values in (mean, std))
+        self._normalisation = Normalisation(mean, std)
         self._batch_size = batch_size
         self._view = view
 
@@ -64,7 +65,7 @@ class ReplayEngine(Engine):
         named = int(np.random.default_rng(stream).integers(2**31))
         indices = source_order(len(self._images), places, named)
         kept = self._images.take(indices) if isinstance(self._images, FixedMixes) else None
-        shown = self._normalise(torch.from_numpy(self._pixels(indices, kept)).to(images.device))
+        shown = self._normalisation.normalise(torch.from_numpy(self._pixels(indices, kept)).to(images.device))
         if self._view is not None:
             with isolate_rng():
                 torch.manual_seed(int(np.random.default_rng([*seed]).integers(2**63)))
@@ -103,6 +104,3 @@ class ReplayEngine(Engine):
             return kept.images
         assert isinstance(self._images, np.ndarray)
         return np.asarray(self._images[indices])
-
-    def _normalise(self, pixels: Tensor) -> Float[Tensor, "b c h w"]:
-        return (pixels.float() / 255 - self._mean.to(pixels.device)) / self._std.to(pixels.device)
