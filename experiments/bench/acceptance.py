@@ -82,6 +82,7 @@ class Trial:
             "forwards_an_attempted_set": _ratio(self.forwards, self.attempted),
             "backwards_an_attempted_set": _ratio(self.backwards, self.attempted),
             "ms_a_solved_set": _ratio(1000 * self.seconds, self.solved),
+            "ms_an_attempted_set": _ratio(1000 * self.seconds, self.attempted),
             "mask_softness": _ratio(self.softness, self.solved),
         }
 

@@ -19,11 +19,12 @@ class ClockedTeacher(FrozenTeacher):
     """A teacher that notes when each of its forwards ends; give it one that takes images as they are.
 
     Args:
-        teacher: Whose module is called.
+        teacher: Whose module, options and private copy it has.
     """
 
     def __init__(self, teacher: FrozenTeacher) -> None:
         super().__init__(teacher.module)
+        self.__dict__.update(teacher.__dict__)
         self.ends: list[float] = []
 
     def __call__(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n"]:
@@ -123,7 +124,6 @@ def mix_batch(
 ) -> tuple[Run, MixedBatch]:
     """Mix a batch; give how every set fared, and the mixes."""
     clocked = ClockedTeacher(teacher)
-    clocked.num_classes = teacher.num_classes
     synchronize(images.device)
     start = time.perf_counter()
     mix = mixer(clocked, images, labels, seed=seed)

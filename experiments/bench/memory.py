@@ -74,7 +74,20 @@ def peak_in_child(subject: Subject, batch_size: int, mixer: SuperMix | None, *, 
 def _cpu_peak(subject: Subject, batch_size: int, mixer: SuperMix | None, threads: int, seed: int) -> int:
     torch.set_num_threads(threads)
     teacher, images = subject.open(torch.device("cpu"))
-    images = images[:batch_size].clone()
+    return peak_here(teacher, images[:batch_size].clone(), mixer, seed=seed)
+
+
+def peak_here(teacher: FrozenTeacher, images: Float[Tensor, "b c h w"], mixer: SuperMix | None, *, seed: int) -> int:
+    """Measure a peak in this process.
+
+    Args:
+        teacher: On the device of the images.
+        images: A batch whose storage holds nothing else.
+        mixer: What solves them; None for one bare pass.
+        seed: For the mixer.
+    """
+    if images.is_cuda:
+        return cuda_peak(teacher, images, mixer, seed=seed)
     return held_bytes(teacher, images) + profiled_peak(lambda: _run(teacher, images, mixer, seed))
 
 
