@@ -12,6 +12,7 @@ from supermix_pl.experiments.report.paper import canonical
 
 _REFERENCE = "newton_sp"
 _MEASURED = {
+    "k": "k",
     "cap": "cap",
     "solved_fraction": "solved %",
     "steps_per_solved": "steps",
@@ -23,7 +24,7 @@ NOTES = (
     "Units differ. Paper: time and iterations, as it prints them.",
     "Measured: teacher forwards, input gradients and ms of wall time of all attempted sets, over the solved ones.",
     "solved: share of the attempted sets.",
-    "x: time over that of Newton with smooth projection, of the same source and cap; both columns can be compared.",
+    "x: time over that of Newton with smooth projection, of the same file, k and cap; both columns can be compared.",
 )
 
 
@@ -58,9 +59,10 @@ def grid(paper: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Grid:
             f"{record['paper_time']:g} {unit}" if record["paper_time"] is not None else MISSING,
             _shown(record["paper_iterations"], "g"),
             _shown(record["paper_ratio"], ".1f"),
+            _shown(record["k"], "g"),
             _shown(record["cap"], "g"),
             _shown(record["solved_fraction"], ".1f", 100),
-            *(_shown(record[name], ".1f") for name in list(_MEASURED)[2:]),
+            *(_shown(record[name], ".1f") for name in list(_MEASURED)[3:]),
             _shown(record["ratio"], ".1f"),
         ]
         sections.setdefault(title, []).append(tuple(cells))
@@ -116,7 +118,7 @@ def _key(row: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def _setting(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return row.get("file"), row.get("cap")
+    return row.get("file"), row.get("k"), row.get("cap")
 
 
 def _mean(value: Any) -> float | None:

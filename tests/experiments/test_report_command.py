@@ -177,7 +177,7 @@ def test_errors_say_what_there_is(runs: Path, tmp_path: Path, capsys: pytest.Cap
 
 
 def cost_row(solver: str, milliseconds: Any, **others: Any) -> dict[str, Any]:
-    row = {"dataset": "cifar100", "network": "wrn_40_2", "solver": solver, "cap": 50, "solved_fraction": 0.8}
+    row = {"dataset": "cifar100", "network": "wrn_40_2", "solver": solver, "k": 2, "cap": 50, "solved_fraction": 0.8}
     row |= {
         "steps_per_solved": 12.5,
         "forwards_per_solved": 24.9,
@@ -189,20 +189,24 @@ def cost_row(solver: str, milliseconds: Any, **others: Any) -> dict[str, Any]:
 
 def test_table4(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [cost_row("sgd", 300.0), cost_row("newton_sp", [80.0, 120.0]), cost_row("newton_sp", None, cap=10)]
+    rows += [cost_row("sgd", 600.0, k=3), cost_row("newton_sp", 300.0, k=3)]
     rows.append(cost_row("sgd", 5, network="mine", steps_per_solved="?"))
     (tmp_path / "table4.json").write_text(json.dumps({"rows": rows, "provenance": {}}))
     (tmp_path / "other.json").write_text("[1]")
     text = printed(capsys, "table4", str(tmp_path), "--format", "markdown")
-    assert "| imagenet, vgg16 | sgd | 15.41 s | 34.5 | 67.0 | - | - | - | - | - | - | - |" in text
-    assert "| cifar100, wrn_40_2 | sgd | 509 ms | 21.8 | 84.8 | 50 | 80.0 | 12.5 | 24.9 | 23.7 | 300.0 | 3.0 |" in text
+    assert "| imagenet, vgg16 | sgd | 15.41 s | 34.5 | 67.0 | - | - | - | - | - | - | - | - |" in text
+    assert (
+        "| cifar100, wrn_40_2 | sgd | 509 ms | 21.8 | 84.8 | 2 | 50 | 80.0 | 12.5 | 24.9 | 23.7 | 300.0 | 3.0 |" in text
+    )
+    assert "|  | sgd | 509 ms | 21.8 | 84.8 | 3 | 50 | 80.0 | 12.5 | 24.9 | 23.7 | 600.0 | 2.0 |" in text
     assert "|  | newton | 122 ms | 4.6 | 20.3 | - | - |" in text
-    assert "|  | newton_sp | 6 ms | 0.2 | 1.0 | 50 | 80.0 | 12.5 | 24.9 | 23.7 | 100.0 | 1.0 |" in text
-    assert "|  | newton_sp | 6 ms | 0.2 | 1.0 | 10 | 80.0 | 12.5 | 24.9 | 23.7 | - | - |" in text
-    assert "| cifar100, mine | sgd | - | - | - | 50 | 80.0 | - | 24.9 | 23.7 | 5.0 | - |" in text
+    assert "|  | newton_sp | 6 ms | 0.2 | 1.0 | 2 | 50 | 80.0 | 12.5 | 24.9 | 23.7 | 100.0 | 1.0 |" in text
+    assert "|  | newton_sp | 6 ms | 0.2 | 1.0 | 2 | 10 | 80.0 | 12.5 | 24.9 | 23.7 | - | - |" in text
+    assert "| cifar100, mine | sgd | - | - | - | 2 | 50 | 80.0 | - | 24.9 | 23.7 | 5.0 | - |" in text
     assert "Units differ." in text
     frame = pandas.read_csv(io.StringIO(printed(capsys, "table4", str(tmp_path / "table4.json"), "--format", "csv")))
-    assert frame["ratio"].dropna().tolist() == [3.0, 1.0]
-    assert len(frame) == 4 * 3 + 2
+    assert frame["ratio"].dropna().tolist() == [3.0, 2.0, 1.0, 1.0]
+    assert len(frame) == 4 * 3 + 4
 
 
 def test_table4_needs_its_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
