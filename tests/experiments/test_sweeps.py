@@ -304,6 +304,14 @@ def test_a_search_runs(tmp_path: Path) -> None:
 
 
 @SLOW
+def test_a_sweep_runs_as_tasks_of_ray(tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_ray_launcher", reason="no extra of dev: it pins an old cloudpickle")
+    protocol = ["experiment=table2", "scale=smoke", "seed=0,1"]
+    tasks = ["hydra/launcher=ray", "+hydra.launcher.ray.remote.num_cpus=1"]
+    assert [config.seed for config in started(tmp_path, *protocol, *tasks)] == [0, 1]
+
+
+@SLOW
 def test_a_sweep_runs_as_processes_of_submitit(tmp_path: Path) -> None:
     protocol = ["experiment=table2", "scale=smoke", "seed=0,1"]  # with sums that a new process has to know
     assert [config.seed for config in started(tmp_path, *protocol, "hydra/launcher=local")] == [0, 1]
