@@ -2,7 +2,6 @@
 
 import copy
 import hashlib
-import inspect
 import itertools
 import json
 import os
@@ -18,12 +17,13 @@ from torch import nn
 from supermix_pl import FrozenTeacher
 from supermix_pl.checkpoint import load_checkpoint
 from supermix_pl.experiments.data import ImageDataModule
+from supermix_pl.experiments.data.datamodule import named_arguments
 from supermix_pl.experiments.digests import digest_images, digest_teacher
 from supermix_pl.experiments.tasks.classification import Classification, save_weights
 from supermix_pl.experiments.tasks.schedules import linear
 
 _INDIFFERENT = {  # arguments of data modules that do not change what a teacher learns
-    *("common", "seed", "batch_size", "eval_batch_size", "cache_dir", "num_workers"),
+    *("seed", "batch_size", "eval_batch_size", "cache_dir", "num_workers"),
     *("mixed", "external", "with_indices"),
 }
 
@@ -257,8 +257,8 @@ def teacher_accuracy(
 
 def _describe(datamodule: ImageDataModule) -> list[tuple[str, object]]:
     """List what decides on the teacher's training data."""
-    arguments = {*inspect.signature(type(datamodule)).parameters, *inspect.signature(ImageDataModule).parameters}
-    return [(name, getattr(datamodule, name)) for name in sorted(arguments - _INDIFFERENT)]
+    arguments = named_arguments(type(datamodule)).keys() - _INDIFFERENT
+    return [(name, getattr(datamodule, name)) for name in sorted(arguments)]
 
 
 def _name(network: Callable[..., nn.Module]) -> str:

@@ -1,5 +1,6 @@
 """What every data module here has in common: attributes, subsets, loaders."""
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
@@ -264,6 +265,16 @@ class ImageDataModule(pl.LightningDataModule):
         assert trainer is not None
         batches = trainer.fit_loop.epoch_loop.batch_progress.current
         return trainer.current_epoch, batches.processed  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def named_arguments(kind: type) -> dict[str, inspect.Parameter]:
+    """Returns what a class takes by name, also what it hands on to its bases; the nearest default counts."""
+    found: dict[str, inspect.Parameter] = {}
+    for base in (base for base in kind.__mro__ if issubclass(base, ImageDataModule)):
+        for name, parameter in inspect.signature(base).parameters.items():
+            if parameter.kind is not inspect.Parameter.VAR_KEYWORD:
+                found.setdefault(name, parameter)
+    return found
 
 
 def height_width(size: int | Sequence[int]) -> tuple[int, int]:

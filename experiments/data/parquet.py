@@ -9,21 +9,19 @@ from jaxtyping import Int64
 from pytorch_lightning.utilities import rank_zero_info
 
 from supermix_pl.experiments.data.array_cache import CachedImages, open_or_build
-from supermix_pl.experiments.data.cache_folder import default_cache_dir
-from supermix_pl.experiments.data.datamodule import (
-    CommonArguments,
-    ImageDataModule,
-    LabelledImages,
-    Opened,
-    height_width,
-)
+from supermix_pl.experiments.data.datamodule import CommonArguments, LabelledImages, Opened, height_width
 from supermix_pl.experiments.data.parquet_decode import decode_shards
-from supermix_pl.experiments.data.parquet_shards import Shards, class_names_for, find_parts, shards_key
+from supermix_pl.experiments.data.parquet_folder import FolderArguments, ParquetFolder
+from supermix_pl.experiments.data.parquet_shards import Shards, class_names_for, shards_key
 
 _FORMAT = 1
 
 
-class Parquet(ImageDataModule):
+class ParquetArguments(FolderArguments, CommonArguments, total=False):
+    """Arguments that `Parquet` hands on."""
+
+
+class Parquet(ParquetFolder):
     """Images from `train-*.parquet` and `test-*.parquet` (or `validation-*`, `val-*`).
 
     Every image is decoded once, without loss, into a uint8 array in `cache_dir`; later runs open it by memory map.
@@ -31,37 +29,20 @@ class Parquet(ImageDataModule):
     images.
 
     Args:
-        folder: Folder of the shards.
-        train_part: First word of the names of the training shards.
-        test_part: First word of the names of the test shards; `None` for `test`, `validation` or `val`. The same word
-            as `train_part` trains and tests on the same images.
-        image_column: Column of images (a struct with `bytes`, or binary); found by its type when `None`.
-        label_column: Column of integer labels; found by its name when `None`.
+        test_part: First word of the names of the test shards; see `ParquetFolder`.
         size: Resizes and centre-crops every image to this size or (height, width); needed where they differ.
-        cache_dir: Folder of decoded images; `None` for `$XDG_CACHE_HOME/supermix_pl` or `~/.cache/supermix_pl`.
-        common: Arguments of `ImageDataModule`.
+        arguments: Arguments of `ParquetFolder` and `ImageDataModule`.
     """
 
     def __init__(
         self,
         *,
-        folder: str | Path,
-        train_part: str = "train",
         test_part: str | None = None,
-        image_column: str | None = None,
-        label_column: str | None = None,
         size: int | Sequence[int] | None = None,
-        cache_dir: str | Path | None = None,
-        **common: Unpack[CommonArguments],
+        **arguments: Unpack[ParquetArguments],
     ) -> None:
-        super().__init__(**common)
-        self.folder = Path(folder).expanduser()
-        self.train_part = train_part
-        self.test_part = test_part
-        self.image_column = image_column
-        self.label_column = label_column
+        super().__init__(test_part=test_part, **arguments)
         self.size = None if size is None else height_width(size)
-        self.cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()
 
     def prepare_data(self) -> None:
         """Decodes what the cache lacks, in one process."""
@@ -80,14 +61,7 @@ class Parquet(ImageDataModule):
         )
 
     def _decoded(self) -> dict[str, tuple[Shards, CachedImages]]:
-        parts = find_parts(
-            self.folder,
-            train_part=self.train_part,
-            test_part=self.test_part,
-            image_column=self.image_column,
-            label_column=self.label_column,
-        )
-        return {part: (shards, self._open_part(shards)) for part, shards in parts.items()}
+        return {part: (shards, self._open_part(shards)) for part, shards in self.find_parts().items()}
 
     def _open_part(self, shards: Shards) -> CachedImages:
         def build(images_path: Path) -> Int64[np.ndarray, " n"]:

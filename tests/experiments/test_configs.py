@@ -1,7 +1,7 @@
 """Every config composes, resolves and instantiates; what YAML repeats equals the default in Python."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from supermix_pl import SuperMix
 from supermix_pl.experiments import resolvers
 from supermix_pl.experiments.data import ImageDataModule
+from supermix_pl.experiments.data.datamodule import named_arguments
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "__pycache__")
@@ -54,7 +55,7 @@ def test_every_option_composes_resolves_and_is_complete(group: str, option: str)
 def test_targets_exist_and_take_every_key(group: str, option: str) -> None:
     config = composed(f"{group}={option}", *REQUIRED.get((group, option), []))
     for node in _targets(config):
-        parameters = inspect.signature(get_object(node._target_)).parameters
+        parameters = _parameters(get_object(node._target_))
         takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
         unknown = {key for key in node if not str(key).startswith("_")} - set(parameters)
         assert takes_any or not unknown, f"{node._target_} does not take {unknown}"
@@ -62,11 +63,13 @@ def test_targets_exist_and_take_every_key(group: str, option: str) -> None:
 
 @pytest.mark.parametrize("group", ["data", "mixer", "scheduler", "task", "teacher", "engine"])
 def test_values_repeated_for_the_command_line_are_the_defaults_in_python(group: str) -> None:
-    different = {"train_size", "test_size", "seed"} if group == "data" else set()
     for option in [option for of, option in OPTIONS if of == group]:
+        different = {"train_size", "test_size", "seed"} if group == "data" else set()
+        if option.startswith("imagenet"):  # the paper's
+            different |= {"batch_size", "eval_batch_size", "resize_ratio"}
         node = OmegaConf.to_container(composed(f"{group}={option}", *REQUIRED.get((group, option), []))[group])
         assert isinstance(node, dict)
-        parameters = inspect.signature(get_object(node["_target_"])).parameters if node else {}
+        parameters = _parameters(get_object(node["_target_"])) if node else {}
         for name, parameter in parameters.items():
             value = node.get(name, parameter.default)
             interpolated = isinstance(value, str) and "${" in value
@@ -99,6 +102,12 @@ def test_an_unknown_choice_lists_those_that_exist() -> None:
 def test_the_mixer_takes_what_the_command_line_says() -> None:
     config = composed("mixer=supermix", "mixer.k=3", "mixer.alpha=1", "mixer.lambda_s=0", "mixer.mask_size=[4,6]")
     assert instantiate(config.mixer) == SuperMix(k=3, alpha=1, lambda_s=0, mask_size=(4, 6))
+
+
+def _parameters(target: Any) -> Mapping[str, inspect.Parameter]:
+    if inspect.isclass(target) and issubclass(target, ImageDataModule):
+        return named_arguments(target)
+    return inspect.signature(target).parameters
 
 
 def _targets(node: Any) -> Iterator[DictConfig]:

@@ -1,5 +1,6 @@
 """`supermix-train` end to end: one batch of every kind, what a run leaves behind, sweeps."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -10,9 +11,10 @@ import pytest
 import torch
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
+from PIL import Image
 
 from supermix_pl.checkpoint import load_checkpoint
-from supermix_pl.experiments.data import Shapes
+from supermix_pl.experiments.data import ImageFolder, Shapes
 from supermix_pl.experiments.networks import resnet8
 from supermix_pl.experiments.tasks import Distillation
 from supermix_pl.experiments.teachers import fit_teacher
@@ -118,6 +120,19 @@ def test_a_fitted_teacher_is_kept_and_told_apart_by_its_settings(tmp_path: Path)
     assert torch.equal(first(images), second(images))
     fit_teacher(data, epochs=1, learning_rate=0.05, **settings)
     assert len(list(tmp_path.glob("*.pth"))) == 2
+
+
+def test_a_teacher_is_fitted_on_image_files(tmp_path: Path) -> None:
+    for part, name in itertools.product(("train", "val"), ("dark", "light")):
+        folder = tmp_path / part / name
+        folder.mkdir(parents=True)
+        Image.new("RGB", (40, 36), (200, 200, 200) if name == "light" else (9, 9, 9)).save(folder / "one.png")
+    settings = {"network": resnet8, "folder": tmp_path / "kept", "precision": "32-true", "progress": False, "epochs": 1}
+    for ratio in (1.0, 1.0, 1.5):
+        data = ImageFolder(folder=tmp_path, size=32, resize_ratio=ratio, num_workers=0, batch_size=2)
+        data.setup()
+        assert fit_teacher(data, **settings)(torch.rand(2, 3, 32, 32)).shape == (2, 2)
+    assert len(list((tmp_path / "kept").glob("*.pth"))) == 2
 
 
 @pytest.mark.parametrize("mode", ["extend", "replace", None])
