@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from hydra.utils import get_class, instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from supermix_pl import FrozenTeacher, SuperMixCallback
 from supermix_pl.experiments import resolvers
@@ -34,6 +34,19 @@ def build(node: DictConfig, **objects: Any) -> Any:
 def instantiate_all(group: DictConfig | None) -> list[Any]:
     """Build the members of a group of callbacks or loggers."""
     return [instantiate(member) for member in (group or {}).values() if member is not None]
+
+
+def check_complete(config: DictConfig) -> None:
+    """End a run before it has begun, if the command line lacks something.
+
+    Raises:
+        ValueError: If values that have to be given are not.
+    """
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise ValueError(
+            f"expected values for {', '.join(missing)}, got none; give them, for instance {missing[0]}=..."
+        )
 
 
 def build_data(config: DictConfig) -> ImageDataModule:

@@ -7,7 +7,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from supermix_pl.experiments.building import build_data, build_teacher, make_mixes
+from supermix_pl.experiments.building import build_data, build_teacher, check_complete, make_mixes
 from supermix_pl.experiments.mixes import FixedMixes
 
 _log = logging.getLogger(__name__)
@@ -17,6 +17,7 @@ _log = logging.getLogger(__name__)
 def main(config: DictConfig) -> None:
     """Mix the training images; a stopped run goes on where it was, several may share the work."""
     torch.set_float32_matmul_precision(config.matmul_precision)
+    check_complete(config)
     datamodule = build_data(config)
     teacher = build_teacher(config, datamodule)
     if teacher is None or not config.mixer:

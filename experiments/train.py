@@ -14,7 +14,15 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
-from supermix_pl.experiments.building import build, build_data, build_mixing, build_task, build_teacher, instantiate_all
+from supermix_pl.experiments.building import (
+    build,
+    build_data,
+    build_mixing,
+    build_task,
+    build_teacher,
+    check_complete,
+    instantiate_all,
+)
 from supermix_pl.experiments.record import RunRecorder, write_metrics
 from supermix_pl.experiments.tasks.classification import save_weights
 from supermix_pl.experiments.teachers import teacher_accuracy
@@ -72,11 +80,7 @@ def train(config: DictConfig) -> dict[str, Any]:
 
 def _keep_config(config: DictConfig, folder: Path) -> None:
     """Write the config with every reference resolved; what is missing or misspelt ends the run here."""
-    missing = sorted(OmegaConf.missing_keys(config))
-    if missing:
-        raise ValueError(
-            f"expected values for {', '.join(missing)}, got none; give them, for instance {missing[0]}=..."
-        )
+    check_complete(config)
     folder.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(config, folder / "config.yaml", resolve=True)
 

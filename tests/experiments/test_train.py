@@ -1,5 +1,6 @@
 """`supermix-train` end to end: one batch of every kind, what a run leaves behind, sweeps."""
 
+import inspect
 import itertools
 import json
 import subprocess
@@ -14,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from supermix_pl.checkpoint import load_checkpoint
+from supermix_pl.experiments import generate
 from supermix_pl.experiments.data import ImageFolder, Shapes
 from supermix_pl.experiments.networks import resnet8
 from supermix_pl.experiments.tasks import Distillation
@@ -96,6 +98,15 @@ def test_distillation_needs_a_teacher(tmp_path: Path) -> None:
 def test_a_missing_value_ends_the_run_before_time_is_spent(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"expected values for data\.folder"):
         train(compose("train", ["data=parquet", f"paths.root_dir={tmp_path}", f"paths.output_dir={tmp_path}"]))
+
+
+@pytest.mark.usefixtures("configs")
+def test_mixes_without_a_folder_to_go_to_end_before_a_teacher_is_fitted(tmp_path: Path) -> None:
+    paths = [f"paths.root_dir={tmp_path}", f"paths.cache_dir={tmp_path}", f"paths.output_dir={tmp_path}"]
+    config = compose("generate", ["experiment=quickstart", *paths])
+    with pytest.raises(ValueError, match=r"expected values for folder, got none; give them, for instance folder=\.\.\."):
+        inspect.unwrap(generate.main)(config)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.usefixtures("configs")
