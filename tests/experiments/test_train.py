@@ -104,7 +104,9 @@ def test_a_missing_value_ends_the_run_before_time_is_spent(tmp_path: Path) -> No
 def test_mixes_without_a_folder_to_go_to_end_before_a_teacher_is_fitted(tmp_path: Path) -> None:
     paths = [f"paths.root_dir={tmp_path}", f"paths.cache_dir={tmp_path}", f"paths.output_dir={tmp_path}"]
     config = compose("generate", ["experiment=quickstart", *paths])
-    with pytest.raises(ValueError, match=r"expected values for folder, got none; give them, for instance folder=\.\.\."):
+    with pytest.raises(
+        ValueError, match=r"expected values for folder, got none; give them, for instance folder=\.\.\."
+    ):
         inspect.unwrap(generate.main)(config)
     assert not list(tmp_path.iterdir())
 
