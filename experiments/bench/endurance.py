@@ -5,7 +5,6 @@ writes what the process and its device hold step by step to <engine>_<device>.md
 """
 
 import argparse
-import logging
 import os
 import statistics
 import sys
@@ -138,7 +137,7 @@ def main(command_line: Sequence[str] | None = None) -> None:
     device = torch.device(options.device)
     origin = provenance.collect(PROGRAM, command_line, seeds=[options.seed], device=device)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        _quieten()
+        output.quieten_lightning()
         start = time.perf_counter()
         watch, metrics = train(options, device, Path(folder))
     seconds = time.perf_counter() - start
@@ -229,14 +228,6 @@ def _numbers(course: Course) -> dict[str, Any]:
         "slope": course.slope,
         "target": TARGET.verdict(course.growth),
     }
-
-
-def _quieten() -> None:
-    """Keep Lightning's notes out of the table's way."""
-    for package in ("pytorch_lightning", "lightning.pytorch"):
-        for name in (package, f"{package}.utilities.rank_zero"):
-            logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
 
 
 def _parse(command_line: Sequence[str]) -> argparse.Namespace:

@@ -6,34 +6,19 @@ batch, one at a time. Writes scaling_<device>.md, .json and .png.
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from supermix_pl.experiments.bench import memory, output, provenance, scaling_arguments, scaling_figure, scaling_report
-from supermix_pl.experiments.bench.acceptance import Trial, run_trial
+from supermix_pl.experiments.bench.acceptance import run_trial
+from supermix_pl.experiments.bench.scaling_report import Measured, Measurements
 from supermix_pl.experiments.bench.scaling_settings import Setting
 
 PROGRAM = "supermix_pl.experiments.bench.scaling"
 MEMORY_STEPS = 2
 """Of the solver whose peak is measured: batches only shrink, so it is in the first rounds."""
-
-
-@dataclass(kw_only=True)
-class Measured:
-    """A solver in a setting.
-
-    Attributes:
-        peak: Bytes that tensors hold at most, weights and batch included.
-        trials: One a seed.
-    """
-
-    peak: int = 0
-    trials: list[Trial] = field(default_factory=list)
-
-
-Measurements = dict[tuple[Setting, str], Measured]
 
 
 def main(command_line: Sequence[str] | None = None) -> None:

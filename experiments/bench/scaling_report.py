@@ -1,15 +1,12 @@
 """Rows and tables of the scaling's benchmark."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from supermix_pl.experiments.bench.acceptance import Trial, shown
-from supermix_pl.experiments.bench.scaling_settings import VARIABLES, Point
+from supermix_pl.experiments.bench.scaling_settings import VARIABLES, Point, Setting
 from supermix_pl.experiments.bench.tables import Summary, Table, mean_cell, median_cell
-
-if TYPE_CHECKING:
-    from supermix_pl.experiments.bench.scaling import Measurements
 
 REMARK = (
     "Settings and solvers took turns in one process. Passes do not depend on the machine. Times do, and other work may "
@@ -43,6 +40,22 @@ _VARIABLE_NOTES = {
         "whom depends on the batch."
     ),
 }
+
+
+@dataclass(kw_only=True)
+class Measured:
+    """A solver in a setting.
+
+    Attributes:
+        peak: Bytes that tensors hold at most, weights and batch included.
+        trials: One a seed.
+    """
+
+    peak: int = 0
+    trials: list[Trial] = field(default_factory=list)
+
+
+Measurements = dict[tuple[Setting, str], Measured]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +110,7 @@ class Row:
         )
 
 
-def rows(points: Sequence[Point], found: "Measurements") -> list[Row]:
+def rows(points: Sequence[Point], found: Measurements) -> list[Row]:
     """Join the series with what was measured."""
     return [
         Row(

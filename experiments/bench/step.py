@@ -6,165 +6,24 @@ step_<device>.json.
 """
 
 import argparse
-import copy
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from supermix_pl import FrozenTeacher, MixUp, SuperMix
-from supermix_pl.engine import BatchEngine, Engine, Run, StreamEngine
+from supermix_pl import FrozenTeacher
 from supermix_pl.experiments import networks
 from supermix_pl.experiments.bench import arguments, output, provenance
-from supermix_pl.experiments.bench.passes import timed
+from supermix_pl.experiments.bench.step_training import NAMES, REFERENCE, Timing, Training, contenders
 from supermix_pl.experiments.bench.tables import Table, Target, median_cell
-from supermix_pl.losses import soft_cross_entropy
-from supermix_pl.mixing import Mixer
-from supermix_pl.rewriting import BatchRewriter
-from supermix_pl.transforms import RandomCropFlip
 
 PROGRAM = "supermix_pl.experiments.bench.step"
-REFERENCE = "mixup"
-_MOST_STEPS_TO_WARM = 200
 _SLOW_SHARE = 8  # the batch engine takes this part of the steps
-
-
-@dataclass(frozen=True, kw_only=True)
-class Contender:
-    """What is put into the batches.
-
-    Args:
-        name: In the table.
-        mixer: Makes the mixes.
-        engine: When.
-        labelled: Whether a teacher labels the mixes; else they carry the weights of their sources.
-    """
-
-    name: str
-    mixer: Mixer
-    engine: Engine
-    labelled: bool = True
-
-
-@dataclass(kw_only=True)
-class Timing:
-    """A contender's steps, of every block.
-
-    Attributes:
-        mixing: Seconds of mixing, a list a block.
-        training: Seconds of the training step after it, likewise.
-        fresh: New mixes of every step.
-        solved: Share of the drawn mixes that are solved, of every step.
-        plan: Slots and rounds of a stream.
-    """
-
-    mixing: list[list[float]] = field(default_factory=list)
-    training: list[list[float]] = field(default_factory=list)
-    fresh: list[float] = field(default_factory=list)
-    solved: list[float] = field(default_factory=list)
-    plan: dict[str, Any] | None = None
-
-    def steps(self) -> list[float]:
-        """Give the median step of every block."""
-        return [
-            median([a + b for a, b in zip(mixing, training, strict=True)])
-            for mixing, training in zip(self.mixing, self.training, strict=True)
-        ]
-
-
-class Training:
-    """A student that is trained on extended batches, a step at a time.
-
-    Args:
-        contender: What is put into the batches.
-        student: Is trained, as a copy.
-        teacher: Supervises and labels the mixes.
-        low_precision: Whether the student runs under bfloat16 autocast.
-    """
-
-    def __init__(
-        self, contender: Contender, student: nn.Module, teacher: FrozenTeacher, *, low_precision: bool
-    ) -> None:
-        self.contender = contender
-        self.timing = Timing()
-        self._student = copy.deepcopy(student).train()
-        self._optimizer = torch.optim.SGD(self._student.parameters(), lr=0.05, momentum=0.9, nesterov=True)
-        self._teacher = teacher if contender.labelled else None
-        self._low_precision = low_precision
-        self._seen: list[float] = []
-        self._number = 0
-        contender.engine.begin(Run(training_seconds=lambda: median(self._seen)))
-        self._rewriter = BatchRewriter(
-            mixer=contender.mixer,
-            engine=contender.engine,
-            mode="extend",
-            targets="teacher" if contender.labelled else "soft",
-            input_key=0,
-            target_key=1,
-            mixed_transform=RandomCropFlip(padding=2),
-        )
-
-    def step(self, images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"]) -> tuple[float, float]:
-        """Mix a batch and train on it; give the seconds of both."""
-        device = images.device
-        (batch, mix), mixing = timed(
-            lambda: self._rewriter.rewrite((images, labels), self._teacher, stream=(0, self._number)), device
-        )
-        _, training = timed(lambda: self._train(*batch), device)
-        self._number += 1
-        self._seen.append(training)
-        self.timing.fresh.append(self.contender.engine.metrics().get("fresh", float(len(mix))))
-        self.timing.solved.append(mix.solved.float().mean().item())
-        return mixing, training
-
-    def warm_up(self, batches: Sequence[tuple[Tensor, Tensor]]) -> None:
-        """Run until a stream draws from its pool, and some steps at least."""
-        engine = self.contender.engine
-        for number in range(_MOST_STEPS_TO_WARM):
-            self.step(*batches[number % len(batches)])
-            if number >= 3 and (not isinstance(engine, StreamEngine) or engine.metrics()["age"] > 0):
-                break
-        if isinstance(engine, StreamEngine):
-            for number in range(30):  # until the sets in its slots end at their steady rate
-                self.step(*batches[number % len(batches)])
-            self.timing.plan = None if engine.plan is None else asdict(engine.plan)
-        self.timing.fresh.clear()
-        self.timing.solved.clear()
-
-    def _train(self, images: Tensor, targets: Tensor) -> None:
-        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self._low_precision):
-            logits = self._student(images)
-        self._optimizer.zero_grad()
-        soft_cross_entropy(logits.float(), targets).backward()
-        self._optimizer.step()
-
-
-def contenders(options: argparse.Namespace) -> list[Contender]:
-    """List what is compared."""
-    size = {"mask_size": options.mask_size, "sigma": options.sigma}
-    paper, fast = SuperMix(k=options.k, **size), SuperMix.fast(k=options.k, **size)
-    blind = replace(MixUp(k=options.k), num_classes=options.num_classes)
-    everything = [
-        Contender(name=REFERENCE, mixer=blind, engine=BatchEngine(), labelled=False),
-        Contender(name="mixup, labelled by the teacher", mixer=blind, engine=BatchEngine()),
-        Contender(
-            name=f"stream, fast, budget {options.budget:g}", mixer=fast, engine=StreamEngine(budget=options.budget)
-        ),
-        Contender(
-            name=f"stream, paper's solver, budget {options.budget:g}",
-            mixer=paper,
-            engine=StreamEngine(budget=options.budget),
-        ),
-        Contender(name="batch, fast", mixer=fast, engine=BatchEngine()),
-        Contender(name="batch, paper's solver", mixer=paper, engine=BatchEngine()),
-    ]
-    return everything[: None if options.batch_engine else 4]
 
 
 def measure(
@@ -237,7 +96,7 @@ def table(timings: dict[str, Timing], options: argparse.Namespace) -> Table:
 def main(command_line: Sequence[str] | None = None) -> None:
     """Measure, print and write."""
     command_line = sys.argv[1:] if command_line is None else command_line
-    options = _parse(command_line)
+    options = parse(command_line)
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     try:
@@ -246,18 +105,8 @@ def main(command_line: Sequence[str] | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except (ValueError, TypeError, OSError, ImportError) as error:
         sys.exit(f"{PROGRAM}: error: {error}")
-    options.num_classes = _num_classes(teacher, images[:1].to(device))
-    low = options.precision == "bf16"
-    torch.manual_seed(0)
-    student = getattr(networks, options.student or options.network)(num_classes=options.num_classes).to(device)
-    if low:
-        student = student.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        images = images.contiguous(memory_format=torch.channels_last)
-        teacher = FrozenTeacher(teacher.module, dtype="bfloat16", channels_last=True)
-    pairs = zip(images.split(options.batch_size), labels.split(options.batch_size), strict=True)
-    batches = [(one.to(device), two.to(device)) for one, two in pairs if len(one) == options.batch_size]
     origin = provenance.collect(PROGRAM, command_line, seeds=[0], device=device)
-    timings = measure(options, student, teacher, batches)
+    timings = run(options, teacher, images, labels)
     output.publish(
         folder / f"step_{device.type}_{options.precision}",
         title="Training step",
@@ -269,12 +118,37 @@ def main(command_line: Sequence[str] | None = None) -> None:
     )
 
 
+def run(
+    options: argparse.Namespace, teacher: FrozenTeacher, images: Float[Tensor, "n c h w"], labels: Int[Tensor, " n"]
+) -> dict[str, Timing]:
+    """Build a student and time its steps.
+
+    Args:
+        options: From `parse`.
+        teacher: On the device.
+        images: In whole batches, or a rest is left out.
+        labels: Their classes.
+    """
+    device = torch.device(options.device)
+    options.num_classes = _num_classes(teacher, images[:1].to(device))
+    torch.manual_seed(0)
+    student = getattr(networks, options.student or options.network)(num_classes=options.num_classes).to(device)
+    if options.precision == "bf16":
+        student = student.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        images = images.contiguous(memory_format=torch.channels_last)
+        teacher = FrozenTeacher(teacher.module, dtype="bfloat16", channels_last=True)
+    pairs = zip(images.split(options.batch_size), labels.split(options.batch_size), strict=True)
+    batches = [(one.to(device), two.to(device)) for one, two in pairs if len(one) == options.batch_size]
+    return measure(options, student, teacher, batches)
+
+
 def _num_classes(teacher: FrozenTeacher, image: Tensor) -> int:
     with torch.no_grad():
         return teacher(image).shape[1]
 
 
-def _parse(command_line: Sequence[str]) -> argparse.Namespace:
+def parse(command_line: Sequence[str]) -> argparse.Namespace:
+    """Read the command line; end the program with a message where it makes no sense."""
     parser = argparse.ArgumentParser(
         prog=f"python -m {PROGRAM}",
         description="Measure a training step with mixes, of the stream engine beside MixUp.",
@@ -290,7 +164,7 @@ def _parse(command_line: Sequence[str]) -> argparse.Namespace:
     add("--precision", choices=("fp32", "bf16"), default="bf16", help="of student and teacher; bf16 with channels_last")
     add("--steps", type=int, default=8, help="in a block")
     add("--blocks", type=int, default=7, help="how often each has its turn")
-    add("--batch-engine", action="store_true", help="measure the batch engine too")
+    add("--contenders", nargs="+", default=list(NAMES[:3]), choices=NAMES, metavar="NAME", help="; ".join(NAMES))
     parser.set_defaults(split="train")
     options = parser.parse_args(command_line)
     try:

@@ -1,0 +1,177 @@
+"""Whether the device gives the mixes that it should: against the CPU, compiled, in bf16, and in a sharded training."""
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytorch_lightning as pl
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from supermix_pl import FrozenTeacher, MixedBatch, SuperMix, SuperMixCallback
+from supermix_pl.engine import Run, StreamEngine
+from supermix_pl.experiments import networks
+from supermix_pl.experiments.bench.gpu_subjects import Opened
+from supermix_pl.experiments.bench.passes import timed
+from supermix_pl.experiments.data import Shapes
+
+_SETS, _FIT_STEPS = 16, 6
+_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """What was found.
+
+    Args:
+        name: What should hold.
+        passed: Whether it does.
+        found: Numbers, or the error.
+    """
+
+    name: str
+    passed: bool
+    found: str
+
+
+def run_checks(opened: Opened) -> Iterator[Check]:
+    """Check one after the other; an error is a check that failed."""
+    checks: dict[str, Callable[[Opened], tuple[bool, str]]] = {
+        "float64: mixes equal the CPU's": lambda opened: _like_cpu(opened, torch.float64),
+        "float32 without TF32: mixes equal the CPU's": lambda opened: _like_cpu(opened, torch.float32),
+        "bf16, channels_last: finite, most outcomes equal float32's": _low_precision,
+        "compiled: mixes equal the eager ones": _compiled,
+        "compiled: stream engine": _compiled_stream,
+        "training with the stream engine, FSDP on a GPU": _training,
+    }
+    for name, check in checks.items():
+        try:
+            passed, found = check(opened)
+        except Exception as error:  # the other checks are still worth their time
+            passed, found = False, f"{type(error).__name__}: {error}"
+        yield Check(name=name, passed=passed, found=found)
+
+
+def _mixers() -> list[SuperMix]:
+    return [SuperMix(max_steps=3), SuperMix.fast(max_steps=3)]
+
+
+def _like_cpu(opened: Opened, dtype: torch.dtype) -> tuple[bool, str]:
+    here = FrozenTeacher(copy.deepcopy(opened.teacher.module).to(dtype))
+    there = FrozenTeacher(copy.deepcopy(here.module).cpu())
+    images = opened.images[:_SETS].to(dtype)
+    apart, equal = [], []
+    with _without_tf32():
+        for mixer in _mixers():
+            one, two = mixer(here, images, seed=0), mixer(there, images.cpu(), seed=0)
+            apart.append(_apart(one, two))
+            equal.append(_equal_outcomes(one, two))
+    found = f"largest difference of a pixel {max(apart):.1e}, of all outcomes {min(equal):.0%} equal"
+    return max(apart) <= _TOLERANCE[dtype] and min(equal) == 1.0, found
+
+
+def _low_precision(opened: Opened) -> tuple[bool, str]:
+    low = FrozenTeacher(opened.teacher.module, dtype="bfloat16", channels_last=True)
+    equal, finite = [], True
+    for mixer in _mixers():
+        mix = mixer(low, opened.images, seed=0)
+        finite = finite and bool(mix.images.isfinite().all()) and not bool(mix.non_finite.any())
+        equal.append(_equal_outcomes(mix, mixer(opened.teacher, opened.images, seed=0)))
+    return finite and min(equal) >= 0.5, f"finite: {finite}, of all outcomes {min(equal):.0%} equal"
+
+
+def _compiled(opened: Opened) -> tuple[bool, str]:
+    teacher = FrozenTeacher(opened.teacher.module, compile=True)
+    mixer, device = SuperMix(min_steps=3, max_steps=3), opened.images.device  # no set leaves: one shape is compiled
+
+    def mix(teacher: FrozenTeacher) -> tuple[MixedBatch, float]:
+        return timed(lambda: mixer(teacher, opened.images, seed=0), device)
+
+    with _without_tf32():
+        _, first = mix(teacher)
+        mix(teacher)  # CUDA graphs are recorded in the second call
+        (one, compiled), (two, eager) = mix(teacher), mix(opened.teacher)
+    found = f"largest difference of a pixel {_apart(one, two):.1e}; {1000 * compiled:.1f} ms for 3 steps, eager "
+    found += f"{1000 * eager:.1f} ms; {first:.0f} s to compile"
+    return _apart(one, two) <= _TOLERANCE[torch.float32], found
+
+
+def _compiled_stream(opened: Opened) -> tuple[bool, str]:
+    teacher = FrozenTeacher(opened.teacher.module, compile=True)
+    engine, images = StreamEngine(slots=8, rounds=1, until_warm="mixup"), opened.images[:8]
+    engine.begin(Run())
+    finite, fresh = True, 0.0
+    for step in range(_FIT_STEPS):
+        mix = engine.mix(SuperMix.fast(max_steps=3), teacher, images, opened.labels[:8], seed=(0, step))
+        finite = finite and bool(mix.images.isfinite().all())
+        fresh += engine.metrics()["fresh"]
+    return finite and fresh > 0, f"finite: {finite}, {fresh:.0f} new mixes in {_FIT_STEPS} steps"
+
+
+class _Student(pl.LightningModule):
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.network = networks.resnet8(num_classes=num_classes)
+
+    def training_step(self, batch: tuple[Float[Tensor, "b c h w"], Tensor]) -> Tensor:
+        """Train on labels or soft targets."""
+        loss = cross_entropy(self.network(batch[0]), batch[1])
+        self.log("loss", loss)
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Make the optimizer."""
+        return torch.optim.SGD(self.parameters(), lr=0.05)
+
+
+def _training(opened: Opened) -> tuple[bool, str]:
+    on_gpu = opened.images.is_cuda
+    data = Shapes(train_size=_SETS * _FIT_STEPS, test_size=1, batch_size=_SETS)
+    num_classes = opened.teacher.num_classes
+    assert num_classes is not None
+    torch.manual_seed(0)
+    mixing = SuperMixCallback(
+        FrozenTeacher(opened.teacher.module), SuperMix.fast(max_steps=3), engine=StreamEngine(slots=_SETS, rounds=1)
+    )
+    with TemporaryDirectory() as folder:
+        trainer = pl.Trainer(
+            accelerator="gpu" if on_gpu else "cpu",
+            strategy="fsdp" if on_gpu else "auto",  # FSDPStrategy refuses the CPU
+            devices=1,
+            max_steps=_FIT_STEPS,
+            callbacks=[mixing],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            limit_val_batches=0,
+            default_root_dir=Path(folder),
+        )
+        trainer.fit(_Student(num_classes), datamodule=data)
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    loss, fresh = metrics.get("loss", float("nan")), metrics.get("supermix/fresh", 0.0)
+    passed = trainer.global_step == _FIT_STEPS and loss == loss and fresh > 0
+    return passed, f"{type(trainer.strategy).__name__}, {trainer.global_step} steps, {fresh:.0f} new mixes in the last"
+
+
+def _apart(one: MixedBatch, two: MixedBatch) -> float:
+    return float((one.images.detach().cpu() - two.images.detach().cpu()).abs().max())
+
+
+def _equal_outcomes(one: MixedBatch, two: MixedBatch) -> float:
+    return float((one.outcomes.cpu() == two.outcomes.cpu()).float().mean())
+
+
+@contextlib.contextmanager
+def _without_tf32() -> Iterator[None]:
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before

@@ -1,0 +1,118 @@
+"""The networks that are measured on a GPU, with the settings of their data sets."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from supermix_pl import FrozenTeacher, SuperMix
+from supermix_pl.experiments.bench.subject import Subject
+from supermix_pl.experiments.bench.table4_cases import DATASETS, SHAPES, Dataset
+
+NETWORKS = {
+    "wrn_40_2": ("cifar", "6"),
+    "vgg13": ("cifar", "5"),
+    "resnet56": ("cifar", "-"),
+    "resnet34": ("imagenet", "60"),
+    "vgg16": ("imagenet", "230"),
+    "resnet8": ("cifar", "-"),
+}
+"""Data set, and execution time in ms with smooth projection in Table 4 ("WRN" is presumably WRN-40-2)."""
+
+_PASSES_TO_CALIBRATE = 20
+_SPREAD = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A teacher on a device, with a batch of images there.
+
+    Args:
+        name: Of the network.
+        subject: By which they were opened.
+        dataset: Settings of its data set.
+        teacher: In float32, with batch norm folded.
+        images: A batch.
+        labels: Their classes.
+    """
+
+    name: str
+    subject: Subject
+    dataset: Dataset
+    teacher: FrozenTeacher
+    images: Float[Tensor, "b c h w"]
+    labels: Int[Tensor, " b"]
+
+    @property
+    def trained(self) -> bool:
+        """Whether acceptance means something."""
+        return self.subject.checkpoint is not None
+
+    def mixer(self) -> SuperMix:
+        """Give the paper's solver for the data set."""
+        return SuperMix(mask_size=self.dataset.mask_size, sigma=self.dataset.sigma)
+
+    def fast(self) -> SuperMix:
+        """Give the fast one."""
+        return SuperMix.fast(mask_size=self.dataset.mask_size)
+
+
+def subject_of(
+    name: str, checkpoints: Mapping[str, str], data: Mapping[str, str], *, num_images: int, side: int
+) -> Subject:
+    """Say what is opened.
+
+    Args:
+        name: Of the network.
+        checkpoints: Files of weights by name of the network.
+        data: Folders of Parquet shards by data set; the embedded set where there is none.
+        num_images: In the batch.
+        side: Of large images of the embedded set, in pixels.
+    """
+    key = NETWORKS[name][0]
+    dataset, folder = DATASETS[key], data.get(key, SHAPES)
+    embedded = folder == SHAPES
+    return Subject(
+        network=dataset.prefix + name,
+        checkpoint=checkpoints.get(name),
+        data=folder,
+        split="test",
+        num_images=num_images,
+        mean=dataset.mean,
+        std=dataset.std,
+        size=side if embedded and dataset.crop else None,
+        crop=None if embedded else dataset.crop,
+    )
+
+
+def open_network(name: str, subject: Subject, device: torch.device) -> Opened:
+    """Load a network and its batch; without trained weights its predictions are at least made to differ."""
+    teacher, images, labels = subject.open_labelled(device)
+    images, labels = images.to(device), labels.to(device)
+    if subject.checkpoint is None:
+        calibrate(teacher, images)
+    dataset = DATASETS[NETWORKS[name][0]]
+    return Opened(name=name, subject=subject, dataset=dataset, teacher=teacher, images=images, labels=labels)
+
+
+@torch.no_grad()
+def calibrate(teacher: FrozenTeacher, images: Float[Tensor, "b c h w"]) -> None:
+    """Fit an untrained network's batch norm and last layer to images, so that it gives them different classes.
+
+    Raises:
+        ValueError: If it does not end in a linear layer.
+    """
+    module = teacher.module.train()
+    for _ in range(_PASSES_TO_CALIBRATE):
+        module(images)
+    module.eval()
+    last = [part for part in module.modules() if isinstance(part, nn.Linear)][-1:]
+    logits = module(images)
+    if not last or last[0].out_features != logits.shape[1]:
+        raise ValueError(f"expected a network that ends in a linear layer, got {type(module).__name__}")
+    scale = _SPREAD / logits.std(dim=0).mean().clamp_min(1e-12)
+    last[0].weight *= scale
+    last[0].bias.copy_((last[0].bias - logits.mean(dim=0)) * scale)
+    teacher.refold()
