@@ -5,16 +5,21 @@ A frozen teacher supervises masks that mix k images so that what is salient in e
 """
 
 from supermix_pl.callback import SuperMixCallback
+from supermix_pl.engine import BatchEngine, StreamEngine
 from supermix_pl.mixin import SuperMixMixin
 from supermix_pl.mixing import CutMix, MixedBatch, MixUp, SuperMix
+from supermix_pl.self_teacher import MovingAverage
 from supermix_pl.teacher import FrozenTeacher
 from supermix_pl.version import __version__
 
 __all__ = [
+    "BatchEngine",
     "CutMix",
     "FrozenTeacher",
     "MixUp",
     "MixedBatch",
+    "MovingAverage",
+    "StreamEngine",
     "SuperMix",
     "SuperMixCallback",
     "SuperMixMixin",

@@ -3,37 +3,38 @@
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import numpy as np
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
-from torch import Tensor, nn
+from torch import Tensor
 
 from supermix_pl.batch import Key
 from supermix_pl.engine import BatchEngine, Engine, Run, StreamEngine
 from supermix_pl.interception import Interception, check_step_takes_batches
 from supermix_pl.lightning_base import LightningCallback
-from supermix_pl.mixing import MixedBatch, Mixer, SuperMix
+from supermix_pl.mixing import MixedBatch, Mixer, MixUp, SuperMix
 from supermix_pl.mixing.arguments import check_at_least, check_one_of
 from supermix_pl.mixing.targets import TargetFormat
 from supermix_pl.resuming import count_next_epoch
-from supermix_pl.rewriting import BatchRewriter, natural_hits
+from supermix_pl.rewriting import BatchRewriter, num_classes_of
 from supermix_pl.side_files import SideFiles, read, side_path
 from supermix_pl.stopwatch import Stopwatch
-from supermix_pl.teacher import FrozenTeacher, as_teacher
-
-TeacherSource = FrozenTeacher | nn.Module | Callable[[], FrozenTeacher | nn.Module]
+from supermix_pl.supervision import Supervision, TeacherSource
+from supermix_pl.teacher import FrozenTeacher
 
 _ENGINES: dict[str, Callable[[], Engine]] = {"batch": BatchEngine, "stream": StreamEngine}
-_LABELS_TO_JUDGE_A_TEACHER = 256
 
 
 class SuperMixCallback(LightningCallback):
     """Replace or extend every training batch by mixes, whatever the module and the batch look like.
 
     Args:
-        teacher: A classifier; or a function that builds one, called once on every rank when fitting starts; or None for
-            a mixer that needs none. It must share no parameter with the trained module.
+        teacher: A classifier; or a function that builds one, called once on every rank when fitting starts; or the path
+            of a checkpoint of an earlier run of the trained module, whose `forward` gives logits; or "ema" for an
+            exponential moving average of the module itself, or a `MovingAverage`; or None for a mixer that needs none.
+            It must share no parameter with the trained module.
         mixer: What makes the mixes.
         mode: "extend" puts the mixes behind the natural images; "replace" puts them in their place.
         targets: What the mixes are labelled with. "teacher": (b,) integers, the teacher's class of the mix, so that the
@@ -47,15 +48,18 @@ class SuperMixCallback(LightningCallback):
             comes from the callback's seed.
         probability: Share of batches that are mixed, in [0, 1]; drawn alike on all ranks.
         every_n_batches: Only every n-th batch is mixed, >= 1.
-        start_epoch: Epochs before this one, counted from 0, go unmixed.
+        start_epoch: The first epoch, counted from 0, whose mixes the teacher supervises.
+        before_start: What the epochs before it get: "nothing", or "mixup": MixUp of as many sources, with the weights
+            of the labels, so that targets must be "soft" or "pairs".
         engine: When sets are solved: "batch" solves those of every batch to the end, "stream" a fixed number of rounds
             a step, or an `Engine` such as `StreamEngine(budget=0.25)`.
         seed: Names the streams of chance, >= 0. Each batch of each rank has its own, so that a resumed run repeats the
             uninterrupted one.
         log: Whether to log supermix/solved_fraction, supermix/non_finite_fraction (sets for which the teacher gave NaN
             or infinity), supermix/steps (mean number), supermix/teacher_forwards (images passed for the batch),
-            supermix/ms (time of the mixing), supermix/time_share (its share of the step's time), and what the engine
-            has to tell; "prog_bar" also shows them in the progress bar.
+            supermix/ms (time of the mixing), supermix/time_share (its share of the step's time), supermix/average_ms
+            (time of the last update of a moving average), and what the engine has to tell; "prog_bar" also shows them
+            in the progress bar.
         save_state: Whether what the engine holds is saved beside every checkpoint of a fit, one file a rank, so that a
             resumed run goes on as if nothing had happened. Without it the pool of a stream fills anew.
 
@@ -80,6 +84,7 @@ class SuperMixCallback(LightningCallback):
         probability: float = 1.0,
         every_n_batches: int = 1,
         start_epoch: int = 0,
+        before_start: Literal["nothing", "mixup"] = "nothing",
         engine: Literal["batch", "stream"] | Engine = "batch",
         seed: int = 0,
         log: bool | Literal["prog_bar"] = True,
@@ -89,6 +94,7 @@ class SuperMixCallback(LightningCallback):
         check_one_of("mode", mode, ("extend", "replace"))
         check_one_of("targets", targets, get_args(TargetFormat))
         check_one_of("log", log, (True, False, "prog_bar"))
+        check_one_of("before_start", before_start, ("nothing", "mixup"))
         check_at_least("every_n_batches", every_n_batches, 1)
         check_at_least("start_epoch", start_epoch, 0)
         check_at_least("seed", seed, 0)
@@ -108,17 +114,15 @@ class SuperMixCallback(LightningCallback):
                 "only MixUp and CutMix "
                 'with targets="soft" or "pairs" can do without'
             )
-        if teacher is not None and not callable(teacher):
-            raise TypeError(
-                f"expected teacher to be a FrozenTeacher, an nn.Module or a function that builds one, got {teacher!r}"
+        if before_start == "mixup" and targets.startswith("teacher"):
+            raise ValueError(
+                f'expected targets="soft" or "pairs" for before_start="mixup", got targets="{targets}": before '
+                "start_epoch the teacher labels nothing"
             )
-        self.teacher: FrozenTeacher | None = (
-            as_teacher(teacher) if isinstance(teacher, FrozenTeacher | nn.Module) else None
-        )
+        self._supervision = Supervision(teacher)
         self.mix: MixedBatch | None = None
         self.seed = seed
         self.log_metrics = log
-        self._build_teacher = teacher if self.teacher is None else None
         self._rewriter = BatchRewriter(
             mixer=mixer,
             engine=engine,
@@ -128,6 +132,8 @@ class SuperMixCallback(LightningCallback):
             target_key=target_key,
             mixed_transform=engine.default_transform if mixed_transform is None else mixed_transform,
         )
+        self._early: BatchRewriter | None = None
+        self._mixes_early = before_start == "mixup"
         self._engine = engine
         self._probability = probability
         self._every_n_batches = every_n_batches
@@ -138,8 +144,12 @@ class SuperMixCallback(LightningCallback):
         self._resumed_from: tuple[Any, Any] | None = None
         self._stopwatch: Stopwatch | None = None
         self._milliseconds = 0.0
-        self._labels_seen, self._labels_hit = 0, 0
         self._warned_unsolved = False
+
+    @property
+    def teacher(self) -> FrozenTeacher | None:
+        """What supervises the masks, once it is there."""
+        return self._supervision.teacher
 
     @property
     def mixer(self) -> Mixer:
@@ -156,11 +166,7 @@ class SuperMixCallback(LightningCallback):
                 "mixes of the other; keep one"
             )
         check_step_takes_batches(pl_module)
-        if self._build_teacher is not None and self.teacher is None:
-            self.teacher = as_teacher(self._build_teacher())  # pyright: ignore[reportCallIssue, reportArgumentType]
-        if self.teacher is not None:
-            _check_not_trained(self.teacher, pl_module)
-            self.teacher.to(trainer.strategy.root_device)
+        self._supervision.setup(trainer, pl_module)
         self._stop_catching()
         self._stopwatch = Stopwatch(trainer.strategy.root_device)
         self._engine.begin(Run(trainer.global_rank == 0, trainer.strategy.broadcast, self._stopwatch.training_seconds))
@@ -171,7 +177,8 @@ class SuperMixCallback(LightningCallback):
             )
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Warn where a run resumed in the middle of an epoch cannot repeat the uninterrupted one."""
+        """Begin a moving average; warn where a run resumed in an epoch cannot repeat the uninterrupted one."""
+        self._supervision.start(trainer, pl_module)
         loop = trainer.fit_loop
         count_next_epoch(loop)
         loaders = loop._combined_loader.flattened if loop._combined_loader is not None else []
@@ -202,13 +209,16 @@ class SuperMixCallback(LightningCallback):
             values["supermix/teacher_forwards"] = float(mix.teacher_forwards)
         if self._stopwatch is not None and (seconds := self._stopwatch.last()) is not None:
             values["supermix/time_share"] = seconds[0] / sum(seconds)
+        if self._supervision.average is not None:
+            values["supermix/average_ms"] = self._supervision.average.milliseconds
         values |= {f"supermix/{name}": value for name, value in self._engine.metrics().items()}
         pl_module.log_dict(values, prog_bar=self.log_metrics == "prog_bar", batch_size=len(mix))
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Time the training step."""
+        """Time the training step, and let a moving average follow it."""
         if self._stopwatch is not None:
             self._stopwatch.trained()
+        self._supervision.update(trainer, pl_module)
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Stop catching batches."""
@@ -220,13 +230,8 @@ class SuperMixCallback(LightningCallback):
             self._interception.remove()
 
     def state_dict(self) -> dict[str, Any]:
-        """Give plain numbers, which load with `weights_only=True`."""
-        return {
-            "seed": self.seed,
-            "labels_seen": self._labels_seen,
-            "labels_hit": self._labels_hit,
-            "engine": self._engine.state_dict(),
-        }
+        """Give plain numbers, and the weights of a moving average; they load with `weights_only=True`."""
+        return {"seed": self.seed, "engine": self._engine.state_dict()} | self._supervision.state_dict()
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Remember where the checkpoint is whose run goes on."""
@@ -240,7 +245,7 @@ class SuperMixCallback(LightningCallback):
                 f"The checkpoint was mixed with seed={state_dict['seed']}, this run has seed={self.seed}: it will not "
                 "repeat the run that it resumes."
             )
-        self._labels_seen, self._labels_hit = state_dict["labels_seen"], state_dict["labels_hit"]
+        self._supervision.load_state_dict(state_dict)
         self._engine.load_state_dict(state_dict["engine"])
         self._load_tensors()
 
@@ -267,49 +272,43 @@ class SuperMixCallback(LightningCallback):
     def _rewrite(self, trainer: Any, batch: Any) -> Any:
         self.mix = None
         number = trainer.fit_loop.epoch_loop.batch_progress.total.completed
-        if not self._wants(trainer.current_epoch, number):
+        if not self._wants(number):
             return batch
+        early = trainer.current_epoch < self._start_epoch
+        if (early and not self._mixes_early) or (self._supervision.expected and self.teacher is None):
+            return batch  # a moving average is not there yet while Lightning's finders try a module out
         start = time.perf_counter()
         if self._stopwatch is not None:
             self._stopwatch.start()
         with trainer.profiler.profile("[SuperMix]mix"):
-            rewritten, mix = self._rewriter.rewrite(
-                batch, self.teacher, stream=(self.seed, trainer.global_rank, number)
-            )
+            rewriter, teacher = self._without_teacher(batch) if early else (self._rewriter, self.teacher)
+            rewritten, mix = rewriter.rewrite(batch, teacher, stream=(self.seed, trainer.global_rank, number))
         if self._stopwatch is not None:
             self._stopwatch.mixed()
         self._milliseconds = 1000 * (time.perf_counter() - start)
         self.mix = mix
-        self._judge_teacher(batch, mix)
+        self._supervision.judge(mix, batch, self._rewriter.target_key)
         self._report_unsolved(mix)
         return rewritten
 
-    def _wants(self, epoch: int, number: int) -> bool:
+    def _wants(self, number: int) -> bool:
         """Decide from what all ranks share, so that their batches keep equal sizes."""
-        if epoch < self._start_epoch or number % self._every_n_batches:
+        if number % self._every_n_batches:
             return False
         return self._probability == 1 or np.random.default_rng([self.seed, number]).random() < self._probability
 
-    def _judge_teacher(self, batch: Any, mix: MixedBatch) -> None:
-        """Warn once when the teacher's classes look unrelated to the labels."""
-        if self._labels_seen >= _LABELS_TO_JUDGE_A_TEACHER:
-            return
-        hits = natural_hits(mix, batch, self._rewriter.target_key)
-        if hits is None:
-            return
-        self._labels_hit += int(hits[0])
-        self._labels_seen += hits[1]
-        expected = self._labels_seen / mix.soft_targets.shape[1]
-        if self._labels_seen >= _LABELS_TO_JUDGE_A_TEACHER and self._labels_hit <= expected + 3 * expected**0.5:
-            rank_zero_warn(
-                f"The teacher agrees with {self._labels_hit} of the first {self._labels_seen} labels, no more than "
-                "chance. Has it another order of classes, or another normalisation (mean, std, "
-                "input_mean and input_std "
-                "of FrozenTeacher)?"
-            )
+    def _without_teacher(self, batch: Any) -> tuple[BatchRewriter, None]:
+        """Mix blindly; a teacher only tells how many classes there are."""
+        if self._early is None:
+            n = num_classes_of(self.mixer, self.teacher, batch, self._rewriter.input_key)
+            mixer = MixUp(k=getattr(self.mixer, "k", 2), num_classes=n)
+            self._early = replace(self._rewriter, mixer=mixer, engine=BatchEngine())
+        return self._early, None
 
     def _report_unsolved(self, mix: MixedBatch) -> None:
-        if self._warned_unsolved or not isinstance(self.mixer, SuperMix) or bool(mix.solved.any()):
+        if self._warned_unsolved or not isinstance(self.mixer, SuperMix) or mix.teacher_logits is None:
+            return
+        if bool(mix.solved.any()):
             return
         self._warned_unsolved = True
         rank_zero_warn(
@@ -325,16 +324,3 @@ class SuperMixCallback(LightningCallback):
         if self._interception is not None:
             self._interception.remove()
             self._interception = None
-
-
-def _check_not_trained(teacher: FrozenTeacher, module: nn.Module) -> None:
-    """Refuse a teacher that the training would change."""
-    trained = {id(parameter): name for name, parameter in module.named_parameters()}
-    shared = [trained[id(parameter)] for parameter in teacher.module.parameters() if id(parameter) in trained]
-    if shared:
-        raise ValueError(
-            f"expected a teacher that shares no parameter with the trained module, got {len(shared)} shared, "
-            f"{shared[0]!r} among them; give copy.deepcopy(...) of it, or keep the teacher out of "
-            "the module's attributes "
-            "(callback.teacher gives access to it)"
-        )

@@ -13,7 +13,7 @@ from supermix_pl.batch import Key, extend_fields, get_field, set_field
 from supermix_pl.engine import Engine
 from supermix_pl.mixing import MixedBatch, Mixer
 from supermix_pl.mixing.assembly import like_batch
-from supermix_pl.mixing.inputs import check_labels, float_autograd, generator
+from supermix_pl.mixing.inputs import check_images, check_labels, count_classes, float_autograd, generator
 from supermix_pl.mixing.targets import TargetFormat, concatenate, mixed_targets, natural_targets
 from supermix_pl.teacher import FrozenTeacher
 
@@ -117,6 +117,15 @@ def natural_hits(mix: MixedBatch, batch: Any, target_key: Key) -> tuple[Int[Tens
     if mix.natural_logits is None or not isinstance(labels, Tensor) or labels.ndim != 1 or labels.is_floating_point():
         return None
     return (mix.natural_logits.argmax(dim=1) == labels).sum(), len(labels)
+
+
+def num_classes_of(mixer: Mixer, teacher: FrozenTeacher | None, batch: Any, input_key: Key) -> int | None:
+    """Give n: the teacher's, which is shown an image if it has seen none, or else what the mixer was told."""
+    if teacher is None:
+        return getattr(mixer, "num_classes", None)
+    images = check_images(_tensor(batch, input_key, "input_key"))
+    with float_autograd(images.device):
+        return count_classes(teacher, images).num_classes
 
 
 def _class_indices(labels: Tensor) -> Int[Tensor, " b"] | None:

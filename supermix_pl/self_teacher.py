@@ -20,47 +20,65 @@ class MovingAverage:
 
     The module's `forward` must give logits of images that come as the batches have them. Its buffers, such as the
     statistics of batch norm, are those of rank 0 after every update; batch norm stays in eval mode. One run then
-    suffices where the paper trains a teacher first.
+    suffices where the paper trains a teacher first. The average follows from the first step on;
+    `SuperMixCallback(start_epoch=...)` says from when on it supervises.
 
-    Deviation: the paper's teacher is trained beforehand; see `SuperMixCallback(start_epoch=...)`.
+    Deviation: the paper's teacher is trained beforehand.
 
     Args:
         decay: Weight of the average in an update, in [0, 1); smaller at first, (1 + t) / (10 + t) in update t, so that
             the initial weights are soon forgotten.
+        dtype: `torch.bfloat16` runs the teacher's passes under bfloat16 autocast; None in the dtype of the weights.
+
+    Attributes:
+        updates: How many there were.
+        milliseconds: What the last one took, on the host.
 
     Raises:
         ValueError: If the decay is out of its range.
     """
 
-    def __init__(self, decay: float = 0.999) -> None:
+    def __init__(self, decay: float = 0.999, *, dtype: torch.dtype | str | None = None) -> None:
         if not 0 <= decay < 1:
             raise ValueError(f"expected decay in [0, 1), got {decay}")
         self.decay = decay
+        self.dtype = dtype
         self.updates = 0
         self.milliseconds = 0.0
         self._module: nn.Module | None = None
         self._loaded: dict[str, Tensor] | None = None
+        self._step = 0
 
-    def start(self, module: nn.Module) -> FrozenTeacher:
-        """Begin with the module's weights, or with what `load_state_dict` gave, and wrap the average as a teacher."""
+    def start(self, module: nn.Module, step: int) -> FrozenTeacher:
+        """Begin with the module's weights, or with what `load_state_dict` gave, and wrap the average as a teacher.
+
+        Args:
+            module: That is trained, on its device.
+            step: Optimiser steps it has had.
+        """
+        check_gives_logits(module)
+        self._step = step
         self._module = copy_of(module)
         if self._loaded is not None:
             self._module.load_state_dict(self._loaded)
             self._loaded = None
         else:
             self.updates = 0
-        return FrozenTeacher(self._module, fold=False)
+        return FrozenTeacher(self._module, fold=False, dtype=self.dtype)
 
     @torch.no_grad()
-    def update(self, module: nn.Module) -> None:
-        """Move towards the module's weights by a step, and take over rank 0's buffers."""
+    def update(self, module: nn.Module, step: int) -> None:
+        """Move towards the module's weights, if the optimiser has stepped, and take over rank 0's buffers."""
+        if step == self._step:  # gradients are accumulated
+            return
         assert self._module is not None
         start = time.perf_counter()
+        self._step = step
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         averages, weights = list(self._module.parameters()), [weight.detach() for weight in module.parameters()]
-        floating = [place for place, average in enumerate(averages) if average.is_floating_point()]
-        torch._foreach_lerp_([averages[place] for place in floating], [weights[place] for place in floating], 1 - decay)
+        for average, weight in zip(averages, weights, strict=True):
+            average.lerp_(weight, 1 - decay) if average.is_floating_point() else average.copy_(weight)
         for mine, theirs in zip(self._module.buffers(), module.buffers(), strict=True):
             mine.copy_(theirs)
         _from_rank_0(list(self._module.buffers()))
@@ -72,31 +90,25 @@ class MovingAverage:
         return {"updates": self.updates, "weights": {name: value.clone() for name, value in (weights or {}).items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up what `state_dict` gave, now or when the average starts."""
+        """Take up what `state_dict` gave when the average starts."""
         self.updates = state["updates"]
-        self._loaded = dict(state["weights"])
-        if self._module is not None:
-            self._module.load_state_dict(self._loaded)
-            self._loaded = None
+        self._loaded = dict(state["weights"]) or None
 
 
 def teacher_from_checkpoint(module: nn.Module, path: str) -> FrozenTeacher:
     """Make a teacher of an earlier run of the same module: the paper's own way for Table 1."""
+    check_gives_logits(module)
+    check_whole(module)
     return FrozenTeacher(load_checkpoint(copy_of(module), path))
 
 
 def copy_of(module: nn.Module) -> nn.Module:
-    """Copy a module that a trainer may hold, as it was before any compilation and without its callback.
-
-    Raises:
-        ValueError: If its weights are spread over ranks.
-    """
-    check_whole(module)
-    held = {id(value): None for value in vars(module).values() if hasattr(value, "on_train_batch_start")}
-    held = {key: None for key, value in held.items() if key not in {id(child) for child in module.children()}}
-    memo: dict[int, Any] = {id(getattr(module, "_trainer", None)): None, **held}
-    memo.pop(id(None), None)
-    copied = copy.deepcopy(module, memo)
+    """Copy a module that a trainer may hold, as it was before any compilation and without trainer and callbacks."""
+    children = {id(child) for child in module.children()}
+    callbacks = [value for value in vars(module).values() if hasattr(value, "on_train_batch_start")]
+    left_out = [value for value in callbacks if id(value) not in children]
+    left_out += [value for value in (getattr(module, "_trainer", None),) if value is not None]
+    copied = copy.deepcopy(module, {id(value): None for value in left_out})
     if vars(copied).get("_compiler_ctx") is not None:
         for name in _COMPILED_STEPS:
             vars(copied).pop(name, None)
@@ -104,23 +116,35 @@ def copy_of(module: nn.Module) -> nn.Module:
     return copied
 
 
-def check_whole(module: nn.Module) -> None:
-    """Refuse a module whose weights are spread over ranks."""
-    strategy = type(getattr(getattr(module, "_trainer", None), "strategy", None)).__name__
-    spread = [name for name, weight in module.named_parameters() if hasattr(weight, "full_tensor")]
+def check_gives_logits(module: nn.Module) -> None:
+    """Refuse a LightningModule without a `forward`, which could not teach."""
+    if getattr(type(module).forward, "__module__", "").endswith(("core.module", "nn.modules.module")):
+        raise ValueError(
+            f"expected {type(module).__name__} to define forward(images) and give logits from it, as a teacher made of "
+            "the module itself needs; define it, or give a teacher of another kind"
+        )
+
+
+def check_whole(module: nn.Module, strategy: str = "") -> None:
+    """Refuse a module whose weights are spread over ranks.
+
+    Args:
+        module: That is trained.
+        strategy: Class of the trainer's, if it may shard the module yet.
+
+    Raises:
+        ValueError: If they are, or will be.
+    """
+    spread = any(hasattr(weight, "full_tensor") for weight in module.parameters())
     if strategy in _SHARDING or spread:
         raise ValueError(
-            f"expected a module whose weights every rank holds, got one that {strategy} shards: a teacher made of the "
-            "module itself needs whole weights; train with DDP, or give a trained teacher"
+            f"expected a module whose weights every rank holds, got one that {strategy or 'its strategy'} shards: a "
+            "teacher made of the module itself needs whole weights; train with DDP, or give a trained teacher"
         )
 
 
 def _from_rank_0(buffers: list[Tensor]) -> None:
     """Give all ranks the buffers of rank 0."""
-    if (
-        torch.distributed.is_available()
-        and torch.distributed.is_initialized()
-        and torch.distributed.get_world_size() > 1
-    ):
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
         for buffer in buffers:
             torch.distributed.broadcast(buffer, src=0)

@@ -30,6 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "side_files": set(),
     "engine": {"mixing", "solver", "teacher", "transforms"},
     "rewriting": {"batch", "engine", "mixing", "teacher"},
+    "supervision": {"mixing", "rewriting", "self_teacher", "teacher"},
     "callback": {
         "batch",
         "engine",
@@ -38,13 +39,13 @@ ALLOWED: dict[str, set[str]] = {
         "mixing",
         "resuming",
         "rewriting",
-        "self_teacher",
+        "supervision",
         "side_files",
         "stopwatch",
         "teacher",
     },
     "mixin": {"callback", "mixing"},
-    "__init__": {"callback", "mixin", "mixing", "teacher", "version"},
+    "__init__": {"callback", "engine", "mixin", "mixing", "self_teacher", "teacher", "version"},
 }
 FOREIGN = {"hydra", "omegaconf", "experiments"}
 LINKS = {"conf", "experiments"}  # top-level folders, linked into the package
@@ -127,6 +128,6 @@ print(sorted(loaded & {"hydra", "experiments", "supermix_pl.experiments", "super
 
 
 def test_public_names() -> None:
-    expected = "CutMix FrozenTeacher MixUp MixedBatch SuperMix SuperMixCallback SuperMixMixin __version__"
-    assert sorted(supermix_pl.__all__) == expected.split()
+    mixing = "BatchEngine CutMix FrozenTeacher MixUp MixedBatch MovingAverage StreamEngine SuperMix"
+    assert sorted(supermix_pl.__all__) == f"{mixing} SuperMixCallback SuperMixMixin __version__".split()
     assert all(hasattr(supermix_pl, name) for name in supermix_pl.__all__)

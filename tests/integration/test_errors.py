@@ -284,7 +284,7 @@ def test_in_a_program_without_run_time_type_checks(tmp_path: Path) -> None:
         "ValueError: expected one label an image, got 3 images",
         "ValueError: expected images of shape (b, c, h, w) with b >= 1, got (4, 192)",
         "TypeError: expected the teacher to be an nn.Module, got str",
-        "TypeError: expected teacher to be a FrozenTeacher, an nn.Module or a function that builds one, got 'wrn_16_2'",
+        "FileNotFoundError: expected teacher='wrn_16_2' to be the checkpoint of an earlier run of the same module",
         "TypeError: expected mixer to be a SuperMix, MixUp, CutMix or other Mixer, got <class",
         'TypeError: expected engine to be "batch", "stream" or an Engine, got 3',
         "ValueError: the teacher failed on images of shape (4, 3, 8, 8) (expected the teacher's logits to be floating",

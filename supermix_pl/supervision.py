@@ -1,0 +1,141 @@
+"""Where the callback's teacher comes from, and whether it knows the images."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.utilities import rank_zero_warn
+from torch import nn
+
+from supermix_pl.mixing import MixedBatch
+from supermix_pl.rewriting import natural_hits
+from supermix_pl.self_teacher import MovingAverage, check_whole, teacher_from_checkpoint
+from supermix_pl.teacher import FrozenTeacher, as_teacher
+
+TeacherSource = FrozenTeacher | nn.Module | Callable[[], FrozenTeacher | nn.Module] | MovingAverage | str | Path
+
+_LABELS_TO_JUDGE = 256
+
+
+class Supervision:
+    """The teacher of a run: given, built when fitting starts, an earlier run's, or the average of the trained module.
+
+    Args:
+        source: As `SuperMixCallback` takes it.
+
+    Attributes:
+        teacher: Once it is there.
+        average: The moving average behind it, where it is one.
+
+    Raises:
+        TypeError: If the source is of another kind.
+    """
+
+    def __init__(self, source: TeacherSource | None) -> None:
+        self.teacher: FrozenTeacher | None = None
+        self.average: MovingAverage | None = None
+        self._checkpoint: str | None = None
+        self._build: Callable[[], FrozenTeacher | nn.Module] | None = None
+        self._labels_seen, self._labels_hit = 0, 0
+        if isinstance(source, FrozenTeacher | nn.Module):
+            self.teacher = as_teacher(source)
+        elif isinstance(source, MovingAverage):
+            self.average = source
+        elif isinstance(source, str) and source == "ema":
+            self.average = MovingAverage()
+        elif isinstance(source, str | os.PathLike):
+            self._checkpoint = _checked_path(source)
+        elif callable(source):
+            self._build = source
+        elif source is not None:
+            raise TypeError(
+                "expected teacher to be a FrozenTeacher, an nn.Module, a function that builds one, the path of a "
+                f'checkpoint of the module itself, "ema" or a MovingAverage, got {source!r}'
+            )
+
+    @property
+    def expected(self) -> bool:
+        """Whether there is, or will be, a teacher."""
+        return any(part is not None for part in (self.teacher, self.average, self._checkpoint, self._build))
+
+    def setup(self, trainer: Any, module: Any) -> None:
+        """Build what is built beforehand, and move it to the device."""
+        if self._build is not None and self.teacher is None:
+            self.teacher = as_teacher(self._build())
+        if self._checkpoint is not None and self.teacher is None:
+            self.teacher = teacher_from_checkpoint(module, self._checkpoint)
+        if self.average is not None:
+            check_whole(module, type(trainer.strategy).__name__)
+        elif self.teacher is not None:
+            _check_not_trained(self.teacher, module)
+            self.teacher.to(trainer.strategy.root_device)
+
+    def start(self, trainer: Any, module: nn.Module) -> None:
+        """Begin an average with the module's weights, which are restored and on their device now."""
+        if self.average is not None:
+            self.teacher = self.average.start(module, trainer.global_step)
+
+    def update(self, trainer: Any, module: nn.Module) -> None:
+        """Take a training step into account."""
+        if self.average is not None:
+            self.average.update(module, trainer.global_step)
+
+    def judge(self, mix: MixedBatch, batch: Any, target_key: Any) -> None:
+        """Warn once when the teacher's classes look unrelated to the labels."""
+        if self._labels_seen >= _LABELS_TO_JUDGE:
+            return
+        hits = natural_hits(mix, batch, target_key)
+        if hits is None:
+            return
+        self._labels_hit += int(hits[0])
+        self._labels_seen += hits[1]
+        expected = self._labels_seen / mix.soft_targets.shape[1]
+        if self._labels_seen >= _LABELS_TO_JUDGE and self._labels_hit <= expected + 3 * expected**0.5:
+            likely = (
+                "Has it another order of classes, or another normalisation (mean, std, input_mean and input_std of "
+                "FrozenTeacher)?"
+                if self.average is None
+                else "It is the average of the trained module, which has learnt too little yet: give a later start_epoch."
+            )
+            rank_zero_warn(
+                f"The teacher agrees with {self._labels_hit} of the first {self._labels_seen} labels, no more than "
+                f"chance. {likely}"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give numbers, and the weights of an average."""
+        state: dict[str, Any] = {"labels_seen": self._labels_seen, "labels_hit": self._labels_hit}
+        return state if self.average is None else state | {"average": self.average.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what `state_dict` gave."""
+        self._labels_seen, self._labels_hit = state["labels_seen"], state["labels_hit"]
+        if self.average is not None and "average" in state:
+            self.average.load_state_dict(state["average"])
+        elif self.average is not None:
+            rank_zero_warn(
+                'The checkpoint is of a run without teacher="ema": the average begins with the module\'s weights now.'
+            )
+
+
+def _checked_path(source: str | os.PathLike[str]) -> str:
+    path = Path(source)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"expected teacher={str(source)!r} to be the checkpoint of an earlier run of the same module, found no "
+            'such file; "ema" makes a teacher of the module itself'
+        )
+    return str(path)
+
+
+def _check_not_trained(teacher: FrozenTeacher, module: nn.Module) -> None:
+    """Refuse a teacher that the training would change."""
+    trained = {id(parameter): name for name, parameter in module.named_parameters()}
+    shared = [trained[id(parameter)] for parameter in teacher.module.parameters() if id(parameter) in trained]
+    if shared:
+        raise ValueError(
+            f"expected a teacher that shares no parameter with the trained module, got {len(shared)} shared, "
+            f"{shared[0]!r} among them; give copy.deepcopy(...) of it, or keep the teacher out of the module's "
+            "attributes (callback.teacher gives access to it)"
+        )

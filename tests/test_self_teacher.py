@@ -1,0 +1,149 @@
+"""A moving average of a module, and copies of modules that a trainer holds."""
+
+import copy
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from supermix_pl import MovingAverage
+from supermix_pl.self_teacher import check_gives_logits, check_whole, copy_of
+
+
+class Network(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+        self.head = nn.Linear(3, 4)
+        self.register_buffer("count", torch.tensor(0))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.norm(images).mean(dim=(2, 3)))
+
+
+def shift(module: nn.Module, by: float) -> None:
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(by)
+
+
+def test_average_is_the_recurrence_with_a_decay_that_grows() -> None:
+    module, average = Network(), MovingAverage(decay=0.3)
+    teacher = average.start(module, 0)
+    expected = module.head.weight.detach().double().clone()
+    for step, decay in enumerate([2 / 11, 3 / 12, 0.3, 0.3], start=1):  # (1 + t) / (10 + t), and never more than decay
+        shift(module, step)
+        average.update(module, step)
+        expected = decay * expected + (1 - decay) * module.head.weight.detach().double()
+        torch.testing.assert_close(teacher.module.get_parameter("head.weight").double(), expected, atol=1e-5, rtol=1e-5)
+    assert average.updates == 4
+    assert average.milliseconds > 0
+
+
+def test_start_is_the_module_and_later_training_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, average = Network(), MovingAverage()
+    images = torch.rand(4, 3, 2, 2)
+    teacher = average.start(module, 0)
+    module.train()
+    torch.testing.assert_close(teacher(images), copy.deepcopy(module).eval()(images))
+    before = teacher(images)
+    shift(module, 1.0)
+    assert torch.equal(teacher(images), before)
+    assert module.head.weight.requires_grad
+    assert not any(parameter.requires_grad for parameter in teacher.module.parameters())
+
+
+def test_buffers_are_taken_over_and_batch_norm_stays_in_eval_mode() -> None:
+    module, average = Network(), MovingAverage()
+    teacher = average.start(module, 0)
+    module.norm(torch.rand(8, 3, 2, 2))
+    module.get_buffer("count").add_(5)
+    average.update(module, 1)
+    assert torch.equal(teacher.module.get_buffer("norm.running_mean"), module.norm.running_mean)
+    assert teacher.module.get_buffer("count") == 5
+    teacher.module.train()
+    teacher(torch.rand(8, 3, 2, 2))
+    assert torch.equal(teacher.module.get_buffer("norm.running_mean"), module.norm.running_mean)
+
+
+def test_no_update_without_a_step_of_the_optimiser() -> None:
+    module, average = Network(), MovingAverage()
+    average.start(module, 7)
+    average.update(module, 7)
+    assert average.updates == 0
+    average.update(module, 8)
+    average.update(module, 8)
+    assert average.updates == 1
+
+
+def test_state_goes_on_where_it_was() -> None:
+    module, one, two = Network(), MovingAverage(), MovingAverage()
+    one.start(module, 0)
+    shift(module, 1.0)
+    one.update(module, 1)
+    two.load_state_dict(copy.deepcopy(one.state_dict()))
+    assert two.state_dict()["updates"] == 1  # before it starts, too
+    two.start(module, 1)
+    for average in (one, two):
+        shift(module, 0.5)
+        average.update(module, 2)
+        shift(module, -0.5)
+    for name, value in one.state_dict()["weights"].items():
+        assert torch.equal(value, two.state_dict()["weights"][name])
+    two.start(module, 0)  # another run
+    assert two.updates == 0
+    torch.testing.assert_close(two.state_dict()["weights"]["head.weight"], module.head.weight.detach())
+
+
+def test_state_of_what_never_started_is_no_state() -> None:
+    average = MovingAverage()
+    average.load_state_dict(MovingAverage().state_dict())
+    average.start(Network(), 0)
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.0, float("nan")])
+def test_decay_out_of_range(decay: float) -> None:
+    with pytest.raises(ValueError, match=r"expected decay in \[0, 1\), got"):
+        MovingAverage(decay)
+
+
+def test_dtype_is_the_teachers() -> None:
+    assert MovingAverage(dtype="bfloat16").start(Network(), 0).autocast_dtype is torch.bfloat16
+
+
+class Classifier(pl.LightningModule):
+    def __init__(self, callback: Any = None) -> None:
+        super().__init__()
+        self.network = Network()
+        self.callback = callback
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images)
+
+
+def test_copies_leave_trainer_and_callbacks_behind() -> None:
+    module = Classifier(pl.callbacks.EarlyStopping("loss"))
+    module.trainer = pl.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
+    copied = copy_of(module)
+    assert copied._trainer is None
+    assert copied.callback is None
+    assert module.callback is not None
+    assert torch.equal(copied.network.head.weight, module.network.head.weight)
+    assert copied.network.head.weight is not module.network.head.weight
+
+
+def test_what_shards_is_refused() -> None:
+    with pytest.raises(ValueError, match="whose weights every rank holds, got one that ModelParallelStrategy shards"):
+        check_whole(Network(), "ModelParallelStrategy")
+    check_whole(Network(), "DDPStrategy")
+
+
+def test_a_module_without_forward_is_refused() -> None:
+    class Silent(pl.LightningModule):
+        pass
+
+    with pytest.raises(ValueError, match=r"expected Silent to define forward\(images\)"):
+        check_gives_logits(Silent())
+    check_gives_logits(Classifier())
