@@ -14,7 +14,7 @@ import torch
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from supermix_pl import FrozenTeacher, SuperMixCallback
+from supermix_pl import FrozenTeacher, MovingAverage, SuperMixCallback
 from supermix_pl.experiments import resolvers
 from supermix_pl.experiments.data import ImageDataModule, UnlabelledImages
 from supermix_pl.experiments.mixes import FixedMixes, Plan, ReplayEngine, describe, generate
@@ -59,17 +59,30 @@ def build_data(config: DictConfig) -> ImageDataModule:
     return datamodule
 
 
-def build_teacher(config: DictConfig, datamodule: ImageDataModule) -> FrozenTeacher | None:
-    """Build the teacher, if one is chosen and something asks for it, on the device to work on."""
+def build_teacher(config: DictConfig, datamodule: ImageDataModule) -> FrozenTeacher | MovingAverage | None:
+    """Build the teacher, if one is chosen and something asks for it, on the device to work on.
+
+    Raises:
+        ValueError: If a moving average, which is there only while the student is trained, is asked for more than that.
+    """
     if not _has_teacher(config):
         return None
+    if get_class(config.teacher._target_) is MovingAverage:
+        beforehand = config.data.mixed or config.data.external
+        if beforehand or _learns_from_teacher(config):
+            raise ValueError(
+                "expected a trained teacher for fixed mixes, external images, distillation and CRD, got teacher=ema, "
+                "which supervises mixes that are made on the fly: choose another teacher, or task=classification "
+                "data.mixed=null"
+            )
+        return instantiate(config.teacher)
     teacher: FrozenTeacher = build(config.teacher, datamodule=datamodule)
     on_gpu = torch.cuda.is_available() and config.trainer.accelerator in ("auto", "gpu", "cuda")
     return teacher.to("cuda" if on_gpu else "cpu")
 
 
 def build_mixing(
-    config: DictConfig, teacher: FrozenTeacher | None, datamodule: ImageDataModule
+    config: DictConfig, teacher: FrozenTeacher | MovingAverage | None, datamodule: ImageDataModule
 ) -> SuperMixCallback | None:
     """Build the callback that mixes, if a mixer, fixed mixes or external images are chosen.
 
@@ -96,7 +109,10 @@ def build_mixing(
 
 
 def build_task(
-    config: DictConfig, teacher: FrozenTeacher | None, mixing: SuperMixCallback | None, datamodule: ImageDataModule
+    config: DictConfig,
+    teacher: FrozenTeacher | MovingAverage | None,
+    mixing: SuperMixCallback | None,
+    datamodule: ImageDataModule,
 ) -> Classification:
     """Build the module to train."""
     network = instantiate(config.network, num_classes=datamodule.num_classes)
@@ -131,12 +147,12 @@ def _learns_from_teacher(config: DictConfig) -> bool:
 
 
 def _kept_images(
-    config: DictConfig, teacher: FrozenTeacher | None, mixer: Mixer | None, datamodule: ImageDataModule
+    config: DictConfig, teacher: FrozenTeacher | MovingAverage | None, mixer: Mixer | None, datamodule: ImageDataModule
 ) -> FixedMixes | np.ndarray | None:
     """Open the images to train on beside the natural ones, if they are not mixed on the fly."""
     if datamodule.external is None and datamodule.mixed is None:
         return None
-    if teacher is None:
+    if not isinstance(teacher, FrozenTeacher):
         raise ValueError("expected a teacher to label the images of data.mixed or data.external, got teacher=none")
     if datamodule.external is not None:
         if mixer is not None:

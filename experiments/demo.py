@@ -15,7 +15,7 @@ from hydra.utils import instantiate
 from rich.console import Console
 from rich.table import Table
 
-from supermix_pl import CutMix, MixUp, SuperMix
+from supermix_pl import CutMix, FrozenTeacher, MixUp, SuperMix
 from supermix_pl.experiments.building import build_data, build_teacher
 from supermix_pl.experiments.figures.mixes import draw_mixes
 from supermix_pl.experiments.record import write_metrics
@@ -79,6 +79,7 @@ def _draw(output: Path, overrides: Sequence[str]) -> Path:
     config = _compose("SuperMix", output, overrides)
     datamodule = build_data(config)
     teacher = build_teacher(config, datamodule)
+    assert isinstance(teacher, FrozenTeacher)
     supermix: SuperMix = instantiate(config.mixer)
     images, _ = next(iter(datamodule.test_dataloader()))
     images = images[:64]

@@ -7,6 +7,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from supermix_pl import FrozenTeacher
 from supermix_pl.experiments.building import build_data, build_teacher, check_complete, make_mixes
 from supermix_pl.experiments.mixes import FixedMixes
 
@@ -20,10 +21,10 @@ def main(config: DictConfig) -> None:
     check_complete(config)
     datamodule = build_data(config)
     teacher = build_teacher(config, datamodule)
-    if teacher is None or not config.mixer:
+    if not isinstance(teacher, FrozenTeacher) or not config.mixer:
         raise ValueError(
-            "expected a teacher and a mixer, got "
-            f"teacher={'none' if teacher is None else 'one'} mixer={'one' if config.mixer else 'none'}: "
+            "expected a trained teacher and a mixer, got "
+            f"teacher={type(teacher).__name__ if teacher else 'none'} mixer={'one' if config.mixer else 'none'}: "
             "choose, for instance, teacher=checkpoint mixer=supermix"
         )
     mixes = FixedMixes(make_mixes(config, teacher, instantiate(config.mixer), datamodule, config.folder))

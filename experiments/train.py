@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
+from supermix_pl import FrozenTeacher
 from supermix_pl.experiments.building import (
     build,
     build_data,
@@ -69,7 +70,7 @@ def train(config: DictConfig) -> dict[str, Any]:
         "fit_seconds": seconds,
         **recorder.metrics(),
     }
-    if teacher is not None:
+    if isinstance(teacher, FrozenTeacher):
         most = config.trainer.limit_test_batches
         metrics |= teacher_accuracy(teacher, datamodule, Path(config.paths.cache_dir) / "teachers", most_batches=most)
     if trainer.is_global_zero:

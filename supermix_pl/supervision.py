@@ -96,7 +96,7 @@ class Supervision:
                 "Has it another order of classes, or another normalisation (mean, std, input_mean and input_std of "
                 "FrozenTeacher)?"
                 if self.average is None
-                else "It is the average of the trained module, which has learnt too little yet: give a later start_epoch."
+                else "It is the average of the trained module, which has learnt too little: give a later start_epoch."
             )
             rank_zero_warn(
                 f"The teacher agrees with {self._labels_hit} of the first {self._labels_seen} labels, no more than "

@@ -206,3 +206,16 @@ def test_the_memory_format_reaches_the_teachers_passes_and_not_its_module(tmp_pa
     assert teacher.channels_last == channels_last
     weights = [weight for weight in teacher.module.parameters() if weight.ndim == 4]
     assert all(weight.is_contiguous() for weight in weights)
+
+
+def test_a_moving_average_teaches_from_an_epoch_on(tmp_path: Path) -> None:
+    config = composed(tmp_path, *MIXER, "mixing.start_epoch=1", teacher="ema")
+    metrics = train(config)
+    assert metrics["supermix/mixes"] == 10  # of the second epoch alone
+    assert "teacher/accuracy" not in metrics
+
+
+@pytest.mark.parametrize("choice", ["task=distillation", "data.mixed=auto"])
+def test_a_moving_average_is_no_teacher_beforehand(tmp_path: Path, choice: str) -> None:
+    with pytest.raises(ValueError, match="expected a trained teacher for fixed mixes, external images, distillation"):
+        build_teacher(composed(tmp_path, *MIXER, choice, teacher="ema"), shapes())
