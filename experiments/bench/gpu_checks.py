@@ -153,6 +153,8 @@ def _training(opened: Opened) -> tuple[bool, str]:
             default_root_dir=Path(folder),
         )
         trainer.fit(_Student(num_classes), datamodule=data)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     loss, fresh = metrics.get("loss", float("nan")), metrics.get("supermix/fresh", 0.0)
     passed = trainer.global_step == _FIT_STEPS and loss == loss and fresh > 0

@@ -103,35 +103,36 @@ def accepted(opened: Opened, effort: Effort) -> Numbers:
 
 def largest_batch(opened: Opened, effort: Effort) -> Numbers:
     """Double the batch until memory, patience or `most` ends; a batch that the solver had to halve does not count."""
-    mixer, device, teacher = SuperMix(mask_size=opened.dataset.mask_size, max_steps=1), opened.images.device, None
-    images, largest, found = opened.images, 0, "the largest that was tried"
-    peak = None
-    while len(images) <= effort.most:
-        teacher = FrozenTeacher(opened.teacher.module)
-        if images.is_cuda:
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats(device)
+    size, then = len(opened.images), "the largest that was tried"
+    found: Numbers = {"images": 0, "peak_bytes": None}
+    while size <= effort.most:
         try:
-            with warnings.catch_warnings(action="ignore"):
-                _, seconds = timed(lambda t=teacher, i=images: mixer(t, i, seed=0), device)
+            seconds, most_rows, peak = _one_step(opened, size)
         except (RuntimeError, ValueError) as error:
-            found = "out of memory" if is_out_of_memory(error) else f"{type(error).__name__}: {error}"
+            then = "out of memory" if is_out_of_memory(error) else f"{type(error).__name__}: {error}"
             break
-        if teacher.most_rows is not None:
-            found = f"{len(images)} in chunks of {teacher.most_rows}"
+        if most_rows is not None:
+            then = f"{size} in chunks of {most_rows}"
             break
-        largest, peak = len(images), torch.cuda.max_memory_allocated(device) if images.is_cuda else None
+        found = {"images": size, "peak_bytes": peak}
         if seconds > _LONG_ENOUGH:
-            found = f"larger ones take over {_LONG_ENOUGH:g} s"
+            then = f"larger ones take over {_LONG_ENOUGH:g} s"
             break
-        try:
-            images = torch.cat([images, images])
-        except (RuntimeError, ValueError) as error:
-            if not is_out_of_memory(error):
-                raise
-            found = "out of memory"
-            break
-    return {"images": largest, "peak_bytes": peak, "then": found}
+        size *= 2
+    return {**found, "then": then}
+
+
+def _one_step(opened: Opened, size: int) -> tuple[float, int | None, int | None]:
+    """Solve a batch for a step; give its seconds, the size of chunks if it did not fit, and the peak on a GPU."""
+    device, teacher = opened.images.device, FrozenTeacher(opened.teacher.module)
+    mixer = SuperMix(mask_size=opened.dataset.mask_size, max_steps=1)
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+    images = opened.images.repeat(-(-size // len(opened.images)), 1, 1, 1)[:size]
+    with warnings.catch_warnings(action="ignore"):
+        _, seconds = timed(lambda: mixer(teacher, images, seed=0), device)
+    return seconds, teacher.most_rows, torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
 
 
 def _common(opened: Opened) -> list[str]:
