@@ -64,6 +64,7 @@ ROWS: dict[str, Configuration] = {
     "fp32-folded-compiled": Configuration(fold=True, compile=True),
     "bf16-folded-channels_last-compiled": Configuration(dtype="bfloat16", fold=True, channels_last=True, compile=True),
 }
+SOLVERS = {"paper": SuperMix, "fast": SuperMix.fast}
 DEFAULT_ROWS = [name for name, row in ROWS.items() if not row.compile]
 TARGETS = {
     "speed_up": Target(what="speed-up", limit=1.5, at_least=True),
@@ -75,7 +76,7 @@ _NOTES = (
     (
         "For every seed and batch the rows take turns, in an order that rotates, after a warm-up of each. Seconds: all "
         "batches of a seed, whole calls of the mixer. Speed-up: fp32's seconds over the row's, seed by seed. Median "
-        "(least - most) over the seeds."
+        "(least - most) over the seeds, as are the milliseconds: seconds over the solved sets of k different classes."
     ),
     (
         "Solved: of the sets of k different classes (the teacher's, as the row sees them); mean ± standard deviation "
@@ -148,6 +149,7 @@ class Result:
         """Give what the table shows, a value a seed."""
         pairs = list(zip(self.trials, self.baseline, strict=True))
         return {
+            "milliseconds": [_ratio(1000 * trial.seconds, trial.attempted_solved) for trial in self.trials],
             "speed_up": [base.seconds / trial.seconds for trial, base in pairs],
             "solved_share": [_ratio(trial.attempted_solved, trial.attempted) for trial in self.trials],
             "retested_share": [_ratio(trial.retested, trial.solved) for trial in self.trials],
@@ -193,7 +195,7 @@ def main(command_line: Sequence[str] | None = None) -> None:
     remark = f"The targets were set for {arguments.PUBLISHED}"
     remark += f"; this run differs in {', '.join(differing)}." if differing else ", as in this run."
     output.publish(
-        folder / f"precision_{device.type}",
+        folder / ("precision" + f"_{options.solver}" * (options.solver != "paper") + f"_{device.type}"),
         title="Precision and memory format of the teacher's passes",
         origin=origin,
         settings=output.settings(options, "output"),
@@ -214,6 +216,7 @@ def parse(command_line: Sequence[str]) -> argparse.Namespace:
     parser.set_defaults(output="experiments/results/precision")
     add = parser.add_argument
     add("--rows", nargs="+", default=DEFAULT_ROWS, choices=list(ROWS), help=f"{BASELINE} is always among them")
+    add("--solver", default="paper", choices=list(SOLVERS), help="SuperMix() or SuperMix.fast()")
     add("--batch-size", type=int, default=128, help="sets solved together")
     add("--max-steps", type=int, default=SuperMix().max_steps, help="of a set")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the mixing weights; each is a repeat of the times")
@@ -238,10 +241,8 @@ def measure(
     batches = images.split(options.batch_size)
     chosen = {name: ROWS[name] for name in options.rows}
     teachers = {name: row.teacher(module) for name, row in chosen.items()}
-    mixers = {
-        name: SuperMix(k=options.k, max_steps=options.max_steps, chunk_size=row.chunk_size)
-        for name, row in chosen.items()
-    }
+    solver = SOLVERS[options.solver](k=options.k, max_steps=options.max_steps)
+    mixers = {name: dataclasses.replace(solver, chunk_size=row.chunk_size) for name, row in chosen.items()}
     turns = len(chosen) * (1 + len(options.seeds) * len(batches))
     task = progress.add_task("warm-up", total=turns)
     for name in chosen:
@@ -273,6 +274,7 @@ def table(results: Sequence[Result]) -> Table:
             (
                 result.name,
                 median_cell([trial.seconds for trial in result.trials], 2),
+                median_cell(numbers["milliseconds"], 1),
                 median_cell(numbers["speed_up"], 2),
                 mean_cell([trial.forwards for trial in result.trials], 0),
                 mean_cell(_percent(numbers["solved_share"]), 1),
@@ -282,7 +284,16 @@ def table(results: Sequence[Result]) -> Table:
                 "; ".join(result.verdicts()) or "-",
             )
         )
-    columns = ("row", "seconds", "speed-up", "forwards", "solved %", "points from fp32", "again in fp32 %")
+    columns = (
+        "row",
+        "seconds",
+        "ms / solved set",
+        "speed-up",
+        "forwards",
+        "solved %",
+        "points from fp32",
+        "again in fp32 %",
+    )
     columns = (*columns, "equal outcomes %", "target")
     return Table(title="The teacher's passes", columns=columns, rows=rows, notes=_NOTES)
 
@@ -307,7 +318,7 @@ def _percent(shares: Sequence[float | None]) -> list[float | None]:
     return [None if share is None else 100 * share for share in shares]
 
 
-def _ratio(part: int, whole: int) -> float | None:
+def _ratio(part: float, whole: int) -> float | None:
     return part / whole if whole else None
 
 
