@@ -1,107 +1,44 @@
-"""`supermix-report`: the paper's numbers beside those of the runs that are in folders."""
+"""`supermix-report`: tables, figures and a page of what was measured; the first word says which."""
 
-import argparse
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
-from rich.console import Console
+_USE = """usage: supermix-report table1|table2|table3|table4|table5|custom FOLDER ...
+       supermix-report figure1|figure3|figure4|figure6|figure7|methods [OVERRIDE ...]
+       supermix-report figure5 FOLDER ...
+       supermix-report html FOLDER ...
 
-from supermix_pl.experiments.bench import provenance
-from supermix_pl.experiments.report import render
-from supermix_pl.experiments.report.document import Heading, Notes, Part
-from supermix_pl.experiments.report.gathering import TABLES, Choice, Report, accuracies, costs
-from supermix_pl.experiments.report.records import write_csv
-
-PROGRAM = "supermix_pl.experiments.report.command"
-_SUFFIXES = {".md": "markdown", ".tex": "latex", ".html": "html", ".csv": "csv"}
-_WRITERS: dict[str, Callable[[Sequence[Part]], str]] = {
-    "markdown": render.markdown,
-    "latex": render.latex,
-    "html": render.html_page,
-}
-_WIDE = 180
+Tables put what was measured beside the paper's numbers. Figures are drawn of runs, or of a teacher and data that are
+chosen as in supermix-train. html writes a page. Each has its own help: supermix-report table2 --help"""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Gather, compare, print or write."""
+    """Hand the arguments on to the command of their first word."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    word = arguments[0] if arguments else ""
+    if word in ("", "-h", "--help"):
+        print(_USE)
+        sys.exit(0 if word else 2)
+    if word == "html":
+        from supermix_pl.experiments.report.page import main as write_page
+
+        write_page(arguments[1:])
+    elif word.startswith("figure") or word == "methods":
+        _draw(arguments)
+    else:
+        from supermix_pl.experiments.report import table_command
+
+        table_command.main(arguments)
+
+
+def _draw(arguments: Sequence[str]) -> None:
     try:
-        kind = _format(options)
-        report = _report(options)
-    except ValueError as error:
-        parser.error(str(error))
-    parts = _parts(report, options.note, provenance.collect(PROGRAM, arguments, seeds=report.seeds))
-    if kind == "rich":
-        console = Console()
-        (console if console.is_terminal else Console(width=_WIDE)).print(render.terminal(parts))
-        return
-    if report.not_counted and (options.output is not None or kind == "csv"):
-        print("not counted:", *report.not_counted, sep="\n", file=sys.stderr)
-    text = write_csv(report.records) if kind == "csv" else _WRITERS[kind](parts)
-    if options.output is None:
-        print(text, end="")
-        return
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(text, encoding="utf-8")
-    print(f"written to {options.output}", file=sys.stderr)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="supermix-report",
-        description="Print a table of the paper's beside what was measured. table1, 2, 3, 5: runs of supermix-train; "
-        "table4: JSON files of its benchmark; custom: runs of pairs and methods that are in no table.",
-    )
-    add = parser.add_argument
-    add("table", help=f"one of {', '.join(TABLES)}")
-    add("runs", type=Path, nargs="+", help="folders that are searched for runs (for table4: for JSON files)")
-    add("--format", choices=("rich", *_SUFFIXES.values()), help="rich, for a terminal, if nothing is given")
-    add("--output", type=Path, help=f"file to write, in the format of its suffix: {', '.join(_SUFFIXES)}")
-    add("--best", action="store_true", help="compare the best epochs with the paper, in place of the last ones")
-    add("--protocol", help="count the runs of this protocol alone")
-    add("--scale", help="count the runs of this scale alone")
-    add("--note", action="append", default=[], help="a remark for the head, such as how the data were split")
-    return parser
-
-
-def _format(options: argparse.Namespace) -> str:
-    if options.output is None:
-        return options.format or "rich"
-    kind = options.format or _SUFFIXES.get(options.output.suffix)
-    if kind is None or kind == "rich":
-        raise ValueError(
-            f"expected --output with a suffix of {', '.join(_SUFFIXES)}, or --format {', '.join(_SUFFIXES.values())}, "
-            f"got {options.output}{' with --format rich' * (kind == 'rich')}"
-        )
-    return kind
-
-
-def _report(options: argparse.Namespace) -> Report:
-    if options.table not in TABLES:
-        raise ValueError(f"expected a table of {', '.join(TABLES)}, got {options.table!r}")
-    choice = Choice(protocol=options.protocol, scale=options.scale)
-    if options.table != "table4":
-        return accuracies(options.table, options.runs, choice, best=options.best)
-    if options.best or choice.given():
-        raise ValueError("expected no --best, --protocol or --scale for table4, got one: it is not of trainings")
-    return costs(options.runs)
-
-
-def _parts(report: Report, notes: Sequence[str], origin: provenance.Provenance) -> list[Part]:
-    """Put head and foot around the body."""
-    parts = [Heading(text=report.title, level=1), Notes(lines=(*notes, *report.remarks)), *report.body]
-    if report.not_counted:
-        parts += [Heading(text="Not counted"), Notes(lines=tuple(report.not_counted))]
-    commit = "not from a git checkout" if origin.commit is None else origin.commit + " (dirty)" * bool(origin.dirty)
-    made = (
-        f"Command: {origin.command}",
-        f"Commit of the report's code, not of the runs': {commit}; date: {origin.date}",
-        "Versions: " + ", ".join(f"{name} {version}" for name, version in origin.versions.items()),
-    )
-    return [*parts, Heading(text="Where this report comes from"), Notes(lines=made)]
+        from supermix_pl.experiments.figures import command
+    except ModuleNotFoundError as error:
+        if error.name != "matplotlib":
+            raise
+        sys.exit('supermix-report: error: figures need matplotlib: pip install "supermix_pl[experiments]"')
+    command.main(arguments)
 
 
 if __name__ == "__main__":

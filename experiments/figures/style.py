@@ -1,0 +1,92 @@
+"""What all figures have in common: colours, scales, sizes of letters, and how they are written."""
+
+import textwrap
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+TITLE, LABEL, SMALL = 11, 9, 8
+SHARES = mpl.colormaps["cividis"]  # even for all kinds of sight
+ACTIVATION = mpl.colormaps["magma"]
+# Okabe and Ito's colours, which differ for all kinds of sight; the shapes of the marks differ too.
+COLOURS = {
+    "natural": "#000000",
+    "SuperMix": "#0072B2",
+    "SuperMix.fast": "#56B4E9",
+    "CutMix": "#D55E00",
+    "MixUp": "#009E73",
+}
+MARKS = {"natural": "o", "SuperMix": "s", "SuperMix.fast": "D", "CutMix": "^", "MixUp": "v"}
+_DPI = 130
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Drawn:
+    """A figure, and the numbers in it.
+
+    Args:
+        figure: What was drawn.
+        numbers: Rows of what it shows, ready for JSON.
+        seeds: What the numbers depend on.
+    """
+
+    figure: Figure
+    numbers: list[dict[str, Any]] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=list)
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Write a figure as PNG and PDF; give their paths.
+
+    Args:
+        figure: The figure.
+        stem: Path without suffix; one of .png or .pdf is taken off.
+    """
+    stem = stem.with_suffix("") if stem.suffix in (".png", ".pdf") else stem
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in ("png", "pdf")]
+    for path in paths:
+        figure.savefig(path, dpi=_DPI)
+    return paths
+
+
+def bare(axes: Axes) -> None:
+    """Take the ticks off a picture."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def show_image(axes: Axes, image: Float[Tensor, "c h w"]) -> None:
+    """Show an image in [0, 1], pixel by pixel."""
+    axes.imshow(np.asarray(image.permute(1, 2, 0).cpu()), interpolation="nearest")
+    bare(axes)
+
+
+def show_mask(axes: Axes, mask: Float[Tensor, "h w"]) -> None:
+    """Show a mask on the scale [0, 1]."""
+    axes.imshow(np.asarray(mask.detach().cpu()), cmap=SHARES, vmin=0, vmax=1)
+    bare(axes)
+
+
+def readable(name: str, width: int = 17) -> str:
+    """Make a class's name fit under a picture: its first words, nothing that matplotlib takes for a formula.
+
+    >>> readable("black-and-gold garden spider, Argiope aurantia"), readable("sweet_pepper")
+    ('black-and-gold…', 'sweet pepper')
+    """
+    first = name.partition(",")[0].replace("_", " ").replace("$", r"\$")
+    return textwrap.shorten(first, width, placeholder="…") if " " in first else first[:width]
+
+
+def plain(axes: Axes) -> None:
+    """Give a diagram a light grid and no box."""
+    axes.grid(alpha=0.3)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
