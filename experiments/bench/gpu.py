@@ -18,7 +18,7 @@ import torch
 from supermix_pl.experiments.bench import gpu_arguments, gpu_numbers, gpu_report, output, provenance
 from supermix_pl.experiments.bench.gpu_checks import Check, run_checks
 from supermix_pl.experiments.bench.gpu_numbers import Effort, Numbers
-from supermix_pl.experiments.bench.gpu_subjects import Opened, open_network
+from supermix_pl.experiments.bench.gpu_subjects import Opened
 
 PROGRAM = "supermix_pl.experiments.bench.gpu"
 _PARTS: dict[str, Callable[[Opened, Effort], Numbers]] = {
@@ -42,7 +42,7 @@ def main(command_line: Sequence[str] | None = None) -> None:
     origin = provenance.collect(PROGRAM, command_line, seeds=[0], device=device)
     checks: list[Check] = []
     if "checks" in options.parts:
-        for check in run_checks(open_network("resnet8", gpu_arguments.subject(options), device)):
+        for check in run_checks(gpu_arguments.open_for(options)):
             checks.append(check)
             _say(start, f"{'passed' if check.passed else 'FAILED'}: {check.name}: {check.found}")
     results = measure(options, device, start)
@@ -71,7 +71,7 @@ def measure(options: Namespace, device: torch.device, start: float) -> dict[str,
             if time.perf_counter() - start > 60 * options.minutes:
                 return results
             try:
-                opened = opened or open_network(name, gpu_arguments.subject(options, name), device)
+                opened = opened or gpu_arguments.open_for(options, name)
                 results[name][part] = function(opened, options.effort)
             except Exception as error:  # the other numbers are still worth their time
                 results[name][part] = {"error": f"{type(error).__name__}: {error}"}

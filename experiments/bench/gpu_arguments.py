@@ -8,7 +8,7 @@ import torch
 
 from supermix_pl.experiments.bench import arguments
 from supermix_pl.experiments.bench.gpu_numbers import Effort
-from supermix_pl.experiments.bench.gpu_subjects import NETWORKS, Subject, subject_of
+from supermix_pl.experiments.bench.gpu_subjects import NETWORKS, Opened, open_network, subject_of
 from supermix_pl.experiments.bench.table4_cases import DATASETS
 
 PARTS = ("checks", "step", "walltime", "precision", "accepted", "largest")
@@ -35,9 +35,10 @@ def parse(command_line: Sequence[str] | None, program: str) -> argparse.Namespac
     return options
 
 
-def subject(options: argparse.Namespace, name: str = _CHECKED) -> Subject:
-    """Say what one network is measured on; without its name, what the checks are made with."""
-    return subject_of(name, options.checkpoints, options.folders, num_images=options.batch_size, side=options.side)
+def open_for(options: argparse.Namespace, name: str = _CHECKED) -> Opened:
+    """Open one of the networks; without its name, what the checks are made with."""
+    subject = subject_of(name, options.checkpoints, options.folders, options.batch_size)
+    return open_network(name, subject, torch.device(options.device), options.side)
 
 
 def _parser(program: str) -> argparse.ArgumentParser:

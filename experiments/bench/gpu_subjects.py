@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from supermix_pl import FrozenTeacher, SuperMix
 from supermix_pl.experiments.bench.subject import Subject
@@ -59,9 +60,7 @@ class Opened:
         return SuperMix.fast(mask_size=self.dataset.mask_size)
 
 
-def subject_of(
-    name: str, checkpoints: Mapping[str, str], data: Mapping[str, str], *, num_images: int, side: int
-) -> Subject:
+def subject_of(name: str, checkpoints: Mapping[str, str], data: Mapping[str, str], num_images: int) -> Subject:
     """Say what is opened.
 
     Args:
@@ -69,11 +68,9 @@ def subject_of(
         checkpoints: Files of weights by name of the network.
         data: Folders of Parquet shards by data set; the embedded set where there is none.
         num_images: In the batch.
-        side: Of large images of the embedded set, in pixels.
     """
     key = NETWORKS[name][0]
     dataset, folder = DATASETS[key], data.get(key, SHAPES)
-    embedded = folder == SHAPES
     return Subject(
         network=dataset.prefix + name,
         checkpoint=checkpoints.get(name),
@@ -82,18 +79,26 @@ def subject_of(
         num_images=num_images,
         mean=dataset.mean,
         std=dataset.std,
-        size=side if embedded and dataset.crop else None,
-        crop=None if embedded else dataset.crop,
+        crop=None if folder == SHAPES else dataset.crop,
     )
 
 
-def open_network(name: str, subject: Subject, device: torch.device) -> Opened:
-    """Load a network and its batch; without trained weights its predictions are at least made to differ."""
+def open_network(name: str, subject: Subject, device: torch.device, side: int) -> Opened:
+    """Load a network and its batch; without trained weights its predictions are at least made to differ.
+
+    Args:
+        name: Of the network.
+        subject: From `subject_of`.
+        device: Where to.
+        side: In pixels, to which images of the embedded set, small ones, are enlarged for networks of large ones.
+    """
+    dataset = DATASETS[NETWORKS[name][0]]
     teacher, images, labels = subject.open_labelled(device)
     images, labels = images.to(device), labels.to(device)
+    if subject.data == SHAPES and dataset.crop is not None:
+        images = interpolate(images, (side, side), mode="bilinear")
     if subject.checkpoint is None:
         calibrate(teacher, images)
-    dataset = DATASETS[NETWORKS[name][0]]
     return Opened(name=name, subject=subject, dataset=dataset, teacher=teacher, images=images, labels=labels)
 
 

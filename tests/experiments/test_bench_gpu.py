@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def opened() -> Opened:
-    return open_network("resnet8", subject_of("resnet8", {}, {}, num_images=8, side=32), CPU)
+    return open_network("resnet8", subject_of("resnet8", {}, {}, 8), CPU, 224)
 
 
 def run(folder: Path, *more: str, code: int = 0) -> tuple[str, dict[str, Any]]:
@@ -46,13 +46,17 @@ def test_an_untrained_network_tells_images_apart(opened: Opened) -> None:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_has_its_settings(name: str) -> None:
-    subject = subject_of(name, {name: "w.pth"}, {}, num_images=8, side=224)
+    subject = subject_of(name, {name: "w.pth"}, {}, 8)
     large = name in ("resnet34", "vgg16")
     assert subject.network == ("imagenet_" if large else "") + name
-    assert (subject.checkpoint, subject.size) == ("w.pth", 224 if large else None)
-    assert subject_of(name, {}, {"imagenet": "x", "cifar": "y"}, num_images=8, side=224).crop == (
-        224 if large else None
-    )
+    assert (subject.checkpoint, subject.crop) == ("w.pth", None)
+    assert subject_of(name, {}, {"imagenet": "x", "cifar": "y"}, 8).crop == (224 if large else None)
+
+
+def test_embedded_images_are_enlarged_for_networks_of_large_ones() -> None:
+    opened = open_network("resnet34", subject_of("resnet34", {}, {}, 4), CPU, 40)
+    assert opened.images.shape == (4, 3, 40, 40)
+    assert opened.mixer().mask_size == opened.fast().mask_size == 16
 
 
 def test_short_parts(tmp_path: Path) -> None:
