@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_class, get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from supermix_pl import FrozenTeacher, MovingAverage, SuperMixCallback
@@ -67,7 +67,7 @@ def build_teacher(config: DictConfig, datamodule: ImageDataModule) -> FrozenTeac
     """
     if not _has_teacher(config):
         return None
-    if get_class(config.teacher._target_) is MovingAverage:
+    if get_object(config.teacher._target_) is MovingAverage:
         beforehand = config.data.mixed or config.data.external
         if beforehand or _learns_from_teacher(config):
             raise ValueError(
