@@ -10,13 +10,14 @@ import numpy as np
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
-from supermix_pl.batch import Key
+from supermix_pl.batch import Key, get_field
 from supermix_pl.engine import BatchEngine, Engine, Run, StreamEngine
 from supermix_pl.interception import Interception, check_step_takes_batches
 from supermix_pl.lightning_base import LightningCallback
 from supermix_pl.mixing import MixedBatch, Mixer, MixUp, SuperMix
 from supermix_pl.mixing.arguments import check_at_least, check_one_of
 from supermix_pl.mixing.targets import TargetFormat
+from supermix_pl.pictures import Pictures
 from supermix_pl.resuming import count_next_epoch
 from supermix_pl.rewriting import BatchRewriter, num_classes_of
 from supermix_pl.side_files import SideFiles, read, side_path
@@ -60,6 +61,9 @@ class SuperMixCallback(LightningCallback):
             supermix/ms (time of the mixing), supermix/time_share (its share of the step's time), supermix/average_ms
             (time of the last update of a moving average), and what the engine has to tell; "prog_bar" also shows them
             in the progress bar.
+        log_images_every: A picture of some sets (sources, masks and mix, with classes and weights) is drawn of the
+            first mixed batch and of the first one after every n batches, n >= 1, and goes to TensorBoard, to Weights &
+            Biases or to the run's folder; see `Pictures`. None draws none.
         save_state: Whether what the engine holds is saved beside every checkpoint of a fit, one file a rank, so that a
             resumed run goes on as if nothing had happened. Without it the pool of a stream fills anew.
 
@@ -88,6 +92,7 @@ class SuperMixCallback(LightningCallback):
         engine: Literal["batch", "stream"] | Engine = "batch",
         seed: int = 0,
         log: bool | Literal["prog_bar"] = True,
+        log_images_every: int | None = None,
         save_state: bool = False,
     ) -> None:
         super().__init__()
@@ -98,6 +103,8 @@ class SuperMixCallback(LightningCallback):
         check_at_least("every_n_batches", every_n_batches, 1)
         check_at_least("start_epoch", start_epoch, 0)
         check_at_least("seed", seed, 0)
+        if log_images_every is not None:
+            check_at_least("log_images_every", log_images_every, 1)
         if not 0 <= probability <= 1:
             raise ValueError(f"expected probability in [0, 1], got {probability}")
         if not isinstance(mixer, Mixer) or isinstance(mixer, type):
@@ -139,6 +146,8 @@ class SuperMixCallback(LightningCallback):
         self._every_n_batches = every_n_batches
         self._start_epoch = start_epoch
         self._interception: Interception | None = None
+        self._log_images_every = log_images_every
+        self._pictures: Pictures | None = None
         self._save_state = save_state
         self._side_files: SideFiles | None = None
         self._resumed_from: tuple[Any, Any] | None = None
@@ -171,6 +180,8 @@ class SuperMixCallback(LightningCallback):
         self._stopwatch = Stopwatch(trainer.strategy.root_device)
         self._engine.begin(Run(trainer.global_rank == 0, trainer.strategy.broadcast, self._stopwatch.training_seconds))
         self._interception = Interception(trainer, lambda batch: self._rewrite(trainer, batch))
+        if self._log_images_every is not None:
+            self._pictures = Pictures(self._log_images_every, trainer)
         if self._save_state:
             self._side_files = SideFiles(
                 trainer.strategy, trainer.global_rank, self._engine.tensors, lambda: self._engine.steps
@@ -289,6 +300,9 @@ class SuperMixCallback(LightningCallback):
         self.mix = mix
         self._supervision.judge(mix, batch, self._rewriter.target_key)
         self._report_unsolved(mix)
+        if self._pictures is not None and self._pictures.wants(number, trainer):
+            with trainer.profiler.profile("[SuperMix]picture"):
+                self._pictures.draw(number, trainer, get_field(batch, self._rewriter.input_key), mix, self.teacher)
         return rewritten
 
     def _wants(self, number: int) -> bool:

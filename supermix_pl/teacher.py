@@ -76,6 +76,7 @@ class FrozenTeacher:
         self._folded = FoldedCopy(module, _logits_of, channels_last=channels_last) if fold else None
         self._compiled: tuple[nn.Module, Callable[[Tensor], Any]] | None = None
         self._scale_and_shift = _affine(mean, std, input_mean, input_std)
+        self.input_mean, self.input_std = input_mean, input_std
         self._held_affine: Float[Tensor, "2 c 1 1"] | None = None
 
     def to(self, device: torch.device | str) -> "FrozenTeacher":

@@ -23,6 +23,27 @@ def denormalize(
     return images.clamp(0, 1)
 
 
+def displayable(
+    groups: Sequence[Float[Tensor, "_ c _ _"]], mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+) -> list[Float[Tensor, "_ d _ _"]]:
+    """Bring images that belong together into [0, 1] alike, with d = 3 channels or 1.
+
+    Args:
+        groups: Tensors of images, whose sizes may differ.
+        mean: Per channel, what they were normalised with; None if that is unknown: then images outside [0, 1] are
+            stretched to it, from their least to their largest value.
+        std: Per channel, likewise.
+    """
+    shown = [group.detach().float() for group in groups]
+    if mean is None or std is None:
+        lowest = min(float(group.min()) for group in shown)
+        highest = max(float(group.max()) for group in shown)
+        if lowest < 0 or highest > 1:
+            shown = [(group - lowest) / max(highest - lowest, 1e-12) for group in shown]
+    shown = [denormalize(group, mean, std) for group in shown]
+    return [group if group.shape[1] in (1, 3) else group.mean(dim=1, keepdim=True) for group in shown]
+
+
 def mix_tiles(
     images: Float[Tensor, "b c h w"],
     mixes: Float[Tensor, "m c h w"],
