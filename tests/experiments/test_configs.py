@@ -29,6 +29,7 @@ REQUIRED = {
     ("protocol", "table1"): ["pair=wrn_40_2-wrn_40_2"],
     ("protocol", "imagenet"): ["pair=resnet34-resnet18"],
     ("experiment", "distillation"): ["teacher.checkpoint=teacher.pth"],
+    ("experiment", "study"): ["data.folder=shards", "teacher.checkpoint=teacher.pth"],
 }
 resolvers.register()
 PATHS = ["paths.root_dir=root", "paths.output_dir=output"]

@@ -1,0 +1,112 @@
+"""Measures trained students beyond their accuracy: calibration, FGSM, common corruptions; for folders of runs.
+
+    python -m supermix_pl.experiments.evaluate multirun
+
+leaves evaluation.json beside each metrics.json; runs that have been measured so before are passed over.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from supermix_pl.checkpoint import load_checkpoint
+from supermix_pl.experiments.data import ImageDataModule
+from supermix_pl.experiments.evaluation import Robustness
+from supermix_pl.experiments.report.runs import find_runs
+
+FILE = "evaluation.json"
+_OF_TRAINING = ("seed", "batch_size", "images_per_class", "augment", "mixed", "external", "with_indices")
+
+
+def evaluate(folder: Path, settings: Robustness, known: dict[str, ImageDataModule] | None = None) -> Path:
+    """Measure the network of a finished run, unless that has been done.
+
+    Args:
+        folder: Of the run: config.yaml and weights.pth.
+        settings: What to measure.
+        known: Data that are open already, to share between runs; those of this run are added.
+
+    Returns:
+        The path of evaluation.json.
+
+    Raises:
+        ValueError: If there are no weights, or they are not of the network that the config names.
+    """
+    path = folder / FILE
+    if measured_with(path) == asdict(settings):
+        return path
+    weights = folder / "weights.pth"
+    if not weights.is_file():
+        raise ValueError(f"expected {weights}, which supermix-train writes, found no such file: train it again")
+    config = OmegaConf.load(folder / "config.yaml")
+    assert isinstance(config, DictConfig)
+    datamodule = _open(config, {} if known is None else known)
+    network = load_checkpoint(instantiate(config.network, num_classes=datamodule.num_classes), weights)
+    if config.get("channels_last"):
+        network = network.to(memory_format=torch.channels_last)
+    network = network.to("cuda" if torch.cuda.is_available() else "cpu")
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(settings.measure(network, datamodule), indent=2) + "\n", encoding="utf-8")
+    part.replace(path)
+    return path
+
+
+def measured_with(path: Path) -> dict[str, Any] | None:
+    """Give the settings of an evaluation.json; None where there is none that can be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["settings"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure all runs in some folders."""
+    parser = argparse.ArgumentParser(prog="python -m supermix_pl.experiments.evaluate", description=__doc__)
+    default = Robustness()
+    add = parser.add_argument
+    add("runs", type=Path, nargs="+", help="folders that are searched for runs of supermix-train")
+    add("--epsilon", type=float, default=default.epsilon, help="of FGSM, on the scale [0, 1]; default 2/255")
+    add("--bins", type=int, default=default.bins, help="of the calibration error; default %(default)s")
+    add("--per-class", type=int, help="test images of each class; default all")
+    add("--corrupted-per-class", type=int, default=default.corrupted_per_class, help="default %(default)s")
+    options = parser.parse_args(arguments)
+    try:
+        settings = Robustness(
+            epsilon=options.epsilon,
+            bins=options.bins,
+            per_class=options.per_class,
+            corrupted_per_class=options.corrupted_per_class,
+        )
+        runs, problems = find_runs(options.runs)
+        known: dict[str, ImageDataModule] = {}
+        for run in runs:
+            print(evaluate(run.folder, settings, known))
+    except ValueError as error:
+        parser.error(str(error))
+    for problem in problems:
+        print(f"passed over {problem.folder}: {problem.reason}", file=sys.stderr)
+
+
+def _open(config: DictConfig, known: dict[str, ImageDataModule]) -> ImageDataModule:
+    """Open the data of a run, or take those of another run with the same test images."""
+    node = OmegaConf.to_container(config.data, resolve=True)
+    assert isinstance(node, dict)
+    key = json.dumps({name: value for name, value in node.items() if name not in _OF_TRAINING}, sort_keys=True)
+    if key not in known:
+        datamodule: ImageDataModule = instantiate(config.data)
+        datamodule.prepare_data()
+        datamodule.setup("test")
+        known[key] = datamodule
+    return known[key]
+
+
+if __name__ == "__main__":
+    main()

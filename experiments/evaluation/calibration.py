@@ -1,0 +1,26 @@
+"""How far a network's confidence is from its accuracy."""
+
+from jaxtyping import Float, Int
+from torch import Tensor
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+
+def calibration_error(logits: Float[Tensor, "b n"], labels: Int[Tensor, " b"], *, bins: int = 15) -> float:
+    """Give the expected calibration error: mean |accuracy - confidence| of equally wide bins, weighed by their sizes.
+
+    Args:
+        logits: Of a network.
+        labels: True classes.
+        bins: Number of bins of the confidence, >= 1.
+
+    Returns:
+        The error, in [0, 1].
+
+    Raises:
+        ValueError: If there are no bins.
+    """
+    if bins < 1:
+        raise ValueError(f"expected bins >= 1, got {bins}")
+    probabilities = logits.float().softmax(dim=1)
+    error = multiclass_calibration_error(probabilities, labels, num_classes=logits.shape[1], n_bins=bins, norm="l1")
+    return float(error)

@@ -1,0 +1,112 @@
+"""Common corruptions of small images, with torchvision's transforms where it has them."""
+
+import io
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import functional as transforms
+
+Pixels = UInt8[Tensor, "b 3 h w"]
+_Corruption = Callable[[Pixels, float, torch.Generator], Pixels]
+
+
+def _gaussian_noise(pixels: Pixels, sigma: float, generator: torch.Generator) -> Pixels:
+    noise = torch.randn(pixels.shape, generator=generator).to(pixels.device)
+    return _rounded(pixels.float() + 255 * sigma * noise)
+
+
+def _shot_noise(pixels: Pixels, photons: float, generator: torch.Generator) -> Pixels:
+    counts = torch.poisson(pixels.float().cpu() / 255 * photons, generator=generator)
+    return _rounded(counts.to(pixels.device) / photons * 255)
+
+
+def _impulse_noise(pixels: Pixels, share: float, generator: torch.Generator) -> Pixels:
+    draws = torch.rand(pixels.shape, generator=generator).to(pixels.device)
+    return pixels.masked_fill(draws < share / 2, 0).masked_fill(draws > 1 - share / 2, 255)
+
+
+def _gaussian_blur(pixels: Pixels, sigma: float, generator: torch.Generator) -> Pixels:
+    return transforms.gaussian_blur(pixels, kernel_size=[2 * round(3 * sigma) + 1] * 2, sigma=[sigma] * 2)
+
+
+def _brightness(pixels: Pixels, added: float, generator: torch.Generator) -> Pixels:
+    return _rounded(pixels.float() + 255 * added)
+
+
+def _contrast(pixels: Pixels, factor: float, generator: torch.Generator) -> Pixels:
+    return transforms.adjust_contrast(pixels, factor)
+
+
+def _saturation(pixels: Pixels, factor: float, generator: torch.Generator) -> Pixels:
+    return transforms.adjust_saturation(pixels, factor)
+
+
+def _jpeg(pixels: Pixels, quality: float, generator: torch.Generator) -> Pixels:
+    return torch.stack([_encoded(image, int(quality)) for image in pixels.cpu()]).to(pixels.device)
+
+
+_FUNCTIONS: Mapping[str, _Corruption] = MappingProxyType(
+    {
+        "gaussian_noise": _gaussian_noise,
+        "shot_noise": _shot_noise,
+        "impulse_noise": _impulse_noise,
+        "gaussian_blur": _gaussian_blur,
+        "brightness": _brightness,
+        "contrast": _contrast,
+        "saturation": _saturation,
+        "jpeg": _jpeg,
+    }
+)
+SEVERITIES: Mapping[str, tuple[float, float, float]] = MappingProxyType(
+    {
+        "gaussian_noise": (0.04, 0.08, 0.12),  # deviation, on the scale [0, 1]
+        "shot_noise": (500, 100, 50),  # photons of a white pixel
+        "impulse_noise": (0.01, 0.03, 0.06),  # share of the values that turn black or white
+        "gaussian_blur": (0.5, 0.8, 1.2),  # deviation, in pixels
+        "brightness": (0.1, 0.2, 0.3),  # added, on the scale [0, 1]
+        "contrast": (0.7, 0.5, 0.3),  # factor about the image's mean grey
+        "saturation": (0.6, 0.3, 0.0),  # factor; 0 is grey
+        "jpeg": (80, 50, 25),  # quality
+    }
+)
+CORRUPTIONS = tuple(SEVERITIES)
+
+
+def corrupt(pixels: Pixels, name: str, severity: int, *, seed: int) -> Pixels:
+    """Corrupt images.
+
+    Args:
+        pixels: 0 to 255.
+        name: One of `CORRUPTIONS`.
+        severity: 1, 2 or 3; `SEVERITIES` says what they are.
+        seed: Of the noise, which is a function of it and of the images' number and size alone.
+
+    Returns:
+        New images of the same size.
+
+    Raises:
+        ValueError: If there is no such corruption or severity.
+    """
+    if name not in SEVERITIES:
+        raise ValueError(f"expected a corruption of {', '.join(CORRUPTIONS)}, got {name!r}")
+    strengths = SEVERITIES[name]
+    if not 1 <= severity <= len(strengths):
+        raise ValueError(f"expected a severity of 1 to {len(strengths)}, got {severity}")
+    generator = torch.Generator().manual_seed(seed)
+    return _FUNCTIONS[name](pixels, strengths[severity - 1], generator)
+
+
+def _encoded(image: UInt8[Tensor, "3 h w"], quality: int) -> UInt8[Tensor, "3 h w"]:
+    """Encode and decode an image, with Pillow: torchvision is giving its codecs up."""
+    file = io.BytesIO()
+    Image.fromarray(image.permute(1, 2, 0).numpy()).save(file, format="JPEG", quality=quality)
+    return torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1)
+
+
+def _rounded(values: Tensor) -> Pixels:
+    return values.round_().clamp_(0, 255).to(torch.uint8)

@@ -1,0 +1,117 @@
+"""The measurements of one trained network on the test images of its data."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor, nn
+
+from supermix_pl.experiments.data import ImageDataModule
+from supermix_pl.experiments.data.pixels import Normalisation
+from supermix_pl.experiments.data.source import Batch
+from supermix_pl.experiments.data.subset import split_indices
+from supermix_pl.experiments.evaluation.calibration import calibration_error
+from supermix_pl.experiments.evaluation.corruptions import SEVERITIES, corrupt
+from supermix_pl.experiments.evaluation.fgsm import fgsm
+
+
+@dataclass(frozen=True, kw_only=True)
+class Robustness:
+    """What is measured, and on how much; two networks compare where this is equal.
+
+    Args:
+        epsilon: Of the attack, on the scale [0, 1] of pixels, >= 0.
+        bins: Of the calibration error, >= 1.
+        per_class: Test images of each class for accuracy, calibration and the attack, >= 1; None for all.
+        corrupted_per_class: Test images of each class that every corruption at every severity is tried on, >= 1.
+        seed: Of the noise and of the choice of images, >= 0.
+    """
+
+    epsilon: float = 2 / 255
+    bins: int = 15
+    per_class: int | None = None
+    corrupted_per_class: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name, least in {"bins": 1, "per_class": 1, "corrupted_per_class": 1, "epsilon": 0, "seed": 0}.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"expected {name} >= {least}, got {value}")
+
+    def measure(self, network: nn.Module, datamodule: ImageDataModule) -> dict[str, Any]:
+        """Measure a network; it is left in eval mode.
+
+        Args:
+            network: Gives logits of images that are normalised as the data are.
+            datamodule: Gives the test images; set up.
+
+        Returns:
+            `accuracy`, `calibration_error`, `fgsm_accuracy`, `corrupted_accuracy` (mean of all corruptions and
+            severities) and `corrupted/NAME/SEVERITY`, all in [0, 1]; the numbers of images, and `settings`.
+        """
+        network.eval()
+        normalisation = Normalisation(datamodule.opened.mean, datamodule.opened.std)
+        logits, labels, attacked = [], [], []
+        for images, classes in self._batches(network, datamodule, self.per_class):
+            logits.append(_classify(network, images))
+            labels.append(classes)
+            moved = fgsm(network, images, classes, epsilon=self.epsilon, normalisation=normalisation)
+            attacked.append(_hits(_classify(network, moved), classes))
+        all_logits, all_labels = torch.cat(logits), torch.cat(labels)
+        corrupted = self._corrupted(network, datamodule, normalisation)
+        count = corrupted.pop("images")
+        return {
+            "accuracy": float(_hits(all_logits, all_labels).mean()),
+            "calibration_error": calibration_error(all_logits, all_labels, bins=self.bins),
+            "fgsm_accuracy": float(torch.cat(attacked).mean()),
+            "corrupted_accuracy": sum(corrupted.values()) / len(corrupted),
+            **corrupted,
+            "images": len(all_labels),
+            "corrupted_images": count,
+            "settings": asdict(self),
+        }
+
+    def _corrupted(
+        self, network: nn.Module, datamodule: ImageDataModule, normalisation: Normalisation
+    ) -> dict[str, Any]:
+        kinds = [(name, level) for name, levels in SEVERITIES.items() for level in range(1, len(levels) + 1)]
+        hits = dict.fromkeys(kinds, 0.0)
+        count = 0
+        for number, (images, classes) in enumerate(self._batches(network, datamodule, self.corrupted_per_class)):
+            pixels = normalisation.pixels(images)
+            for name, level in kinds:
+                shown = corrupt(pixels, name, level, seed=self.seed + number)
+                hits[name, level] += float(_hits(_classify(network, normalisation.normalise(shown)), classes).sum())
+            count += len(classes)
+        return {f"corrupted/{name}/{level}": total / count for (name, level), total in hits.items()} | {"images": count}
+
+    def _batches(self, network: nn.Module, datamodule: ImageDataModule, per_class: int | None) -> Iterator[Batch]:
+        """Give test images and labels on the network's device; of each class as many, or all that the least has."""
+        loader = datamodule.test_dataloader()
+        chosen = _choose(loader.source.labels, per_class, self.seed)
+        parts = np.split(chosen, range(datamodule.eval_batch_size, len(chosen), datamodule.eval_batch_size))
+        device = next(network.parameters()).device
+        for images, labels, *_ in loader.source.batches(parts, stream=None):
+            yield images.to(device), labels.to(device)
+
+
+def _choose(labels: Int64[np.ndarray, " n"], per_class: int | None, seed: int) -> Int64[np.ndarray, " m"]:
+    if per_class is None:
+        return np.arange(len(labels))
+    counts = np.bincount(labels)
+    kept = min(per_class, int(counts[counts > 0].min()))
+    return split_indices(labels, validation_fraction=0.0, images_per_class=kept, seed=seed)[0]
+
+
+@torch.no_grad()
+def _classify(network: nn.Module, images: Tensor) -> Tensor:
+    return network(images).float()
+
+
+def _hits(logits: Tensor, labels: Tensor) -> Tensor:
+    return (logits.argmax(dim=1) == labels).float()
