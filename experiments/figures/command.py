@@ -9,16 +9,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hydra.errors import HydraException
-from matplotlib.figure import Figure
 from omegaconf.errors import OmegaConfBaseException
 
 from supermix_pl.experiments.bench import provenance
-from supermix_pl.experiments.figures import comparison, mixes
-from supermix_pl.experiments.figures.style import SMALL, Drawn, save
+from supermix_pl.experiments.figures import (
+    ablations,
+    comparison,
+    logit_map,
+    methods,
+    mixes,
+    settings_grid,
+    top_probabilities,
+)
+from supermix_pl.experiments.figures.style import Drawn, save
 from supermix_pl.experiments.figures.subject import Subject, open_subject
 
 PROGRAM = "supermix_pl.experiments.report.command"
 _FOLDER = Path("figures")
+_OVERRIDES = (
+    "teacher, data and mixer as in supermix-train, such as data=parquet data.folder=... teacher=checkpoint "
+    "teacher.checkpoint=... mixer.sigma=2; if not given, the embedded shapes and a teacher that is trained on them"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,16 +47,56 @@ class OfSubject:
     draw: Callable[[Subject, argparse.Namespace], Drawn]
 
 
-FIGURES: dict[str, OfSubject] = {
+@dataclass(frozen=True, kw_only=True)
+class OfRuns:
+    """A figure of runs.
+
+    Args:
+        summary: What it shows.
+        add_arguments: Adds its own arguments.
+        draw: Draws it; the folders are `chosen`.
+    """
+
+    summary: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    draw: Callable[[argparse.Namespace], Drawn]
+
+
+FIGURES: dict[str, OfSubject | OfRuns] = {
     "figure1": OfSubject(
         summary="pairs of sources, and masks and mixes of SuperMix, CutMix and MixUp",
         add_arguments=mixes.add_arguments,
         draw=mixes.draw,
     ),
+    "figure3": OfSubject(
+        summary="one set under several smoothing factors and weights of the sparsity",
+        add_arguments=settings_grid.add_arguments,
+        draw=settings_grid.draw,
+    ),
     "figure4": OfSubject(
         summary="sources, masks, mixes and class activation maps of SuperMix, CutMix and MixUp for several k",
         add_arguments=comparison.add_arguments,
         draw=comparison.draw,
+    ),
+    "figure5": OfRuns(
+        summary="accuracy against the size of D', k, alpha, lambda_s, sigma and mask_size, of runs that differ in it",
+        add_arguments=ablations.add_arguments,
+        draw=ablations.draw,
+    ),
+    "figure6": OfSubject(
+        summary="logits of natural images and mixes of three classes in two dimensions, and the spread of the classes",
+        add_arguments=logit_map.add_arguments,
+        draw=logit_map.draw,
+    ),
+    "figure7": OfSubject(
+        summary="the teacher's five largest probabilities of natural images and mixes",
+        add_arguments=top_probabilities.add_arguments,
+        draw=top_probabilities.draw,
+    ),
+    "methods": OfSubject(
+        summary="sets solved against steps and passes, and what the mixes of each method show and keep",
+        add_arguments=methods.add_arguments,
+        draw=methods.draw,
     ),
 }
 
@@ -58,40 +109,33 @@ def main(arguments: Sequence[str]) -> None:
     parser = _parser(name)
     options = parser.parse_intermixed_args(list(arguments[1:]))
     try:
-        subject = open_subject(options.chosen, num_images=options.images)
-        drawn = FIGURES[name].draw(subject, options)
+        drawn = _drawn(FIGURES[name], options)
     except (ValueError, OSError, ImportError, HydraException, OmegaConfBaseException) as error:
         parser.error(str(error))
-    _remark(drawn.figure, options.note)
     paths = save(drawn.figure, options.output)
     paths.append(_write_numbers(paths[0].with_suffix(".json"), drawn, arguments))
     print("written to", ", ".join(map(str, paths)))
 
 
+def _drawn(figure: OfSubject | OfRuns, options: argparse.Namespace) -> Drawn:
+    if isinstance(figure, OfRuns):
+        return figure.draw(options)
+    return figure.draw(open_subject(options.chosen, num_images=options.images, note=options.note), options)
+
+
 def _parser(name: str) -> argparse.ArgumentParser:
     figure = FIGURES[name]
     parser = argparse.ArgumentParser(prog=f"supermix-report {name}", description=f"Draw {figure.summary}.")
-    parser.add_argument(
-        "chosen",
-        nargs="*",
-        metavar="OVERRIDE",
-        help="teacher, data and mixer as in supermix-train, such as data=parquet data.folder=... teacher=checkpoint "
-        "teacher.checkpoint=... mixer.sigma=2; if not given, the embedded shapes and a teacher that is trained on them",
-    )
+    if isinstance(figure, OfRuns):
+        parser.add_argument(
+            "chosen", nargs="+", type=Path, metavar="FOLDER", help="searched for runs of supermix-train"
+        )
+    else:
+        parser.add_argument("chosen", nargs="*", metavar="OVERRIDE", help=_OVERRIDES)
     figure.add_arguments(parser)
     parser.add_argument("--output", type=Path, default=_FOLDER / name, help=f"path of the files; {_FOLDER / name}")
-    parser.add_argument("--note", default="", help="a remark for the foot, such as how the data were split")
+    parser.add_argument("--note", default="", help="a remark on the data for the title")
     return parser
-
-
-def _remark(figure: Figure, note: str) -> None:
-    """Put a remark under a figure, where its layout leaves room."""
-    if not note:
-        return
-    if figure.get_layout_engine() is None:
-        figure.text(0.01, 0.06 / figure.get_figheight(), note, fontsize=SMALL)
-    else:
-        figure.supxlabel(note, fontsize=SMALL)
 
 
 def _write_numbers(path: Path, drawn: Drawn, arguments: Sequence[str]) -> Path:

@@ -23,6 +23,7 @@ from supermix_pl.experiments.figures.style import (
     TITLE,
     Drawn,
     bare,
+    headline,
     readable,
     show_image,
     show_mask,
@@ -30,8 +31,9 @@ from supermix_pl.experiments.figures.style import (
 from supermix_pl.experiments.figures.subject import Subject
 from supermix_pl.visualize import denormalize
 
-_CELL, _GAP, _LEFT, _TOP, _BOTTOM = 0.92, 0.1, 1.0, 0.85, 1.05  # inches
-_TEXT = 0.3
+_CELL, _GAP, _LEFT, _TOP, _BOTTOM = 0.92, 0.1, 1.0, 0.95, 0.95  # inches
+_TEXT = 0.26
+_NARROWEST = 6.5
 _SEEN = 0.55  # opacity of an activation over its image
 
 
@@ -62,15 +64,16 @@ def draw(subject: Subject, options: argparse.Namespace) -> Drawn:
     blocks = [(sets, number) for sets in chosen for number in range(options.sets)]
     most, num_rows = max(options.k), 1 + len(chosen[0].mixes)
     num_columns = (1 if options.no_cam else 2) * most + 1
-    figure, cells = _cells(len(blocks) * num_rows, num_columns, num_rows)
+    figure, cells = _cells(len(blocks) * num_rows, num_columns, num_rows, most)
     for place, (sets, number) in enumerate(blocks):
         block = cells[place * num_rows : (place + 1) * num_rows]
         _draw_block(block, subject, sets, number, most, with_maps=not options.no_cam)
     for column in range(num_columns):
         title = f"mask {column + 1}" if column < most else "mix" if column == most else f"class {column - most}"
-        cells[0][column].set_title(title, fontsize=TITLE, pad=18 if column != most else 6)
+        cells[0][column].set_title(title, fontsize=TITLE)
     _scales(figure, with_maps=not options.no_cam, columns=(most, num_columns))
-    figure.suptitle(_title(subject, with_maps=not options.no_cam), fontsize=LABEL, y=1 - 0.08 / figure.get_figheight())
+    head = headline(_title(subject, with_maps=not options.no_cam), figure)
+    figure.suptitle(head, fontsize=LABEL, y=1 - 0.08 / figure.get_figheight())
     rows = [
         {"k": sets.k, "set": number, "method": name, **_facts(mix, number * sets.k)}
         for sets, number in blocks
@@ -79,16 +82,16 @@ def draw(subject: Subject, options: argparse.Namespace) -> Drawn:
     return Drawn(figure=figure, numbers=rows, seeds=[subject.seed])
 
 
-def _cells(num_rows: int, num_columns: int, rows_a_block: int) -> tuple[Figure, list[list[Axes]]]:
+def _cells(num_rows: int, num_columns: int, rows_a_block: int, most: int) -> tuple[Figure, list[list[Axes]]]:
     """Place square cells by hand, blocks set apart; a layout engine takes long over a hundred of them."""
     num_blocks = num_rows // rows_a_block
-    width = _LEFT + num_columns * (_CELL + _GAP) + _GAP
+    width = max(_left(num_columns, most) + _GAP, _NARROWEST)
     height = _TOP + num_rows * (_CELL + _TEXT) + (num_blocks - 1) * _TEXT + _BOTTOM
     figure = Figure(figsize=(width, height))
     cells = []
     for row in range(num_rows):
         top = _TOP + row * (_CELL + _TEXT) + row // rows_a_block * _TEXT
-        bounds = [_LEFT + column * (_CELL + _GAP) + _GAP * (column > 0) for column in range(num_columns)]
+        bounds = [_left(column, most) for column in range(num_columns)]
         cells.append(
             [
                 figure.add_axes((left / width, 1 - (top + _CELL) / height, _CELL / width, _CELL / height))
@@ -96,6 +99,11 @@ def _cells(num_rows: int, num_columns: int, rows_a_block: int) -> tuple[Figure, 
             ]
         )
     return figure, cells
+
+
+def _left(column: int, most: int) -> float:
+    """Place a column, in inches; the mixes stand apart."""
+    return _LEFT + column * (_CELL + _GAP) + _GAP * ((column >= most) + (column > most))
 
 
 def _draw_block(
@@ -170,7 +178,7 @@ def _scales(figure: Figure, *, with_maps: bool, columns: tuple[int, int]) -> Non
     if with_maps:
         spans.append((columns[0] + 1, columns[1], ACTIVATION, "class activation, of its largest value in the image"))
     for first, last, colours, label in spans:
-        left = _LEFT + first * (_CELL + _GAP) + _GAP * (first > 0)
+        left = _left(first, columns[0])
         length = min(3.6, (last - first) * (_CELL + _GAP) - _GAP)
         axes = figure.add_axes((left / width, 0.5 / height, length / width, 0.13 / height))
         scale = figure.colorbar(ScalarMappable(Normalize(0, 1), colours), cax=axes, orientation="horizontal")
@@ -179,5 +187,5 @@ def _scales(figure: Figure, *, with_maps: bool, columns: tuple[int, int]) -> Non
 
 
 def _title(subject: Subject, *, with_maps: bool) -> str:
-    maps = "Right: where the teacher finds each source's class (Grad-CAM)" if with_maps else "Under a mask"
-    return f"{subject.title}. {CHOICE}\n{maps}; p: the teacher's probability of that class in the mix."
+    maps = "Right: where the teacher finds each source's class (Grad-CAM). " if with_maps else ""
+    return f"{subject.title}. {CHOICE} {maps}p: the teacher's probability of a source's class in the mix."

@@ -13,7 +13,17 @@ from torch import Tensor
 
 from supermix_pl import MixedBatch
 from supermix_pl.experiments.figures.sets import CHOICE, mixed_sets
-from supermix_pl.experiments.figures.style import LABEL, SHARES, SMALL, TITLE, Drawn, readable, show_image, show_mask
+from supermix_pl.experiments.figures.style import (
+    LABEL,
+    SHARES,
+    SMALL,
+    TITLE,
+    Drawn,
+    headline,
+    readable,
+    show_image,
+    show_mask,
+)
 from supermix_pl.experiments.figures.subject import Subject
 from supermix_pl.visualize import denormalize
 
@@ -36,9 +46,8 @@ def draw(subject: Subject, options: argparse.Namespace) -> Drawn:
     sets = mixed_sets(subject, _K, options.sets)
     rows = [_K * number for number in range(options.sets)]
     figure = mixes_figure(sets.images, sets.mixes, subject.class_names, sets=rows, mean=subject.mean, std=subject.std)
-    figure.suptitle(
-        f"{subject.title}. {CHOICE}\nUnder a mix: the teacher's first two classes, bold if those of the set."
-    )
+    head = f"{subject.title}. {CHOICE} Under a mix: the teacher's first two classes, bold if they are those of the set."
+    figure.suptitle(headline(head, figure), fontsize=LABEL)
     numbers = [
         {"method": name, "solved": mix.solved[rows].tolist(), "steps": mix.num_steps[rows].tolist()}
         for name, mix in sets.mixes.items()
@@ -128,6 +137,6 @@ def _label(axes: Axes, mix: MixedBatch, index: int, class_names: Sequence[str]) 
     assert mix.teacher_logits is not None
     top = mix.teacher_logits[index].softmax(0).topk(_K)
     found = zip(top.values.tolist(), top.indices.tolist(), strict=True)
-    text = "\n".join(f"{readable(class_names[label])} {probability:.2f}" for probability, label in found)
+    text = "\n".join(f"{readable(class_names[int(label)])} {probability:.2f}" for probability, label in found)
     weight = "bold" if bool(mix.solved[index]) else "normal"
     axes.set_xlabel(text, fontsize=SMALL, fontweight=weight)

@@ -74,3 +74,9 @@ def chosen_images(subject: Subject, k: int, count: int) -> Float[Tensor, "b c h 
             )
         rows.append(row)
     return subject.images[rows]
+
+
+def all_mixes(subject: Subject) -> dict[str, MixedBatch]:
+    """Mix every image of the subject with others, by each method."""
+    mixers = methods(subject.supermix, subject.supermix.k)
+    return {name: mixer(subject.teacher, subject.images, seed=subject.seed) for name, mixer in mixers.items()}

@@ -25,6 +25,7 @@ COLOURS = {
 }
 MARKS = {"natural": "o", "SuperMix": "s", "SuperMix.fast": "D", "CutMix": "^", "MixUp": "v"}
 _DPI = 130
+_LETTERS_AN_INCH = 13
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -83,6 +84,11 @@ def readable(name: str, width: int = 17) -> str:
     """
     first = name.partition(",")[0].replace("_", " ").replace("$", r"\$")
     return textwrap.shorten(first, width, placeholder="…") if " " in first else first[:width]
+
+
+def headline(text: str, figure: Figure) -> str:
+    """Break a text in letters of size `LABEL` into lines as wide as the figure."""
+    return textwrap.fill(text, int(_LETTERS_AN_INCH * figure.get_figwidth()))
 
 
 def plain(axes: Axes) -> None:

@@ -50,7 +50,7 @@ class Subject:
     title: str
 
 
-def open_subject(overrides: Sequence[str], *, num_images: int) -> Subject:
+def open_subject(overrides: Sequence[str], *, num_images: int, note: str = "") -> Subject:
     """Load a teacher and test images that are drawn at random from the data.
 
     Without an override for data, teacher, pair or experiment these are the embedded shapes and the teacher of
@@ -59,6 +59,7 @@ def open_subject(overrides: Sequence[str], *, num_images: int) -> Subject:
     Args:
         overrides: Of `supermix-train`, such as data=parquet or mixer.sigma=2.
         num_images: How many images, >= 1; all where the data have fewer.
+        note: A remark on the data for the title.
 
     Raises:
         ValueError: If no trained teacher, no SuperMix or no test images are chosen, or something has to be given.
@@ -93,7 +94,7 @@ def open_subject(overrides: Sequence[str], *, num_images: int) -> Subject:
         std=data.std,
         supermix=mixer,
         seed=config.seed,
-        title=f"{_data_name(config)}, teacher {network_name(_plain(config.teacher.network))}",
+        title=f"{_data_name(config)}{f' ({note})' * bool(note)}, teacher {_teacher_name(config)}",
     )
 
 
@@ -114,6 +115,10 @@ def _composed(given: Sequence[str]) -> DictConfig:
 def _data_name(config: DictConfig) -> str:
     folder = config.data.get("folder")
     return Path(folder).name if folder else target(_plain(config.data)).lower()
+
+
+def _teacher_name(config: DictConfig) -> str:
+    return network_name(_plain(config.teacher.network))
 
 
 def _plain(node: DictConfig) -> Any:

@@ -1,5 +1,6 @@
 """`supermix-report`: tables, figures and a page of what was measured; the first word says which."""
 
+import importlib
 import sys
 from collections.abc import Sequence
 
@@ -20,9 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(_USE)
         sys.exit(0 if word else 2)
     if word == "html":
-        from supermix_pl.experiments.report.page import main as write_page
-
-        write_page(arguments[1:])
+        importlib.import_module("supermix_pl.experiments.report.page").main(arguments[1:])
     elif word.startswith("figure") or word == "methods":
         _draw(arguments)
     else:

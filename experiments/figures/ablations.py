@@ -1,0 +1,126 @@
+"""Figure 5: accuracy against the size of D', k, alpha, lambda_s and others, from the folders of runs."""
+
+import argparse
+import math
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from supermix_pl.experiments.figures.curves import Curve, find_curves
+from supermix_pl.experiments.figures.style import COLOURS, LABEL, SMALL, TITLE, Drawn, headline, plain
+from supermix_pl.experiments.report.runs import find_runs
+
+_NAMES = {
+    "size": "images in D'",
+    "k": "k, sources in a set",
+    "alpha": r"$\alpha$ of the mixing weights",
+    "lambda_s": r"$\lambda_s$, weight of the sparsity",
+    "sigma": r"$\sigma$, cells of the mask grid",
+    "mask_size": "side of the mask grid",
+}
+_LOGARITHMIC = ("size", "alpha", "mask_size")
+_OTHER_COLOURS, _MARKS = ("#CC79A7", "#E69F00", "#56B4E9", "#000000"), ("s", "^", "v", "o", "D", "P", "X")
+_PANEL = (4.6, 3.5)  # inches
+_MOST_COLUMNS = 3
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the figure can be asked for."""
+    parser.add_argument("--best", action="store_true", help="accuracy of the best epochs, in place of the last ones")
+
+
+def draw(options: argparse.Namespace) -> Drawn:
+    """Draw a panel for each parameter, and data set, that runs differ in.
+
+    Raises:
+        ValueError: If there are no runs, or none that differ in one parameter alone.
+    """
+    runs, problems = find_runs(options.chosen)
+    curves = find_curves(runs, best=options.best)
+    if not curves:
+        raise ValueError(
+            f"expected runs that differ in one of {', '.join(_NAMES)} alone, got {len(runs)} runs without such; for "
+            "instance: supermix-train -m experiment=ablation_k"
+        )
+    panels = list(dict.fromkeys((curve.parameter, curve.dataset) for curve in curves))
+    columns = min(len(panels), _MOST_COLUMNS)
+    rows = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(max(_PANEL[0] * columns, 6), _PANEL[1] * rows + 0.6), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
+    for place, (parameter, dataset) in zip(axes, panels, strict=False):
+        _draw_panel(place, [curve for curve in curves if (curve.parameter, curve.dataset) == (parameter, dataset)])
+    for place in axes[len(panels) :]:
+        place.axis("off")
+    epoch = "best" if options.best else "last"
+    text = f"Accuracy on the test images, {epoch} epoch; bars: standard deviation (n - 1) over the seeds."
+    left_out = f" {len(problems)} folders without finished runs are left out." if problems else ""
+    note = f" {options.note}." if options.note else ""
+    figure.suptitle(headline(text + note + left_out, figure), fontsize=LABEL)
+    numbers = [
+        {"parameter": curve.parameter, "dataset": curve.dataset, "curve": curve.label, "value": point.value}
+        | {"accuracies": point.accuracies, "mean": point.mean, "deviation": point.deviation}
+        for curve in curves
+        for point in curve.points
+    ]
+    return Drawn(figure=figure, numbers=numbers, seeds=sorted({run.seed for run in runs}))
+
+
+def claim(parameter: str, dataset: str) -> tuple[float, str] | None:
+    """Give the value that the paper favours, and its words for it in short (Section 4.3)."""
+    if parameter == "k":
+        if "imagenet" in dataset.lower():
+            return 3, "paper, 5c: best at 3 on ImageNet"
+        return 2, "paper, 5b: best at 2 on CIFAR-100"
+    claims = {
+        "size": (500_000, "paper, 5a: levels off at 500 000"),
+        "alpha": (3, "paper, 5d: chooses 3"),
+        "lambda_s": (30, "paper, 5e: best at about 30"),
+    }
+    return claims.get(parameter)
+
+
+def _draw_panel(axes: Axes, curves: Sequence[Curve]) -> None:
+    parameter, dataset = curves[0].parameter, curves[0].dataset
+    others = iter(_OTHER_COLOURS * len(curves))
+    taken: set[str] = set()
+    for curve, mark in zip(curves, _MARKS * len(curves), strict=False):
+        colour = _colour(curve.method)
+        if colour is None or colour in taken:
+            colour = next(others)
+        taken.add(colour)
+        seeds = sorted({len(point.accuracies) for point in curve.points})
+        count = f"{seeds[0]} seed{'s' * (seeds[0] != 1)}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
+        axes.errorbar(
+            [point.value for point in curve.points],
+            [point.mean for point in curve.points],
+            yerr=[point.deviation or 0.0 for point in curve.points],
+            color=colour,
+            marker=mark,
+            capsize=3,
+            label=f"{curve.label} ({count})",
+        )
+    values = sorted({point.value for curve in curves for point in curve.points})
+    if parameter in _LOGARITHMIC:
+        axes.set_xscale("log")
+        axes.minorticks_off()
+    axes.set_xticks(values, [f"{value:g}" if value < 10_000 else f"{value / 1000:g}k" for value in values])
+    claimed = claim(parameter, dataset)
+    if claimed is not None:
+        value, text = claimed
+        if values[0] <= value <= values[-1]:
+            axes.axvline(value, color="0.45", linestyle="--", linewidth=1.2, zorder=0, label=text)
+        else:
+            axes.plot([], [], color="0.45", linestyle="--", linewidth=1.2, label=f"{text} (beyond these runs)")
+    axes.set_title(f"{dataset}: {_NAMES[parameter].partition(',')[0]}", fontsize=TITLE)
+    axes.set_xlabel(_NAMES[parameter], fontsize=LABEL)
+    axes.set_ylabel("accuracy, %", fontsize=LABEL)
+    axes.tick_params(labelsize=SMALL)
+    axes.margins(y=0.35)
+    axes.legend(fontsize=SMALL - 1, frameon=False, loc="best")
+    plain(axes)
+
+
+def _colour(method: str) -> str | None:
+    """Give the colour of the mixer in a method's name."""
+    return next((colour for name, colour in COLOURS.items() if name.lower() in method.lower()), None)

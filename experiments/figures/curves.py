@@ -1,0 +1,134 @@
+"""Figure 5's curves: runs that differ in one setting alone, with mean and deviation over their seeds."""
+
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from supermix_pl.experiments.report import paper as published
+from supermix_pl.experiments.report.budget import differences, label, shown, training
+from supermix_pl.experiments.report.identity import dataset, method_in, pair
+from supermix_pl.experiments.report.runs import Run
+
+PARAMETERS = {
+    "size": "data.mixed_size",
+    "k": "mixer.k",
+    "alpha": "mixer.alpha",
+    "lambda_s": "mixer.lambda_s",
+    "sigma": "mixer.sigma",
+    "mask_size": "mixer.mask_size",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """The runs of one value.
+
+    Args:
+        value: Of the parameter.
+        accuracies: Of the seeds, in %.
+    """
+
+    value: float
+    accuracies: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean over the seeds."""
+        return statistics.fmean(self.accuracies)
+
+    @property
+    def deviation(self) -> float | None:
+        """Standard deviation (n - 1) over the seeds; None for one alone."""
+        return statistics.stdev(self.accuracies) if len(self.accuracies) > 1 else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """Accuracy against one parameter, everything else equal.
+
+    Args:
+        parameter: A name in `PARAMETERS`.
+        dataset: Name of the data.
+        method: Name of the method.
+        label: The method, and what sets the curve apart from others of its panel.
+        points: At least two, in rising order.
+    """
+
+    parameter: str
+    dataset: str
+    method: str
+    label: str
+    points: tuple[Point, ...]
+
+
+def find_curves(runs: Sequence[Run], *, best: bool = False) -> list[Curve]:
+    """Find all curves in runs, whatever experiment they come from.
+
+    Of several runs with the same settings and seed the newest counts.
+
+    Args:
+        runs: Finished runs.
+        best: Whether the accuracy is that of the best epoch, in place of the last one.
+    """
+    described = [(run, _settings(run)) for run in runs]
+    curves = [curve for name in PARAMETERS for curve in _curves(name, described, "val/accuracy_best" if best else None)]
+    return sorted(curves, key=lambda curve: (list(PARAMETERS).index(curve.parameter), curve.dataset, curve.label))
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    paper = published.load()
+    names = {name: run.name_of(name) for name in ("protocol", "scale")}
+    method = method_in(paper.tables["custom"], run).partition("_k")[0]
+    return {
+        "method": method,
+        "pair": pair(run),
+        "dataset": dataset(run.config, paper),
+        **{name: value for name, value in names.items() if value},
+        **training(run.config),
+    }
+
+
+def _curves(parameter: str, described: Sequence[tuple[Run, dict[str, Any]]], metric: str | None) -> list[Curve]:
+    key = PARAMETERS[parameter]
+    groups: dict[str, dict[float, dict[int, Run]]] = defaultdict(lambda: defaultdict(dict))
+    rest_of: dict[str, Mapping[str, Any]] = {}
+    for run, settings in sorted(described, key=lambda each: each[0].written):
+        value = settings.get(key)
+        if not isinstance(value, int | float) or run.number(metric or "test/accuracy") is None:
+            continue
+        rest = {name: each for name, each in settings.items() if name != key}
+        group = shown(rest)
+        rest_of[group] = rest
+        groups[group][float(value)][run.seed] = run
+    whole = {group: values for group, values in groups.items() if len(values) > 1}
+    apart = differences([rest_of[group] for group in whole])
+    return [
+        Curve(
+            parameter=parameter,
+            dataset=rest_of[group]["dataset"],
+            method=rest_of[group]["method"],
+            label=_label(rest_of[group], apart, whole, rest_of),
+            points=tuple(
+                Point(value=value, accuracies=_accuracies(seeds, metric)) for value, seeds in sorted(values.items())
+            ),
+        )
+        for group, values in whole.items()
+    ]
+
+
+def _accuracies(seeds: Mapping[int, Run], metric: str | None) -> tuple[float, ...]:
+    found = (run.number(metric or "test/accuracy") for _, run in sorted(seeds.items()))
+    return tuple(100 * value for value in found if value is not None)
+
+
+def _label(
+    rest: Mapping[str, Any], apart: Sequence[str], whole: Mapping[str, Any], rest_of: Mapping[str, Mapping[str, Any]]
+) -> str:
+    """Name the method, and where two curves have the same method and data, what else they differ in."""
+    alike = [
+        rest_of[group] for group in whole if all(rest_of[group][name] == rest[name] for name in ("method", "dataset"))
+    ]
+    names = [name for name in differences(alike) if name in apart] if len(alike) > 1 else []
+    return ", ".join(filter(None, [rest["method"], label(rest, names)]))
