@@ -61,7 +61,7 @@ def peak_in_child(subject: Subject, batch_size: int, mixer: SuperMix | None, *, 
     Raises:
         RuntimeError: If the child ended before it answered.
     """
-    with _quiet_profiler(), ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
             return pool.submit(_cpu_peak, subject, batch_size, mixer, threads, seed).result()
         except BrokenProcessPool as error:
@@ -126,7 +126,10 @@ def held_bytes(teacher: FrozenTeacher, images: Float[Tensor, "b c h w"]) -> int:
 
 def profiled_peak(function: Callable[[], None]) -> int:
     """Give the largest amount of CPU memory that a function holds at a time, beside what it was given."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
+    with (
+        _quiet_profiler(),
+        profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler,
+    ):
         function()
     assert profiler.profiler is not None
     assert profiler.profiler.kineto_results is not None
@@ -155,7 +158,7 @@ def peak(changes: Iterable[tuple[int, int]]) -> int:
 
 @contextlib.contextmanager
 def _quiet_profiler() -> Iterator[None]:
-    """Keep the profiler of a child process from writing its own progress to the terminal."""
+    """Keep the profiler from writing its own progress to the terminal."""
     before = os.environ.get("KINETO_LOG_LEVEL")
     os.environ["KINETO_LOG_LEVEL"] = "99"
     try:
