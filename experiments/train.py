@@ -11,7 +11,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import ProgressBar
+from pytorch_lightning.callbacks import Checkpoint, ProgressBar
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
 from supermix_pl import FrozenTeacher
@@ -52,7 +52,12 @@ def train(config: DictConfig) -> dict[str, Any]:
     callbacks = [*instantiate_all(config.callbacks), *([mixing] if mixing else []), recorder]
     if not config.trainer.enable_progress_bar:
         callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
-    trainer: pl.Trainer = build(config.trainer, callbacks=callbacks, logger=instantiate_all(config.logger) or False)
+    trainer: pl.Trainer = build(
+        config.trainer,
+        callbacks=callbacks,
+        logger=instantiate_all(config.logger) or False,
+        enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),  # or it adds one unasked
+    )
     start = time.perf_counter()
     trainer.fit(task, datamodule=datamodule, ckpt_path=config.ckpt_path)
     seconds = time.perf_counter() - start
