@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from supermix_pl.experiments.data.operations import CUTOUT, Operation
-from supermix_pl.experiments.data.policies import Policy, SubPolicy
+from supermix_pl.experiments.data.sub_policies import Policy, SubPolicy
 
 EXAMPLE = Path(__file__).with_name("fast_autoaugment_example.json")
 
-# Strengths at levels 0 and 1, in the units of `operations.STRENGTHS`, and whether half of them are mirrored
+# Strengths at levels 0 and 1, in the units of `Operation`, and whether half of them are mirrored
 _RANGES: Mapping[str, tuple[float, float, bool]] = {
     "ShearX": (-0.3, 0.3, True),
     "ShearY": (-0.3, 0.3, True),

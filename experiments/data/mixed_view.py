@@ -7,7 +7,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from supermix_pl.experiments.data.augment import mean_pixel
 from supermix_pl.experiments.data.pixels import Normalisation
 from supermix_pl.experiments.data.policies import RandAugment
 from supermix_pl.transforms import RandomCropFlip
@@ -46,6 +45,4 @@ class MixedRandAugment:
         """Returns the views of normalised images."""
         pixels = self._normalisation.pixels(self._crop_flip(images))
         draws = self._policy.draw(np.random.default_rng(int(torch.randint(2**63 - 1, ()))), len(images))
-        unused = mean_pixel((0.0, 0.0, 0.0))  # RandAugment has no Cutout
-        views = self._policy.transform(pixels, draws, fill=unused)
-        return self._normalisation.normalise(views).to(images.dtype)
+        return self._normalisation.normalise(self._policy.transform(pixels, draws)).to(images.dtype)

@@ -1,4 +1,4 @@
-"""The image operations of augmentation policies, on batches that one strength fits, by torchvision's functions."""
+"""The operations of Fast AutoAugment's policies, on batches that one strength fits, by torchvision's functions."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -17,10 +17,16 @@ CUTOUT = "Cutout"  # needs a place in every image besides its strength: see `Pol
 class Operation:
     """One step of a sub-policy.
 
+    Strengths are, for ShearX and ShearY, pixels across for each pixel down and the reverse; TranslateX and TranslateY,
+    part of width and height, whole pixels of it; Rotate, degrees; Brightness, Color, Contrast and Sharpness, change,
+    where 0 leaves the image as it is and -1 makes it black, grey, one grey, smooth; Posterize, bits that are kept,
+    0 to 8; Solarize, least pixel value that is inverted, above 255 none is; Cutout, part of the width. AutoContrast,
+    Equalize and Invert have none.
+
     Args:
-        name: Of `STRENGTHS`.
+        name: Of those above.
         probability: That the step is taken, in [0, 1].
-        strength: In the unit that `STRENGTHS` gives.
+        strength: In the unit of the operation.
         mirrored: Whether half of the images get the negative strength.
     """
 
@@ -28,26 +34,6 @@ class Operation:
     probability: float = 1.0
     strength: float = 0.0
     mirrored: bool = False
-
-
-STRENGTHS: Mapping[str, str] = {
-    "Identity": "none",
-    "ShearX": "pixels across for each pixel down",
-    "ShearY": "pixels down for each pixel across",
-    "TranslateX": "part of the width, whole pixels of it",
-    "TranslateY": "part of the height, whole pixels of it",
-    "Rotate": "degrees",
-    "Brightness": "change: 0 leaves the image as it is, -1 makes it black",
-    "Color": "change: 0 leaves the image as it is, -1 makes it grey",
-    "Contrast": "change: 0 leaves the image as it is, -1 makes it one grey",
-    "Sharpness": "change: 0 leaves the image as it is, -1 smooths it",
-    "Posterize": "bits that are kept, 0 to 8",
-    "Solarize": "least pixel value that is inverted; above 255 none is",
-    "AutoContrast": "none",
-    "Equalize": "none",
-    "Invert": "none",
-    CUTOUT: "part of the width",
-}
 
 
 def apply_operation(images: Images, name: str, strength: float) -> Images:
@@ -71,7 +57,6 @@ def _solarize(images: Images, threshold: float) -> Images:
 
 
 _FUNCTIONS: Mapping[str, Callable[[Images, float], Images]] = {
-    "Identity": lambda images, _: images,
     "ShearX": lambda images, amount: _affine(images, shear=(amount, 0.0)),
     "ShearY": lambda images, amount: _affine(images, shear=(0.0, amount)),
     "TranslateX": lambda images, part: _affine(images, shift=(int(part * images.shape[3]), 0)),

@@ -1,0 +1,114 @@
+"""Policies of sub-policies, which Fast AutoAugment's are, and their operations."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchvision.transforms import v2
+
+from supermix_pl.experiments.data import Cutout, FastAutoAugment
+from supermix_pl.experiments.data.operations import Operation, apply_operation
+from supermix_pl.experiments.data.sub_policies import Policy, SubPolicy
+
+BLACK = np.zeros(3, dtype=np.uint8)
+OPERATIONS = sorted(v2.AutoAugment._AUGMENTATION_SPACE)
+
+
+class Fixed(Policy):
+    """A policy of given sub-policies."""
+
+    def __init__(self, *sub_policies: SubPolicy) -> None:
+        self.given = sub_policies
+
+    def _listed(self) -> Sequence[SubPolicy]:
+        return self.given
+
+
+def photos(count: int, size: tuple[int, int] = (32, 32)) -> np.ndarray:
+    """Smooth images with some noise, so that every operation has something to change."""
+    generator = np.random.default_rng(0)
+    coarse = torch.from_numpy(generator.random((count, 3, 4, 4), dtype=np.float32))
+    smooth = torch.nn.functional.interpolate(coarse, size, mode="bicubic").clamp(0, 1).numpy()
+    return (220 * smooth + 35 * generator.random(smooth.shape)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operations_are_those_of_torchvisions_class(name: str) -> None:
+    """It takes translations in pixels, and thresholds as a part of white."""
+    transform, images = v2.AutoAugment(), torch.from_numpy(photos(4, (20, 27)))
+    unit = {"TranslateX": 27, "TranslateY": 20, "Solarize": 1 / 255}.get(name, 1)
+    for strength in {"Posterize": (5.0,), "Solarize": (100.0,), "Rotate": (20.0, -20.0)}.get(name, (0.25, -0.25)):
+        expected = transform._apply_image_or_video_transform(
+            images, name, strength * unit, transform.interpolation, transform._fill
+        )
+        assert isinstance(expected, torch.Tensor)
+        assert apply_operation(images, name, strength).equal(expected)
+
+
+def test_a_view_does_not_depend_on_the_batch() -> None:
+    policy, images = FastAutoAugment(policy="example"), photos(60)
+    draws = policy.draw(np.random.default_rng(1), 60)
+    before = images.copy()
+    together = policy.apply(images, draws, fill=BLACK)
+    np.testing.assert_array_equal(images, before)
+    alone = [policy.apply(images[i : i + 1], draws[i : i + 1], fill=BLACK) for i in range(60)]
+    np.testing.assert_array_equal(together, np.concatenate(alone))
+    order = np.random.default_rng(2).permutation(60)
+    np.testing.assert_array_equal(policy.apply(images[order], draws[order], fill=BLACK), together[order])
+
+
+def test_most_images_change_and_keep_their_kind() -> None:
+    policy, images = FastAutoAugment(policy="example"), photos(200, (24, 40))
+    views = policy.apply(images, policy.draw(np.random.default_rng(3), 200), fill=BLACK)
+    assert (views.shape, views.dtype) == (images.shape, np.uint8)
+    assert (views != images).any((1, 2, 3)).mean() > 0.7
+
+
+def test_draws_reproduce_and_leave_the_global_generator_alone() -> None:
+    policy, images, state = FastAutoAugment(policy="example"), photos(20), torch.get_rng_state()
+    first, again, other = (
+        policy.apply(images, policy.draw(np.random.default_rng(seed), 20), fill=BLACK) for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@settings(max_examples=8, deadline=None)
+@given(strength=st.floats(-0.9, 0.9), size=st.tuples(st.integers(3, 20), st.integers(3, 20)))
+def test_every_operation_keeps_shape_and_dtype(name: str, strength: float, size: tuple[int, int]) -> None:
+    images = torch.from_numpy(photos(2, size))
+    value = {"Posterize": 6.0, "Solarize": 256 * abs(strength) / 0.9, "Rotate": 30 * strength}.get(name, strength)
+    view = apply_operation(images, name, value)
+    assert (view.shape, view.dtype) == (images.shape, torch.uint8)
+
+
+def test_probabilities_signs_and_choices_come_out_as_often_as_they_should() -> None:
+    steps = Operation(name="Brightness", probability=0.3, strength=0.5, mirrored=True)
+    policy = Fixed((steps,), (Operation(name="Invert"),), ())
+    images = np.full((3000, 3, 2, 2), 100, dtype=np.uint8)
+    pixels = policy.apply(images, policy.draw(np.random.default_rng(0), 3000), fill=BLACK)[:, 0, 0, 0]
+    counts = {value: int((pixels == value).sum()) for value in (50, 150, 155, 100)}
+    assert sum(counts.values()) == 3000
+    expected = {50: 150, 150: 150, 155: 1000, 100: 1700}
+    assert all(abs(counts[value] - expected[value]) < 5 * expected[value] ** 0.5 for value in expected)
+
+
+def test_operations_of_a_sub_policy_are_taken_in_their_order() -> None:
+    first, second = Operation(name="Solarize", strength=128), Operation(name="Brightness", strength=-0.5)
+    images = np.full((4, 3, 2, 2), 200, dtype=np.uint8)
+    for steps, expected in (((first, second), 27), ((second, first), 100)):
+        policy = Fixed(steps)
+        assert (policy.apply(images, policy.draw(np.random.default_rng(0), 4), fill=BLACK) == expected).all()
+
+
+def test_a_cutout_inside_a_policy_is_that_of_cutout() -> None:
+    policy = Fixed((Operation(name="Cutout", strength=0.25),))
+    images, fill = photos(50), np.array([7, 8, 9], dtype=np.uint8)
+    draws = policy.draw(np.random.default_rng(0), 50)
+    expected = Cutout(size=8).apply(images, draws[:, 3:5], fill=fill)
+    np.testing.assert_array_equal(policy.apply(images, draws, fill=fill), expected)
