@@ -1,0 +1,88 @@
+"""What the page shows of every row: which number, where it stands, how it is written."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from supermix_pl.experiments.evaluate import FILE
+from supermix_pl.experiments.report.page.interval import Interval, interval
+from supermix_pl.experiments.report.runs import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """A column.
+
+    Args:
+        title: Its head; `{epsilon}` stands for the attack's.
+        name: Of the number, in metrics.json or evaluation.json.
+        evaluated: Whether it is in evaluation.json.
+        factor: What it is multiplied with.
+        digits: Behind the point.
+        best: Whether the "high" or the "low" is better; empty where neither is.
+    """
+
+    title: str
+    name: str
+    evaluated: bool = False
+    factor: float = 100.0
+    digits: int = 2
+    best: str = "high"
+
+
+MEASURES = (
+    Measure(title="accuracy %, last epoch", name="test/accuracy"),
+    Measure(title="accuracy %, best epoch", name="val/accuracy_best"),
+    Measure(title="calibration error %", name="calibration_error", evaluated=True, best="low"),
+    Measure(title="FGSM {epsilon} accuracy %", name="fgsm_accuracy", evaluated=True),
+    Measure(title="corrupted accuracy %", name="corrupted_accuracy", evaluated=True),
+    Measure(title="minutes of training", name="fit_seconds", factor=1 / 60, digits=1, best=""),
+    Measure(title="ms a step", name="ms_per_step", factor=1, digits=0, best=""),
+    Measure(title="student samples", name="student_samples", factor=1, digits=0, best=""),
+    Measure(title="sets solved %", name="supermix/solved_fraction", digits=0, best=""),
+    Measure(title="teacher forwards a mix", name="supermix/teacher_forwards_per_mix", factor=1, digits=1, best=""),
+)
+CORRUPTED = "corrupted/"
+
+
+def evaluation(run: Run) -> dict[str, Any]:
+    """Read what was measured of a run beyond its training; empty if nothing was, or the file is older than the run."""
+    path = run.folder / FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        fresh = path.stat().st_mtime >= run.written
+    except (OSError, ValueError):
+        return {}
+    return content if fresh and isinstance(content, dict) and isinstance(content.get("settings"), dict) else {}
+
+
+def evaluations(runs: Sequence[Run]) -> dict[Path, dict[str, Any]]:
+    """Read the evaluations of runs, by folder.
+
+    Raises:
+        ValueError: If they were not all made with the same settings, so that they do not compare.
+    """
+    found = {run.folder: content for run in runs if (content := evaluation(run))}
+    settings = {json.dumps(content["settings"], sort_keys=True): folder for folder, content in found.items()}
+    if len(settings) > 1:
+        listed = "; ".join(f"{folder}: {text}" for text, folder in settings.items())
+        raise ValueError(
+            f"expected evaluations with the same settings, got {listed}: measure them again, with one "
+            "python -m supermix_pl.experiments.evaluate for all"
+        )
+    return found
+
+
+def value(run: Run, measure: Measure, evaluated: dict[Path, dict[str, Any]]) -> float | None:
+    """Give a number of a run; None where it was not measured."""
+    found = evaluated.get(run.folder, {}).get(measure.name) if measure.evaluated else run.number(measure.name)
+    return measure.factor * found if isinstance(found, int | float) else None
+
+
+def summary(runs: Sequence[Run], measure: Measure, evaluated: dict[Path, dict[str, Any]]) -> Interval | None:
+    """Sum up a number of runs that differ in their seeds alone; None where one of them lacks it."""
+    values = [value(run, measure, evaluated) for run in runs]
+    known = [each for each in values if each is not None]
+    return interval(known) if len(known) == len(values) else None

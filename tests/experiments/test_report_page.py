@@ -1,0 +1,196 @@
+"""The HTML report: what is on the page, that nothing from runs becomes markup, and how a browser shows it."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+from PIL import Image
+
+from supermix_pl.experiments import resolvers
+from supermix_pl.experiments.report.page import main
+from supermix_pl.experiments.report.page.curves import read_log
+from supermix_pl.experiments.report.page.interval import interval, quantile
+from supermix_pl.experiments.report.page.svg import nice_ticks
+from tests.experiments.report_folders import write_run
+from tests.experiments.report_page_sweep import HOSTILE, write_sweep
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"]
+FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+TWO = ("plain", "kd_supermix")
+
+
+class Elements(HTMLParser):
+    """All elements of a page, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += f"{data}\n"
+
+
+def written(folder: Path, *options: str) -> str:
+    path = folder / "report.html"
+    main([str(folder), "--output", str(path), "--mixes", "0", *options])
+    return path.read_text(encoding="utf-8")
+
+
+def test_quantiles_of_student() -> None:
+    stats = pytest.importorskip("scipy.stats", reason="needs scipy to compare with")
+    assert all(quantile(n) == pytest.approx(stats.t.ppf(0.975, n), abs=6e-4) for n in (*range(1, 41), 100, 1000))
+
+
+def test_interval_by_hand() -> None:
+    found = interval([1.0, 2.0, 3.0])
+    assert (found.mean, found.deviation, found.count) == (2.0, 1.0, 3)
+    assert found.half == pytest.approx(4.303 / 3**0.5)
+    assert interval([5.0]).half is None
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 0.0), (3.2, 41.0), (-1e-3, 2e-3), (99.9, 100.0), (1e6, 3e6)])
+def test_ticks_enclose_the_range(low: float, high: float) -> None:
+    ticks = nice_ticks(low, high)
+    assert 2 <= len(ticks) <= 8
+    assert ticks[0] <= low
+    assert ticks[-1] >= high
+
+
+def test_the_page_has_results_curves_and_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = Elements(written(write_sweep(tmp_path, methods=TWO), "--note", "re-split"))
+
+    assert capsys.readouterr().out == f"{tmp_path / 'report.html'}\n"
+    assert "re-split" in page.text
+    for word in ("kd_supermix", "FGSM 2/255 accuracy %", "calibration error %", "jpeg", "optimizer.lr=0.05", "0, 1, 2"):
+        assert word in page.text
+    tags = [tag for tag, _ in page.found]
+    assert tags.count("figure") == 2
+    assert tags.count("path") > 20
+
+
+def test_engines_are_never_averaged(tmp_path: Path) -> None:
+    page = written(write_sweep(tmp_path, methods=TWO)).partition("</table>")[0]
+    rows = re.findall(r"<tr><th class=name scope=row>(.*?)</th><td>(.*?)</td><td[^>]*>(.*?)</td>", page)
+    assert [(name, seeds) for name, seeds, _ in rows] == [
+        ("plain", "0, 1, 2"),
+        ("kd_supermix (engine=BatchEngine, no engine.reuse)", "0, 1, 2"),
+        ("kd_supermix (engine=StreamEngine, engine.reuse=8)", "0, 1, 2"),
+    ]
+    assert len({number for *_, number in rows}) == 3
+
+
+def test_nothing_from_runs_becomes_markup(tmp_path: Path) -> None:
+    page = written(write_sweep(tmp_path, methods=TWO, seeds=1, hostile=HOSTILE), "--title", HOSTILE, "--note", HOSTILE)
+
+    parsed = Elements(page)
+    assert {tag for tag, _ in parsed.found}.isdisjoint({"script", "img", "link", "iframe", "object"})
+    assert not [name for _, attributes in parsed.found for name in attributes if name.startswith("on")]
+    assert html.escape(HOSTILE) in page
+    assert HOSTILE not in page
+
+
+def test_the_page_needs_no_other_file(tmp_path: Path) -> None:
+    (write_sweep(tmp_path, methods=TWO) / "plain-batch" / "0" / "mixes").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "plain-batch" / "0" / "mixes" / "step-1.png")
+    parsed = Elements(written(tmp_path))
+    sources = [attributes.get("src") or "" for tag, attributes in parsed.found if tag == "img"]
+    assert [source[:22] for source in sources] == ["data:image/png;base64,"]
+    assert not [1 for _, attributes in parsed.found if "href" in attributes]
+
+
+def test_a_resumed_run_has_one_curve(tmp_path: Path) -> None:
+    for version, rows in enumerate(["0,1.0\n9,2.0\n", "9,3.0\n19,4.0\n19,\nx,7\n29,nan\n"]):
+        path = tmp_path / "csv" / f"version_{version}" / "metrics.csv"
+        path.parent.mkdir(parents=True)
+        path.write_text("step,train/loss\n" + rows)
+    assert read_log(tmp_path, "train/loss") == {0: 1.0, 9: 3.0, 19: 4.0}
+
+
+def test_evaluations_that_do_not_compare_are_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_sweep(tmp_path, methods=TWO) / "plain-batch" / "0" / "evaluation.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"settings": {"epsilon": 0.5}}))
+    with pytest.raises(SystemExit):
+        written(tmp_path)
+    assert "expected evaluations with the same settings" in capsys.readouterr().err
+
+
+def test_runs_that_are_not_finished_are_named(tmp_path: Path) -> None:
+    (write_run(tmp_path / "half", method="kd") / "metrics.json").unlink()
+    write_run(tmp_path / "whole", method="kd")
+    assert "half: no metrics.json: stopped, or still running." in Elements(written(tmp_path)).text
+
+
+@pytest.mark.slow
+def test_example_mixes_come_from_the_runs_own_config(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", method="ce_supermix")
+    resolvers.register()
+    with initialize_config_module("supermix_pl.conf", version_base="1.3"):
+        config = compose("train", ["scale=smoke", "network=resnet8", "network@teacher.network=resnet8",
+                                   "mixer=supermix", "paths.root_dir=/", "paths.output_dir=/"])  # fmt: skip
+    (folder / "config.yaml").write_text(yaml.safe_dump(OmegaConf.to_container(config, resolve=True), sort_keys=False))
+
+    parsed = Elements(written(tmp_path, "--mixes", "2"))
+
+    assert [tag for tag, _ in parsed.found].count("img") == 2 * 5
+    assert "SuperMix(k=2, alpha=3.0" in parsed.text
+    assert parsed.text.count("weight ") == 4
+
+
+@pytest.fixture
+def browse(tmp_path: Path) -> Callable[..., str]:
+    """Show a page in Chromium, without a network; give what it printed."""
+    if not CHROMIUM.exists():
+        pytest.skip(f"needs {CHROMIUM}: apt-get install chromium")
+
+    def run(page: Path, *options: str) -> str:
+        profile = tmp_path / "profile"
+        shutil.rmtree(profile, ignore_errors=True)
+        command = [str(CHROMIUM), *FLAGS, f"--user-data-dir={profile}", *options, page.as_uri()]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+
+    return run
+
+
+@pytest.mark.slow
+def test_a_browser_runs_nothing_of_a_hostile_page(tmp_path: Path, browse: Callable[..., str]) -> None:
+    written(write_sweep(tmp_path / "runs", methods=TWO, seeds=1, hostile=HOSTILE), "--title", HOSTILE)
+    page = browse(tmp_path / "runs" / "report.html", "--dump-dom")
+    assert "<title>owned" not in page
+    assert "<script" not in page
+    assert page.count("<table") == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 500])  # Chromium's windows are no narrower than 500
+def test_a_browser_lays_the_page_out_within_its_window(width: int, tmp_path: Path, browse: Callable[..., str]) -> None:
+    text = written(write_sweep(tmp_path / "runs"))
+    probe = tmp_path / "probe.html"  # the page, less its ban on scripts, and one that measures it
+    ban = re.search(r"<meta http-equiv=.*?>", text)
+    assert ban is not None
+    script = "<script>document.body.dataset.wide = document.documentElement.scrollWidth > innerWidth</script>"
+    probe.write_text(text.replace(ban[0], "").replace("</body>", f"{script}</body>"), encoding="utf-8")
+
+    assert 'data-wide="false"' in browse(probe, f"--window-size={width},2000", "--dump-dom")
+
+    shot = tmp_path / "shot.png"
+    browse(tmp_path / "runs" / "report.html", f"--window-size={width},2000", f"--screenshot={shot}")
+    with Image.open(shot) as picture:
+        assert picture.width == width
+        colours = picture.convert("RGB").getcolors(2**20)
+    assert colours is not None
+    assert {(255, 255, 255), (0, 114, 178)} <= {colour for _, colour in colours}
