@@ -18,7 +18,7 @@ thead th { border-block: 1px solid var(--line); vertical-align: bottom; white-sp
   font-weight: 600; }
 tbody tr:nth-child(even) > * { background: var(--faint); } tbody { border-bottom: 1px solid var(--line); }
 .name { text-align: left; overflow-wrap: anywhere; position: sticky; left: 0; background: #fff; font-weight: 500; }
-tbody .name { max-width: 14rem; white-space: normal; min-width: 8rem; }
+tbody .name { max-width: 15rem; white-space: normal; min-width: 10.5rem; }
 .best { font-weight: 700; }
 svg { display: block; } svg text { font: 11px system-ui, sans-serif; fill: #333; }
 .rule { stroke: var(--line); fill: none; } .span circle { fill: var(--mark); } .span path { stroke: var(--mark); }
@@ -36,7 +36,8 @@ summary { cursor: pointer; margin: .4rem 0; } dt { font-weight: 600; } dd { marg
 .quiet { color: var(--quiet); font-size: .9rem; }
 @media (max-width: 600px) {
   body { margin-top: .5rem; padding: 0 .7rem; }
-  th, td { padding: .3rem .4rem; } tbody .name { max-width: 8.5rem; }
+  th, td { padding: .3rem .4rem; } tbody .name { max-width: 10rem; min-width: 10rem; }
+  h1 { font-size: 1.35rem; } h2 { font-size: 1.15rem; }
 }
 """
 
