@@ -1,0 +1,152 @@
+"""Draws what k, alpha, lambda_s, sigma and mask_size do to the mixes: `python docs/draw_parameters.py DATA TEACHER`.
+
+DATA is a folder of CIFAR-100 as Parquet shards, TEACHER a checkpoint of wrn_16_2.
+"""
+
+import argparse
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pyarrow.parquet as parquet
+import torch
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from supermix_pl import FrozenTeacher, MixedBatch, SuperMix
+from supermix_pl.checkpoint import load_checkpoint
+from supermix_pl.experiments.networks import wrn_16_2
+
+_STATISTICS: dict[str, Any] = {"mean": (0.5071, 0.4867, 0.4408), "std": (0.2675, 0.2565, 0.2761)}
+_VALUES: dict[str, tuple[float, ...]] = {
+    "alpha": (0.3, 1, 3, 30),
+    "lambda_s": (0, 5, 25, 100),
+    "sigma": (0, 0.5, 1, 2),
+    "mask_size": (2, 4, 8, 16),
+}
+_SHARES = mpl.colormaps["cividis"]
+_PARTS = ("mask of source 1", "mix")
+_BATCH, _SETS = 8, 4
+
+
+def main() -> None:
+    """Draw a picture a parameter."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("teacher", type=Path)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "images")
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    images, names = _images(options.data)
+    teacher = FrozenTeacher(load_checkpoint(wrn_16_2(num_classes=100), options.teacher), **_STATISTICS)
+    for parameter, values in _VALUES.items():
+        mixes = {value: _mix(teacher, images, **{parameter: value}) for value in values}
+        _save(_beside(images, mixes, parameter, names), options.output / f"{parameter}.png")
+    _save(_sources(images, {k: _mix(teacher, images, k=k) for k in (2, 3, 4)}, names), options.output / "k.png")
+
+
+def _images(data: Path) -> tuple[Tensor, list[str]]:
+    """Read the first test images, in [0, 1], and the names of the classes."""
+    table = parquet.read_table(sorted(data.glob("test-*.parquet"))[0]).slice(0, _BATCH)
+    column = next(field.name for field in table.schema if str(field.type).startswith("struct"))
+    arrays = [np.asarray(Image.open(io.BytesIO(cell["bytes"].as_py()))) for cell in table[column]]
+    metadata = table.schema.metadata[b"huggingface"].decode()
+    names = _names(metadata)
+    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 255, names
+
+
+def _names(metadata: str) -> list[str]:
+    """Read the names of the fine classes from the schema."""
+    features = json.loads(metadata)["info"]["features"]
+    return next(value["names"] for name, value in features.items() if "coarse" not in name and "names" in value)
+
+
+def _mix(teacher: FrozenTeacher, images: Tensor, **changes: Any) -> MixedBatch:
+    return SuperMix(**changes)(teacher, images, seed=0)
+
+
+def _beside(images: Tensor, mixes: Mapping[float, MixedBatch], parameter: str, names: list[str]) -> Figure:
+    """Draw a set a row: its two sources, then mask and mix of every value."""
+    first = next(iter(mixes.values()))
+    different = first.source_classes[:, 0] != first.source_classes[:, 1]
+    rows = different.nonzero().squeeze(1)[:_SETS].tolist()
+    figure = Figure((1.2 * (2 + 2 * len(mixes)) + 0.7, 1.42 * len(rows) + 0.6), layout="constrained")
+    axes = figure.subplots(len(rows), 2 + 2 * len(mixes), squeeze=False)
+    for line, row in zip(axes, rows, strict=True):
+        for j in range(2):
+            _show(line[j], images[int(first.source_indices[row, j])])
+            line[j].set_xlabel(names[int(first.source_classes[row, j])], fontsize=8)
+        for position, mix in enumerate(mixes.values()):
+            mask, mixed = line[2 + 2 * position], line[3 + 2 * position]
+            mask.imshow(mix.masks[row, 0].numpy(), cmap=_SHARES, vmin=0, vmax=1, interpolation="nearest")
+            mask.set_xlabel("weights " + ", ".join(f"{weight:.2f}" for weight in mix.mix_weights[row]), fontsize=8)
+            _show(mixed, mix.images[row])
+            mixed.set_xlabel(_outcome(mix, row), fontsize=8)
+    titles = ["source 1", "source 2", *(f"{parameter} = {value:g}\n{part}" for value in mixes for part in _PARTS)]
+    for cell, title in zip(axes[0], titles, strict=True):
+        cell.set_title(title, fontsize=9)
+    return _finished(figure, axes)
+
+
+def _sources(images: Tensor, mixes: Mapping[int, MixedBatch], names: list[str]) -> Figure:
+    """Draw a set a row, two for every k: its sources, its masks, its mix."""
+    most = max(mixes)
+    lines = [(k, row) for k, mix in mixes.items() for row in _with_distinct_classes(mix)[:2]]
+    figure = Figure((1.2 * (2 * most + 1) + 0.9, 1.42 * len(lines) + 0.4), layout="constrained")
+    axes = figure.subplots(len(lines), 2 * most + 1, squeeze=False)
+    for line, (k, row) in zip(axes, lines, strict=True):
+        mix = mixes[k]
+        for j in range(k):
+            _show(line[j], images[int(mix.source_indices[row, j])])
+            label = f"{names[int(mix.source_classes[row, j])]} {float(mix.mix_weights[row, j]):.2f}"
+            line[j].set_xlabel(label, fontsize=8)
+            mask = line[most + j]
+            mask.imshow(mix.masks[row, j].numpy(), cmap=_SHARES, vmin=0, vmax=1, interpolation="nearest")
+            mask.set_xlabel(f"mask {j + 1}", fontsize=8)
+        _show(line[-1], mix.images[row])
+        line[-1].set_xlabel(_outcome(mix, row), fontsize=8)
+        line[0].set_ylabel(f"k = {k}", fontsize=10)
+    return _finished(figure, axes)
+
+
+def _with_distinct_classes(mix: MixedBatch) -> list[int]:
+    """Find the sets whose sources are all of different classes."""
+    return [row for row, classes in enumerate(mix.source_classes.tolist()) if len(set(classes)) == len(classes)]
+
+
+def _outcome(mix: MixedBatch, row: int) -> str:
+    steps = int(mix.num_steps[row])
+    return f"{steps} step{'s' * (steps != 1)}" if bool(mix.solved[row]) else "not solved"
+
+
+def _show(axes: Any, image: Tensor) -> None:
+    axes.imshow(image.permute(1, 2, 0).clamp(0, 1).numpy(), interpolation="nearest")
+
+
+def _finished(figure: Figure, axes: np.ndarray) -> Figure:
+    for cell in axes.flat:
+        cell.set_xticks([])
+        cell.set_yticks([])
+        if not cell.has_data():
+            cell.set_visible(False)
+    bar = figure.colorbar(ScalarMappable(Normalize(0, 1), _SHARES), ax=axes, shrink=0.5, pad=0.01, aspect=30)
+    bar.set_label("mask: share of the source")
+    return figure
+
+
+def _save(figure: Figure, path: Path) -> None:
+    figure.savefig(path, dpi=100)
+    image = Image.open(path).convert("RGB").quantize(256, method=Image.Quantize.MEDIANCUT)
+    image.save(path, optimize=True)
+    print(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Every code block of the README and of the guide is run, or says why it is not and is checked as far as it can be."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+from supermix_pl.experiments import resolvers
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^( *)```(python|bash)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+NOT_RUN = re.compile(r"<!-- not run: (.+) -->\s*\Z")
+RUNNER = """
+import json, os, subprocess, sys
+names = {"__name__": "__page__"}
+for block in json.load(sys.stdin):
+    print("#", block["place"], flush=True)
+    if block["language"] == "bash":
+        subprocess.run(["bash", "-euo", "pipefail", "-c", block["code"]], check=True)
+    else:
+        exec(compile(block["code"], block["place"], "exec"), names)
+"""
+resolvers.register()
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of code, where it stands, and why it is not run, if it is not."""
+
+    language: str
+    code: str
+    place: str
+    reason: str | None
+
+
+def blocks_of(page: Path) -> list[Block]:
+    text = page.read_text()
+    blocks = []
+    for match in BLOCK.finditer(text):
+        indent, language, code = match.groups()
+        place = f"{page.name}:{text.count(chr(10), 0, match.start()) + 1}"
+        marker = NOT_RUN.search(text[: match.start()])
+        code = re.sub(f"^{indent}", "", code, flags=re.MULTILINE)
+        blocks.append(Block(language, code, place, marker and marker[1]))
+    return blocks
+
+
+def commands_of(block: Block) -> list[list[str]]:
+    lines = block.code.replace("\\\n", " ").splitlines()
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+ALL = [block for page in PAGES for block in blocks_of(page)]
+NOT_RUN_BLOCKS = [block for block in ALL if block.reason is not None]
+
+
+def test_blocks_are_found() -> None:
+    assert len(PAGES) == 10
+    assert sum(block.language == "python" for block in ALL) > 15
+    assert sum(page.read_text().count("```python\n") + page.read_text().count("```bash\n") for page in PAGES) == len(
+        ALL
+    )
+
+
+@pytest.mark.parametrize("block", NOT_RUN_BLOCKS, ids=lambda block: block.place)
+def test_blocks_that_are_not_run_are_code(block: Block) -> None:
+    if block.language == "python":
+        compile(block.code, block.place, "exec")
+    else:
+        subprocess.run(["bash", "-n", "-c", block.code], check=True)
+
+
+@pytest.mark.parametrize("block", NOT_RUN_BLOCKS, ids=lambda block: block.place)
+def test_commands_that_are_not_run_compose(block: Block) -> None:
+    """The first value of every sweep; what Hydra itself would read is left out."""
+    for words in commands_of(block) if block.language == "bash" else []:
+        if words[0] in ("supermix-train", "supermix-generate"):
+            values = [word for word in words[1:] if word != "-m" and not word.startswith("hydra")]
+            firsts = [re.sub(r"=([^\[{]*?),.*", r"=\1", value) for value in values]
+            with initialize_config_module("supermix_pl.conf", version_base="1.3"):
+                config = compose(
+                    words[0].removeprefix("supermix-"), ["paths.root_dir=.", "paths.output_dir=.", *firsts]
+                )
+            assert OmegaConf.to_yaml(config)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_blocks_run(tmp_path: Path, page: Path) -> None:
+    blocks = [asdict(block) for block in blocks_of(page) if block.reason is None]
+    if not blocks:
+        pytest.skip(f"{page.name} has no block that can be run")
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PATH": path, "MPLBACKEND": "agg"}
+    done = subprocess.run(
+        [sys.executable, "-c", RUNNER],
+        input=json.dumps(blocks),
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    assert done.stdout.count(f"# {page.name}:") == len(blocks)
+
+
+@pytest.mark.slow
+def test_site_builds_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("material", reason='needs mkdocs-material: pip install "supermix_pl[docs]"')
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "solver" / "index.html").exists()
+
+
+def test_pictures_of_the_guide_are_small_and_used() -> None:
+    pictures = {path.name: path.stat().st_size for path in (ROOT / "docs" / "images").glob("*.png")}
+    text = "".join(page.read_text() for page in PAGES)
+    assert set(re.findall(r"\(images/([^)]+)\)", text)) == set(pictures)
+    assert max(pictures.values()) < 300_000
