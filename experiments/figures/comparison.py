@@ -32,7 +32,7 @@ from supermix_pl.experiments.figures.subject import Subject
 from supermix_pl.visualize import denormalize
 
 _CELL, _GAP, _LEFT, _TOP, _BOTTOM = 0.92, 0.1, 1.0, 0.95, 0.95  # inches
-_TEXT = 0.26
+_TEXT = 0.26  # a line under a picture
 _NARROWEST = 6.5
 _SEEN = 0.55  # opacity of an activation over its image
 
@@ -64,7 +64,7 @@ def draw(subject: Subject, options: argparse.Namespace) -> Drawn:
     blocks = [(sets, number) for sets in chosen for number in range(options.sets)]
     most, num_rows = max(options.k), 1 + len(chosen[0].mixes)
     num_columns = (1 if options.no_cam else 2) * most + 1
-    figure, cells = _cells(len(blocks) * num_rows, num_columns, num_rows, most)
+    figure, cells = _cells(len(blocks) * num_rows, num_columns, num_rows, most, _TEXT * (1.6 if options.no_cam else 1))
     for place, (sets, number) in enumerate(blocks):
         block = cells[place * num_rows : (place + 1) * num_rows]
         _draw_block(block, subject, sets, number, most, with_maps=not options.no_cam)
@@ -82,15 +82,17 @@ def draw(subject: Subject, options: argparse.Namespace) -> Drawn:
     return Drawn(figure=figure, numbers=rows, seeds=[subject.seed])
 
 
-def _cells(num_rows: int, num_columns: int, rows_a_block: int, most: int) -> tuple[Figure, list[list[Axes]]]:
+def _cells(
+    num_rows: int, num_columns: int, rows_a_block: int, most: int, text: float
+) -> tuple[Figure, list[list[Axes]]]:
     """Place square cells by hand, blocks set apart; a layout engine takes long over a hundred of them."""
     num_blocks = num_rows // rows_a_block
     width = max(_left(num_columns, most) + _GAP, _NARROWEST)
-    height = _TOP + num_rows * (_CELL + _TEXT) + (num_blocks - 1) * _TEXT + _BOTTOM
+    height = _TOP + num_rows * (_CELL + text) + (num_blocks - 1) * _TEXT + _BOTTOM
     figure = Figure(figsize=(width, height))
     cells = []
     for row in range(num_rows):
-        top = _TOP + row * (_CELL + _TEXT) + row // rows_a_block * _TEXT
+        top = _TOP + row * (_CELL + text) + row // rows_a_block * _TEXT
         bounds = [_left(column, most) for column in range(num_columns)]
         cells.append(
             [
@@ -129,7 +131,7 @@ def _draw_block(
         for source in range(k):
             show_mask(row[source], mix.masks[first, source])
             text = f"weight {mix.mix_weights[first, source]:.2f}"
-            text += "" if with_maps else f", p {probabilities[source]:.2f}"
+            text += "" if with_maps else f"\np {probabilities[source]:.2f}"
             row[source].set_xlabel(text, fontsize=SMALL, labelpad=2)
         shown = look(mix.images[first : first + 1])
         show_image(row[most], shown[0])

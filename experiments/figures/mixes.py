@@ -28,6 +28,7 @@ from supermix_pl.experiments.figures.subject import Subject
 from supermix_pl.visualize import denormalize
 
 _K = 2
+_HEAD = 0.6  # inches
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +48,7 @@ def draw(subject: Subject, options: argparse.Namespace) -> Drawn:
     rows = [_K * number for number in range(options.sets)]
     figure = mixes_figure(sets.images, sets.mixes, subject.class_names, sets=rows, mean=subject.mean, std=subject.std)
     head = f"{subject.title}. {CHOICE} Under a mix: the teacher's first two classes, bold if they are those of the set."
+    figure.set_figheight(figure.get_figheight() + _HEAD)
     figure.suptitle(headline(head, figure), fontsize=LABEL)
     numbers = [
         {"method": name, "solved": mix.solved[rows].tolist(), "steps": mix.num_steps[rows].tolist()}

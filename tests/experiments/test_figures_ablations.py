@@ -1,0 +1,65 @@
+"""Figure 5: the curves that are in folders of runs."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib.text import Text
+
+from supermix_pl.experiments.figures import ablations
+from supermix_pl.experiments.figures.curves import find_curves
+from supermix_pl.experiments.report.runs import find_runs
+from tests.experiments.report_folders import write_run
+
+OWN: dict[str, Any] = {"method": "ce_supermix", "table": None}
+
+
+def options(*folders: Path) -> argparse.Namespace:
+    return argparse.Namespace(chosen=list(folders), best=False, note="")
+
+
+def test_curves_hold_everything_else_equal(tmp_path: Path) -> None:
+    for number, (k, seed, accuracy) in enumerate([(2, 0, 70), (2, 1, 72), (3, 0, 68), (4, 0, 65)]):
+        write_run(tmp_path / str(number), accuracy, k=k, seed=seed, **OWN)
+    write_run(tmp_path / "old", 50, k=2, written=10, **OWN)
+    write_run(tmp_path / "epochs", 90, k=3, epochs=7, **OWN)  # differs in more than k
+    (curve,) = find_curves(find_runs([tmp_path])[0])
+    assert (curve.parameter, curve.dataset, curve.label) == ("k", "cifar100", "ce_supermix")
+    assert [(point.value, point.accuracies) for point in curve.points] == [(2, (70, 72)), (3, (68,)), (4, (65,))]
+    assert curve.points[0].mean == 71
+    assert curve.points[0].deviation == pytest.approx(2**0.5)
+    assert curve.points[1].deviation is None
+    assert find_curves(find_runs([tmp_path])[0], best=True)[0].points[1].mean == pytest.approx(68.2)
+
+
+def test_the_size_of_fixed_mixes_and_curves_that_differ_in_budget(tmp_path: Path) -> None:
+    for epochs in (5, 6):
+        for size in (1000, 2000):
+            settings = OWN | {"data": {"mixed": "auto"}, "fixed": {"size": size}}
+            write_run(tmp_path / f"{epochs}-{size}", 70.0, epochs=epochs, **settings)
+    curves = find_curves(find_runs([tmp_path])[0])
+    assert [(curve.parameter, curve.label) for curve in curves] == [
+        ("size", "ce_supermix, 5 epochs"),
+        ("size", "ce_supermix, 6 epochs"),
+    ]
+
+
+def test_claims_of_the_paper_are_marked(tmp_path: Path) -> None:
+    for weight in (0, 10, 30, 40):
+        write_run(tmp_path / f"weight{weight}", 70.0, mixer={"lambda_s": weight}, **OWN)
+    for alpha in (0.1, 0.3):
+        write_run(tmp_path / f"alpha{alpha}", 70.0, mixer={"alpha": alpha}, **OWN)
+    found = ablations.draw(options(tmp_path))
+    words = [text.get_text() for text in found.figure.findobj(Text) if isinstance(text, Text)]
+    assert "paper, 5e: best at about 30" in words
+    assert "paper, 5d: chooses 3 (beyond these runs)" in words
+    assert {row["parameter"] for row in found.numbers} == {"alpha", "lambda_s"}
+    assert ablations.claim("k", "imagenet") == (3, "paper, 5c: best at 3 on ImageNet")
+    assert ablations.claim("sigma", "cifar100") is None
+
+
+def test_runs_without_a_sweep_are_refused(tmp_path: Path) -> None:
+    write_run(tmp_path / "one", 70.0, **OWN)
+    with pytest.raises(ValueError, match=r"differ in one of size, k, alpha.*got 1 runs.*experiment=ablation_k"):
+        ablations.draw(options(tmp_path))
