@@ -79,6 +79,7 @@ def test_mixes_are_what_the_teacher_said_of_them() -> None:
 
 
 @pytest.mark.parametrize("options", [{"slots": 20}, {"slots": 9, "rounds": 3}, {"reuse": 4.0}, {}])
+@pytest.mark.usefixtures("unchecked")  # many steps: the checks would take most of the time
 def test_a_step_costs_the_same_whatever_ends(options: dict[str, Any]) -> None:
     counting = Counting(SmoothTeacher())
     engine, teacher = StreamEngine(**options), FrozenTeacher(counting, fold=False)
@@ -96,6 +97,7 @@ def test_a_step_costs_the_same_whatever_ends(options: dict[str, Any]) -> None:
     assert (entries <= 2 * np.ceil(2 * plan.fresh)).all()
 
 
+@pytest.mark.usefixtures("unchecked")  # many steps: the checks would take most of the time
 def test_uses_and_fresh_mixes_are_as_planned() -> None:
     engine = StreamEngine(reuse=4.0, pool_bytes=2**18)
     found = metrics_of(engine, batches(150))
@@ -108,6 +110,7 @@ def test_uses_and_fresh_mixes_are_as_planned() -> None:
     assert found[-1]["uses"] == pytest.approx(4.0, rel=0.4)
 
 
+@pytest.mark.usefixtures("unchecked")  # many steps: the checks would take most of the time
 def test_no_kind_of_set_is_favoured() -> None:
     """Outcomes, steps, classes and weights in the pool against those of the batch engine, over a long run."""
     images = natural_images(96)

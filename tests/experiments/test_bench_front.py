@@ -89,6 +89,7 @@ def run_command(folder: Path, *arguments: str) -> tuple[str, dict[str, Any]]:
     return written.with_suffix(".md").read_text(), json.loads(written.read_text())
 
 
+@pytest.mark.slow
 def test_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text, content = run_command(tmp_path, "--solvers", "margin")
     assert [(row["solver"], row["split"]) for row in content["solvers"]] == [

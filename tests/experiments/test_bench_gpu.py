@@ -59,6 +59,7 @@ def test_embedded_images_are_enlarged_for_networks_of_large_ones() -> None:
     assert opened.mixer().mask_size == opened.fast().mask_size == 16
 
 
+@pytest.mark.slow
 def test_short_parts(tmp_path: Path) -> None:
     text, content = run(tmp_path, "--parts", "accepted", "walltime", "largest")
     assert content["checks"] == []

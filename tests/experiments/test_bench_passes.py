@@ -127,6 +127,7 @@ def test_held_bytes_are_weights_buffers_and_batch() -> None:
     assert memory.held_bytes(FrozenTeacher(module), batch) == 4 * weights + 8 + 4 * batch.numel()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unchecked")  # as in the child: checks of shapes keep networks from being traced, and folded
 def test_child_measures_what_this_process_does() -> None:
     subject = Subject(

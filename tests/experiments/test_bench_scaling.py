@@ -63,6 +63,7 @@ def run(folder: Path, checkpoint: Path, *more: str) -> tuple[str, dict[str, Any]
     return written.with_suffix(".md").read_text(), json.loads(written.with_suffix(".json").read_text())
 
 
+@pytest.mark.slow
 def test_end_to_end(tmp_path: Path, checkpoint: Path) -> None:
     text, content = run(tmp_path, checkpoint, "--seeds", "0", "5")
     rows = {(row["variable"], row["value"], row["solver"]): row for row in content["rows"]}

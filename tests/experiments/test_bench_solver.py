@@ -133,6 +133,7 @@ def test_another_way_of_counting_is_noticed(checkpoint: Path) -> None:
         acceptance.set_passes(replace(mix, teacher_backwards=mix.teacher_backwards - 1))
 
 
+@pytest.mark.slow
 def test_wall_time_has_every_repeat(run: Run) -> None:
     text, content = run("--parts", "walltime", "--repeats", "2", "--batch-sizes", "4", "--seeds", "5")
     (result,) = content["walltime"]

@@ -196,6 +196,7 @@ def run_command(folder: Path, *arguments: str) -> tuple[str, dict[str, Any]]:
     return written.with_suffix(".md").read_text(), json.loads(written.read_text())
 
 
+@pytest.mark.slow
 def test_all_solvers_end_to_end(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small = ["--data", "shapes", "--sets", "16", "--tune-sets", "8", "--batch-size", "8", "--caps", "20", "5"]
     small += ["--tune-cap", "5", "--rates", "0.1", "10", "--weights", "25", "250", "--levels", "0.25", "1"]
@@ -230,6 +231,7 @@ def test_all_solvers_end_to_end(checkpoint: Path, tmp_path: Path, capsys: pytest
     assert "Cost to reach the same share" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_smoke_is_the_papers_table_in_small(tmp_path: Path) -> None:
     text, content = run_command(tmp_path, "--smoke", "--teacher", "cifar:untrained:wrn_40_2", "cifar:untrained:vgg8")
     assert [(row["network"], row["solver"]) for row in content["rows"]] == [

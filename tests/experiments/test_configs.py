@@ -46,15 +46,10 @@ def composed(*overrides: str) -> DictConfig:
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda part: part)
-def test_every_option_composes_resolves_and_is_complete(group: str, option: str) -> None:
-    config = composed(f"{'+' * (group == 'paths')}{group}={option}".lstrip("+"), *REQUIRED.get((group, option), []))
+def test_every_option_is_complete_and_its_targets_exist_and_take_every_key(group: str, option: str) -> None:
+    config = composed(f"{group}={option}", *REQUIRED.get((group, option), []))
     OmegaConf.resolve(config)
     assert not OmegaConf.missing_keys(config)
-
-
-@pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda part: part)
-def test_targets_exist_and_take_every_key(group: str, option: str) -> None:
-    config = composed(f"{group}={option}", *REQUIRED.get((group, option), []))
     for node in _targets(config):
         parameters = _parameters(get_object(node._target_))
         takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())

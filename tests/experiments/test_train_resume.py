@@ -32,8 +32,8 @@ def weights(folder: Path, method: str, *overrides: str) -> dict[str, torch.Tenso
 
 
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")  # the one that saved is not needed again
-@pytest.mark.parametrize("method", ["kd", "kd_supermix"])
-@pytest.mark.parametrize("steps", [3, 7])
+@pytest.mark.parametrize("method", [pytest.param("kd", marks=pytest.mark.slow), "kd_supermix"])
+@pytest.mark.parametrize("steps", [3, pytest.param(7, marks=pytest.mark.slow)])
 def test_resuming_within_an_epoch_changes_nothing(tmp_path: Path, method: str, steps: int) -> None:
     whole = weights(tmp_path / "whole", method)
     saving = [f"++{name}={value}" for name, value in STOP.items()]

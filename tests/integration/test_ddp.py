@@ -94,6 +94,7 @@ def assert_in_step(folder: Path) -> None:
     assert not torch.equal(reports[0]["weights"]["layer.weight"], Student().layer.weight)
 
 
+@pytest.mark.slow
 def test_forked_from_a_script(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

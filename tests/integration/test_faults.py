@@ -181,7 +181,7 @@ class Greedy(Teacher):
 
 
 @both
-@pytest.mark.parametrize("free_passes", [1, 9])
+@pytest.mark.parametrize("free_passes", [1, pytest.param(9, marks=pytest.mark.slow)])
 def test_out_of_memory_in_the_middle_of_a_solve(tmp_path: Path, engine: str, free_passes: int) -> None:
     """In the first batch and in a later one: every batch is complete, and of the mixes it would have had."""
     students = []

@@ -122,7 +122,7 @@ def test_learning_rate_finder_as_a_callback(tmp_path: Path) -> None:
         assert torch.equal(student.images[step][2:], mix.images)
 
 
-@pytest.mark.parametrize("mode", ["power", "binsearch"])
+@pytest.mark.parametrize("mode", ["power", pytest.param("binsearch", marks=pytest.mark.slow)])
 def test_batch_size_finder(tmp_path: Path, mode: Any) -> None:
     student = TunableStudent()
     trainer = make_trainer(tmp_path, make_callback())

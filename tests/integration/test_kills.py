@@ -134,9 +134,9 @@ def run_and_kill(folder: Path, engine: str, num_kills: int, seed: int) -> None:
         assert (folder / "killed" / name).read_bytes() == (folder / "whole" / name).read_bytes()
 
 
-@pytest.mark.parametrize("engine", ["stream"])
-def test_killed_twice(tmp_path: Path, engine: str) -> None:
-    run_and_kill(tmp_path, engine, 2, seed=0)
+@pytest.mark.slow
+def test_killed_once(tmp_path: Path) -> None:
+    run_and_kill(tmp_path, "stream", 1, seed=0)
 
 
 @pytest.mark.slow
