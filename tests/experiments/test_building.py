@@ -17,7 +17,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
 from PIL import Image
 
-from supermix_pl import SuperMix
+from supermix_pl import FrozenTeacher, SuperMix
 from supermix_pl.experiments.building import build_mixing, build_teacher
 from supermix_pl.experiments.data import ImageDataModule, Shapes
 from supermix_pl.experiments.mixes import FixedMixes, Plan, ReplayEngine, generate
@@ -202,7 +202,7 @@ def test_generating_needs_a_teacher_and_a_mixer(tmp_path: Path, lacking: str) ->
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_the_memory_format_reaches_the_teachers_passes_and_not_its_module(tmp_path: Path, channels_last: bool) -> None:
     teacher = build_teacher(composed(tmp_path, *MIXER, f"channels_last={channels_last}"), shapes())
-    assert teacher is not None
+    assert isinstance(teacher, FrozenTeacher)
     assert teacher.channels_last == channels_last
     weights = [weight for weight in teacher.module.parameters() if weight.ndim == 4]
     assert all(weight.is_contiguous() for weight in weights)

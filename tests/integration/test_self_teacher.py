@@ -11,7 +11,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor, nn
 
 from supermix_pl import MovingAverage, SuperMixCallback
@@ -183,7 +183,7 @@ def test_an_average_that_knows_nothing_is_reported(tmp_path: Path) -> None:
 
 
 def test_sharded_modules_are_refused(tmp_path: Path) -> None:
-    class Sharding(pl.strategies.SingleDeviceStrategy):
+    class Sharding(SingleDeviceStrategy):
         pass
 
     Sharding.__name__ = "FSDPStrategy"
