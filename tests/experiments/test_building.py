@@ -185,7 +185,7 @@ def test_generate_then_train(tmp_path: Path) -> None:
     assert before == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "mixes").glob("mixes-*")}
     assert "failed" not in command("train", tmp_path, "data.mixed=mixes")
     assert json.loads((tmp_path / "train" / "metrics.json").read_text())["supermix/mixes"] == 20
-    assert "Missing mandatory value: folder" in command("generate", tmp_path)
+    assert "expected values for folder, got none" in command("generate", tmp_path)
 
 
 @pytest.mark.slow
