@@ -11,7 +11,7 @@ from hydra.errors import ConfigCompositionException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from supermix_pl import SuperMix
+from supermix_pl import SuperMix, SuperMixCallback
 from supermix_pl.experiments import resolvers
 from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.data.datamodule import named_arguments
@@ -83,6 +83,16 @@ def test_values_that_all_data_share_are_the_defaults_in_python() -> None:
         name: base[name] for name in shared if name in base and name != "seed"
     }
     assert "batch_size" in base
+
+
+def test_how_mixes_enter_the_batch_is_by_the_defaults_in_python() -> None:
+    node = OmegaConf.to_container(composed().mixing)
+    assert isinstance(node, dict)
+    parameters = inspect.signature(SuperMixCallback).parameters
+    own = {"_target_", "mixed_transform", "seed", "log"}
+    assert {name: parameters[str(name)].default for name in node if name not in own} == {
+        name: value for name, value in node.items() if name not in own
+    }
 
 
 def test_an_unknown_key_is_an_error() -> None:

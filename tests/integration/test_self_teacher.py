@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import LearningRateFinder, ModelCheckpoint
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor, nn
 
@@ -36,6 +36,7 @@ class Classifier(pl.LightningModule):
         self.network = Teacher()
         with torch.no_grad():
             self.network.head.weight.mul_(0.2)
+        self.lr = 0.1
         self.sizes: list[int] = []
         self.targets: list[Tensor] = []
 
@@ -52,7 +53,7 @@ class Classifier(pl.LightningModule):
         self(batch[0])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
+        return torch.optim.SGD(self.parameters(), lr=self.lr, momentum=0.9)
 
 
 def bright() -> ImageDataModule:
@@ -110,6 +111,14 @@ def test_mixup_before_a_given_teacher(tmp_path: Path) -> None:
 def test_mixup_until_then_has_no_teacher_to_label_it() -> None:
     with pytest.raises(ValueError, match='expected targets="soft" or "pairs" for before_start="mixup"'):
         callback(before_start="mixup")
+
+
+def test_lightnings_finder_before_there_is_an_average(tmp_path: Path) -> None:
+    mixing, student = callback(start_epoch=0), Classifier()
+    finder = LearningRateFinder(num_training_steps=3, early_stop_threshold=None, update_attr=False)
+    make_trainer(tmp_path, finder, mixing, limit_val_batches=0).fit(student, bright())
+    assert student.sizes[-3:] == [8, 8, 8]
+    assert set(student.sizes[:-3]) == {4}
 
 
 def test_cost_in_the_logs(tmp_path: Path) -> None:
