@@ -128,9 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("output", type=Path, help="folder for the runs")
     add("overrides", nargs="*", help="for supermix-train: data.folder=..., teacher.checkpoint=..., network=...")
-    add(
-        "--images", default=",".join(("50", "10", "all")), help="training images a class, in order; default %(default)s"
-    )
+    add("--images", default="50,10,all", help="training images a class, in order; default %(default)s")
     add("--methods", default=",".join(METHODS), help="in order; default %(default)s")
     add("--seeds", default="0,1,2", help="default %(default)s")
     add("--jobs", type=int, default=1, help="runs at a time, each on OMP_NUM_THREADS threads, or one; default 1")

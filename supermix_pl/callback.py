@@ -292,7 +292,7 @@ class SuperMixCallback(LightningCallback):
         if self._stopwatch is not None:
             self._stopwatch.start()
         with trainer.profiler.profile("[SuperMix]mix"):
-            rewriter, teacher = self._without_teacher(batch) if early else (self._rewriter, self.teacher)
+            rewriter, teacher = (self._blind(batch), None) if early else (self._rewriter, self.teacher)
             rewritten, mix = rewriter.rewrite(batch, teacher, stream=(self.seed, trainer.global_rank, number))
         if self._stopwatch is not None:
             self._stopwatch.mixed()
@@ -311,13 +311,13 @@ class SuperMixCallback(LightningCallback):
             return False
         return self._probability == 1 or np.random.default_rng([self.seed, number]).random() < self._probability
 
-    def _without_teacher(self, batch: Any) -> tuple[BatchRewriter, None]:
-        """Mix blindly; a teacher only tells how many classes there are."""
+    def _blind(self, batch: Any) -> BatchRewriter:
+        """Give what mixes before `start_epoch`; a teacher only tells how many classes there are."""
         if self._early is None:
             n = num_classes_of(self.mixer, self.teacher, batch, self._rewriter.input_key)
             mixer = MixUp(k=getattr(self.mixer, "k", 2), num_classes=n)
             self._early = replace(self._rewriter, mixer=mixer, engine=BatchEngine())
-        return self._early, None
+        return self._early
 
     def _report_unsolved(self, mix: MixedBatch) -> None:
         if self._warned_unsolved or not isinstance(self.mixer, SuperMix) or mix.teacher_logits is None:

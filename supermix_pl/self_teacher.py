@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from supermix_pl.checkpoint import load_checkpoint
+from supermix_pl.mixing.arguments import check_share
 from supermix_pl.teacher import FrozenTeacher
 
 _COMPILED_STEPS = ("forward", "training_step", "validation_step", "test_step", "predict_step")
@@ -39,8 +40,7 @@ class MovingAverage:
     """
 
     def __init__(self, decay: float = 0.999, *, dtype: torch.dtype | str | None = None) -> None:
-        if not 0 <= decay < 1:
-            raise ValueError(f"expected decay in [0, 1), got {decay}")
+        check_share("decay", decay)
         self.decay = decay
         self.dtype = dtype
         self.updates = 0
@@ -76,10 +76,12 @@ class MovingAverage:
         self._step = step
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        averages, weights = list(self._module.parameters()), [weight.detach() for weight in module.parameters()]
-        for average, weight in zip(averages, weights, strict=True):
-            average.lerp_(weight, 1 - decay) if average.is_floating_point() else average.copy_(weight)
-        for mine, theirs in zip(self._module.buffers(), module.buffers(), strict=True):
+        pairs = list(zip(self._module.parameters(), module.parameters(), strict=True))
+        averages: list[Tensor] = [average for average, _ in pairs if average.is_floating_point()]
+        weights: list[Tensor] = [weight for average, weight in pairs if average.is_floating_point()]
+        torch._foreach_lerp_(averages, weights, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
+        copied = [pair for pair in pairs if not pair[0].is_floating_point()]
+        for mine, theirs in (*copied, *zip(self._module.buffers(), module.buffers(), strict=True)):
             mine.copy_(theirs)
         _from_rank_0(list(self._module.buffers()))
         self.milliseconds = 1000 * (time.perf_counter() - start)

@@ -25,6 +25,7 @@ class Supervision:
         source: As `SuperMixCallback` takes it.
 
     Attributes:
+        expected: Whether there is, or will be, a teacher.
         teacher: Once it is there.
         average: The moving average behind it, where it is one.
 
@@ -33,6 +34,7 @@ class Supervision:
     """
 
     def __init__(self, source: TeacherSource | None) -> None:
+        self.expected = source is not None
         self.teacher: FrozenTeacher | None = None
         self.average: MovingAverage | None = None
         self._checkpoint: str | None = None
@@ -53,11 +55,6 @@ class Supervision:
                 "expected teacher to be a FrozenTeacher, an nn.Module, a function that builds one, the path of a "
                 f'checkpoint of the module itself, "ema" or a MovingAverage, got {source!r}'
             )
-
-    @property
-    def expected(self) -> bool:
-        """Whether there is, or will be, a teacher."""
-        return any(part is not None for part in (self.teacher, self.average, self._checkpoint, self._build))
 
     def setup(self, trainer: Any, module: Any) -> None:
         """Build what is built beforehand, and move it to the device."""

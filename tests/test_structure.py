@@ -22,7 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "transforms": set(),
     "interception": set(),
     "resuming": set(),
-    "self_teacher": {"checkpoint", "teacher"},
+    "self_teacher": {"checkpoint", "mixing", "teacher"},
     "lightning_base": set(),
     "solver": {"teacher"},
     "mixing": {"solver", "teacher"},

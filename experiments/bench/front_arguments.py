@@ -2,18 +2,17 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
-import torch
-
+from supermix_pl.experiments.bench import arguments
 from supermix_pl.experiments.bench.front_solvers import FAST, NAMES, PAPER
+from supermix_pl.experiments.bench.set_arguments import check_sets
 from supermix_pl.experiments.bench.table4_cases import DATASETS, LITE, PRETRAINED, SHAPES, UNTRAINED, case
 
 
-def parse(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
+def parse(command_line: Sequence[str] | None, program: str) -> argparse.Namespace:
     """Read the command line; end the program with a message where it makes no sense."""
     parser = _parser(program)
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(command_line)
     try:
         _check(options)
         options.case = case(options.teacher, data=options.data, num_images=options.sets, k=options.k)
@@ -57,18 +56,5 @@ def _parser(program: str) -> argparse.ArgumentParser:
 
 
 def _check(options: argparse.Namespace) -> None:
-    least = {"k": 2, "sets": options.k, "batch_size": options.k, "threads": 1, "seed": 0, "first": 0}
-    for name, limit in least.items():
-        if getattr(options, name) < limit:
-            raise ValueError(f"expected --{name.replace('_', '-')} >= {limit}, got {getattr(options, name)}")
-    if 0 < options.sets % options.batch_size < options.k:
-        raise ValueError(
-            f"expected batches of at least k = {options.k} sets, got a last one of "
-            f"{options.sets % options.batch_size}; choose --sets and --batch-size so that it has more"
-        )
-    if min(options.caps) < 1:
-        raise ValueError(f"expected --caps >= 1, got {min(options.caps)}")
-    if options.data != SHAPES and not any(Path(options.data).glob("*.parquet")):
-        raise ValueError(f"expected Parquet shards in --data FOLDER, got {options.data}; {SHAPES} is the embedded set")
-    if options.device not in ("cpu", "cuda") or (options.device == "cuda" and not torch.cuda.is_available()):
-        raise ValueError(f"expected --device cpu, or cuda where there is a GPU, got {options.device!r}")
+    check_sets(options, "sets")
+    arguments.check_least(options, "first", 0)

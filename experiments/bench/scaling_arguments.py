@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from supermix_pl.experiments.bench import arguments
 from supermix_pl.experiments.bench.scaling_settings import VARIABLES, Point, Setting, vary_main, vary_size
+from supermix_pl.experiments.bench.set_arguments import check_device
 from supermix_pl.experiments.bench.table4_cases import LITE, PRETRAINED, SHAPES, Case, case
 
 _SHARED = Path("../shared")
@@ -88,5 +87,4 @@ def _check(options: argparse.Namespace) -> None:
     for data in (options.data, options.size_data):
         if data != SHAPES and not any(Path(data).glob("*.parquet")):
             raise ValueError(f"expected Parquet shards in {data}, found none; {SHAPES} is the embedded set")
-    if options.device not in ("cpu", "cuda") or (options.device == "cuda" and not torch.cuda.is_available()):
-        raise ValueError(f"expected --device cpu, or cuda where there is a GPU, got {options.device!r}")
+    check_device(options)

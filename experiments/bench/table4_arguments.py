@@ -2,11 +2,9 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
-import torch
-
-from supermix_pl.experiments.bench import contenders
+from supermix_pl.experiments.bench import arguments, contenders
+from supermix_pl.experiments.bench.set_arguments import check_sets
 from supermix_pl.experiments.bench.table4_cases import DATASETS, LITE, PRETRAINED, SHAPES, UNTRAINED, case
 
 _SMOKE_TEACHERS = ("imagenet:untrained:vgg16", "imagenet:untrained:resnet34")
@@ -15,13 +13,13 @@ _SMOKE = {"teacher": list(_SMOKE_TEACHERS), "data": SHAPES, "solvers": list(cont
 _SMOKE |= {"tune_sets": 0, "batch_size": 4, "caps": [2], "levels": [0.5], "name": "smoke", "output": "outputs/table4"}
 
 
-def parse(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
+def parse(command_line: Sequence[str] | None, program: str) -> argparse.Namespace:
     """Read the command line; end the program with a message where it makes no sense."""
     parser = _parser(program)
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(command_line)
     if options.smoke:
         parser.set_defaults(**_SMOKE)
-        options = parser.parse_args(arguments)
+        options = parser.parse_args(command_line)
     try:
         if not options.teacher:
             raise ValueError("expected --teacher DATASET:WEIGHTS:NETWORK, got none; --smoke runs without one")
@@ -73,26 +71,11 @@ def _parser(program: str) -> argparse.ArgumentParser:
 
 
 def _check(options: argparse.Namespace) -> None:
-    least = {"k": 2, "sets": options.k, "batch_size": options.k, "threads": 1, "seed": 0, "tune_cap": 1}
-    for name, limit in least.items():
-        if getattr(options, name) < limit:
-            raise ValueError(f"expected --{name.replace('_', '-')} >= {limit}, got {getattr(options, name)}")
-    for name in ("sets", "tune_sets"):
-        if 0 < getattr(options, name) % options.batch_size < options.k:
-            rest = getattr(options, name) % options.batch_size
-            raise ValueError(
-                f"expected batches of at least k = {options.k} sets, got a last one of {rest}; choose "
-                f"--{name.replace('_', '-')} and --batch-size so that it has more"
-            )
-    if min(options.caps) < 1:
-        raise ValueError(f"expected --caps >= 1, got {min(options.caps)}")
+    check_sets(options, "sets", "tune_sets")
+    arguments.check_least(options, "tune_cap", 1)
     if not all(0 < level <= 1 for level in options.levels):
         raise ValueError(f"expected --levels in (0, 1], got {options.levels}")
     if min(options.rates) <= 0 or min(options.weights) < 0:
         raise ValueError(f"expected --rates > 0 and --weights >= 0, got {options.rates} and {options.weights}")
     if options.tune_sets == 0 and (left_out := [name for name in options.solvers if name in contenders.TUNED]):
         raise ValueError(f"expected --tune-sets >= {options.k} for {', '.join(left_out)}, got 0; or leave them out")
-    if options.data is None or (options.data != SHAPES and not any(Path(options.data).glob("*.parquet"))):
-        raise ValueError(f"expected Parquet shards in --data FOLDER, got {options.data}; {SHAPES} is the embedded set")
-    if options.device not in ("cpu", "cuda") or (options.device == "cuda" and not torch.cuda.is_available()):
-        raise ValueError(f"expected --device cpu, or cuda where there is a GPU, got {options.device!r}")

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from supermix_pl import MixedBatch, SuperMix
 from supermix_pl.experiments.figures.measures import Measures, forwards_within, measure, solved_within
-from supermix_pl.experiments.figures.sets import methods
+from supermix_pl.experiments.figures.sets import methods, mix_with
 from supermix_pl.experiments.figures.style import COLOURS, LABEL, MARKS, SMALL, TITLE, Drawn, headline, plain
 from supermix_pl.experiments.figures.subject import Subject
 from supermix_pl.solver.saliency import input_saliency
@@ -30,7 +30,7 @@ def draw(subject: Subject, options: argparse.Namespace) -> Drawn:
     fast = SuperMix.fast(k=paper.k, alpha=paper.alpha, mask_size=paper.mask_size, max_steps=paper.max_steps)
     mixers = methods(paper, paper.k)
     mixers = {"SuperMix": mixers.pop("SuperMix"), _FAST: fast, **mixers}
-    mixes = {name: mixer(subject.teacher, subject.images, seed=subject.seed) for name, mixer in mixers.items()}
+    mixes = mix_with(mixers, subject, subject.images)
     _, saliency = input_saliency(subject.teacher, subject.images, None)
     found = {name: measure(mix, saliency, subject.boxes) for name, mix in mixes.items()}
     curves = {name: solved_within(mixes[name], paper.max_steps) for name in ("SuperMix", _FAST)}

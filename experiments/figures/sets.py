@@ -1,5 +1,6 @@
 """The sets that figures show, and the mixes of each method."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -44,12 +45,7 @@ def mixed_sets(subject: Subject, k: int, count: int) -> Sets:
         ValueError: If there are not as many.
     """
     images = chosen_images(subject, k, count)
-    mixers = methods(subject.supermix, k)
-    return Sets(
-        k=k,
-        images=images,
-        mixes={name: mixer(subject.teacher, images, seed=subject.seed) for name, mixer in mixers.items()},
-    )
+    return Sets(k=k, images=images, mixes=mix_with(methods(subject.supermix, k), subject, images))
 
 
 def chosen_images(subject: Subject, k: int, count: int) -> Float[Tensor, "b c h w"]:
@@ -78,5 +74,9 @@ def chosen_images(subject: Subject, k: int, count: int) -> Float[Tensor, "b c h 
 
 def all_mixes(subject: Subject) -> dict[str, MixedBatch]:
     """Mix every image of the subject with others, by each method."""
-    mixers = methods(subject.supermix, subject.supermix.k)
-    return {name: mixer(subject.teacher, subject.images, seed=subject.seed) for name, mixer in mixers.items()}
+    return mix_with(methods(subject.supermix, subject.supermix.k), subject, subject.images)
+
+
+def mix_with(mixers: Mapping[str, Mixer], subject: Subject, images: Float[Tensor, "b c h w"]) -> dict[str, MixedBatch]:
+    """Mix the same images with each mixer."""
+    return {name: mixer(subject.teacher, images, seed=subject.seed) for name, mixer in mixers.items()}

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from supermix_pl import FrozenTeacher, SuperMix
-from supermix_pl.experiments.building import build, build_data, check_complete
+from supermix_pl.experiments.building import build_data, build_teacher, check_complete
 from supermix_pl.experiments.data import Shapes
 from supermix_pl.experiments.report.identity import network_name, target
 
@@ -76,14 +76,14 @@ def open_subject(overrides: Sequence[str], *, num_images: int, note: str = "") -
     if not config.teacher or "network" not in config.teacher:
         raise ValueError(f"expected teacher=checkpoint, pretrained or fitted to label mixes, got {config.teacher}")
     data = build_data(config)
-    on_gpu = torch.cuda.is_available() and config.trainer.accelerator != "cpu"
-    teacher: FrozenTeacher = build(config.teacher, datamodule=data).to("cuda" if on_gpu else "cpu")
+    teacher = build_teacher(config, data)
+    assert isinstance(teacher, FrozenTeacher)  # a mixer asks for one, and it has a network
     source = data.opened.test
     if source is None:
         raise ValueError("expected data with test images, got none: add them")
     order = np.random.default_rng(config.seed).permutation(len(source.labels))[:num_images]
     images, labels = next(iter(source.batches([order], stream=None)))
-    device = "cuda" if on_gpu else "cpu"
+    device = next(teacher.module.parameters()).device
     return Subject(
         teacher=teacher,
         images=images.to(device),
