@@ -1,5 +1,6 @@
-"""Sums that the configs ask for: `${epochs:240,0.5}`."""
+"""Sums that the configs ask for: `${epochs:240,0.5}`; and what the hardware is good at."""
 
+import torch
 from omegaconf import OmegaConf
 
 _SLOW_RATES = ("MobileNetV2", "ShuffleV1", "ShuffleV2")
@@ -20,7 +21,18 @@ def learning_rate(rate: float, network: str) -> float:
     return rate / 5 if network.rpartition(".")[2] in _SLOW_RATES else rate
 
 
+def precision(accelerator: str) -> str:
+    """Give the precision to train in: bfloat16 where the hardware has it, which it takes much longer to imitate.
+
+    Args:
+        accelerator: As `pl.Trainer` takes it; "cpu" even where there is a GPU.
+    """
+    on_gpu = accelerator != "cpu" and torch.cuda.is_available()
+    has_bfloat16 = on_gpu or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16-mixed" if has_bfloat16 else "32-true"
+
+
 def register() -> None:
     """Make them known to OmegaConf."""
-    for resolver in (epochs, validation_period, learning_rate):
+    for resolver in (epochs, validation_period, learning_rate, precision):
         OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)

@@ -1,6 +1,7 @@
 """Sums that the configs ask for."""
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from supermix_pl.experiments import resolvers
@@ -29,6 +30,26 @@ def test_the_last_epoch_is_validated(wanted: int, total: int, expected: int) -> 
 )
 def test_mobile_networks_learn_at_a_fifth_of_the_rate(network: str, expected: float) -> None:
     assert resolvers.learning_rate(0.1, network) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "gpu", "bfloat16", "amx", "expected"),
+    [
+        ("cpu", False, False, False, "32-true"),
+        ("cpu", False, True, False, "bf16-mixed"),
+        ("cpu", False, False, True, "bf16-mixed"),
+        ("cpu", True, False, False, "32-true"),
+        ("auto", True, False, False, "bf16-mixed"),
+        ("auto", False, False, False, "32-true"),
+    ],
+)
+def test_precision_is_what_the_hardware_has(
+    monkeypatch: pytest.MonkeyPatch, accelerator: str, gpu: bool, bfloat16: bool, amx: bool, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bfloat16)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    assert resolvers.precision(accelerator) == expected
 
 
 def test_configs_may_ask_for_them() -> None:
