@@ -37,21 +37,23 @@ def draw(subject: Subject, options: argparse.Namespace) -> Drawn:
     figure = Figure(figsize=(15, 7.4), layout="constrained")
     panels = figure.subplots(2, 4).flatten().tolist()
     _draw_curves(panels[0], panels[1], mixes, found, curves)
+    kept = {name: 100 * each.boxes_kept for name, each in found.items() if each.boxes_kept is not None}
     percentages = {
         f"all classes in top {paper.k}, % of mixes": {name: 100 * each.shown for name, each in found.items()},
         "saliency kept, %": {name: 100 * each.saliency_kept for name, each in found.items()},
-        "objects' true boxes kept, %": {
-            name: 100 * each.boxes_kept for name, each in found.items() if each.boxes_kept is not None
-        },
+        **({"objects' true boxes kept, %": kept} if kept else {}),
     }
-    for panel, (title, values) in zip(panels[2:5], percentages.items(), strict=True):
+    bars = iter(panels[2:])
+    for (title, values), panel in zip(percentages.items(), bars, strict=False):
         _draw_bars(panel, values, title)
-    _draw_bars(panels[5], {name: each.forwards for name, each in found.items()}, "teacher's forwards a mix", "{:.1f}")
+    _draw_bars(next(bars), {name: each.forwards for name, each in found.items()}, "teacher's forwards a mix", "{:.1f}")
     means = {name: each.probability for name, each in found.items()}
     deviations = {name: each.probability_deviation for name, each in found.items()}
-    _draw_bars(panels[6], means, "teacher's largest probability", "{:.2f}", deviations)
+    _draw_bars(next(bars), means, "teacher's largest probability", "{:.2f}", deviations)
     of_means = {name: 1000 * each.mean_deviation for name, each in found.items()}
-    _draw_bars(panels[7], of_means, "T. stddev, thousandths", "{:.2f}")
+    _draw_bars(next(bars), of_means, "T. stddev, thousandths", "{:.2f}")
+    for unused in bars:
+        unused.remove()
     figure.suptitle(headline(_title(subject), figure), fontsize=LABEL)
     rows = [{"method": name, **dataclasses.asdict(each)} for name, each in found.items()]
     rows += [{"method": name, "solved_within_steps": curve} for name, curve in curves.items()]
@@ -92,10 +94,6 @@ def _draw_bars(
     form: str = "{:.0f}",
     deviations: Mapping[str, float] | None = None,
 ) -> None:
-    if not values:
-        axes.text(0.5, 0.5, f"{title}:\nnone known in these data", ha="center", va="center", fontsize=LABEL)
-        axes.axis("off")
-        return
     errors = None if deviations is None else [deviations[name] for name in values]
     bars = axes.bar(
         list(values), list(values.values()), color=[COLOURS[name] for name in values], yerr=errors, capsize=4

@@ -1,9 +1,9 @@
 """`supermix-report`: tables, figures and a page of what was measured; the first word says which."""
 
-import importlib
 import sys
 from collections.abc import Sequence
 
+_EXTRAS = ("matplotlib", "pandas", "pyarrow", "scipy")
 _USE = """usage: supermix-report table1|table2|table3|table4|table5|custom FOLDER ...
        supermix-report figure1|figure3|figure4|figure6|figure7|methods [OVERRIDE ...]
        supermix-report figure5 FOLDER ...
@@ -20,24 +20,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if word in ("", "-h", "--help"):
         print(_USE)
         sys.exit(0 if word else 2)
+    try:
+        _hand_on(word, arguments)
+    except ModuleNotFoundError as error:
+        if error.name not in _EXTRAS:
+            raise
+        sys.exit(f'supermix-report: error: {word} needs {error.name}: pip install "supermix_pl[experiments]"')
+
+
+def _hand_on(word: str, arguments: Sequence[str]) -> None:
     if word == "html":
-        importlib.import_module("supermix_pl.experiments.report.page").main(arguments[1:])
+        from supermix_pl.experiments.report import page
+
+        page.main(arguments[1:])
     elif word.startswith("figure") or word == "methods":
-        _draw(arguments)
+        from supermix_pl.experiments.figures import command
+
+        command.main(arguments)
     else:
         from supermix_pl.experiments.report import table_command
 
         table_command.main(arguments)
-
-
-def _draw(arguments: Sequence[str]) -> None:
-    try:
-        from supermix_pl.experiments.figures import command
-    except ModuleNotFoundError as error:
-        if error.name != "matplotlib":
-            raise
-        sys.exit('supermix-report: error: figures need matplotlib: pip install "supermix_pl[experiments]"')
-    command.main(arguments)
 
 
 if __name__ == "__main__":

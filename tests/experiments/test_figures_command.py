@@ -56,7 +56,7 @@ def test_the_first_word_chooses(capsys: pytest.CaptureFixture[str], monkeypatch:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.delattr("supermix_pl.experiments.figures.command", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(SystemExit, match=r'figures need matplotlib: pip install "supermix_pl\[experiments\]"'):
+    with pytest.raises(SystemExit, match=r'figure7 needs matplotlib: pip install "supermix_pl\[experiments\]"'):
         main(["figure7"])
 
 

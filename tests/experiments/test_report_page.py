@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,9 +17,10 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from supermix_pl.experiments import resolvers
+from supermix_pl.experiments.report.command import main as report
 from supermix_pl.experiments.report.page import main
 from supermix_pl.experiments.report.page.curves import read_log
-from supermix_pl.experiments.report.page.interval import interval, quantile
+from supermix_pl.experiments.report.page.interval import interval
 from supermix_pl.experiments.report.page.svg import nice_ticks
 from tests.experiments.report_folders import write_run
 from tests.experiments.report_page_sweep import HOSTILE, write_sweep
@@ -51,15 +53,19 @@ def written(folder: Path, *options: str) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def test_quantiles_of_student() -> None:
-    stats = pytest.importorskip("scipy.stats", reason="needs scipy to compare with")
-    assert all(quantile(n) == pytest.approx(stats.t.ppf(0.975, n), abs=6e-4) for n in (*range(1, 41), 100, 1000))
+def test_without_scipy_it_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in [name for name in sys.modules if name.startswith("supermix_pl.experiments.report.page")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.delattr("supermix_pl.experiments.report.page", raising=False)
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    with pytest.raises(SystemExit, match=r'html needs scipy: pip install "supermix_pl\[experiments\]"'):
+        report(["html", "."])
 
 
 def test_interval_by_hand() -> None:
     found = interval([1.0, 2.0, 3.0])
     assert (found.mean, found.deviation, found.count) == (2.0, 1.0, 3)
-    assert found.half == pytest.approx(4.303 / 3**0.5)
+    assert found.half == pytest.approx(4.303 / 3**0.5, rel=1e-4)
     assert interval([5.0]).half is None
 
 
