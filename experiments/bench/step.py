@@ -160,7 +160,7 @@ def parse(command_line: Sequence[str]) -> argparse.Namespace:
     add("--batch-size", type=int, default=128, help="natural images in a step")
     add("--budget", type=float, default=0.25, help="of the stream")
     add("--mask-size", type=int, default=8, help="of the masks")
-    add("--sigma", type=float, default=1.0, help="of the updates")
+    add("--sigma", type=float, default=1.0, help="of the paper's solver; SuperMix.fast has its own")
     add("--precision", choices=("fp32", "bf16"), default="bf16", help="of student and teacher; bf16 with channels_last")
     add("--steps", type=int, default=8, help="in a block")
     add("--blocks", type=int, default=7, help="how often each has its turn")

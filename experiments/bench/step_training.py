@@ -145,8 +145,8 @@ class Training:
 
 def contenders(options: argparse.Namespace) -> list[Contender]:
     """List what is compared, the reference first."""
-    size = {"mask_size": options.mask_size, "sigma": options.sigma}
-    paper, fast = SuperMix(k=options.k, **size), SuperMix.fast(k=options.k, **size)
+    paper = SuperMix(k=options.k, mask_size=options.mask_size, sigma=options.sigma)
+    fast = SuperMix.fast(k=options.k, mask_size=options.mask_size)
     blind = replace(MixUp(k=options.k), num_classes=options.num_classes)
 
     def stream() -> StreamEngine:
