@@ -56,6 +56,10 @@ def draw(subject: Subject, options: argparse.Namespace) -> Drawn:
         mix = mixer(subject.teacher, images, seed=subject.seed)
         assert mix.teacher_logits is not None
         sources[name] = Points(logits=mix.teacher_logits, classes=mix.teacher_logits.argmax(dim=1))
+    if subject.external is not None:
+        found = _look(subject, subject.external)
+        rows = torch.cat([(found.classes == each).nonzero().squeeze(1)[: options.per_class] for each in wanted])
+        sources["external"] = Points(logits=found.logits[rows], classes=found.classes[rows])
     axes_of_natural = _principal_axes(sources["natural"].logits)
     figure = Figure(figsize=(3.1 * len(sources) + 0.4, 4.2), layout="constrained")
     panels = figure.subplots(1, len(sources), sharex=True, sharey=True)
@@ -119,6 +123,7 @@ def _project(logits: Float[Tensor, "m n"], axes: tuple[Float[Tensor, " n"], Floa
 def _title(subject: Subject, k: int) -> str:
     return (
         f"{subject.title}. Logits of images that the teacher gives to three random classes; all panels have the "
-        f"principal axes of the natural ones. Mixes: k = {k}, one source or more of these classes. c-std: root mean "
-        "square distance of logits to their class's mean, averaged over the classes."
+        f"principal axes of the natural ones. Mixes: k = {k}, one source or more of these classes"
+        f"{subject.external_note}. c-std: root mean square distance of logits to their class's mean, averaged over the "
+        "classes."
     )

@@ -22,8 +22,9 @@ COLOURS = {
     "SuperMix.fast": "#56B4E9",
     "CutMix": "#D55E00",
     "MixUp": "#009E73",
+    "external": "#CC79A7",
 }
-MARKS = {"natural": "o", "SuperMix": "s", "SuperMix.fast": "D", "CutMix": "^", "MixUp": "v"}
+MARKS = {"natural": "o", "SuperMix": "s", "SuperMix.fast": "D", "CutMix": "^", "MixUp": "v", "external": "P"}
 _DPI = 130
 _LETTERS_AN_INCH = 13
 

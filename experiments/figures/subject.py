@@ -12,10 +12,11 @@ from hydra.utils import instantiate
 from jaxtyping import Float, Int
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
+from torchvision.transforms.v2.functional import normalize
 
 from supermix_pl import FrozenTeacher, SuperMix
 from supermix_pl.experiments.building import build_data, build_teacher, check_complete
-from supermix_pl.experiments.data import Shapes
+from supermix_pl.experiments.data import ImageDataModule, Shapes, UnlabelledImages
 from supermix_pl.experiments.report.identity import network_name, target
 
 _EMBEDDED = "experiment=quickstart"
@@ -36,6 +37,7 @@ class Subject:
         supermix: The mixer with the settings that were asked for.
         seed: Of the choice of images and of the mixes.
         title: Names data and teacher.
+        external: Images of data.external, normalised, at most as many as test images; None where none are given.
     """
 
     teacher: FrozenTeacher
@@ -48,6 +50,12 @@ class Subject:
     supermix: SuperMix
     seed: int
     title: str
+    external: Float[Tensor, "e c h w"] | None = None
+
+    @property
+    def external_note(self) -> str:
+        """What a title says of the external images, after other words."""
+        return "" if self.external is None else f"; external: {len(self.external)} other images, without labels"
 
 
 def open_subject(overrides: Sequence[str], *, num_images: int, note: str = "") -> Subject:
@@ -57,7 +65,7 @@ def open_subject(overrides: Sequence[str], *, num_images: int, note: str = "") -
     experiment=quickstart, which is trained first, once. Data alone get a teacher that is trained on them.
 
     Args:
-        overrides: Of `supermix-train`, such as data=parquet or mixer.sigma=2.
+        overrides: Of `supermix-train`, such as data=parquet, data.external=FOLDER or mixer.sigma=2.
         num_images: How many images, >= 1; all where the data have fewer.
         note: A remark on the data for the title.
 
@@ -94,6 +102,7 @@ def open_subject(overrides: Sequence[str], *, num_images: int, note: str = "") -
         std=data.std,
         supermix=mixer,
         seed=config.seed,
+        external=_external(config, data, num_images, device),
         title=f"{_data_name(config)}{f' ({note})' * bool(note)}, teacher {_teacher_name(config)}",
     )
 
@@ -110,6 +119,17 @@ def _composed(given: Sequence[str]) -> DictConfig:
         own.append("teacher=fitted")
     with initialize_config_module("supermix_pl.conf", version_base="1.3"):
         return compose("train", [*own, *given])
+
+
+def _external(
+    config: DictConfig, data: ImageDataModule, num_images: int, device: torch.device
+) -> Float[Tensor, "e c h w"] | None:
+    if data.external is None:
+        return None
+    found = UnlabelledImages(data.external, size=data.image_size, cache_dir=config.paths.cache_dir).images
+    rows = np.random.default_rng(config.seed).permutation(len(found))[:num_images]
+    pixels = torch.from_numpy(found[np.sort(rows)]).to(device) / 255
+    return pixels if data.mean is None or data.std is None else normalize(pixels, list(data.mean), list(data.std))
 
 
 def _data_name(config: DictConfig) -> str:

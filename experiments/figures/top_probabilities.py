@@ -25,6 +25,8 @@ def draw(subject: Subject, options: argparse.Namespace) -> Drawn:
     logits = {name: mix.teacher_logits for name, mix in all_mixes(subject).items() if mix.teacher_logits is not None}
     with torch.no_grad():
         logits = {"natural": subject.teacher(subject.images), **logits}
+        if subject.external is not None:
+            logits["external"] = subject.teacher(subject.external)
     ranks = min(_RANKS, logits["natural"].shape[1])
     means = {name: each.softmax(1).topk(ranks).values.double().mean(0).tolist() for name, each in logits.items()}
     figure = Figure(figsize=(8.5, 4.6), layout="constrained")
@@ -39,7 +41,8 @@ def draw(subject: Subject, options: argparse.Namespace) -> Drawn:
     plain(axes)
     text = (
         f"{subject.title}. The teacher's largest probabilities, sorted and averaged: {len(subject.images)} test "
-        f"images, and as many mixes of each method, k = {subject.supermix.k}. Flatter is smoother."
+        f"images, and as many mixes of each method, k = {subject.supermix.k}{subject.external_note}. "
+        "Flatter is smoother."
     )
     figure.suptitle(headline(text, figure), fontsize=LABEL)
     rows = [{"method": name, "mean_sorted_probabilities": values} for name, values in means.items()]

@@ -1,6 +1,7 @@
 """The figures of a teacher and data: what is in them, and that nothing is cut off or overlaps."""
 
 import argparse
+import dataclasses
 import itertools
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from supermix_pl.experiments.figures import activation, command
 from supermix_pl.experiments.figures.command import FIGURES, OfSubject
 from supermix_pl.experiments.figures.sets import chosen_images
 from supermix_pl.experiments.figures.style import Drawn, save
+from supermix_pl.experiments.figures.subject import Subject
 from tests.experiments.figures_toys import subject, teacher
 
 ARGUMENTS = {
@@ -28,12 +30,12 @@ ARGUMENTS = {
 }
 
 
-def drawn(name: str, arguments: list[str] | None = None) -> Drawn:
+def drawn(name: str, arguments: list[str] | None = None, of: Subject | None = None) -> Drawn:
     figure = FIGURES[name]
     assert isinstance(figure, OfSubject)
     parser = argparse.ArgumentParser()
     figure.add_arguments(parser)
-    return figure.draw(subject(), parser.parse_args(ARGUMENTS[name] if arguments is None else arguments))
+    return figure.draw(of or subject(), parser.parse_args(ARGUMENTS[name] if arguments is None else arguments))
 
 
 def visible(figure: Figure) -> list[Text]:
@@ -95,6 +97,17 @@ def test_figure6_counts_what_it_shows() -> None:
     rows = {row["method"]: row for row in drawn("figure6").numbers}
     assert rows["natural"]["images"] == [4, 4, 4]
     assert all(row["class_spread"] > 0 for row in rows.values())
+
+
+@pytest.mark.parametrize("name", ["figure6", "figure7"])
+def test_external_images_stand_beside_the_mixes(name: str) -> None:
+    toys = subject()
+    found = drawn(name, of=dataclasses.replace(toys, external=toys.images[:7]))
+    rows = {row["method"]: row for row in found.numbers}
+    assert list(rows) == ["natural", "SuperMix", "CutMix", "MixUp", "external"]
+    assert any("external: 7 other images" in " ".join(text.get_text().split()) for text in visible(found.figure))
+    if name == "figure6":
+        assert rows["external"]["images"] == [3, 2, 2]
 
 
 def test_sets_hold_different_classes_that_are_recognised() -> None:
