@@ -4,6 +4,7 @@
 .PHONY: demo smoke test test-slow lint clean
 PYTHON ?= python3.11
 BIN := .venv/bin
+export PYTHONDONTWRITEBYTECODE := # where it is set, each of the programs below compiles all that it imports
 
 .venv/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -110,6 +110,7 @@ def test_uses_and_fresh_mixes_are_as_planned() -> None:
     assert found[-1]["uses"] == pytest.approx(4.0, rel=0.4)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unchecked")  # many steps: the checks would take most of the time
 def test_no_kind_of_set_is_favoured() -> None:
     """Outcomes, steps, classes and weights in the pool against those of the batch engine, over a long run."""

@@ -16,7 +16,8 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
 PAIRS = sorted(path.stem for path in (CONF / "pair").glob("*.yaml"))
 CIFAR_METHODS = [method for method in METHODS if not method.startswith("imagenet_")]
-HEAVY = {"wrn_28_10", "shake_shake_26_2x96d", "imagenet_resnet200", "imagenet_vgg16", "imagenet_resnet50", "ResNet50"}
+HEAVIEST = {"wrn_28_10", "shake_shake_26_2x96d", "imagenet_resnet200", "imagenet_vgg16"}
+HEAVY = {"imagenet_resnet50", "ResNet50", *HEAVIEST}
 NETWORKS = sorted(path.stem for path in (CONF / "network").glob("*.yaml") if path.stem != "timm")
 SMALL = ["pair=resnet56-resnet20", "network=resnet8", "network@teacher.network=resnet8"]
 
@@ -57,7 +58,9 @@ def test_every_method_takes_two_steps(method: str, tmp_path: Path, external: Pat
     assert OmegaConf.load(tmp_path / "run" / "config.yaml").method.name == method
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(
+    "network", [pytest.param(name, marks=pytest.mark.slow) if name in HEAVIEST else name for name in NETWORKS]
+)
 def test_every_network_takes_two_steps(network: str, tmp_path: Path) -> None:
     few = ["data.batch_size=2", "data.eval_batch_size=2"] if network in HEAVY else []
     config = cell(tmp_path, "experiment=table2", *SMALL, f"network={network}", "method=kd", "scale=smoke", *few)
@@ -68,10 +71,16 @@ def test_every_network_takes_two_steps(network: str, tmp_path: Path) -> None:
     assert metrics["parameters"] > 50_000
 
 
-@pytest.mark.parametrize("pair", PAIRS)
-@pytest.mark.parametrize("protocol", ["paper", "repdistiller", "equal"])
-def test_every_pair_names_its_networks(pair: str, protocol: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("protocol", "pair"),
+    [
+        *(("paper", pair) for pair in PAIRS),
+        *itertools.product(("repdistiller", "equal"), ("vgg13-MobileNetV2", "resnet34-resnet18")),
+    ],
+)
+def test_every_pair_names_its_networks(protocol: str, pair: str, tmp_path: Path) -> None:
     config = cell(tmp_path, f"pair={pair}", "method=kd_supermix", f"protocol={protocol}")
+    OmegaConf.resolve(config)
 
     assert f"{config.pair.teacher}-{config.pair.student}" == config.pair.name == pair
     for node, name in ((config.network, config.pair.student), (config.teacher.network, config.pair.teacher)):

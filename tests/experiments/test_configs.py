@@ -17,14 +17,15 @@ from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.data.datamodule import named_arguments
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
-GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "__pycache__")
+ELSEWHERE = ("__pycache__", "network", "pair")  # test_cells takes all of these
+GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in ELSEWHERE)
 OPTIONS = [
     (group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml")) if path.stem != "base"
-]
+] + [("network", "timm")]
 REQUIRED = {
     ("data", "parquet"): ["data.folder=shards"],
-    ("data", "image_folder"): ["data.folder=images"],
     ("network", "timm"): ["network.name=test_resnet"],
+    ("data", "image_folder"): ["data.folder=images"],
     ("teacher", "checkpoint"): ["teacher.checkpoint=teacher.pth"],
     ("protocol", "table1"): ["pair=wrn_40_2-wrn_40_2"],
     ("protocol", "imagenet"): ["pair=resnet34-resnet18"],
