@@ -73,10 +73,7 @@ def test_every_network_takes_two_steps(network: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("protocol", "pair"),
-    [
-        *(("paper", pair) for pair in PAIRS),
-        *itertools.product(("repdistiller", "equal"), ("vgg13-MobileNetV2", "resnet34-resnet18")),
-    ],
+    [*(("paper", pair) for pair in PAIRS), ("repdistiller", "vgg13-MobileNetV2"), ("equal", "vgg13-MobileNetV2")],
 )
 def test_every_pair_names_its_networks(protocol: str, pair: str, tmp_path: Path) -> None:
     config = cell(tmp_path, f"pair={pair}", "method=kd_supermix", f"protocol={protocol}")
