@@ -41,7 +41,8 @@ def measure(
     """
     natural, classes = mixer.look(teacher, images, labels)
     chunks = Chunks(teacher, mixer.chunk_size)
-    few, many = max(1, len(images) // 4), len(images)
+    many = len(images)
+    few = min(many, max(mixer.k, many // 4))
 
     def round_of(count: int) -> float:
         drawn, start = _sets(mixer, images, natural, classes, count)
@@ -50,9 +51,10 @@ def measure(
         return _seconds(lambda: slots.advance(mixer.solver, teacher, 1, chunks), images.device)
 
     def enter() -> None:
-        looked = mixer.look(teacher, images, labels)
-        drawn, start = _sets(mixer, images, *looked, many)
-        Slots(many, drawn, start).enter(np.arange(many), drawn, start)
+        entering = images[:few]  # as few as enter in a step
+        looked = mixer.look(teacher, entering, None if labels is None else labels[:few])
+        drawn, start = _sets(mixer, entering, *looked, few)
+        Slots(few, drawn, start).enter(np.arange(few), drawn, start)
 
     round_of(few)
     small, large = round_of(few), round_of(many)
@@ -61,7 +63,7 @@ def measure(
         training=training,
         constant=max(large - per_slot * many, 0.0) + _seconds(draw, images.device),
         per_slot=max(per_slot, 1e-9),
-        per_set=_seconds(enter, images.device) / many * mixer.k,
+        per_set=_seconds(enter, images.device) / few * mixer.k,
     )
 
 
