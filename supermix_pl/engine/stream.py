@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -15,7 +16,7 @@ from supermix_pl.engine.engine import Engine, Run
 from supermix_pl.engine.plan import Plan, plan_for_budget, plan_for_reuse, plan_of
 from supermix_pl.engine.pool import Pool, PoolDtype
 from supermix_pl.engine.slots import Slots
-from supermix_pl.engine.timing import measure
+from supermix_pl.engine.timing import Sample, sample, times_of
 from supermix_pl.mixing import MixedBatch, Mixer, MixUp, Seed, SuperMix
 from supermix_pl.mixing.arguments import check_at_least, check_one_of, check_positive
 from supermix_pl.mixing.drawn import DrawnSets
@@ -98,6 +99,7 @@ class StreamEngine(Engine):
         self._step = 0
         self._tests = 0.0
         self._timed = 0
+        self._samples: list[Sample] = []
         self._pool: Pool | None = None
         self._slots: Slots | None = None
         self._metrics: dict[str, float] = {}
@@ -129,6 +131,7 @@ class StreamEngine(Engine):
         """Start anew with a training run."""
         self._run = run
         self._timed = 0
+        self._samples = []
         self.load_state_dict({"step": 0, "tests": 0.0, "plan": None})
 
     def mix(
@@ -255,19 +258,22 @@ class StreamEngine(Engine):
             plan = plan_of(self.slots, self.rounds or 1, size, tests)
         elif self.budget is None:
             plan = plan_for_reuse(self.reuse or _DEFAULT_REUSE, size, tests, self.rounds)
-        elif self._timed < _STEPS_TO_TIME:
-            return None
         else:
+            if self._run.is_first_rank and len(self._held_pool(mixer)):
+                draw = partial(self._held_pool(mixer).draw, np.random.default_rng(0), pixels)
+                self._samples.append(sample(mixer, teacher, pixels, labels, draw=draw))
+            if self._timed < _STEPS_TO_TIME:
+                return None
             plan = None
-            if self._run.is_first_rank:
+            if self._samples:
                 training = self._run.training_seconds()
                 if training is None:
                     raise ValueError("expected times of training steps for budget=..., got none; give slots or reuse")
-                pool = self._held_pool(mixer)
-                rng = np.random.default_rng(0)
-                times = measure(mixer, teacher, pixels, labels, training=training, draw=lambda: pool.draw(rng, pixels))
+                times = times_of(self._samples, k=mixer.k, training=training)
                 plan = plan_for_budget(self.budget, size, tests, times, self.rounds)
             plan = self._run.broadcast(plan)
+            if plan is None:
+                return None
         rank_zero_info(
             f"Stream engine: {plan.slots} slots, rounds in a step: {plan.rounds}. A set ends after {plan.tests:.1f} "
             f"rounds, so about {plan.fresh:.1f} new mixes a step for {size} images, each used {plan.reuse:.1f} times"

@@ -1,7 +1,8 @@
 """What the parts of a stream take on the machine at hand."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
@@ -17,32 +18,49 @@ from supermix_pl.mixing.inputs import NaturalPass
 from supermix_pl.solver.chunks import Chunks
 from supermix_pl.teacher import FrozenTeacher
 
-_REPEATS = 3
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """What the parts of a stream took once, in seconds, between two training steps.
+
+    Attributes:
+        few: Number of sets of the small round, and of those that entered.
+        many: Number of sets of the large round.
+        small: The small round.
+        large: The large round.
+        entry: The teacher's look at `few` images, and the way in of as many sets.
+        draw: Drawing a batch of mixes.
+    """
+
+    few: int
+    many: int
+    small: float
+    large: float
+    entry: float
+    draw: float
 
 
-def measure(
+def sample(
     mixer: SuperMix,
     teacher: FrozenTeacher,
     images: Float[Tensor, "b c h w"],
     labels: Int[Tensor, " b"] | None,
     *,
-    training: float,
     draw: Callable[[], object],
-) -> Times:
-    """Time the parts of a stream on a batch.
+) -> Sample:
+    """Time the parts of a stream on a batch, once.
 
     Args:
         mixer: How sets are made and solved.
         teacher: Supervises them.
         images: The batch, in the solver's precision.
         labels: Its class indices, if there are any.
-        training: Seconds of a training step without mixing.
         draw: Draws a batch of mixes.
     """
-    natural, classes = mixer.look(teacher, images, labels)
-    chunks = Chunks(teacher, mixer.chunk_size)
     many = len(images)
     few = min(many, max(mixer.k, many // 4))
+    natural, classes = mixer.look(teacher, images, labels)
+    chunks = Chunks(teacher, mixer.chunk_size)
 
     def round_of(count: int) -> float:
         drawn, start = _sets(mixer, images, natural, classes, count)
@@ -51,19 +69,38 @@ def measure(
         return _seconds(lambda: slots.advance(mixer.solver, teacher, 1, chunks), images.device)
 
     def enter() -> None:
-        entering = images[:few]  # as few as enter in a step
+        entering = images[:few]  # about as few as enter in a step
         looked = mixer.look(teacher, entering, None if labels is None else labels[:few])
         drawn, start = _sets(mixer, entering, *looked, few)
         Slots(few, drawn, start).enter(np.arange(few), drawn, start)
 
-    round_of(few)
-    small, large = round_of(few), round_of(many)
+    return Sample(
+        few=few,
+        many=many,
+        small=round_of(few),
+        large=round_of(many),
+        entry=_seconds(enter, images.device),
+        draw=_seconds(draw, images.device),
+    )
+
+
+def times_of(samples: Sequence[Sample], *, k: int, training: float) -> Times:
+    """Sum up samples by their medians.
+
+    Args:
+        samples: At least one; those of batches of another size than the last one's do not count.
+        k: Sources in a set.
+        training: Seconds of a training step without mixing.
+    """
+    few, many = samples[-1].few, samples[-1].many
+    alike = [each for each in samples if each.many == many]
+    small, large = median(each.small for each in alike), median(each.large for each in alike)
     per_slot = max(large - small, 0.0) / (many - few) if many > few else large / many
     return Times(
         training=training,
-        constant=max(large - per_slot * many, 0.0) + _seconds(draw, images.device),
+        constant=max(large - per_slot * many, 0.0) + median(each.draw for each in alike),
         per_slot=max(per_slot, 1e-9),
-        per_set=_seconds(enter, images.device) / few * mixer.k,
+        per_set=median(each.entry for each in alike) / few * k,
     )
 
 
@@ -75,15 +112,11 @@ def _sets(
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Give the median time of some repetitions."""
-    taken = []
-    for _ in range(_REPEATS):
-        _wait(device)
-        start = time.perf_counter()
-        work()
-        _wait(device)
-        taken.append(time.perf_counter() - start)
-    return median(taken)
+    _wait(device)
+    start = time.perf_counter()
+    work()
+    _wait(device)
+    return time.perf_counter() - start
 
 
 def _wait(device: torch.device) -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from supermix_pl.engine.plan import Plan, Times, fresh_mixes, plan_for_budget, plan_for_reuse, plan_of
+from supermix_pl.engine.timing import Sample, times_of
 
 
 @pytest.mark.parametrize("reuse", [0.5, 1, 3, 8, 30, 500])
@@ -24,7 +25,7 @@ TIMES = Times(training=1.0, constant=0.01, per_slot=0.001, per_set=0.002)
 def test_budget_is_spent_and_not_passed(budget: float, rounds: int | None) -> None:
     plan = plan_for_budget(budget, 64, 9.0, TIMES, rounds)
     assert plan.share is not None
-    assert 0.75 * budget < plan.share <= 0.8 * budget
+    assert 0.85 * budget < plan.share <= 0.9 * budget
     assert plan.share == pytest.approx(TIMES.seconds(plan.slots, plan.rounds, 9.0))
     assert rounds in (None, plan.rounds)
 
@@ -61,3 +62,19 @@ def test_what_follows_from_slots() -> None:
     plan = plan_of(90, 2, 128, 4.5)
     assert plan == Plan(slots=90, rounds=2, tests=4.5, reuse=128 / 36)
     assert plan.fresh == 36
+
+
+def test_times_are_medians_of_samples_of_one_size() -> None:
+    samples = [
+        Sample(few=4, many=16, small=0.3, large=0.9, entry=0.2, draw=0.01),
+        Sample(few=1, many=5, small=9.0, large=9.0, entry=9.0, draw=9.0),
+        Sample(few=4, many=16, small=0.2, large=0.8, entry=0.4, draw=0.02),
+        Sample(few=4, many=16, small=7.0, large=7.0, entry=7.0, draw=7.0),
+    ]
+    times = times_of(samples, k=2, training=3.0)
+    assert times.training == 3.0
+    assert times.constant == pytest.approx(0.9 - 0.6 / 12 * 16 + 0.02)
+    assert times.per_slot == pytest.approx(0.6 / 12)
+    assert times.per_set == pytest.approx(0.4 / 4 * 2)
+    alone = times_of([Sample(few=2, many=2, small=0.3, large=0.3, entry=0.2, draw=0.0)], k=2, training=1.0)
+    assert (alone.constant, alone.per_slot) == (0.0, pytest.approx(0.15))

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from supermix_pl import MixedBatch, SuperMix, SuperMixCallback
 from supermix_pl.engine import BatchEngine, StreamEngine, stream
-from supermix_pl.engine.timing import measure
+from supermix_pl.engine.timing import times_of
 from tests.integration.test_ddp import first, second, sgd
 from tests.integration.toys import Student, Teacher, assert_same_tensors, loader, make_trainer
 
@@ -68,9 +68,9 @@ SPOKEN: list[int] = []
 MEASURED: list[float] = []
 
 
-def counted_measure(*args: Any, training: float, **kwargs: Any) -> Any:
+def counted_times(*args: Any, training: float, **kwargs: Any) -> Any:
     MEASURED.append(training)
-    return measure(*args, training=training, **kwargs)
+    return times_of(*args, training=training, **kwargs)
 
 
 class Reporting(Student):
@@ -131,7 +131,7 @@ def fit(folder: Path, strategy: str, engine: str, resume: Path | None = None) ->
 
 
 def main(folder: Path, strategy: str, engines: list[str]) -> None:
-    stream.measure = counted_measure
+    stream.times_of = counted_times
     for engine in engines:
         fit(folder / engine, strategy, engine)
         if engine == "stream":
