@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 _MOST_SLOTS_AN_IMAGE = 2
-_KEPT_FREE = 0.1
+_KEPT_FREE = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,10 @@ def plan_for_reuse(reuse: float, batch_size: int, tests: float, rounds: int | No
 
 
 def plan_for_budget(budget: float, batch_size: int, tests: float, times: Times, rounds: int | None) -> Plan:
-    """Spend at most a share of a training step, a tenth of which is kept free for what cannot be foreseen."""
+    """Spend at most a share of a training step, of which a quarter is kept free.
+
+    Training itself takes longer after mixing: caches are cold, memory is given back and taken anew.
+    """
     available = budget * (1 - _KEPT_FREE) * times.training
     most_rounds = rounds or max(1, math.floor(tests / 2))  # with more, sets would mostly wait for the end of the step
     rounds = rounds or 1

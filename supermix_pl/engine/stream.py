@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
+from supermix_pl.engine.draw import draw_some
 from supermix_pl.engine.engine import Engine, Run
 from supermix_pl.engine.plan import Plan, plan_for_budget, plan_for_reuse, plan_of
 from supermix_pl.engine.pool import Pool, PoolDtype
@@ -19,9 +20,7 @@ from supermix_pl.engine.slots import Slots
 from supermix_pl.engine.timing import Sample, sample, times_of
 from supermix_pl.mixing import MixedBatch, Mixer, MixUp, Seed, SuperMix
 from supermix_pl.mixing.arguments import check_at_least, check_one_of, check_positive
-from supermix_pl.mixing.drawn import DrawnSets
 from supermix_pl.mixing.inputs import NaturalPass, check_images, float_autograd, generator
-from supermix_pl.mixing.sampling import draw_sources, draw_weights
 from supermix_pl.solver.chunks import Chunks
 from supermix_pl.teacher import FrozenTeacher
 from supermix_pl.transforms import RandomCropFlip
@@ -269,7 +268,7 @@ class StreamEngine(Engine):
                 training = self._run.training_seconds()
                 if training is None:
                     raise ValueError("expected times of training steps for budget=..., got none; give slots or reuse")
-                times = times_of(self._samples, k=mixer.k, training=training)
+                times = times_of(self._samples, training=training)
                 plan = plan_for_budget(self.budget, size, tests, times, self.rounds)
             plan = self._run.broadcast(plan)
             if plan is None:
@@ -337,31 +336,3 @@ class StreamEngine(Engine):
         if self._pool is None:
             self._pool = Pool(self.pool_bytes, self.pool_dtype, mixer.mask_grid if self.keep_masks else None)
         return self._pool
-
-
-def draw_some(
-    mixer: SuperMix,
-    teacher: FrozenTeacher,
-    images: Float[Tensor, "b c h w"],
-    labels: Int[Tensor, " b"] | None,
-    count: int,
-    rng: np.random.Generator,
-) -> tuple[NaturalPass, DrawnSets, Float[Tensor, "count k s t"]]:
-    """Draw some sets of a batch, each image as often as any other, and show the teacher no image that is in none."""
-    passes = range(math.ceil(count / len(images)))
-    looked, host_classes = None, None
-    if mixer.pairing == "distinct":
-        looked = mixer.look(teacher, images, labels)
-        host_classes = looked[1].cpu().numpy()
-    rows = np.concatenate([rng.permutation(len(images)) for _ in passes])[:count]
-    partners = [draw_sources(rng, len(images), mixer.k, mixer.pairing, host_classes) for _ in passes]
-    indices = np.stack([partners[place // len(images)][row] for place, row in enumerate(rows)])
-    if looked is None:
-        used, places = np.unique(indices, return_inverse=True)
-        indices = places.reshape(indices.shape)
-        kept = torch.from_numpy(used).to(images.device)
-        images = images[kept]
-        looked = mixer.look(teacher, images, None if labels is None else labels[kept])
-    natural, classes = looked
-    drawn, start = mixer.draw(images, natural, classes, indices, draw_weights(rng, count, mixer.k, mixer.alpha))
-    return natural, drawn, start

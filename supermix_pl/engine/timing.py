@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from supermix_pl.engine.draw import draw_some
 from supermix_pl.engine.plan import Times
 from supermix_pl.engine.slots import Slots
 from supermix_pl.mixing import SuperMix
@@ -28,7 +29,7 @@ class Sample:
         many: Number of sets of the large round.
         small: The small round.
         large: The large round.
-        entry: The teacher's look at `few` images, and the way in of as many sets.
+        entry: Drawing `few` sets, the teacher's look at their images among it, and their way in.
         draw: Drawing a batch of mixes.
     """
 
@@ -69,9 +70,7 @@ def sample(
         return _seconds(lambda: slots.advance(mixer.solver, teacher, 1, chunks), images.device)
 
     def enter() -> None:
-        entering = images[:few]  # about as few as enter in a step
-        looked = mixer.look(teacher, entering, None if labels is None else labels[:few])
-        drawn, start = _sets(mixer, entering, *looked, few)
+        _, drawn, start = draw_some(mixer, teacher, images, labels, few, np.random.default_rng(0))
         Slots(few, drawn, start).enter(np.arange(few), drawn, start)
 
     return Sample(
@@ -84,12 +83,11 @@ def sample(
     )
 
 
-def times_of(samples: Sequence[Sample], *, k: int, training: float) -> Times:
+def times_of(samples: Sequence[Sample], *, training: float) -> Times:
     """Sum up samples by their medians.
 
     Args:
         samples: At least one; those of batches of another size than the last one's do not count.
-        k: Sources in a set.
         training: Seconds of a training step without mixing.
     """
     few, many = samples[-1].few, samples[-1].many
@@ -100,7 +98,7 @@ def times_of(samples: Sequence[Sample], *, k: int, training: float) -> Times:
         training=training,
         constant=max(large - per_slot * many, 0.0) + median(each.draw for each in alike),
         per_slot=max(per_slot, 1e-9),
-        per_set=median(each.entry for each in alike) / few * k,
+        per_set=median(each.entry for each in alike) / few,
     )
 
 
