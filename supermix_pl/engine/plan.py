@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 _MOST_SLOTS_AN_IMAGE = 2
-_KEPT_FREE = 0.25
+_KEPT_FREE = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ def plan_for_reuse(reuse: float, batch_size: int, tests: float, rounds: int | No
 
 
 def plan_for_budget(budget: float, batch_size: int, tests: float, times: Times, rounds: int | None) -> Plan:
-    """Spend at most a share of a training step, of which a quarter is kept free.
+    """Spend at most a share of a training step, of which a fifth is kept free.
 
     Training itself takes longer after mixing: caches are cold, memory is given back and taken anew.
     """
