@@ -31,7 +31,8 @@ def draw_some(
     sets = []
     for start in range(0, count, len(images)):
         sources = draw_sources(rng, len(images), mixer.k, mixer.pairing, host_classes)
-        rows = rng.permutation(len(images)) if looked else _in_order(sources, int(rng.integers(len(images))))
+        cyclic = mixer.pairing != "distinct" and mixer.k > 1
+        rows = _in_order(sources, int(rng.integers(len(images)))) if cyclic else rng.permutation(len(images))
         sets.append(sources[rows[: count - start]])
     indices = np.concatenate(sets)
     if looked is None:

@@ -150,22 +150,23 @@ def test_no_kind_of_set_is_favoured() -> None:
 
 @pytest.mark.parametrize("pairing", ["shift", "random", "distinct"])
 @pytest.mark.parametrize("count", [1, 5, 16, 40])
-def test_sets_are_drawn_evenly_and_seen_only_where_used(pairing: Any, count: int) -> None:
+@pytest.mark.parametrize("k", [1, 3])
+def test_sets_are_drawn_evenly_and_seen_only_where_used(pairing: Any, count: int, k: int) -> None:
     images, counting = batches(1)[0], Counting(SmoothTeacher())
-    mixer = SuperMix(k=3, mask_size=4, pairing=pairing)
+    mixer = SuperMix(k=k, mask_size=4, pairing=pairing)
     teacher = FrozenTeacher(counting, fold=False)
     natural, drawn, start = draw_some(mixer, teacher, images, None, count, np.random.default_rng(0))
     firsts = [int((images == source).flatten(1).all(dim=1).nonzero()) for source in drawn.sources[:, 0]]
     uses = np.bincount(firsts, minlength=16)
     assert uses.max() - uses.min() <= 1
     for row in range(count):
-        assert len({source.sum().item() for source in drawn.sources[row]}) == 3
+        assert len({source.sum().item() for source in drawn.sources[row]}) == k
         assert drawn.source_classes[row].equal(teacher(drawn.sources[row]).argmax(dim=1))
         torch.testing.assert_close(drawn.own_logits[row], teacher(drawn.sources[row, :1])[0])
     shown = len({source.sum().item() for source in drawn.sources.flatten(0, 1)})
     assert natural.forwards == (16 if pairing == "distinct" else shown)
-    assert pairing == "distinct" or shown == min(16, count + 2)  # sets share their images
-    assert start.shape == (count, 3, 4, 4)
+    assert pairing == "distinct" or shown == min(16, count + k - 1)  # sets share their images
+    assert start.shape == (count, k, 4, 4)
 
 
 @pytest.mark.parametrize("on_unsolved", ["keep", "source", "mixup"])
