@@ -21,12 +21,12 @@ from supermix_pl.experiments.figures.mixes import draw_mixes
 from supermix_pl.experiments.record import write_metrics
 from supermix_pl.experiments.train import train
 
-_METHODS = {"plain": "none", "MixUp": "mixup", "CutMix": "cutmix", "SuperMix": "supermix"}
+_METHODS = {"plain": "none", "MixUp": "mixup", "CutMix": "cutmix", "SuperMix.fast": "supermix_fast"}
 _ROWS_SHOWN = 6
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train a teacher, then the same student plain, with MixUp, with CutMix and with SuperMix."""
+    """Train a teacher, then the same student plain, with MixUp, with CutMix and with SuperMix.fast."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder of table, picture and runs")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides of experiment=demo, such as seed=1")
@@ -63,7 +63,7 @@ def _compose(method: str, output: Path, overrides: Sequence[str]) -> Any:
         f"paths.output_dir={folder / method.lower()}",
         f"paths.cache_dir={folder}",
     ]
-    config = compose("train", [*own, *(["mixer.max_steps=8"] if method == "SuperMix" else []), *overrides])
+    config = compose("train", [*own, *(["mixer.max_steps=8"] if method == "SuperMix.fast" else []), *overrides])
     if method == "plain":  # as many student samples as with mixes, which double the batches of the last epochs
         config.trainer.max_epochs += config.trainer.max_epochs - config.mixing.start_epoch
     return config
@@ -76,7 +76,7 @@ def _train(method: str, output: Path, overrides: Sequence[str], console: Console
 
 def _draw(output: Path, overrides: Sequence[str]) -> Path:
     """Mix the same pairs of test images with the three methods."""
-    config = _compose("SuperMix", output, overrides)
+    config = _compose("SuperMix.fast", output, overrides)
     datamodule = build_data(config)
     teacher = build_teacher(config, datamodule)
     assert isinstance(teacher, FrozenTeacher)

@@ -122,7 +122,7 @@ def fit_teacher(
         progress: Whether a progress bar is shown.
         dtype: "bfloat16" for its passes in bfloat16 once it is trained; None for float32.
         fold: Whether batch norm is folded into convolutions, in a private copy.
-        channels_last: Whether images are passed in this memory format.
+        channels_last: Whether it is trained, and images are passed, in this memory format.
         compile: Whether the passes are compiled.
     """
     settings = [_describe(datamodule), _name(network), epochs, batch_size, learning_rate, weight_decay, precision, seed]
@@ -132,8 +132,11 @@ def fit_teacher(
     with FileLock(f"{path}.lock"):
         if not path.exists():
             pl.seed_everything(seed, workers=True, verbose=False)
+            student = network(num_classes=datamodule.num_classes)
+            if channels_last:
+                student = student.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
             task = Classification(
-                network(num_classes=datamodule.num_classes),
+                student,
                 num_classes=datamodule.num_classes,
                 optimizer=partial(
                     torch.optim.SGD, lr=learning_rate, momentum=0.9, weight_decay=weight_decay, nesterov=True
