@@ -137,6 +137,12 @@ def build_task(
     return build(config.task, **parts)
 
 
+def external_images(config: DictConfig, datamodule: ImageDataModule) -> np.ndarray:
+    """Open the images of `data.external`, of the data's size: pixels (n, 3, h, w), 0 to 255."""
+    assert datamodule.external is not None
+    return UnlabelledImages(datamodule.external, size=datamodule.image_size, cache_dir=config.paths.cache_dir).images
+
+
 def _has_teacher(config: DictConfig) -> bool:
     extended = config.mixer or config.data.mixed or config.data.external
     return bool(config.teacher) and bool(extended or _learns_from_teacher(config))
@@ -159,9 +165,7 @@ def _kept_images(
             raise ValueError(
                 f"expected mixer=none beside data.external, whose images take the place of mixes, got {mixer}"
             )
-        return UnlabelledImages(
-            datamodule.external, size=datamodule.image_size, cache_dir=config.paths.cache_dir
-        ).images
+        return external_images(config, datamodule)
     if datamodule.mixed == "auto":
         if mixer is None:
             raise ValueError(

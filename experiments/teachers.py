@@ -132,11 +132,11 @@ def fit_teacher(
     with FileLock(f"{path}.lock"):
         if not path.exists():
             pl.seed_everything(seed, workers=True, verbose=False)
-            student = network(num_classes=datamodule.num_classes)
+            module = network(num_classes=datamodule.num_classes)
             if channels_last:
-                student = student.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+                module = module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
             task = Classification(
-                student,
+                module,
                 num_classes=datamodule.num_classes,
                 optimizer=partial(
                     torch.optim.SGD, lr=learning_rate, momentum=0.9, weight_decay=weight_decay, nesterov=True

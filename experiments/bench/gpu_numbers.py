@@ -44,7 +44,7 @@ class Effort:
 
 def training_step(opened: Opened, effort: Effort) -> Numbers:
     """Time training steps of a student like the teacher in bf16 (number 1)."""
-    size = ["--mask-size", str(opened.dataset.mask_size), "--sigma", str(opened.dataset.sigma)]
+    size = ["--mask-size", str(opened.dataset.mask_size)]
     length = ["--steps", str(effort.steps), "--blocks", str(effort.repeats)]
     options = step.parse([*_common(opened), *size, *length, "--contenders", _STREAM])
     timings = step.run(options, opened.teacher, opened.images, opened.labels)

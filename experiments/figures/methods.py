@@ -15,6 +15,7 @@ from supermix_pl.experiments.figures.subject import Subject
 from supermix_pl.solver.saliency import input_saliency
 
 _FAST = "SuperMix.fast"
+_PROBABILITY = "teacher's largest probability"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,22 +38,21 @@ def draw(subject: Subject, options: argparse.Namespace) -> Drawn:
     figure = Figure(figsize=(15, 7.4), layout="constrained")
     panels = figure.subplots(2, 4).flatten().tolist()
     _draw_curves(panels[0], panels[1], mixes, found, curves)
-    kept = {name: 100 * each.boxes_kept for name, each in found.items() if each.boxes_kept is not None}
-    percentages = {
-        f"all classes in top {paper.k}, % of mixes": {name: 100 * each.shown for name, each in found.items()},
-        "saliency kept, %": {name: 100 * each.saliency_kept for name, each in found.items()},
-        **({"objects' true boxes kept, %": kept} if kept else {}),
-    }
-    bars = iter(panels[2:])
-    for (title, values), panel in zip(percentages.items(), bars, strict=False):
-        _draw_bars(panel, values, title)
-    _draw_bars(next(bars), {name: each.forwards for name, each in found.items()}, "teacher's forwards a mix", "{:.1f}")
-    means = {name: each.probability for name, each in found.items()}
-    deviations = {name: each.probability_deviation for name, each in found.items()}
-    _draw_bars(next(bars), means, "teacher's largest probability", "{:.2f}", deviations)
-    of_means = {name: 1000 * each.mean_deviation for name, each in found.items()}
-    _draw_bars(next(bars), of_means, "T. stddev, thousandths", "{:.2f}")
-    for unused in bars:
+    measures = found.items()
+    bars = [
+        (f"all classes in top {paper.k}, % of mixes", {name: 100 * each.shown for name, each in measures}, "{:.0f}"),
+        ("saliency kept, %", {name: 100 * each.saliency_kept for name, each in measures}, "{:.0f}"),
+        ("teacher's forwards a mix", {name: each.forwards for name, each in measures}, "{:.1f}"),
+        (_PROBABILITY, {name: each.probability for name, each in measures}, "{:.2f}"),
+        ("T. stddev, thousandths", {name: 1000 * each.mean_deviation for name, each in measures}, "{:.2f}"),
+    ]
+    kept = {name: 100 * each.boxes_kept for name, each in measures if each.boxes_kept is not None}
+    if kept:
+        bars.insert(2, ("objects' true boxes kept, %", kept, "{:.0f}"))
+    deviations = {name: each.probability_deviation for name, each in measures}
+    for panel, (title, values, form) in zip(panels[2:], bars, strict=False):
+        _draw_bars(panel, values, title, form, deviations if title == _PROBABILITY else None)
+    for unused in panels[2 + len(bars) :]:
         unused.remove()
     figure.suptitle(headline(_title(subject), figure), fontsize=LABEL)
     rows = [{"method": name, **dataclasses.asdict(each)} for name, each in found.items()]
@@ -91,8 +91,8 @@ def _draw_bars(
     axes: Axes,
     values: Mapping[str, float],
     title: str,
-    form: str = "{:.0f}",
-    deviations: Mapping[str, float] | None = None,
+    form: str,
+    deviations: Mapping[str, float] | None,
 ) -> None:
     errors = None if deviations is None else [deviations[name] for name in values]
     bars = axes.bar(

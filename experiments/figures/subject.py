@@ -12,11 +12,11 @@ from hydra.utils import instantiate
 from jaxtyping import Float, Int
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
-from torchvision.transforms.v2.functional import normalize
 
 from supermix_pl import FrozenTeacher, SuperMix
-from supermix_pl.experiments.building import build_data, build_teacher, check_complete
-from supermix_pl.experiments.data import ImageDataModule, Shapes, UnlabelledImages
+from supermix_pl.experiments.building import build_data, build_teacher, check_complete, external_images
+from supermix_pl.experiments.data import ImageDataModule, Shapes
+from supermix_pl.experiments.data.pixels import Normalisation
 from supermix_pl.experiments.report.identity import network_name, target
 
 _EMBEDDED = "experiment=quickstart"
@@ -126,10 +126,10 @@ def _external(
 ) -> Float[Tensor, "e c h w"] | None:
     if data.external is None:
         return None
-    found = UnlabelledImages(data.external, size=data.image_size, cache_dir=config.paths.cache_dir).images
+    found = external_images(config, data)
     rows = np.random.default_rng(config.seed).permutation(len(found))[:num_images]
-    pixels = torch.from_numpy(found[np.sort(rows)]).to(device) / 255
-    return pixels if data.mean is None or data.std is None else normalize(pixels, list(data.mean), list(data.std))
+    pixels = torch.from_numpy(found[np.sort(rows)]).to(device)
+    return Normalisation(data.opened.mean, data.opened.std).normalise(pixels)
 
 
 def _data_name(config: DictConfig) -> str:

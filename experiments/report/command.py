@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-_EXTRAS = ("matplotlib", "pandas", "pyarrow", "scipy")
+_EXTRAS = ("matplotlib", "pandas", "scipy")
 _USE = """usage: supermix-report table1|table2|table3|table4|table5|custom FOLDER ...
        supermix-report figure1|figure3|figure4|figure6|figure7|methods [OVERRIDE ...]
        supermix-report figure5 FOLDER ...

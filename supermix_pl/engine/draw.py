@@ -8,7 +8,7 @@ from torch import Tensor
 from supermix_pl.mixing import SuperMix
 from supermix_pl.mixing.drawn import DrawnSets
 from supermix_pl.mixing.inputs import NaturalPass
-from supermix_pl.mixing.sampling import draw_sources, draw_weights
+from supermix_pl.mixing.sampling import cyclic_order, draw_sources, draw_weights, neighbours
 from supermix_pl.teacher import FrozenTeacher
 
 
@@ -28,12 +28,15 @@ def draw_some(
     if mixer.pairing == "distinct":
         looked = mixer.look(teacher, images, labels)
         host_classes = looked[1].cpu().numpy()
-    sets = []
-    for start in range(0, count, len(images)):
-        sources = draw_sources(rng, len(images), mixer.k, mixer.pairing, host_classes)
-        cyclic = mixer.pairing != "distinct" and mixer.k > 1
-        rows = _in_order(sources, int(rng.integers(len(images)))) if cyclic else rng.permutation(len(images))
-        sets.append(sources[rows[: count - start]])
+    num_images, sets = len(images), []
+    for drawn_before in range(0, count, num_images):
+        places = np.arange(min(num_images, count - drawn_before))
+        if host_classes is not None:
+            sources = draw_sources(rng, num_images, mixer.k, mixer.pairing, host_classes)
+            sets.append(sources[rng.permutation(num_images)[places]])
+        else:
+            order = cyclic_order(rng, num_images, mixer.pairing)
+            sets.append(neighbours(order, rng.integers(num_images) + places, mixer.k))
     indices = np.concatenate(sets)
     if looked is None:
         used, places = np.unique(indices, return_inverse=True)
@@ -44,12 +47,3 @@ def draw_some(
     natural, classes = looked
     drawn, start = mixer.draw(images, natural, classes, indices, draw_weights(rng, count, mixer.k, mixer.alpha))
     return natural, drawn, start
-
-
-def _in_order(sources: Int[np.ndarray, "b k"], first: int) -> Int[np.ndarray, " b"]:
-    """Follow a cyclic order from an image on: the second source of a set is the image that comes next."""
-    rows = np.empty(len(sources), dtype=np.int64)
-    for place in range(len(sources)):
-        rows[place] = first
-        first = sources[first, 1]
-    return rows

@@ -35,9 +35,18 @@ def draw_sources(
         if classes is None:
             raise ValueError('expected the classes of the images for pairing="distinct", got None')
         return _distinct_sources(rng, classes, k)
-    order = np.arange(num_images) if pairing == "shift" else rng.permutation(num_images)
-    place = np.argsort(order)
-    return order[(place[:, None] + np.arange(k)) % num_images]
+    order = cyclic_order(rng, num_images, pairing)
+    return neighbours(order, np.argsort(order), k)
+
+
+def cyclic_order(rng: np.random.Generator, num_images: int, pairing: Pairing) -> Int[np.ndarray, " b"]:
+    """Give the cyclic order of the batch whose neighbours are mixed; for "shift" and "random"."""
+    return np.arange(num_images) if pairing == "shift" else rng.permutation(num_images)
+
+
+def neighbours(order: Int[np.ndarray, " b"], places: Int[np.ndarray, " r"], k: int) -> Int[np.ndarray, "r k"]:
+    """Take the images at some places of a cyclic order, each with the k - 1 behind it."""
+    return order[(places[:, None] + np.arange(k)) % len(order)]
 
 
 def _distinct_sources(rng: np.random.Generator, classes: Int[np.ndarray, " b"], k: int) -> Int[np.ndarray, "b k"]:

@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 
 from supermix_pl import SuperMix
 from supermix_pl.experiments.figures.subject import open_subject
@@ -24,6 +26,24 @@ def test_a_subject_is_what_the_overrides_say() -> None:
     assert (subject.supermix.k, subject.seed) == (3, 4)
     assert subject.title == "shapes (small), teacher resnet8"
     assert subject.teacher(subject.images[:2]).shape == (2, 10)
+
+
+def test_external_images_are_normalised_as_the_data_are(tmp_path: Path) -> None:
+    folder = tmp_path / "others"
+    folder.mkdir()
+    for name, colour in {"a": (255, 0, 51), "b": (0, 102, 255)}.items():
+        Image.new("RGB", (20, 18), colour).save(folder / f"{name}.png")
+    own = [f"data.external={folder}", f"paths.cache_dir={tmp_path}"]
+    subject = open_subject([*TINY, *own], num_images=100)
+    assert subject.external is not None
+    assert subject.mean is not None
+    assert subject.std is not None
+    colours = torch.tensor([[1.0, 0.0, 0.2], [0.0, 0.4, 1.0]])
+    expected = (colours - torch.tensor(subject.mean)) / torch.tensor(subject.std)
+    torch.testing.assert_close(subject.external, expected[:, :, None, None].expand(2, 3, 16, 16))
+    one = open_subject([*TINY, *own], num_images=1).external
+    assert one is not None
+    assert len(one) == 1
 
 
 @pytest.mark.parametrize(

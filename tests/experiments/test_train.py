@@ -135,6 +135,23 @@ def test_a_fitted_teacher_is_kept_and_told_apart_by_its_settings(tmp_path: Path)
     assert len(list(tmp_path.glob("*.pth"))) == 2
 
 
+def test_a_teacher_is_trained_in_the_memory_format_of_its_passes(tmp_path: Path) -> None:
+    built = []
+
+    def network(num_classes: int) -> torch.nn.Module:
+        built.append(resnet8(num_classes=num_classes))
+        return built[-1]
+
+    data = Shapes(train_size=10, test_size=10, batch_size=10)
+    data.setup()
+    settings = {"network": network, "precision": "32-true", "progress": False, "epochs": 1}
+    for channels_last in (False, True):
+        built.clear()
+        fit_teacher(data, folder=tmp_path / str(channels_last), channels_last=channels_last, **settings)
+        weights = [weight for weight in built[0].parameters() if weight.dim() == 4 and weight.shape[2] == 3]
+        assert all(each.is_contiguous(memory_format=torch.channels_last) == channels_last for each in weights)
+
+
 def test_a_teacher_is_fitted_on_image_files(tmp_path: Path) -> None:
     for part, name in itertools.product(("train", "val"), ("dark", "light")):
         folder = tmp_path / part / name

@@ -39,7 +39,6 @@ def from_pool(student: Student) -> list[bool]:
 both = pytest.mark.parametrize("engine", ["batch", "stream"])
 
 
-@pytest.mark.filterwarnings("ignore:None of the 4 sets of a batch was solved:UserWarning")  # it happens to so few
 @both
 def test_images_that_the_teacher_cannot_see(tmp_path: Path, engine: str) -> None:
     """Their sets end non-finite, as their natural image; training goes on, and the log counts them."""
@@ -47,7 +46,7 @@ def test_images_that_the_teacher_cannot_see(tmp_path: Path, engine: str) -> None
     images = mark(images, 1, 6, 11)
     student = Watching()
     held = engine_of(engine, pool_dtype="batch", default_transform=None)
-    callback = make_callback(BlindToMarked(Teacher()), engine=held)
+    callback = make_callback(BlindToMarked(Teacher()), engine=held, seed=3)
     data = loader_of([(images[rows], labels[rows]) for rows in torch.arange(16).split(4)])
     make_trainer(tmp_path, callback, max_epochs=EPOCHS).fit(student, data)
     assert len(student.mixes) == 4 * EPOCHS
@@ -63,7 +62,7 @@ def test_images_that_the_teacher_cannot_see(tmp_path: Path, engine: str) -> None
             assert (images == image).flatten(1).all(dim=1).any()
         assert student.logged[step]["supermix/non_finite_fraction"] == mix.non_finite.float().mean()
         counted += int(mix.non_finite.sum())
-    assert 3 * EPOCHS <= counted <= 44  # of 64, 24 expected: a marked image is in one or two sets of its batch
+    assert 3 * EPOCHS <= counted <= 36  # of 64; a marked image is in one or two sets of its batch
     assert all(value.isfinite().all() for value in weights(student).values())
 
 
