@@ -84,12 +84,12 @@ def _draw(output: Path, overrides: Sequence[str]) -> Path:
     images, _ = next(iter(datamodule.test_dataloader()))
     images = images[:64]
     mixers = {
-        "SuperMix": dataclasses.replace(supermix, k=2, pairing="shift", max_steps=50),
+        "SuperMix.fast": dataclasses.replace(supermix, k=2, pairing="shift", max_steps=50),
         "MixUp": MixUp(alpha=supermix.alpha),
         "CutMix": CutMix(alpha=supermix.alpha),
     }
     mixes = {name: mixer(teacher, images, seed=config.seed) for name, mixer in mixers.items()}
-    classes = mixes["SuperMix"].source_classes
+    classes = mixes["SuperMix.fast"].source_classes
     different = (classes[:, 0] != classes[:, 1]).nonzero().squeeze(1)[:_ROWS_SHOWN].tolist()
     return draw_mixes(
         images,
