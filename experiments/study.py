@@ -24,7 +24,7 @@ METHODS = (
     *("plain", "kd", "ce_mixup", "ce_cutmix", "ce_supermix", "kd_mixup", "kd_cutmix", "kd_supermix"),
     *("ce_supermix_stream", "kd_supermix_stream", "ce_supermix_batch", "kd_supermix_batch"),
 )
-_EPOCHS = {"10": 0.5, "50": 0.16666667, "all": 0.025}  # share of the protocol's epochs, by images a class
+_EPOCHS = {"10": 0.25, "50": 0.05, "all": 0.01666667}  # share of the protocol's epochs, by images a class
 _ON_THE_FLY = "_supermix_batch"  # solves every batch to the end: for small scale
 SMOKE = (
     *("trainer.limit_train_batches=2", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1"),

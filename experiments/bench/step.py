@@ -31,11 +31,13 @@ def measure(
     student: nn.Module,
     teacher: FrozenTeacher,
     batches: Sequence[tuple[Tensor, Tensor]],
+    *,
+    num_classes: int,
 ) -> dict[str, Timing]:
     """Time all contenders in turns."""
     trainings = [
         Training(contender, student, teacher, low_precision=options.precision == "bf16")
-        for contender in contenders(options)
+        for contender in contenders(options, num_classes)
     ]
     with output.progress_bar() as progress:
         task = progress.add_task("warm-up", total=len(trainings) * (1 + options.blocks))
@@ -130,16 +132,16 @@ def run(
         labels: Their classes.
     """
     device = torch.device(options.device)
-    options.num_classes = _num_classes(teacher, images[:1].to(device))
+    num_classes = _num_classes(teacher, images[:1].to(device))
     torch.manual_seed(0)
-    student = getattr(networks, options.student or options.network)(num_classes=options.num_classes).to(device)
+    student = getattr(networks, options.student or options.network)(num_classes=num_classes).to(device)
     if options.precision == "bf16":
         student = student.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         images = images.contiguous(memory_format=torch.channels_last)
         teacher = FrozenTeacher(teacher.module, dtype="bfloat16", channels_last=True)
     pairs = zip(images.split(options.batch_size), labels.split(options.batch_size), strict=True)
     batches = [(one.to(device), two.to(device)) for one, two in pairs if len(one) == options.batch_size]
-    return measure(options, student, teacher, batches)
+    return measure(options, student, teacher, batches, num_classes=num_classes)
 
 
 def _num_classes(teacher: FrozenTeacher, image: Tensor) -> int:

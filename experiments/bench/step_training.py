@@ -143,11 +143,11 @@ class Training:
         self._optimizer.step()
 
 
-def contenders(options: argparse.Namespace) -> list[Contender]:
+def contenders(options: argparse.Namespace, num_classes: int) -> list[Contender]:
     """List what is compared, the reference first."""
     paper = SuperMix(k=options.k, mask_size=options.mask_size, sigma=options.sigma)
     fast = SuperMix.fast(k=options.k, mask_size=options.mask_size)
-    blind = replace(MixUp(k=options.k), num_classes=options.num_classes)
+    blind = replace(MixUp(k=options.k), num_classes=num_classes)
 
     def stream() -> StreamEngine:
         return StreamEngine(budget=options.budget)

@@ -31,7 +31,7 @@ def test_a_stopped_run_resumes(tmp_path: Path) -> None:
         "seed=3",
         f"hydra.run.dir={tmp_path}",
         "data.images_per_class=null",
-        "scale.epochs=0.025",
+        "scale.epochs=0.01666667",
         "trainer.enable_progress_bar=false",
         "network=resnet20",
     ]
