@@ -169,6 +169,18 @@ def test_sets_are_drawn_evenly_and_seen_only_where_used(pairing: Any, count: int
     assert start.shape == (count, k, 4, 4)
 
 
+@pytest.mark.parametrize("pairing", ["shift", "random", "distinct"])
+def test_no_image_of_a_batch_is_favoured_where_few_sets_are_drawn(pairing: Any) -> None:
+    images, mixer, teacher = batches(1)[0], SuperMix(k=2, mask_size=4, pairing=pairing), teacher_of()
+    rng, firsts = np.random.default_rng(0), list[int]()
+    for _ in range(120):
+        _, drawn, _ = draw_some(mixer, teacher, images, None, 2, rng)
+        firsts += [int((images == source).flatten(1).all(dim=1).nonzero()) for source in drawn.sources[:, 0]]
+    uses = np.bincount(firsts, minlength=16)  # 15 expected
+    assert uses.min() >= 4
+    assert uses.max() <= 30
+
+
 @pytest.mark.parametrize("on_unsolved", ["keep", "source", "mixup"])
 def test_on_unsolved_decides_what_enters_the_pool(on_unsolved: Any) -> None:
     mixer = SuperMix(k=2, mask_size=4, max_steps=2, on_unsolved=on_unsolved)
