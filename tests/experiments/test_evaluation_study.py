@@ -32,6 +32,7 @@ def test_a_stopped_run_resumes(tmp_path: Path) -> None:
         f"hydra.run.dir={tmp_path}",
         "data.images_per_class=null",
         "scale.epochs=0.01666667",
+        "fixed.size=10000",
         "trainer.enable_progress_bar=false",
         "network=resnet20",
     ]
