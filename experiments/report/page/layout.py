@@ -17,7 +17,7 @@ th, td { padding: .3rem .45rem; text-align: right; white-space: nowrap; }
 thead th { border-block: 1px solid var(--line); vertical-align: bottom; white-space: normal; min-width: 4.6rem;
   font-weight: 600; }
 tbody tr:nth-child(even) > * { background: var(--faint); } tbody { border-bottom: 1px solid var(--line); }
-.name { text-align: left; overflow-wrap: anywhere; position: sticky; left: 0; background: #fff; font-weight: 500; }
+.name { text-align: left; overflow-wrap: break-word; position: sticky; left: 0; background: #fff; font-weight: 500; }
 tbody .name { max-width: 15rem; white-space: normal; min-width: 10.5rem; }
 .best { font-weight: 700; }
 svg { display: block; } svg text { font: 11px system-ui, sans-serif; fill: #333; }
