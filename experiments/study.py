@@ -24,9 +24,8 @@ METHODS = (
     *("plain", "kd", "ce_mixup", "ce_cutmix", "ce_supermix", "kd_mixup", "kd_cutmix", "kd_supermix"),
     *("ce_supermix_stream", "kd_supermix_stream", "ce_supermix_batch", "kd_supermix_batch"),
 )
-_BUDGETS = {  # by images a class: the share of the protocol's epochs, and the mixes in D'
+_BUDGETS = {  # where they are not the config's, by images a class: share of the protocol's epochs, mixes in D'
     "10": ("scale.epochs=0.25", "fixed.size=1000"),
-    "50": ("scale.epochs=0.05", "fixed.size=5000"),
     "all": ("scale.epochs=0.01666667", "fixed.size=10000"),
 }
 _ON_THE_FLY = "_supermix_batch"  # solves every batch to the end: for small scale
@@ -66,7 +65,7 @@ class Job:
             *(sys.executable, "-m", "supermix_pl.experiments.train", "experiment=study"),
             *(f"method={self.method}", f"seed={self.seed}", f"hydra.run.dir={self.folder}"),
             f"data.images_per_class={'null' if self.images == 'all' else self.images}",
-            *_BUDGETS.get(self.images, _BUDGETS["50"]),
+            *_BUDGETS.get(self.images, ()),
             "trainer.enable_progress_bar=false",
             *overrides,
             *([f"ckpt_path={last}"] if last.is_file() else []),

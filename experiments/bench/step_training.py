@@ -3,7 +3,7 @@
 import argparse
 import copy
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
@@ -147,7 +147,7 @@ def contenders(options: argparse.Namespace, num_classes: int) -> list[Contender]
     """List what is compared, the reference first."""
     paper = SuperMix(k=options.k, mask_size=options.mask_size, sigma=options.sigma)
     fast = SuperMix.fast(k=options.k, mask_size=options.mask_size)
-    blind = replace(MixUp(k=options.k), num_classes=num_classes)
+    blind = MixUp(k=options.k, num_classes=num_classes)
 
     def stream() -> StreamEngine:
         return StreamEngine(budget=options.budget)
