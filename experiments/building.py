@@ -1,6 +1,7 @@
 """From configs to objects: what needs more than Hydra's `instantiate`."""
 
 import hashlib
+import inspect
 import json
 import logging
 import time
@@ -15,6 +16,7 @@ from hydra.utils import get_class, get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from supermix_pl import FrozenTeacher, MovingAverage, SuperMixCallback
+from supermix_pl.engine import BatchEngine, StreamEngine
 from supermix_pl.experiments import resolvers
 from supermix_pl.experiments.data import ImageDataModule, UnlabelledImages
 from supermix_pl.experiments.mixes import FixedMixes, Plan, ReplayEngine, describe, generate
@@ -37,16 +39,19 @@ def instantiate_all(group: DictConfig | None) -> list[Any]:
 
 
 def check_complete(config: DictConfig) -> None:
-    """End a run before it has begun, if the command line lacks something.
+    """End a run before it has begun, if the command line lacks something, or has what nothing takes.
 
     Raises:
-        ValueError: If values that have to be given are not.
+        ValueError: If values that have to be given are not, or the optimiser or the schedule has no such setting.
     """
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise ValueError(
             f"expected values for {', '.join(missing)}, got none; give them, for instance {missing[0]}=..."
         )
+    for part in ("optimizer", "scheduler"):  # they are called late, when the data and the teacher are there
+        if config[part]:
+            _check_settings(part, config[part])
 
 
 def build_data(config: DictConfig) -> ImageDataModule:
@@ -89,7 +94,7 @@ def build_mixing(
     A mixer without a teacher learns the classes from the data. Fixed mixes need no mixer.
 
     Raises:
-        ValueError: If images that were made before do not fit the data, the mixer or the lack of a teacher.
+        ValueError: If images that were made before do not fit the data, the mixer, the engine or the lack of a teacher.
     """
     mixer: Any = instantiate(config.mixer) if config.mixer else None
     if mixer is None and datamodule.external is None and datamodule.mixed is None:
@@ -103,7 +108,9 @@ def build_mixing(
     objects: dict[str, Any] = {"teacher": teacher} if mixer is None else {"teacher": teacher, "mixer": mixer}
     kept = _kept_images(config, teacher, mixer, datamodule)
     if kept is None:
-        return build(config.mixing, **objects, mixed_transform=view, engine=instantiate(config.engine))
+        streams = get_class(config.engine._target_) is StreamEngine
+        bare = {"default_transform": None} if streams and view is None else {}  # null says that there is to be none
+        return build(config.mixing, **objects, mixed_transform=view, engine=instantiate(config.engine, **bare))
     engine = ReplayEngine(kept, mean=opened.mean, std=opened.std, batch_size=datamodule.batch_size, view=view)
     return build(config.mixing, **objects, mixed_transform=None, engine=engine)
 
@@ -143,6 +150,16 @@ def external_images(config: DictConfig, datamodule: ImageDataModule) -> np.ndarr
     return UnlabelledImages(datamodule.external, size=datamodule.image_size, cache_dir=config.paths.cache_dir).images
 
 
+def _check_settings(part: str, node: DictConfig) -> None:
+    parameters = inspect.signature(get_object(node._target_)).parameters
+    unknown = sorted(str(name) for name in node if not str(name).startswith("_") and name not in parameters)
+    if unknown and not any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
+        raise ValueError(
+            f"expected settings that {node._target_} has, got {part}.{unknown[0]}, which something else that was "
+            f"chosen sets: take it off with ~{part}.{unknown[0]}, or choose another {part}"
+        )
+
+
 def _has_teacher(config: DictConfig) -> bool:
     extended = config.mixer or config.data.mixed or config.data.external
     return bool(config.teacher) and bool(extended or _learns_from_teacher(config))
@@ -160,6 +177,11 @@ def _kept_images(
         return None
     if not isinstance(teacher, FrozenTeacher):
         raise ValueError("expected a teacher to label the images of data.mixed or data.external, got teacher=none")
+    if get_class(config.engine._target_) is not BatchEngine:
+        raise ValueError(
+            f"expected no engine beside data.mixed or data.external, whose images are there already, got "
+            f"{config.engine._target_}: give data.mixed=null to mix on the fly, or engine=batch"
+        )
     if datamodule.external is not None:
         if mixer is not None:
             raise ValueError(

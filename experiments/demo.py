@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Train a teacher, then the same student plain, with MixUp, with CutMix and with SuperMix.fast."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder of table, picture and runs")
-    parser.add_argument("overrides", nargs="*", help="Hydra overrides of experiment=demo, such as seed=1")
+    parser.add_argument("overrides", nargs="*", help="Hydra overrides of experiment=demo, such as seed=1 or mixer.k=3")
     options = parser.parse_args(arguments)
     console = Console()
     _quieten()
@@ -63,7 +63,16 @@ def _compose(method: str, output: Path, overrides: Sequence[str]) -> Any:
         f"paths.output_dir={folder / method.lower()}",
         f"paths.cache_dir={folder}",
     ]
-    config = compose("train", [*own, *(["mixer.max_steps=8"] if method == "SuperMix.fast" else []), *overrides])
+    if method == "SuperMix.fast":
+        own.append("mixer.max_steps=8")
+    if method == "plain":
+        overrides = [override for override in overrides if not override.startswith("mixer.")]
+    config = compose("train", [*own, *overrides])
+    if config.trainer.max_epochs <= config.mixing.start_epoch:
+        raise ValueError(
+            f"expected trainer.max_epochs above mixing.start_epoch, the first epoch with mixes, got "
+            f"{config.trainer.max_epochs} and {config.mixing.start_epoch}: change both"
+        )
     if method == "plain":  # as many student samples as with mixes, which double the batches of the last epochs
         config.trainer.max_epochs += config.trainer.max_epochs - config.mixing.start_epoch
     return config
@@ -71,7 +80,9 @@ def _compose(method: str, output: Path, overrides: Sequence[str]) -> Any:
 
 def _train(method: str, output: Path, overrides: Sequence[str], console: Console) -> dict[str, Any]:
     console.rule(f"{method} student" if method != "plain" else "teacher, then plain student")
-    return train(_compose(method, output, overrides))
+    config = _compose(method, output, overrides)
+    torch.set_float32_matmul_precision(config.matmul_precision)
+    return train(config)
 
 
 def _draw(output: Path, overrides: Sequence[str]) -> Path:
@@ -123,5 +134,4 @@ def _table(results: dict[str, dict[str, Any]]) -> Table:
 
 
 if __name__ == "__main__":
-    torch.set_float32_matmul_precision("high")
     main()

@@ -28,6 +28,7 @@ _BUDGETS = {  # where they are not the config's, by images a class: share of the
     "10": ("scale.epochs=0.25", "fixed.size=1000"),
     "all": ("scale.epochs=0.01666667", "fixed.size=10000"),
 }
+_IMAGES = ("50", *_BUDGETS)
 _ON_THE_FLY = "_supermix_batch"  # solves every batch to the end: for small scale
 SMOKE = (
     *("trainer.limit_train_batches=2", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1"),
@@ -101,15 +102,8 @@ def run(job: Job, overrides: Sequence[str], measure: Sequence[str]) -> bool:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is left of a study."""
-    options = _parser().parse_args(arguments)
-    wanted = list(
-        jobs(
-            options.output.resolve(),
-            images=options.images.split(","),
-            methods=options.methods.split(","),
-            seeds=[int(seed) for seed in options.seeds.split(",")],
-        )
-    )
+    options = _parse(arguments)
+    wanted = list(jobs(options.output.resolve(), images=options.images, methods=options.methods, seeds=options.seeds))
     overrides = [*(SMOKE if options.smoke else ()), *options.overrides]
     measure = ["--per-class", "1", "--corrupted-per-class", "1"] if options.smoke else []
     if options.dry_run:
@@ -122,6 +116,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line; end the program with a message where it makes no sense."""
+    parser = _parser()
+    options = parser.parse_intermixed_args(arguments)
+    for name, known in (("images", _IMAGES), ("methods", METHODS)):
+        given = getattr(options, name).split(",")
+        setattr(options, name, given)
+        if unknown := [each for each in given if each not in known]:
+            parser.error(f"expected --{name} out of {','.join(known)}, got {','.join(unknown)}")
+    if not all(seed.isdecimal() for seed in options.seeds.split(",")):
+        parser.error(f"expected --seeds as integers >= 0, such as 0,1,2, got {options.seeds}")
+    options.seeds = [int(seed) for seed in options.seeds.split(",")]
+    if options.jobs < 1:
+        parser.error(f"expected --jobs >= 1, got {options.jobs}")
+    return options
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m supermix_pl.experiments.study",
@@ -131,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("output", type=Path, help="folder for the runs")
     add("overrides", nargs="*", help="for supermix-train: data.folder=..., teacher.checkpoint=..., network=...")
-    add("--images", default="50,10,all", help="training images a class, in order; default %(default)s")
+    add("--images", default=",".join(_IMAGES), help="training images a class, in order; default %(default)s")
     add("--methods", default=",".join(METHODS), help="in order; default %(default)s")
     add("--seeds", default="0,1,2", help="default %(default)s")
     add("--jobs", type=int, default=1, help="runs at a time, each on OMP_NUM_THREADS threads, or one; default 1")

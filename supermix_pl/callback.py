@@ -4,18 +4,20 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from inspect import ismethod
+from numbers import Real
 from typing import Any, Literal, get_args
 
 import numpy as np
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
-from torch import Tensor
+from torch import Tensor, nn
 
-from supermix_pl.batch import Key, get_field
+from supermix_pl.arguments import check_at_least, check_one_of
+from supermix_pl.batch import Key, check_key, get_field
 from supermix_pl.engine import BatchEngine, Engine, Run, StreamEngine
 from supermix_pl.interception import Interception, check_step_takes_batches
 from supermix_pl.lightning_base import LightningCallback
 from supermix_pl.mixing import MixedBatch, Mixer, MixUp, SuperMix
-from supermix_pl.mixing.arguments import check_at_least, check_one_of
 from supermix_pl.mixing.targets import TargetFormat
 from supermix_pl.pictures import Pictures
 from supermix_pl.resuming import count_next_epoch
@@ -71,7 +73,7 @@ class SuperMixCallback(LightningCallback):
         mix: The `MixedBatch` of the current training batch; None when it was not mixed.
 
     Raises:
-        TypeError: If mixer, engine or teacher are of another kind.
+        TypeError: If mixer, engine, teacher, keys or mixed_transform are of another kind.
         ValueError: If an argument is out of its range.
     """
 
@@ -105,9 +107,13 @@ class SuperMixCallback(LightningCallback):
         check_at_least("seed", seed, 0)
         if log_images_every is not None:
             check_at_least("log_images_every", log_images_every, 1)
-        if not 0 <= probability <= 1:
-            raise ValueError(f"expected probability in [0, 1], got {probability}")
-        if not isinstance(mixer, Mixer) or isinstance(mixer, type):
+        if not isinstance(probability, Real) or not 0 <= probability <= 1:
+            raise ValueError(f"expected probability in [0, 1], got {probability!r}")
+        check_key("input_key", input_key)
+        check_key("target_key", target_key)
+        if mixed_transform is not None and not callable(mixed_transform):
+            raise TypeError(f"expected mixed_transform to take and give images (b, c, h, w), got {mixed_transform!r}")
+        if not isinstance(mixer, Mixer) or isinstance(mixer, type | nn.Module | FrozenTeacher) or ismethod(mixer):
             raise TypeError(f"expected mixer to be a SuperMix, MixUp, CutMix or other Mixer, got {mixer!r}")
         if isinstance(engine, str):
             check_one_of("engine", engine, tuple(_ENGINES))
@@ -125,6 +131,11 @@ class SuperMixCallback(LightningCallback):
             raise ValueError(
                 f'expected targets="soft" or "pairs" for before_start="mixup", got targets="{targets}": before '
                 "start_epoch the teacher labels nothing"
+            )
+        if before_start == "mixup" and start_epoch == 0:
+            raise ValueError(
+                'expected start_epoch >= 1 for before_start="mixup", got 0: there is no epoch before it; give the '
+                "first epoch that the teacher supervises"
             )
         self._supervision = Supervision(teacher)
         self.mix: MixedBatch | None = None
@@ -239,6 +250,12 @@ class SuperMixCallback(LightningCallback):
         """Stop catching batches: Lightning calls no teardown after an exception; a checkpoint may be saved yet."""
         if self._interception is not None:
             self._interception.remove()
+        n = None if self.teacher is None else self.teacher.num_classes
+        if n is not None and isinstance(exception, IndexError) and "out of bounds" in str(exception):
+            exception.add_note(
+                f"SuperMixCallback: mixes are labelled with the {n} classes of the teacher; the trained module must "
+                "give as many logits."
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """Give plain numbers, and the weights of a moving average; they load with `weights_only=True`."""
@@ -298,11 +315,13 @@ class SuperMixCallback(LightningCallback):
             self._stopwatch.mixed()
         self._milliseconds = 1000 * (time.perf_counter() - start)
         self.mix = mix
-        self._supervision.judge(mix, batch, self._rewriter.target_key)
+        images = get_field(batch, self._rewriter.input_key)
+        if not early:
+            self._supervision.judge(mix, images, get_field(batch, self._rewriter.target_key))
         self._report_unsolved(mix)
         if self._pictures is not None and self._pictures.wants(number, trainer):
             with trainer.profiler.profile("[SuperMix]picture"):
-                self._pictures.draw(number, trainer, get_field(batch, self._rewriter.input_key), mix, self.teacher)
+                self._pictures.draw(number, trainer, images, mix, self.teacher)
         return rewritten
 
     def _wants(self, number: int) -> bool:

@@ -26,6 +26,11 @@ def soft_cross_entropy(
     """
     if isinstance(targets, tuple | list):
         classes, weights = targets
+        if classes.shape != weights.shape or classes.ndim != 2 or len(classes) != len(logits):
+            raise ValueError(
+                f"expected a pair of ({len(logits)}, k) classes and weights for logits of {tuple(logits.shape)}, got "
+                f"{tuple(classes.shape)} and {tuple(weights.shape)}"
+            )
         return -(logits.log_softmax(dim=1).gather(1, classes) * weights).sum(dim=1).mean()
     if targets.ndim == 1 and not targets.is_floating_point():
         return cross_entropy(logits, targets.long())

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 
@@ -53,6 +53,12 @@ class BatchRewriter:
                 "look at input_key and target_key"
             )
         indices = _class_indices(labels)
+        if indices is None and (teacher is None or getattr(self.mixer, "classes", "teacher") == "labels"):
+            raise ValueError(
+                f"expected labels as ({len(labels)},) integers for {self.mixer}, which takes the classes of the "
+                f"sources from them, got {labels.dtype} of shape {tuple(labels.shape)}; give class indices, or let a "
+                "teacher name the classes"
+            )
         known = None if teacher is None else teacher.num_classes
         if indices is not None and known is not None:
             check_labels(indices, len(images), known)
@@ -111,12 +117,25 @@ def view(
     )
 
 
-def natural_hits(mix: MixedBatch, batch: Any, target_key: Key) -> tuple[Int[Tensor, ""], int] | None:
-    """Count on how many natural images the teacher agrees with the label; None where one of the two is missing."""
-    labels = get_field(batch, target_key)
-    if mix.natural_logits is None or not isinstance(labels, Tensor) or labels.ndim != 1 or labels.is_floating_point():
+def natural_hits(
+    mix: MixedBatch, teacher: FrozenTeacher, images: Float[Tensor, "b c h w"], labels: Tensor
+) -> Int[Tensor, ""] | None:
+    """Count on how many natural images the teacher agrees with the label, or the likeliest class of a row.
+
+    Args:
+        mix: Of the batch; the teacher looks at the images where its engine has not shown them to it.
+        teacher: Of the mixes.
+        images: The natural ones.
+        labels: (b,) class indices or (b, n) probabilities; of others None comes back.
+    """
+    by_row = labels.ndim == 2 and labels.shape == mix.soft_targets.shape
+    if not by_row and (labels.ndim != 1 or labels.is_floating_point()):
         return None
-    return (mix.natural_logits.argmax(dim=1) == labels).sum(), len(labels)
+    logits = mix.natural_logits
+    if logits is None:
+        with float_autograd(images.device), torch.no_grad():
+            logits = teacher(check_images(images))
+    return (logits.argmax(dim=1) == (labels.argmax(dim=1) if by_row else labels)).sum()
 
 
 def num_classes_of(mixer: Mixer, teacher: FrozenTeacher | None, batch: Any, input_key: Key) -> int | None:

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from supermix_pl.arguments import check_share
 from supermix_pl.checkpoint import load_checkpoint
-from supermix_pl.mixing.arguments import check_share
-from supermix_pl.teacher import FrozenTeacher
+from supermix_pl.teacher import FrozenTeacher, autocast_dtype
 
 _COMPILED_STEPS = ("forward", "training_step", "validation_step", "test_step", "predict_step")
 _SHARDING = ("FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy")
@@ -36,11 +36,12 @@ class MovingAverage:
         milliseconds: What the last one took, on the host.
 
     Raises:
-        ValueError: If the decay is out of its range.
+        ValueError: If the decay is out of its range, or the dtype is not one that the solver can work with.
     """
 
     def __init__(self, decay: float = 0.999, *, dtype: torch.dtype | str | None = None) -> None:
         check_share("decay", decay)
+        autocast_dtype(dtype, torch.float32)
         self.decay = decay
         self.dtype = dtype
         self.updates = 0

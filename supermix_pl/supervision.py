@@ -1,14 +1,14 @@
 """Where the callback's teacher comes from, and whether it knows the images."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_warn
-from torch import nn
+from torch import Tensor, nn
 
-from supermix_pl.mixing import MixedBatch
+from supermix_pl.mixing import CutMix, MixedBatch, MixUp, SuperMix
 from supermix_pl.rewriting import natural_hits
 from supermix_pl.self_teacher import MovingAverage, check_whole, teacher_from_checkpoint
 from supermix_pl.teacher import FrozenTeacher, as_teacher
@@ -48,6 +48,13 @@ class Supervision:
             self.average = MovingAverage()
         elif isinstance(source, str | os.PathLike):
             self._checkpoint = _checked_path(source)
+        elif isinstance(source, SuperMix | MixUp | CutMix):
+            raise TypeError(f"expected the teacher first and the mixer second, got {source!r} as teacher")
+        elif isinstance(source, Mapping):
+            raise TypeError(
+                f"expected teacher to be a classifier, got a {type(source).__name__} of {len(source)}: load weights "
+                "into their network first, for instance with load_checkpoint(network, path)"
+            )
         elif callable(source):
             self._build = source
         elif source is not None:
@@ -78,15 +85,15 @@ class Supervision:
         if self.average is not None:
             self.average.update(module, trainer.global_step)
 
-    def judge(self, mix: MixedBatch, batch: Any, target_key: Any) -> None:
+    def judge(self, mix: MixedBatch, images: Tensor, labels: Tensor) -> None:
         """Warn once when the teacher's classes look unrelated to the labels."""
-        if self._labels_seen >= _LABELS_TO_JUDGE:
+        if self._labels_seen >= _LABELS_TO_JUDGE or self.teacher is None:
             return
-        hits = natural_hits(mix, batch, target_key)
+        hits = natural_hits(mix, self.teacher, images, labels)
         if hits is None:
             return
-        self._labels_hit += int(hits[0])
-        self._labels_seen += hits[1]
+        self._labels_hit += int(hits)
+        self._labels_seen += len(labels)
         expected = self._labels_seen / mix.soft_targets.shape[1]
         if self._labels_seen >= _LABELS_TO_JUDGE and self._labels_hit <= expected + 3 * expected**0.5:
             likely = (

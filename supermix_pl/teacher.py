@@ -67,7 +67,7 @@ class FrozenTeacher:
             )
         self.module = module.eval().requires_grad_(False)
         self.weight_dtype = _weight_dtype(module)
-        self.autocast_dtype = _autocast_dtype(dtype, self.weight_dtype)
+        self.autocast_dtype = autocast_dtype(dtype, self.weight_dtype)
         self.image_size = _image_size(image_size)
         self.channels_last = channels_last
         self.compile = compile
@@ -125,6 +125,10 @@ class FrozenTeacher:
         """Give the logits of images, differentiable with respect to them, in their dtype and at least float32.
 
         From the first call on, `num_classes` is the teacher's n.
+
+        Raises:
+            TypeError: If the module gives no logits.
+            ValueError: If they have another shape, or no gradient where the images ask for one.
         """
         if self.module.training:
             self.module.eval()
@@ -132,6 +136,11 @@ class FrozenTeacher:
             prepared = self.prepare(images)
             network = self.network(prepared)
             logits = _logits_of(self._run_compiled(network, prepared) if self.compile else network(prepared))
+        if images.requires_grad and torch.is_grad_enabled() and not logits.requires_grad:
+            raise ValueError(
+                "expected the teacher's logits to have a gradient with respect to its images, got none; let its "
+                "forward run without torch.no_grad(), detach() and rounding"
+            )
         self.num_classes = logits.shape[1]
         return logits.to(torch.promote_types(images.dtype, torch.float32))
 
@@ -179,7 +188,12 @@ def _weight_dtype(module: nn.Module) -> torch.dtype:
     return dtypes.pop() if len(dtypes) == 1 else torch.float32
 
 
-def _autocast_dtype(dtype: torch.dtype | str | None, weight_dtype: torch.dtype) -> torch.dtype | None:
+def autocast_dtype(dtype: torch.dtype | str | None, weight_dtype: torch.dtype) -> torch.dtype | None:
+    """Give the dtype of autocast that passes in `dtype` need; None for none.
+
+    Raises:
+        ValueError: If it is not one that the solver can work with.
+    """
     if isinstance(dtype, str):
         dtype = getattr(torch, dtype.removeprefix("torch."), dtype)
     if dtype is None or dtype == weight_dtype:
@@ -195,10 +209,12 @@ def _autocast_dtype(dtype: torch.dtype | str | None, weight_dtype: torch.dtype) 
 def _image_size(image_size: int | Sequence[int] | None) -> tuple[int, int] | None:
     if image_size is None:
         return None
-    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-    if height < 1 or width < 1:
+    sides = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if not hasattr(sides, "__len__") or len(sides) != 2:
+        raise ValueError(f"expected image_size as a side or (height, width), got {image_size!r}")
+    if min(sides) < 1:
         raise ValueError(f"expected image_size >= 1, got {image_size}")
-    return height, width
+    return sides[0], sides[1]
 
 
 @torch.inference_mode(False)
@@ -210,6 +226,8 @@ def _affine(
 ) -> Float[Tensor, "2 c 1 1"] | None:
     """Combine de-normalising from the batch's statistics and normalising with the teacher's: x -> scale x + shift."""
     for first, second, names in ((mean, std, "mean and std"), (input_mean, input_std, "input_mean and input_std")):
+        if not all(values is None or hasattr(values, "__len__") for values in (first, second)):
+            raise ValueError(f"expected {names} with one value a channel each, got {first!r} and {second!r}")
         if (first is None) != (second is None):
             raise ValueError(f"expected {names} together, got only one of them; give both or neither")
         if second is not None and min(second) <= 0:

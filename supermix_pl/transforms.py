@@ -60,6 +60,8 @@ class PerImage:
     ) -> None:
         if (mean is None) != (std is None):
             raise ValueError("expected mean and std together, got only one of them; give both or neither")
+        if std is not None and min(std) <= 0:
+            raise ValueError(f"expected every std > 0, got {list(std)}")
         self.transform = transform
         self._mean = torch.tensor([0.0] if mean is None else list(mean))[:, None, None]
         self._std = torch.tensor([1.0] if std is None else list(std))[:, None, None]

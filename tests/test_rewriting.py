@@ -101,7 +101,9 @@ def test_natural_probabilities_pass_as_they_are(target_format: str) -> None:
     assert isinstance(rewritten, list)
     assert rewritten[1][:4].equal(soft)
     assert rewritten[1].shape == (8, NUM_CLASSES)
-    assert natural_hits(mix, [images(), soft], 1) is None
+    hits = natural_hits(mix, teacher(), images(), soft)
+    assert hits is not None
+    assert int(hits) == int((teacher()(images()).argmax(dim=1) == soft.argmax(dim=1)).sum())
 
 
 def test_without_a_teacher() -> None:
@@ -285,9 +287,15 @@ class Constant(nn.Module):
 
 
 def test_hits_on_natural_images_are_counted() -> None:
-    mix = MIXER(Constant(), images(), seed=0)
-    hits = natural_hits(mix, (images(), LABELS), 1)
-    assert hits is not None
-    assert (int(hits[0]), hits[1]) == (2, 4)
-    blind = MixUp(num_classes=6)(None, images(), LABELS, seed=0)
-    assert natural_hits(blind, (images(), LABELS), 1) is None
+    constant = FrozenTeacher(Constant())
+    mix = MIXER(constant, images(), seed=0)
+    assert mix.natural_logits is not None
+    blind = MixUp(num_classes=NUM_CLASSES)(None, images(), LABELS, seed=0)
+    assert blind.natural_logits is None
+    for each in (mix, blind):
+        for labels in (LABELS, torch.eye(NUM_CLASSES)[LABELS]):
+            hits = natural_hits(each, constant, images(), labels)
+            assert hits is not None
+            assert int(hits) == 2
+        for other in (LABELS.float(), torch.rand(4, 3)):
+            assert natural_hits(each, constant, images(), other) is None

@@ -281,7 +281,7 @@ def assert_supervises(module: nn.Module, side: int, num_classes: int, **argument
 def test_timm() -> None:
     transformer = timm.create_model("test_vit3", pretrained=False, num_classes=7)
     assert_supervises(transformer, 160, 7)
-    with pytest.raises(ValueError, match=r"the teacher failed on images of shape \(2, 3, 32, 32\) .*image_size="):
+    with pytest.raises(ValueError, match=r"the teacher failed on images of shape \(2, 3, 32, 32\): .*image_size="):
         SuperMix()(transformer, natural_images(2, (32, 32), dtype=torch.float32), seed=0)
     assert_supervises(transformer, 32, 7, image_size=160)
 
@@ -342,6 +342,7 @@ def test_other_dtypes_are_refused(dtype: Any) -> None:
             "one value a channel each, got [3, 3, 1, 1] values",
         ),
         ({"image_size": 0}, "expected image_size >= 1, got 0"),
+        ({"image_size": (32, 32, 3)}, "expected image_size as a side or (height, width), got (32, 32, 3)"),
         ({"image_size": (32, -1)}, "expected image_size >= 1, got (32, -1)"),
     ],
 )

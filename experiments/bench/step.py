@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from supermix_pl import FrozenTeacher
+from supermix_pl.arguments import check_not_negative, check_positive
 from supermix_pl.experiments import networks
 from supermix_pl.experiments.bench import arguments, output, provenance
 from supermix_pl.experiments.bench.step_training import NAMES, REFERENCE, Timing, Training, contenders
@@ -171,8 +172,12 @@ def parse(command_line: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(command_line)
     try:
         arguments.check_subject(options)
-        for name in ("batch_size", "steps", "blocks"):
+        for name in ("batch_size", "steps", "blocks", "mask_size"):
             arguments.check_least(options, name, 1)
+        check_positive("--budget", options.budget)
+        check_not_negative("--sigma", options.sigma)
+        if options.student is not None and options.student not in networks.__all__:
+            raise ValueError(f"expected --student out of {', '.join(networks.__all__)}, got {options.student}")
         if options.images < options.batch_size:
             raise ValueError(f"expected --images >= --batch-size, got {options.images} and {options.batch_size}")
     except ValueError as error:

@@ -113,5 +113,5 @@ def _title(subject: Subject) -> str:
         f"{subject.title}; {len(subject.images)} test images, k = {subject.supermix.k}. Solved: the teacher's first "
         "classes of the mix are all those of the set. Saliency kept: share of |image x input gradient| of a source "
         "where its mask keeps it, mean over sources; boxes likewise. ±: standard deviation over mixes. T. stddev: "
-        "deviation of the teacher's mean probabilities from one part of the mixes to another, mean over classes."
+        "deviation of the teacher's mean probabilities between parts of the mixes, mean over classes."
     )

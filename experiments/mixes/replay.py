@@ -23,8 +23,7 @@ class ReplayEngine(Engine):
 
     The set is used in one random order after the other, each image at most once in a pass: the places that a smaller
     batch leaves empty are passed over, so that every batch is a function of its number. Each view is labelled anew, as
-    the authors' code does. The images are no mixes of the batch at hand: `source_indices` of what it gives names the
-    row that each is put beside.
+    the authors' code does. The images are no mixes of the batch at hand: `source_indices` of what it gives are -1.
 
     Args:
         images: Fixed mixes, or images without labels.
@@ -83,13 +82,12 @@ class ReplayEngine(Engine):
             weights = torch.from_numpy(kept.mix_weights).to(on)
             masks = torch.nn.functional.interpolate(torch.from_numpy(kept.masks).to(on).float(), shown.shape[2:])
             solved, steps = torch.from_numpy(kept.solved).to(on), torch.from_numpy(kept.num_steps).to(on).long()
-        rows = torch.arange(len(images), device=images.device)[:, None]
         return MixedBatch(
             images=shown.to(images.dtype),
             masks=masks,
             soft_targets=(weights[..., None] * one_hot(classes, logits.shape[1])).sum(dim=1),
             teacher_logits=logits,
-            source_indices=rows.expand(-1, classes.shape[1]).contiguous(),
+            source_indices=torch.full_like(classes, -1, dtype=torch.long),
             source_classes=classes,
             mix_weights=weights,
             outcomes=torch.where(solved, Outcome.SOLVED, Outcome.CAPPED),

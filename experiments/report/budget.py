@@ -11,8 +11,14 @@ from supermix_pl.experiments.report.paper import Paper
 from supermix_pl.experiments.report.runs import Run
 
 _IDENTITY = {"method", "pair", "table", "protocol", "scale"}
-_NO_PART_OF_TRAINING = {"seed", "paths", "logger", "callbacks", "hydra", "ckpt_path", "debug", "channels_last", "fixed"}
-_NO_PART_ANYWHERE = {"seed", "root", "cache_dir", "num_workers", "eval_batch_size", "progress", "log"}
+_NO_PART_OF_TRAINING = {
+    *("seed", "paths", "logger", "callbacks", "ckpt_path", "channels_last", "matmul_precision", "fixed"),
+    "milestones",  # scheduler.milestones are what counts
+}
+_NO_PART_ANYWHERE = {
+    *("seed", "root", "cache_dir", "num_workers", "eval_batch_size", "progress", "log", "log_images_every"),
+    *("save_state", "channels_last", "fold", "compile"),
+}
 _NO_PART_OF_TRAINER = {
     "accelerator",
     "strategy",
@@ -21,6 +27,7 @@ _NO_PART_OF_TRAINER = {
     "enable_model_summary",
     "enable_progress_bar",
     "log_every_n_steps",
+    "num_sanity_val_steps",
 }
 _NOT_OF_BUDGET = ("augment", "batch_size", "drop_last", "external", "folder", "mixed", "with_indices")  # of the data
 ACROSS_COLUMNS = (
@@ -108,6 +115,8 @@ def training(config: Mapping[str, Any]) -> dict[str, Any]:
     What is null is left out. A fixed data set of mixes stands with its size, where its folder can be read.
     """
     nodes = {name: node for name, node in config.items() if name not in _IDENTITY | _NO_PART_OF_TRAINING}
+    if isinstance(data := nodes.get("data"), dict) and (data.get("mixed") or data.get("external")):
+        nodes.pop("engine", None)  # such images are made before
     if isinstance(trainer := nodes.get("trainer"), dict):
         nodes["trainer"] = {name: value for name, value in trainer.items() if name not in _NO_PART_OF_TRAINER}
     if isinstance(data := nodes.get("data"), dict) and isinstance(data.get("mixed"), str):

@@ -7,9 +7,15 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 
-def constant(optimizer: Optimizer, total_steps: int) -> LambdaLR:
-    """Keep the learning rate."""
-    return _scaled(optimizer, total_steps, 0.0, lambda share: 1.0)
+def constant(optimizer: Optimizer, total_steps: int, *, warmup: float = 0.0) -> LambdaLR:
+    """Rise linearly, then keep the learning rate.
+
+    Args:
+        optimizer: Its learning rate is the one that is kept.
+        total_steps: Optimiser steps of the training.
+        warmup: Share of the steps that rise, in [0, 1).
+    """
+    return _scaled(optimizer, total_steps, warmup, lambda share: 1.0)
 
 
 def cosine(optimizer: Optimizer, total_steps: int, *, warmup: float = 0.0) -> LambdaLR:

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
+from supermix_pl.arguments import check_at_least, check_one_of, check_positive
 from supermix_pl.engine.draw import draw_some
 from supermix_pl.engine.engine import Engine, Run
 from supermix_pl.engine.plan import Plan, plan_for_budget, plan_for_reuse, plan_of
@@ -19,7 +20,6 @@ from supermix_pl.engine.pool import Pool, PoolDtype
 from supermix_pl.engine.slots import Slots
 from supermix_pl.engine.timing import Sample, sample, times_of
 from supermix_pl.mixing import MixedBatch, Mixer, MixUp, Seed, SuperMix
-from supermix_pl.mixing.arguments import check_at_least, check_one_of, check_positive
 from supermix_pl.mixing.inputs import NaturalPass, check_images, float_autograd, generator
 from supermix_pl.solver.chunks import Chunks
 from supermix_pl.teacher import FrozenTeacher
@@ -28,6 +28,7 @@ from supermix_pl.transforms import RandomCropFlip
 _CROP_AND_FLIP = RandomCropFlip(padding=2)
 _DEFAULT_REUSE = 8.0
 _STEPS_TO_TIME = 10
+_BEGINNING: dict[str, Any] = {"step": 0, "tests": 0.0, "plan": None}
 _MOST_ENTRIES = 2.0  # a step, as a multiple of the sets that end in one
 
 
@@ -38,8 +39,8 @@ class StreamEngine(Engine):
     shapes that never change. Sets that have ended go to a pool, new ones of the current batch take their slots, and the
     step draws its mixes from the pool. Each comes under a new random view; see `default_transform`.
 
-    Of `budget`, `reuse` and `slots` with `rounds` give at most one; the others follow from it and are logged. What is
-    measured for it is measured once, on rank 0.
+    Of `budget`, `reuse` and `slots` give at most one; the others follow from it and are logged, as `rounds` do where
+    they are not given. What is measured for a budget is measured once, on rank 0.
 
     Deviation: the paper solves a fixed data set of mixes beforehand and uses each of them 60 times.
 
@@ -59,6 +60,7 @@ class StreamEngine(Engine):
 
     Raises:
         ValueError: If an argument is out of its range, or more is given than can hold at once.
+        TypeError: If default_transform cannot be called.
     """
 
     def __init__(
@@ -86,6 +88,10 @@ class StreamEngine(Engine):
                 check_at_least(name, count, 1)
         check_one_of("pool_dtype", pool_dtype, get_args(PoolDtype))
         check_one_of("until_warm", until_warm, ("batch", "mixup"))
+        if default_transform is not None and not callable(default_transform):
+            raise TypeError(
+                f"expected default_transform to take and give images (b, c, h, w), got {default_transform!r}"
+            )
         self.budget, self.reuse, self.slots, self.rounds = budget, reuse, slots, rounds
         self.pool_bytes = pool_bytes
         self.pool_dtype: PoolDtype = pool_dtype
@@ -131,7 +137,7 @@ class StreamEngine(Engine):
         self._run = run
         self._timed = 0
         self._samples = []
-        self.load_state_dict({"step": 0, "tests": 0.0, "plan": None})
+        self.load_state_dict(_BEGINNING)
 
     def mix(
         self,
@@ -186,7 +192,8 @@ class StreamEngine(Engine):
         return {"step": self._step, "tests": self._tests, "plan": plan}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the plan; slots and pool fill anew unless `load_tensors` follows."""
+        """Take up the plan; slots and pool fill anew unless `load_tensors` follows. Another engine's state is empty."""
+        state = state or _BEGINNING
         self._step, self._tests = state["step"], state["tests"]
         self.plan = None if state["plan"] is None else Plan(**state["plan"])
         self._pool, self._slots, self._metrics = None, None, {}

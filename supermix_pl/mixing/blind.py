@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from supermix_pl.mixing.arguments import check_at_least, check_one_of, check_positive
+from supermix_pl.arguments import check_at_least, check_one_of, check_positive
 from supermix_pl.mixing.assembly import assemble
 from supermix_pl.mixing.drawn import DrawnSets
 from supermix_pl.mixing.inputs import (
@@ -85,11 +85,15 @@ class BlindMixer(ABC):
         Raises:
             ValueError: If images, labels and teacher do not fit together.
         """
+        if num_classes is not None:
+            check_at_least("num_classes", num_classes, 1)
         rng = generator(seed)
         pixels = check_images(images)
         with float_autograd(images.device), torch.no_grad():
             teacher = None if teacher is None else as_teacher(teacher)
-            natural, classes = _classes(teacher, pixels, labels, num_classes or self.num_classes)
+            natural, classes = _classes(
+                teacher, pixels, labels, self.num_classes if num_classes is None else num_classes
+            )
             check_seen(natural)
             k = fit_k(self.k, len(pixels))
             host_classes = classes.cpu().numpy() if self.pairing == "distinct" else None

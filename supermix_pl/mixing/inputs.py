@@ -113,14 +113,21 @@ def show_natural(
         if is_out_of_memory(error):
             raise
         raise ValueError(
-            f"the teacher failed on images of shape {tuple(images.shape)} ({error}); if it was trained on another "
-            "image size, wrap it as FrozenTeacher(module, image_size=...)"
+            f"the teacher failed on images of shape {tuple(images.shape)}: {error}{_hint(error)}"
         ) from error
     logits = torch.cat([logits for logits, _ in parts])
     saliency = torch.cat([saliency for _, saliency in parts if saliency is not None]) if with_saliency else None
     if logits.shape[0] != len(images):
         raise ValueError(f"expected the teacher to give {len(images)} rows of logits, got {logits.shape[0]}")
     return NaturalPass(logits, saliency, logits.shape[1], len(images), len(images) if with_saliency else 0)
+
+
+def _hint(error: Exception) -> str:
+    """Say what helps against an error of the teacher, unless it is of our own making or about channels."""
+    text = str(error)
+    if text.startswith("expected ") or "channels" in text:
+        return ""
+    return "; if it was trained on another image size, wrap it as FrozenTeacher(module, image_size=...)"
 
 
 def check_seen(natural: NaturalPass) -> None:

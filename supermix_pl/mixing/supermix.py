@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from supermix_pl.mixing.arguments import check_at_least, check_not_negative, check_one_of, check_positive, check_share
+from supermix_pl.arguments import check_at_least, check_not_negative, check_one_of, check_positive, check_share
 from supermix_pl.mixing.assembly import assemble
 from supermix_pl.mixing.drawn import DrawnSets
 from supermix_pl.mixing.inputs import (
@@ -60,7 +60,7 @@ class SuperMix:
         alpha: Concentration of the Dirichlet distribution of the mixing weights, > 0.
         lambda_s: Weight of the sparsity of the masks, >= 0.
         sigma: Standard deviation of the Gaussian that smooths the updates, in cells of the mask grid, >= 0. The rules
-            "newton" and "sgd" use it only for a start from saliency.
+            "newton" and "sgd", and an `UpdateRule`, use it only for a start from saliency.
         mask_size: Side of the mask grid, or its (height, width), >= 1 and no larger than the images.
         min_steps: Steps that every set takes before it may end, >= 0; 0 also accepts a start that passes, from
             "zeros" the plain average.
@@ -102,18 +102,20 @@ class SuperMix:
 
     def __post_init__(self) -> None:
         """Check every argument."""
-        if not isinstance(self.mask_size, int):
+        if isinstance(self.mask_size, Sequence):
             object.__setattr__(self, "mask_size", tuple(self.mask_size))
         check_at_least("k", self.k, 1)
         check_positive("alpha", self.alpha)
         check_not_negative("lambda_s", self.lambda_s)
         check_not_negative("sigma", self.sigma)
-        if not isinstance(self.mask_size, int) and len(self.mask_size) != 2:
-            raise ValueError(f"expected mask_size as a side or (height, width), got {self.mask_size}")
+        if not isinstance(self.mask_size, int) and (not isinstance(self.mask_size, tuple) or len(self.mask_size) != 2):
+            raise ValueError(f"expected mask_size as a side or (height, width), got {self.mask_size!r}")
         for side in self.mask_grid:
             check_at_least("mask_size", side, 1)
         check_at_least("min_steps", self.min_steps, 0)
-        check_at_least("max_steps", self.max_steps, max(1, self.min_steps))
+        check_at_least("max_steps", self.max_steps, 1)
+        if self.max_steps < self.min_steps:
+            raise ValueError(f"expected max_steps >= min_steps, got {self.max_steps} and {self.min_steps}")
         if self.max_logit_step is not None:
             check_positive("max_logit_step", self.max_logit_step)
         check_share("momentum", self.momentum)
@@ -124,7 +126,7 @@ class SuperMix:
         check_one_of("objective", self.objective, tuple(_OBJECTIVES))
         check_one_of("classes", self.classes, ("teacher", "labels"))
         check_one_of("on_unsolved", self.on_unsolved, ("keep", "source", "mixup"))
-        if not isinstance(self.update_rule, UpdateRule):
+        if isinstance(self.update_rule, type) or not isinstance(self.update_rule, UpdateRule):
             check_one_of("update_rule", self.update_rule, ("newton_sp", "newton", "sgd"))
 
     @classmethod

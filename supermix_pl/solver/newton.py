@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from supermix_pl.arguments import check_not_negative
 from supermix_pl.solver.smoothing import smooth
 
 _SMALLEST_LENGTH, _LARGEST_LENGTH = 1e-4, 2000.0
@@ -25,10 +26,16 @@ class NewtonSmoothProjection:
 
     Args:
         sigma: Standard deviation of the Gaussian in cells of the mask grid, >= 0.
+        roughness_weight: Weight of the total variation, >= 0; the smooth steps need none.
     """
 
     sigma: float = 1.0
     roughness_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check every argument."""
+        check_not_negative("sigma", self.sigma)
+        check_not_negative("roughness_weight", self.roughness_weight)
 
     def step(self, loss: Float[Tensor, " b"], gradient: Float[Tensor, "b k s t"]) -> Float[Tensor, "b k s t"]:
         """Give the smooth change that solves loss + gradient . change = 0 in every set."""
@@ -46,6 +53,10 @@ class Newton:
     """
 
     roughness_weight: float = 250.0
+
+    def __post_init__(self) -> None:
+        """Check every argument."""
+        check_not_negative("roughness_weight", self.roughness_weight)
 
     def step(self, loss: Float[Tensor, " b"], gradient: Float[Tensor, "b k s t"]) -> Float[Tensor, "b k s t"]:
         """Give the shortest change that solves loss + gradient . change = 0 in every set."""

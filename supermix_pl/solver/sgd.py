@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from supermix_pl.arguments import check_not_negative, check_positive
+
 
 @dataclass(frozen=True, kw_only=True)
 class SGD:
@@ -25,6 +27,11 @@ class SGD:
 
     learning_rate: float = 0.1
     roughness_weight: float = 250.0
+
+    def __post_init__(self) -> None:
+        """Check every argument."""
+        check_positive("learning_rate", self.learning_rate)
+        check_not_negative("roughness_weight", self.roughness_weight)
 
     def step(self, loss: Float[Tensor, " b"], gradient: Float[Tensor, "b k s t"]) -> Float[Tensor, "b k s t"]:
         """Give the change of the mask logits; the loss itself plays no part."""

@@ -43,6 +43,10 @@ def test_rows_side_by_side(tmp_path: Path) -> None:
     [
         (["--blocks", "0"], "expected --blocks >= 1, got 0"),
         (["--images", "64"], "expected --images >= --batch-size, got 64 and 128"),
+        (["--budget", "0"], "expected --budget > 0, got 0.0"),
+        (["--sigma", "-1"], "expected --sigma >= 0, got -1.0"),
+        (["--mask-size", "0"], "expected --mask-size >= 1, got 0"),
+        (["--student", "resnet9"], "expected --student out of "),
     ],
 )
 def test_bad_arguments(command_line: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

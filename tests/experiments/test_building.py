@@ -18,12 +18,13 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from supermix_pl import FrozenTeacher, SuperMix
-from supermix_pl.experiments.building import build_mixing, build_teacher
+from supermix_pl.experiments.building import build_mixing, build_teacher, check_complete
 from supermix_pl.experiments.data import ImageDataModule, Shapes
 from supermix_pl.experiments.mixes import FixedMixes, Plan, ReplayEngine, generate
 from supermix_pl.experiments.networks import resnet8
 from supermix_pl.experiments.teachers import untrained_teacher
 from supermix_pl.experiments.train import train
+from supermix_pl.transforms import RandomCropFlip
 
 MIXER = ["mixer=supermix", "mixer.max_steps=2"]
 SMALL = [
@@ -206,6 +207,48 @@ def test_the_memory_format_reaches_the_teachers_passes_and_not_its_module(tmp_pa
     assert teacher.channels_last == channels_last
     weights = [weight for weight in teacher.module.parameters() if weight.ndim == 4]
     assert all(weight.is_contiguous() for weight in weights)
+
+
+@pytest.mark.parametrize("images", ["data.mixed=auto", "data.external=images"])
+def test_an_engine_beside_images_that_were_made_before_is_refused(tmp_path: Path, images: str) -> None:
+    mixer = MIXER if "mixed" in images else ["mixer=none"]
+    config = composed(tmp_path, *mixer, "engine=stream", images)
+    name, _, value = images.partition("=")
+    with pytest.raises(ValueError, match=r"expected no engine beside .*StreamEngine: give data.mixed=null"):
+        mixing_of(config, shapes(**{name.removeprefix("data."): value}))
+
+
+def test_no_transform_is_none_for_a_stream_too(tmp_path: Path) -> None:
+    for transform, expected in (("null", type(None)), ({}, RandomCropFlip)):
+        config = composed(tmp_path, *MIXER, "engine=stream", "engine.reuse=2")
+        if transform == "null":
+            config.mixing.mixed_transform = None
+        assert isinstance(mixing_of(config, shapes())._rewriter.mixed_transform, expected)
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ("optimizer=adamw", r"expected settings that torch.optim.AdamW has, got optimizer.nesterov.*~optimizer.nest"),
+        ("scheduler=cosine", r"expected settings that .*cosine has, got scheduler.gamma"),
+    ],
+)
+def test_settings_that_the_optimiser_or_the_schedule_lacks_end_a_run_at_once(choice: str, message: str) -> None:
+    with initialize_config_module("supermix_pl.conf", version_base="1.3"):
+        surplus = "+optimizer.nesterov=true" if "adamw" in choice else "+scheduler.gamma=0.5"
+        config = compose("train", ["paths.root_dir=root", "paths.output_dir=run", choice, surplus])
+    with pytest.raises(ValueError, match=message):
+        check_complete(config)
+
+
+@pytest.mark.parametrize("scheduler", ["constant", "cosine", "linear", "multistep"])
+@pytest.mark.parametrize("experiment", ["table2", "table5"])
+def test_every_schedule_goes_with_every_protocol(experiment: str, scheduler: str) -> None:
+    with initialize_config_module("supermix_pl.conf", version_base="1.3"):
+        given = [f"experiment={experiment}", f"scheduler={scheduler}", "paths.root_dir=root", "paths.output_dir=run"]
+        config = compose("train", given)
+    check_complete(config)
+    assert ("milestones" in config.scheduler) == (scheduler == "multistep")
 
 
 def test_a_moving_average_teaches_from_an_epoch_on(tmp_path: Path) -> None:

@@ -79,8 +79,9 @@ def test_every_pair_names_its_networks(protocol: str, pair: str, tmp_path: Path)
     config = cell(tmp_path, f"pair={pair}", "method=kd_supermix", f"protocol={protocol}")
     OmegaConf.resolve(config)
 
-    assert f"{config.pair.teacher}-{config.pair.student}" == config.pair.name == pair
-    for node, name in ((config.network, config.pair.student), (config.teacher.network, config.pair.teacher)):
+    assert config.pair.name == pair
+    teacher, student = pair.split("-")
+    for node, name in ((config.network, student), (config.teacher.network, teacher)):
         assert node._target_.rpartition(".")[2] in (name, f"imagenet_{name}")
         assert hasattr(networks, node._target_.rpartition(".")[2])
 

@@ -22,6 +22,30 @@ def test_order_and_number_of_runs(tmp_path: Path) -> None:
     assert len({job.folder for job in found}) == len(found)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--images", "25"], "expected --images out of 50,10,all, got 25"),
+        (["--methods", "kd,magic"], "expected --methods out of plain,kd,"),
+        (["--seeds", "0,a"], "expected --seeds as integers >= 0, such as 0,1,2, got 0,a"),
+        (["--jobs", "0"], "expected --jobs >= 1, got 0"),
+    ],
+)
+def test_bad_arguments(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        study.main(["study", *arguments, "--dry-run"])
+    assert message in capsys.readouterr().err
+
+
+def test_overrides_stand_anywhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    only = ["--images", "50", "--methods", "kd", "--seeds", "0"]
+    study.main([str(tmp_path), *only, "network=resnet20", "--dry-run"])
+    study.main([str(tmp_path), "network=resnet20", *only, "--dry-run"])
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == second
+    assert first.endswith("network=resnet20")
+
+
 def test_a_stopped_run_resumes(tmp_path: Path) -> None:
     job = study.Job(folder=tmp_path, method="kd", images="all", seed=3)
     command = job.command(["network=resnet20"])

@@ -33,6 +33,10 @@ def budget_of(**settings: Any) -> Budget:
         {"mixing": {"log": False, "probability": None}},
         {"paths": {"output_dir": "/elsewhere"}},
         {"callbacks": {"checkpoint": None}},
+        {"mixing": {"save_state": True, "log_images_every": 10}},
+        {"matmul_precision": "highest", "milestones": [0.5]},
+        {"trainer": {"num_sanity_val_steps": 0}},
+        {"teacher": {"channels_last": True, "fold": False, "compile": True}},
         {"fixed": {"size": 100}},
     ],
 )
@@ -58,6 +62,13 @@ def test_what_is_no_part_of_a_training(other: dict[str, Any]) -> None:
 def test_what_is_part_of_a_training(other: dict[str, Any], name: str) -> None:
     same = {"method": other["method"]} if "method" in other else {}
     assert differences([training(config_of(**same)), training(config_of(**other))]) == [name]
+
+
+@pytest.mark.parametrize("images", [{"mixed": "auto"}, {"external": "images"}])
+def test_an_engine_is_no_part_of_a_training_on_images_that_were_made_before(images: dict[str, Any]) -> None:
+    stream = {"_target_": "supermix_pl.engine.StreamEngine", "budget": 0.25}
+    assert training(config_of(data=images, engine=stream)) == training(config_of(data=images))
+    assert "engine.budget" in training(config_of(engine=stream))
 
 
 def test_lists_are_settings_too() -> None:

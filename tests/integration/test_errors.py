@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from supermix_pl import MixUp, SuperMix, SuperMixCallback
+from supermix_pl import FrozenTeacher, MixUp, SuperMix, SuperMixCallback
+from supermix_pl.engine import StreamEngine
 from tests.integration.toys import (
     MIXER,
     NUM_CLASSES,
@@ -47,6 +48,8 @@ def fit(folder: Path, *batches: Any, callback: SuperMixCallback | None = None, *
         ({"seed": -1}, "expected seed to be an integer >= 0, got -1"),
         ({"probability": 1.5}, r"expected probability in \[0, 1\], got 1.5"),
         ({"probability": -0.5}, r"expected probability in \[0, 1\], got -0.5"),
+        ({"probability": "0.5"}, r"expected probability in \[0, 1\], got '0.5'"),
+        ({"before_start": "mixup", "targets": "soft"}, 'expected start_epoch >= 1 for before_start="mixup", got 0'),
     ],
     ids=lambda value: "" if isinstance(value, str) else next(iter(value)),
 )
@@ -57,6 +60,27 @@ def test_arguments_in_a_program_without_type_checks(arguments: dict[str, Any], m
         bare = bare.__wrapped__
     with pytest.raises(ValueError, match=message):
         bare(object.__new__(SuperMixCallback), Teacher(), MIXER, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "arguments", "message"),
+    [
+        (Teacher(), {"input_key": None}, "expected input_key as a position, a name, .*got None"),
+        (Teacher(), {"target_key": True}, "expected target_key as a position, a name, .*got True"),
+        (Teacher(), {"input_key": (0, 1)}, r"expected input_key as .* a pair \(get, set\) of callables, got \(0, 1\)"),
+        (Teacher(), {"mixed_transform": "crop"}, "expected mixed_transform to take and give images .*got 'crop'"),
+        (Teacher(), {"mixer": SuperMix.fast}, "expected mixer to be a SuperMix, MixUp, CutMix or other Mixer"),
+        (Teacher(), {"mixer": Teacher()}, "expected mixer to be a SuperMix, MixUp, CutMix or other Mixer"),
+        (SuperMix(), {}, "expected the teacher first and the mixer second, got SuperMix"),
+    ],
+    ids=lambda value: next(iter(value), "") if isinstance(value, dict) else "",
+)
+def test_arguments_of_another_kind(teacher: Any, arguments: dict[str, Any], message: str) -> None:
+    bare: Any = SuperMixCallback.__init__
+    while hasattr(bare, "__wrapped__"):
+        bare = bare.__wrapped__
+    with pytest.raises(TypeError, match=message):
+        bare(object.__new__(SuperMixCallback), teacher, **{"mixer": MIXER} | arguments)
 
 
 @pytest.mark.parametrize(
@@ -201,6 +225,57 @@ def test_teacher_with_another_order_of_classes_is_reported(tmp_path: Path) -> No
     assert sum("The teacher agrees with 0 of the first 300 labels" in message for message in said) == 1
 
 
+@pytest.mark.parametrize(
+    ("options", "one_hot"),
+    [
+        ({"targets": "soft"}, True),
+        ({"mixer": MixUp()}, False),
+        ({"mixer": SuperMix(mask_size=4, classes="labels")}, False),
+        ({"engine": StreamEngine(reuse=2)}, False),
+        ({"engine": StreamEngine(reuse=2, until_warm="mixup")}, False),
+        ({"start_epoch": 1, "before_start": "mixup", "targets": "soft"}, False),
+    ],
+    ids=["one-hot", "MixUp", "labels", "stream", "stream, MixUp", "start"],
+)
+def test_teacher_with_another_order_of_classes_is_reported_however_it_is_asked(
+    tmp_path: Path, options: dict[str, Any], one_hot: bool
+) -> None:
+    class Shuffled(Teacher):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return super().forward(images).roll(1, dims=1)
+
+    data = [(images, torch.eye(NUM_CLASSES)[labels] if one_hot else labels) for images, labels in loader(300, 30)]
+    callback = make_callback(Shuffled(), options.pop("mixer", MIXER), **options)
+    said = caught(tmp_path, callback, loader_of(data), max_epochs=2)
+    assert sum("The teacher agrees with 0 of the first 270 labels" in message for message in said) == 1
+
+
+def test_labels_that_a_mixer_cannot_take_the_classes_from(tmp_path: Path) -> None:
+    rows = torch.eye(NUM_CLASSES)[LABELS]
+    message = r"expected labels as \(4,\) integers for {}.*got torch.float32 of shape \(4, 3\)"
+    with pytest.raises(ValueError, match=message.format("MixUp")):
+        fit(tmp_path, (IMAGES, rows), callback=SuperMixCallback(None, MixUp(num_classes=3), targets="soft"))
+    with pytest.raises(ValueError, match=message.format("SuperMix")):
+        fit(tmp_path, (IMAGES, rows), mixer=SuperMix(mask_size=4, classes="labels"), targets="soft")
+
+
+def test_a_student_with_fewer_classes_than_the_teacher_is_told_of_them(tmp_path: Path) -> None:
+    with pytest.raises(IndexError) as caught_error:
+        make_trainer(tmp_path, make_callback(mode="replace")).fit(Student(num_classes=1), loader(8, 4))
+    assert any("the 3 classes of the teacher" in note for note in caught_error.value.__notes__)
+
+
+def test_teacher_whose_logits_have_no_gradient(tmp_path: Path) -> None:
+    class Closed(Teacher):
+        @torch.no_grad()
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return super().forward(images)
+
+    for mixer in (MIXER, SuperMix.fast(mask_size=4)):
+        with pytest.raises(ValueError, match=r"expected the teacher's logits to have a gradient.*torch.no_grad"):
+            fit(tmp_path, (IMAGES, LABELS), teacher=FrozenTeacher(Closed(), fold=False), mixer=mixer)
+
+
 def test_batch_without_a_solved_set_is_reported_once(tmp_path: Path) -> None:
     callback = make_callback(StubbornTeacher(), SuperMix(mask_size=4, max_steps=2, on_unsolved="source"))
     student = Student(num_classes=NUM_CLASSES + 1)
@@ -254,6 +329,7 @@ UNCHECKED = """
     message(images, labels, teacher=lambda: "wrn_16_2")
     message(images, labels, teacher="wrn_16_2")
     message(images, labels, mixer=SuperMix)
+    message(images, labels, teacher=Teacher().state_dict())
     message(images, labels, engine=3)
     message(images, labels, teacher=torch.nn.Identity())
     message(images, labels, teacher=ThreeRows())
@@ -286,10 +362,11 @@ def test_in_a_program_without_run_time_type_checks(tmp_path: Path) -> None:
         "TypeError: expected the teacher to be an nn.Module, got str",
         "FileNotFoundError: expected teacher='wrn_16_2' to be the checkpoint of an earlier run of the same module",
         "TypeError: expected mixer to be a SuperMix, MixUp, CutMix or other Mixer, got <class",
+        "TypeError: expected teacher to be a classifier, got a OrderedDict of 7: load weights into their network",
         'TypeError: expected engine to be "batch", "stream" or an Engine, got 3',
-        "ValueError: the teacher failed on images of shape (4, 3, 8, 8) (expected the teacher's logits to be floating",
+        "ValueError: the teacher failed on images of shape (4, 3, 8, 8): expected the teacher's logits to be floating",
         "ValueError: expected the teacher to give 4 rows of logits, got 3",
-        "ValueError: the teacher failed on images of shape (4, 3, 8, 8) (expected images with 2 channels",
+        "ValueError: the teacher failed on images of shape (4, 3, 8, 8): expected images with 2 channels",
         "ValueError: expected mixed_transform to give 4 images (b, c, h, w), got ndarray",
         "none",
         "said 1, generator untouched True",

@@ -247,3 +247,14 @@ def test_a_second_fit_of_the_same_callback_starts_anew(whole: tuple[Student, Pat
     again = fit(tmp_path, callback, enable_checkpointing=False, **KIND)
     assert len(again.images) == STEPS
     assert_continues(again, student, 0)
+
+
+def test_a_checkpoint_of_the_batch_engine_lets_the_stream_begin(tmp_path: Path) -> None:
+    folder = tmp_path / "batch"
+    fit(folder, make_callback(mixer=MIXER, seed=3), every_step(folder), **KIND)
+
+    student = resumed(tmp_path, next(folder.rglob("*step=6*.ckpt")))
+
+    assert len(student.batches) == STEPS - 6
+    assert not drawn(student)[0]  # the pool fills anew
+    assert any(drawn(student))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from supermix_pl import CutMix, FrozenTeacher, MixUp, SuperMix
 from supermix_pl.mixing import Mixer
 from supermix_pl.mixing.blind import BlindMixer
+from supermix_pl.solver import SGD
 from tests.problems import NUM_CLASSES, Counting, SmoothTeacher, natural_images
 
 pytestmark = pytest.mark.usefixtures("unchecked")
@@ -52,9 +53,13 @@ def test_alpha(kind: Any, alpha: float) -> None:
         ({"mask_size": (4, 4, 4)}, "expected mask_size as a side or (height, width), got (4, 4, 4)"),
         ({"min_steps": -1}, "expected min_steps to be an integer >= 0, got -1"),
         ({"max_steps": 0}, "expected max_steps to be an integer >= 1, got 0"),
-        ({"min_steps": 5, "max_steps": 4}, "expected max_steps to be an integer >= 5, got 4"),
+        ({"min_steps": 5, "max_steps": 4}, "expected max_steps >= min_steps, got 4 and 5"),
         ({"max_logit_step": 0.0}, "expected max_logit_step > 0, got 0.0"),
         ({"momentum": 1.0}, "expected momentum in [0, 1), got 1.0"),
+        ({"lambda_s": "25"}, "expected lambda_s >= 0, got '25'"),
+        ({"sigma": None}, "expected sigma >= 0, got None"),
+        ({"mask_size": 8.0}, "expected mask_size as a side or (height, width), got 8.0"),
+        ({"update_rule": SGD}, "expected update_rule to be one of newton_sp, newton, sgd"),
         ({"momentum": float("nan")}, "expected momentum in [0, 1), got nan"),
         ({"pairing": "next"}, "expected pairing to be one of shift, random, distinct, got 'next'"),
         ({"init": "ones"}, "expected init to be one of zeros, saliency, contrast, got 'ones'"),
