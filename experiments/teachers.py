@@ -85,7 +85,7 @@ def checked_path(checkpoint: str | Path | None) -> Path:
     if checkpoint is None or not Path(checkpoint).is_file():
         raise ValueError(
             f"expected a file with the teacher's weights in teacher.checkpoint, got {checkpoint}: train one with "
-            "supermix-train experiment=teacher network=..., which writes weights.pth, or use a published one"
+            "supermix-train experiment=teacher network=... and give the weights.pth of its run, or use a published one"
         )
     return Path(checkpoint)
 

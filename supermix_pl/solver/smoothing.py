@@ -25,6 +25,8 @@ def _smoothing_matrix(
 def smooth(grids: Float[Tensor, "*batch s t"], sigma: float) -> Float[Tensor, "*batch s t"]:
     """Convolve grids with a Gaussian of odd width and radius ceil(3 sigma), padded with zeros.
 
+    Deviation: the paper leaves the size open; of an even width the masks would shift.
+
     Args:
         grids: Values on the mask grid.
         sigma: Standard deviation in cells of the grid, >= 0; 0 leaves the grids as they are.
