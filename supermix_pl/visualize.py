@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 
@@ -42,23 +42,3 @@ def displayable(
             shown = [(group - lowest) / max(highest - lowest, 1e-12) for group in shown]
     shown = [denormalize(group, mean, std) for group in shown]
     return [group if group.shape[1] in (1, 3) else group.mean(dim=1, keepdim=True) for group in shown]
-
-
-def mix_tiles(
-    images: Float[Tensor, "b c h w"],
-    mixes: Float[Tensor, "m c h w"],
-    masks: Float[Tensor, "m k h w"],
-    source_indices: Int[Tensor, "m k"],
-) -> Float[Tensor, "m t c h w"]:
-    """Lay out each set as 2k + 1 tiles: its k sources, their k masks in grey, its mix.
-
-    `torchvision.utils.make_grid(tiles.flatten(0, 1), nrow=tiles.shape[1])` makes a picture of them, a set a row.
-
-    Args:
-        images: The natural batch in [0, 1].
-        mixes: The mixes in [0, 1].
-        masks: Their masks.
-        source_indices: Rows of the batch that make up each set.
-    """
-    grey = masks.unsqueeze(2).expand(-1, -1, images.shape[1], -1, -1).to(images)
-    return torch.cat([images[source_indices], grey, mixes.unsqueeze(1).to(images)], dim=1)

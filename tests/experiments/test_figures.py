@@ -1,4 +1,4 @@
-"""The picture of mixes, and the tiles that others draw from."""
+"""The picture of mixes, and what pixels it shows."""
 
 from pathlib import Path
 
@@ -9,16 +9,7 @@ from PIL import Image
 
 from supermix_pl import CutMix, FrozenTeacher, MixUp
 from supermix_pl.experiments.figures.mixes import draw_mixes
-from supermix_pl.visualize import denormalize, mix_tiles
-
-
-def test_tiles_are_sources_masks_and_the_mix() -> None:
-    images = torch.rand(3, 3, 4, 5)
-    mix = CutMix(k=2)(None, images, torch.tensor([0, 1, 2]), seed=0, num_classes=3)
-    tiles = mix_tiles(images, mix.images, mix.masks, mix.source_indices)
-    assert tiles.shape == (3, 5, 3, 4, 5)
-    torch.testing.assert_close(tiles[:, 0] * tiles[:, 2] + tiles[:, 1] * tiles[:, 3], tiles[:, 4])
-    assert torch.equal(tiles[1, 1], images[2])
+from supermix_pl.visualize import denormalize
 
 
 def test_denormalize_undoes_normalisation_and_clamps() -> None:
