@@ -44,7 +44,7 @@ def draw(options: argparse.Namespace) -> Drawn:
             "instance: supermix-train -m experiment=ablation_k"
         )
     panels = list(dict.fromkeys((curve.parameter, curve.dataset) for curve in curves))
-    columns = min(len(panels), _MOST_COLUMNS)
+    columns = 2 if len(panels) == 4 else min(len(panels), _MOST_COLUMNS)
     rows = math.ceil(len(panels) / columns)
     figure = Figure(figsize=(max(_PANEL[0] * columns, 6), _PANEL[1] * rows + 0.6), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
@@ -54,7 +54,7 @@ def draw(options: argparse.Namespace) -> Drawn:
         place.axis("off")
     epoch = "best" if options.best else "last"
     text = f"Accuracy on the test images, {epoch} epoch; bars: standard deviation (n - 1) over the seeds."
-    left_out = f" {len(problems)} folders without finished runs are left out." if problems else ""
+    left_out = f" Folders without a finished run, left out: {len(problems)}." if problems else ""
     note = f" {options.note}." if options.note else ""
     figure.suptitle(headline(text + note + left_out, figure), fontsize=LABEL)
     numbers = [
