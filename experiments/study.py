@@ -26,7 +26,7 @@ METHODS = (
 )
 _BUDGETS = {  # where they are not the config's, by images a class: share of the protocol's epochs, mixes in D'
     "10": ("scale.epochs=0.25", "fixed.size=1000"),
-    "all": ("scale.epochs=0.01666667", "fixed.size=10000"),
+    "all": ("scale.epochs=0.00833333", "fixed.size=5000"),
 }
 _IMAGES = ("50", *_BUDGETS)
 _ON_THE_FLY = "_supermix_batch"  # solves every batch to the end: for small scale

@@ -55,8 +55,8 @@ def test_a_stopped_run_resumes(tmp_path: Path) -> None:
         "seed=3",
         f"hydra.run.dir={tmp_path}",
         "data.images_per_class=null",
-        "scale.epochs=0.01666667",
-        "fixed.size=10000",
+        "scale.epochs=0.00833333",
+        "fixed.size=5000",
         "trainer.enable_progress_bar=false",
         "network=resnet20",
     ]
