@@ -42,7 +42,8 @@ def check_complete(config: DictConfig) -> None:
     """End a run before it has begun, if the command line lacks something, or has what nothing takes.
 
     Raises:
-        ValueError: If values that have to be given are not, or the optimiser or the schedule has no such setting.
+        ValueError: If values that have to be given are not, the optimiser or the schedule has no such setting, or an
+            engine stands beside images that are made before.
     """
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
@@ -50,8 +51,14 @@ def check_complete(config: DictConfig) -> None:
             f"expected values for {', '.join(missing)}, got none; give them, for instance {missing[0]}=..."
         )
     for part in ("optimizer", "scheduler"):  # they are called late, when the data and the teacher are there
-        if config[part]:
+        if config.get(part):
             _check_settings(part, config[part])
+    kept = next((name for name in ("mixed", "external") if config.data.get(name)), None)
+    if kept and get_object(config.engine._target_) is not BatchEngine:
+        raise ValueError(
+            f"expected engine=batch beside data.{kept}, whose images are made before, got {config.engine._target_}; to "
+            f"mix on the fly give data.{kept}=null and a mixer"
+        )
 
 
 def build_data(config: DictConfig) -> ImageDataModule:
@@ -94,7 +101,7 @@ def build_mixing(
     A mixer without a teacher learns the classes from the data. Fixed mixes need no mixer.
 
     Raises:
-        ValueError: If images that were made before do not fit the data, the mixer, the engine or the lack of a teacher.
+        ValueError: If images that were made before do not fit the data, the mixer or the lack of a teacher.
     """
     mixer: Any = instantiate(config.mixer) if config.mixer else None
     if mixer is None and datamodule.external is None and datamodule.mixed is None:
@@ -108,9 +115,7 @@ def build_mixing(
     objects: dict[str, Any] = {"teacher": teacher} if mixer is None else {"teacher": teacher, "mixer": mixer}
     kept = _kept_images(config, teacher, mixer, datamodule)
     if kept is None:
-        streams = get_class(config.engine._target_) is StreamEngine
-        bare = {"default_transform": None} if streams and view is None else {}  # null says that there is to be none
-        return build(config.mixing, **objects, mixed_transform=view, engine=instantiate(config.engine, **bare))
+        return build(config.mixing, **objects, mixed_transform=view, engine=_build_engine(config.engine, view))
     engine = ReplayEngine(kept, mean=opened.mean, std=opened.std, batch_size=datamodule.batch_size, view=view)
     return build(config.mixing, **objects, mixed_transform=None, engine=engine)
 
@@ -151,13 +156,24 @@ def external_images(config: DictConfig, datamodule: ImageDataModule) -> np.ndarr
 
 
 def _check_settings(part: str, node: DictConfig) -> None:
-    parameters = inspect.signature(get_object(node._target_)).parameters
+    try:
+        parameters = inspect.signature(get_object(node._target_)).parameters
+    except ValueError:  # it does not tell
+        return
     unknown = sorted(str(name) for name in node if not str(name).startswith("_") and name not in parameters)
     if unknown and not any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
+        named = ", ".join(f"{part}.{name}" for name in unknown)
         raise ValueError(
-            f"expected settings that {node._target_} has, got {part}.{unknown[0]}, which something else that was "
-            f"chosen sets: take it off with ~{part}.{unknown[0]}, or choose another {part}"
+            f"expected settings that {node._target_} has, got {named}: correct the name, or take off with "
+            f"~{part}.{unknown[0]} what a protocol has set"
         )
+
+
+def _build_engine(node: DictConfig, view: Any) -> Any:
+    """Build an engine; where the mixes are to be left as they are, its own transform is off too."""
+    kind = get_object(node._target_)
+    streams = isinstance(kind, type) and issubclass(kind, StreamEngine) and "default_transform" not in node
+    return instantiate(node, **({"default_transform": None} if streams and view is None else {}))
 
 
 def _has_teacher(config: DictConfig) -> bool:
@@ -177,11 +193,6 @@ def _kept_images(
         return None
     if not isinstance(teacher, FrozenTeacher):
         raise ValueError("expected a teacher to label the images of data.mixed or data.external, got teacher=none")
-    if get_class(config.engine._target_) is not BatchEngine:
-        raise ValueError(
-            f"expected no engine beside data.mixed or data.external, whose images are there already, got "
-            f"{config.engine._target_}: give data.mixed=null to mix on the fly, or engine=batch"
-        )
     if datamodule.external is not None:
         if mixer is not None:
             raise ValueError(

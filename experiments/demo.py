@@ -31,6 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder of table, picture and runs")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides of experiment=demo, such as seed=1 or mixer.k=3")
     options = parser.parse_args(arguments)
+    with initialize_config_module("supermix_pl.conf", version_base="1.3"):
+        config = _compose("SuperMix.fast", options.output, options.overrides)
+    if config.trainer.max_epochs <= config.mixing.start_epoch:
+        parser.error(
+            "expected trainer.max_epochs above mixing.start_epoch, the first epoch with mixes, got "
+            f"{config.trainer.max_epochs} and {config.mixing.start_epoch}: change both"
+        )
     console = Console()
     _quieten()
     start = time.perf_counter()
@@ -66,13 +73,8 @@ def _compose(method: str, output: Path, overrides: Sequence[str]) -> Any:
     if method == "SuperMix.fast":
         own.append("mixer.max_steps=8")
     if method == "plain":
-        overrides = [override for override in overrides if not override.startswith("mixer.")]
+        overrides = [override for override in overrides if not override.lstrip("+~").startswith("mixer.")]
     config = compose("train", [*own, *overrides])
-    if config.trainer.max_epochs <= config.mixing.start_epoch:
-        raise ValueError(
-            f"expected trainer.max_epochs above mixing.start_epoch, the first epoch with mixes, got "
-            f"{config.trainer.max_epochs} and {config.mixing.start_epoch}: change both"
-        )
     if method == "plain":  # as many student samples as with mixes, which double the batches of the last epochs
         config.trainer.max_epochs += config.trainer.max_epochs - config.mixing.start_epoch
     return config

@@ -19,8 +19,8 @@ gives None.
 
 def check_key(name: str, key: Any) -> None:
     """Raise TypeError unless it is a key."""
-    is_pair = isinstance(key, tuple) and len(key) == 2 and all(map(callable, key))
-    if isinstance(key, bool) or not (is_pair or isinstance(key, int | str)):
+    no_pair = isinstance(key, tuple) and not (len(key) == 2 and all(map(callable, key)))
+    if key is None or no_pair or isinstance(key, bool | float):
         raise TypeError(
             f"expected {name} as a position, a name, a dotted path or a pair (get, set) of callables, got {key!r}"
         )

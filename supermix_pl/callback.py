@@ -4,7 +4,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from inspect import ismethod
+from inspect import ismethod, signature
 from numbers import Real
 from typing import Any, Literal, get_args
 
@@ -113,7 +113,7 @@ class SuperMixCallback(LightningCallback):
         check_key("target_key", target_key)
         if mixed_transform is not None and not callable(mixed_transform):
             raise TypeError(f"expected mixed_transform to take and give images (b, c, h, w), got {mixed_transform!r}")
-        if not isinstance(mixer, Mixer) or isinstance(mixer, type | nn.Module | FrozenTeacher) or ismethod(mixer):
+        if not _mixes(mixer):
             raise TypeError(f"expected mixer to be a SuperMix, MixUp, CutMix or other Mixer, got {mixer!r}")
         if isinstance(engine, str):
             check_one_of("engine", engine, tuple(_ENGINES))
@@ -250,8 +250,8 @@ class SuperMixCallback(LightningCallback):
         """Stop catching batches: Lightning calls no teardown after an exception; a checkpoint may be saved yet."""
         if self._interception is not None:
             self._interception.remove()
-        n = None if self.teacher is None else self.teacher.num_classes
-        if n is not None and isinstance(exception, IndexError) and "out of bounds" in str(exception):
+        n = None if self.mix is None or self.teacher is None else self.teacher.num_classes
+        if n is not None and isinstance(exception, IndexError) and str(exception).startswith("Target "):
             exception.add_note(
                 f"SuperMixCallback: mixes are labelled with the {n} classes of the teacher; the trained module must "
                 "give as many logits."
@@ -305,6 +305,7 @@ class SuperMixCallback(LightningCallback):
         early = trainer.current_epoch < self._start_epoch
         if (early and not self._mixes_early) or (self._supervision.expected and self.teacher is None):
             return batch  # a moving average is not there yet while Lightning's finders try a module out
+        images, labels = (get_field(batch, key) for key in (self._rewriter.input_key, self._rewriter.target_key))
         start = time.perf_counter()
         if self._stopwatch is not None:
             self._stopwatch.start()
@@ -315,9 +316,8 @@ class SuperMixCallback(LightningCallback):
             self._stopwatch.mixed()
         self._milliseconds = 1000 * (time.perf_counter() - start)
         self.mix = mix
-        images = get_field(batch, self._rewriter.input_key)
         if not early:
-            self._supervision.judge(mix, images, get_field(batch, self._rewriter.target_key))
+            self._supervision.judge(mix, images, labels, chunk_size=getattr(self.mixer, "chunk_size", None))
         self._report_unsolved(mix)
         if self._pictures is not None and self._pictures.wants(number, trainer):
             with trainer.profiler.profile("[SuperMix]picture"):
@@ -357,3 +357,13 @@ class SuperMixCallback(LightningCallback):
         if self._interception is not None:
             self._interception.remove()
             self._interception = None
+
+
+def _mixes(mixer: object) -> bool:
+    """Tell a mixer from what is called otherwise: a class, a method that makes mixers, a network."""
+    if not isinstance(mixer, Mixer) or isinstance(mixer, type):
+        return False
+    if ismethod(mixer) and isinstance(mixer.__self__, type):
+        return False
+    parameters = signature(mixer.forward if isinstance(mixer, nn.Module) else mixer).parameters
+    return "seed" in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())

@@ -11,10 +11,18 @@ from torch import Tensor
 
 from supermix_pl.batch import Key, extend_fields, get_field, set_field
 from supermix_pl.engine import Engine
-from supermix_pl.mixing import MixedBatch, Mixer
+from supermix_pl.mixing import CutMix, MixedBatch, Mixer, MixUp
 from supermix_pl.mixing.assembly import like_batch
-from supermix_pl.mixing.inputs import check_images, check_labels, count_classes, float_autograd, generator
+from supermix_pl.mixing.inputs import (
+    check_images,
+    check_labels,
+    count_classes,
+    float_autograd,
+    generator,
+    show_natural,
+)
 from supermix_pl.mixing.targets import TargetFormat, concatenate, mixed_targets, natural_targets
+from supermix_pl.solver.chunks import Chunks
 from supermix_pl.teacher import FrozenTeacher
 
 _MIXES, _VIEWS = 0, 1
@@ -53,11 +61,11 @@ class BatchRewriter:
                 "look at input_key and target_key"
             )
         indices = _class_indices(labels)
-        if indices is None and (teacher is None or getattr(self.mixer, "classes", "teacher") == "labels"):
+        blindly = teacher is None and isinstance(self.mixer, MixUp | CutMix)
+        if indices is None and (blindly or getattr(self.mixer, "classes", "teacher") == "labels"):
             raise ValueError(
                 f"expected labels as ({len(labels)},) integers for {self.mixer}, which takes the classes of the "
-                f"sources from them, got {labels.dtype} of shape {tuple(labels.shape)}; give class indices, or let a "
-                "teacher name the classes"
+                f"sources from them, got {labels.dtype} of shape {tuple(labels.shape)}; give class indices"
             )
         known = None if teacher is None else teacher.num_classes
         if indices is not None and known is not None:
@@ -118,23 +126,31 @@ def view(
 
 
 def natural_hits(
-    mix: MixedBatch, teacher: FrozenTeacher, images: Float[Tensor, "b c h w"], labels: Tensor
+    mix: MixedBatch,
+    teacher: FrozenTeacher,
+    images: Float[Tensor, "r c h w"],
+    labels: Tensor,
+    *,
+    chunk_size: int | None = None,
 ) -> Int[Tensor, ""] | None:
     """Count on how many natural images the teacher agrees with the label, or the likeliest class of a row.
 
     Args:
-        mix: Of the batch; the teacher looks at the images where its engine has not shown them to it.
+        mix: Of the batch; the teacher looks at the images where the engine has not shown them to it.
         teacher: Of the mixes.
-        images: The natural ones.
-        labels: (b,) class indices or (b, n) probabilities; of others None comes back.
+        images: The first r of the natural batch.
+        labels: (r,) class indices or (r, n) probabilities; of others None comes back.
+        chunk_size: Images that the teacher sees at once; None for all.
     """
-    by_row = labels.ndim == 2 and labels.shape == mix.soft_targets.shape
+    by_row = labels.ndim == 2 and labels.shape[1] == mix.soft_targets.shape[1]
     if not by_row and (labels.ndim != 1 or labels.is_floating_point()):
         return None
     logits = mix.natural_logits
     if logits is None:
-        with float_autograd(images.device), torch.no_grad():
-            logits = teacher(check_images(images))
+        with float_autograd(images.device):
+            logits = show_natural(teacher, check_images(images), chunks=Chunks(teacher, chunk_size)).logits
+    assert logits is not None
+    logits = logits[: len(labels)]
     return (logits.argmax(dim=1) == (labels.argmax(dim=1) if by_row else labels)).sum()
 
 

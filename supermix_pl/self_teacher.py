@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from supermix_pl.arguments import check_share
 from supermix_pl.checkpoint import load_checkpoint
-from supermix_pl.teacher import FrozenTeacher, autocast_dtype
+from supermix_pl.teacher import FrozenTeacher
 
 _COMPILED_STEPS = ("forward", "training_step", "validation_step", "test_step", "predict_step")
+_DTYPES = ("bfloat16", "float32", "float64")
 _SHARDING = ("FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy")
 
 
@@ -41,7 +42,8 @@ class MovingAverage:
 
     def __init__(self, decay: float = 0.999, *, dtype: torch.dtype | str | None = None) -> None:
         check_share("decay", decay)
-        autocast_dtype(dtype, torch.float32)
+        if dtype is not None and str(dtype).removeprefix("torch.") not in _DTYPES:
+            raise ValueError(f"expected dtype None (the weights' own) or one of {', '.join(_DTYPES)}, got {dtype}")
         self.decay = decay
         self.dtype = dtype
         self.updates = 0

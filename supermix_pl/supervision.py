@@ -85,15 +85,23 @@ class Supervision:
         if self.average is not None:
             self.average.update(module, trainer.global_step)
 
-    def judge(self, mix: MixedBatch, images: Tensor, labels: Tensor) -> None:
-        """Warn once when the teacher's classes look unrelated to the labels."""
+    def judge(self, mix: MixedBatch, images: Tensor, labels: Tensor, *, chunk_size: int | None = None) -> None:
+        """Warn once when the teacher's classes look unrelated to the first labels.
+
+        Args:
+            mix: Of the batch.
+            images: The natural ones.
+            labels: Theirs.
+            chunk_size: Images that the teacher sees at once; None for all.
+        """
         if self._labels_seen >= _LABELS_TO_JUDGE or self.teacher is None:
             return
-        hits = natural_hits(mix, self.teacher, images, labels)
+        rows = slice(_LABELS_TO_JUDGE - self._labels_seen)
+        hits = natural_hits(mix, self.teacher, images[rows], labels[rows], chunk_size=chunk_size)
         if hits is None:
             return
         self._labels_hit += int(hits)
-        self._labels_seen += len(labels)
+        self._labels_seen += len(labels[rows])
         expected = self._labels_seen / mix.soft_targets.shape[1]
         if self._labels_seen >= _LABELS_TO_JUDGE and self._labels_hit <= expected + 3 * expected**0.5:
             likely = (

@@ -67,7 +67,7 @@ class FrozenTeacher:
             )
         self.module = module.eval().requires_grad_(False)
         self.weight_dtype = _weight_dtype(module)
-        self.autocast_dtype = autocast_dtype(dtype, self.weight_dtype)
+        self.autocast_dtype = _autocast_dtype(dtype, self.weight_dtype)
         self.image_size = _image_size(image_size)
         self.channels_last = channels_last
         self.compile = compile
@@ -188,12 +188,7 @@ def _weight_dtype(module: nn.Module) -> torch.dtype:
     return dtypes.pop() if len(dtypes) == 1 else torch.float32
 
 
-def autocast_dtype(dtype: torch.dtype | str | None, weight_dtype: torch.dtype) -> torch.dtype | None:
-    """Give the dtype of autocast that passes in `dtype` need; None for none.
-
-    Raises:
-        ValueError: If it is not one that the solver can work with.
-    """
+def _autocast_dtype(dtype: torch.dtype | str | None, weight_dtype: torch.dtype) -> torch.dtype | None:
     if isinstance(dtype, str):
         dtype = getattr(torch, dtype.removeprefix("torch."), dtype)
     if dtype is None or dtype == weight_dtype:
@@ -210,7 +205,7 @@ def _image_size(image_size: int | Sequence[int] | None) -> tuple[int, int] | Non
     if image_size is None:
         return None
     sides = (image_size, image_size) if isinstance(image_size, int) else image_size
-    if not hasattr(sides, "__len__") or len(sides) != 2:
+    if isinstance(sides, str) or not hasattr(sides, "__len__") or len(sides) != 2:
         raise ValueError(f"expected image_size as a side or (height, width), got {image_size!r}")
     if min(sides) < 1:
         raise ValueError(f"expected image_size >= 1, got {image_size}")

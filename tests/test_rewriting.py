@@ -299,3 +299,18 @@ def test_hits_on_natural_images_are_counted() -> None:
             assert int(hits) == 2
         for other in (LABELS.float(), torch.rand(4, 3)):
             assert natural_hits(each, constant, images(), other) is None
+
+
+def test_hits_are_counted_of_the_first_images_in_chunks() -> None:
+    class Seeing(SmoothTeacher):
+        def forward(self, images: Tensor) -> Tensor:
+            seen.append(len(images))
+            return super().forward(images)
+
+    seen: list[int] = []
+    mix = MixUp(num_classes=NUM_CLASSES)(None, images(), LABELS, seed=0)
+    seeing = FrozenTeacher(Seeing().float(), fold=False)
+    seen.clear()
+    for batch in (LABELS, torch.eye(NUM_CLASSES)[LABELS]):
+        natural_hits(mix, seeing, images()[:3], batch[:3], chunk_size=2)
+    assert seen == [2, 1, 2, 1]

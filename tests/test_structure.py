@@ -30,7 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "stopwatch": set(),
     "side_files": set(),
     "engine": {"arguments", "mixing", "solver", "teacher", "transforms"},
-    "rewriting": {"batch", "engine", "mixing", "teacher"},
+    "rewriting": {"batch", "engine", "mixing", "solver", "teacher"},
     "supervision": {"mixing", "rewriting", "self_teacher", "teacher"},
     "picture_grid": {"mixing", "visualize"},
     "pictures": {"mixing", "picture_grid", "teacher"},

@@ -15,19 +15,14 @@ _NO_PART_OF_TRAINING = {
     *("seed", "paths", "logger", "callbacks", "ckpt_path", "channels_last", "matmul_precision", "fixed"),
     "milestones",  # scheduler.milestones are what counts
 }
-_NO_PART_ANYWHERE = {
-    *("seed", "root", "cache_dir", "num_workers", "eval_batch_size", "progress", "log", "log_images_every"),
-    *("save_state", "channels_last", "fold", "compile"),
-}
-_NO_PART_OF_TRAINER = {
-    "accelerator",
-    "strategy",
-    "default_root_dir",
-    "deterministic",
-    "enable_model_summary",
-    "enable_progress_bar",
-    "log_every_n_steps",
-    "num_sanity_val_steps",
+_NO_PART_ANYWHERE = {"seed", "root", "cache_dir", "num_workers", "eval_batch_size", "progress", "log"}
+_NO_PART_OF = {  # settings of a node that change what it costs or shows
+    "teacher": {"channels_last", "fold", "compile"},
+    "mixing": {"save_state", "log_images_every"},
+    "trainer": {
+        *("accelerator", "strategy", "default_root_dir", "deterministic", "enable_model_summary"),
+        *("enable_progress_bar", "log_every_n_steps", "num_sanity_val_steps"),
+    },
 }
 _NOT_OF_BUDGET = ("augment", "batch_size", "drop_last", "external", "folder", "mixed", "with_indices")  # of the data
 ACROSS_COLUMNS = (
@@ -117,8 +112,9 @@ def training(config: Mapping[str, Any]) -> dict[str, Any]:
     nodes = {name: node for name, node in config.items() if name not in _IDENTITY | _NO_PART_OF_TRAINING}
     if isinstance(data := nodes.get("data"), dict) and (data.get("mixed") or data.get("external")):
         nodes.pop("engine", None)  # such images are made before
-    if isinstance(trainer := nodes.get("trainer"), dict):
-        nodes["trainer"] = {name: value for name, value in trainer.items() if name not in _NO_PART_OF_TRAINER}
+    for part, left_out in _NO_PART_OF.items():
+        if isinstance(node := nodes.get(part), dict):
+            nodes[part] = {name: value for name, value in node.items() if name not in left_out}
     if isinstance(data := nodes.get("data"), dict) and isinstance(data.get("mixed"), str):
         nodes["data"] = data | _mixes(data["mixed"], config.get("fixed"))
     return _flat(nodes, "")

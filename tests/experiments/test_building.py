@@ -209,13 +209,13 @@ def test_the_memory_format_reaches_the_teachers_passes_and_not_its_module(tmp_pa
     assert all(weight.is_contiguous() for weight in weights)
 
 
-@pytest.mark.parametrize("images", ["data.mixed=auto", "data.external=images"])
-def test_an_engine_beside_images_that_were_made_before_is_refused(tmp_path: Path, images: str) -> None:
-    mixer = MIXER if "mixed" in images else ["mixer=none"]
-    config = composed(tmp_path, *mixer, "engine=stream", images)
-    name, _, value = images.partition("=")
-    with pytest.raises(ValueError, match=r"expected no engine beside .*StreamEngine: give data.mixed=null"):
-        mixing_of(config, shapes(**{name.removeprefix("data."): value}))
+@pytest.mark.parametrize("name", ["mixed", "external"])
+def test_an_engine_beside_images_that_were_made_before_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    config = composed(tmp_path, "engine=stream", f"data.{name}=auto")
+    with pytest.raises(ValueError, match=rf"expected engine=batch beside data.{name}, .*give data.{name}=null"):
+        check_complete(config)
+    config.data[name] = None
+    check_complete(config)
 
 
 def test_no_transform_is_none_for_a_stream_too(tmp_path: Path) -> None:
@@ -226,26 +226,40 @@ def test_no_transform_is_none_for_a_stream_too(tmp_path: Path) -> None:
         assert isinstance(mixing_of(config, shapes())._rewriter.mixed_transform, expected)
 
 
+def test_a_streams_own_transform_stands_where_it_is_named(tmp_path: Path) -> None:
+    config = composed(tmp_path, *MIXER, "engine=stream", "engine.reuse=2")
+    config.mixing.mixed_transform = None
+    own = {"_target_": "supermix_pl.transforms.RandomCropFlip", "padding": 7}
+    config.engine = {**config.engine, "default_transform": own}
+    assert mixing_of(config, shapes())._rewriter.mixed_transform.padding == 7
+
+
 @pytest.mark.parametrize(
-    ("choice", "message"),
+    ("overrides", "message"),
     [
-        ("optimizer=adamw", r"expected settings that torch.optim.AdamW has, got optimizer.nesterov.*~optimizer.nest"),
-        ("scheduler=cosine", r"expected settings that .*cosine has, got scheduler.gamma"),
+        (
+            ["experiment=table1", "optimizer=adamw"],
+            "AdamW has, got optimizer.nesterov: .*~optimizer.nesterov",
+        ),
+        (["scheduler=cosine", "+scheduler.gama=0.5"], "cosine has, got scheduler.gama: correct the name"),
+        (["+optimizer.a=1", "+optimizer.b=2"], "torch.optim.SGD has, got optimizer.a, optimizer.b: "),
     ],
 )
-def test_settings_that_the_optimiser_or_the_schedule_lacks_end_a_run_at_once(choice: str, message: str) -> None:
+def test_settings_that_the_optimiser_or_the_schedule_lacks_end_a_run_at_once(
+    overrides: list[str], message: str
+) -> None:
     with initialize_config_module("supermix_pl.conf", version_base="1.3"):
-        surplus = "+optimizer.nesterov=true" if "adamw" in choice else "+scheduler.gamma=0.5"
-        config = compose("train", ["paths.root_dir=root", "paths.output_dir=run", choice, surplus])
+        config = compose("train", ["paths.root_dir=root", "paths.output_dir=run", *overrides])
     with pytest.raises(ValueError, match=message):
         check_complete(config)
 
 
 @pytest.mark.parametrize("scheduler", ["constant", "cosine", "linear", "multistep"])
-@pytest.mark.parametrize("experiment", ["table2", "table5"])
-def test_every_schedule_goes_with_every_protocol(experiment: str, scheduler: str) -> None:
+@pytest.mark.parametrize("protocol", ["table1", "table2", "table5", "equal", "repdistiller"])
+def test_every_schedule_goes_with_every_protocol(protocol: str, scheduler: str) -> None:
+    chosen = f"experiment={protocol}" if protocol.startswith("table") else f"protocol={protocol}"
     with initialize_config_module("supermix_pl.conf", version_base="1.3"):
-        given = [f"experiment={experiment}", f"scheduler={scheduler}", "paths.root_dir=root", "paths.output_dir=run"]
+        given = [chosen, f"scheduler={scheduler}", "paths.root_dir=root", "paths.output_dir=run"]
         config = compose("train", given)
     check_complete(config)
     assert ("milestones" in config.scheduler) == (scheduler == "multistep")

@@ -15,6 +15,7 @@ from supermix_pl import SuperMix, SuperMixCallback
 from supermix_pl.experiments import resolvers
 from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.data.datamodule import named_arguments
+from supermix_pl.experiments.tasks.schedules import multistep
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 ELSEWHERE = ("__pycache__", "network", "pair")  # test_cells takes all of these
@@ -94,6 +95,12 @@ def test_how_mixes_enter_the_batch_is_by_the_defaults_in_python() -> None:
     assert {name: parameters[str(name)].default for name in node if name not in own} == {
         name: value for name, value in node.items() if name not in own
     }
+
+
+def test_milestones_without_a_protocol_are_the_default_in_python() -> None:
+    assert composed("scheduler=multistep").scheduler.milestones == list(
+        inspect.signature(multistep).parameters["milestones"].default
+    )
 
 
 def test_an_unknown_key_is_an_error() -> None:

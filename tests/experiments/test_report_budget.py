@@ -52,6 +52,7 @@ def test_what_is_no_part_of_a_training(other: dict[str, Any]) -> None:
         ({"trainer": {"precision": "bf16-mixed"}}, "trainer.precision"),
         ({"optimizer": {"lr": 0.1}}, "optimizer.lr"),
         ({"data": {"batch_size": 128}}, "data.batch_size"),
+        ({"data": {"fold": 1}}, "data.fold"),
         ({"data": {"data_seed": 1}}, "data.data_seed"),
         ({"data": {"external": "/x/imgnet32"}}, "data.external"),
         ({"mixing": {"mode": "replace"}}, "mixing.mode"),
