@@ -31,17 +31,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder of table, picture and runs")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides of experiment=demo, such as seed=1 or mixer.k=3")
     options = parser.parse_args(arguments)
-    with initialize_config_module("supermix_pl.conf", version_base="1.3"):
-        config = _compose("SuperMix.fast", options.output, options.overrides)
-    if config.trainer.max_epochs <= config.mixing.start_epoch:
-        parser.error(
-            "expected trainer.max_epochs above mixing.start_epoch, the first epoch with mixes, got "
-            f"{config.trainer.max_epochs} and {config.mixing.start_epoch}: change both"
-        )
     console = Console()
     _quieten()
     start = time.perf_counter()
     with initialize_config_module("supermix_pl.conf", version_base="1.3"):
+        config = _compose("SuperMix.fast", options.output, options.overrides)
+        if config.trainer.max_epochs <= config.mixing.start_epoch:
+            parser.error(
+                "expected trainer.max_epochs above mixing.start_epoch, the first epoch with mixes, got "
+                f"{config.trainer.max_epochs} and {config.mixing.start_epoch}: change both"
+            )
         results = {name: _train(name, options.output, options.overrides, console) for name in _METHODS}
         picture = _draw(options.output, options.overrides)
     console.print(_table(results))

@@ -85,15 +85,15 @@ class BlindMixer(ABC):
         Raises:
             ValueError: If images, labels and teacher do not fit together.
         """
-        if num_classes is not None:
+        if num_classes is None:
+            num_classes = self.num_classes
+        else:
             check_at_least("num_classes", num_classes, 1)
         rng = generator(seed)
         pixels = check_images(images)
         with float_autograd(images.device), torch.no_grad():
             teacher = None if teacher is None else as_teacher(teacher)
-            natural, classes = _classes(
-                teacher, pixels, labels, self.num_classes if num_classes is None else num_classes
-            )
+            natural, classes = _classes(teacher, pixels, labels, num_classes)
             check_seen(natural)
             k = fit_k(self.k, len(pixels))
             host_classes = classes.cpu().numpy() if self.pairing == "distinct" else None
