@@ -6,6 +6,7 @@ leaves evaluation.json beside each metrics.json; runs that have been measured so
 """
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from supermix_pl.experiments.evaluation import Robustness
 from supermix_pl.experiments.report.runs import find_runs
 
 FILE = "evaluation.json"
+_TRAINING = "training"  # which training of the folder was measured: copies of files keep no times
 _OF_TRAINING = ("seed", "batch_size", "images_per_class", "augment", "mixed", "external", "with_indices")
 
 
@@ -41,7 +43,8 @@ def evaluate(folder: Path, settings: Robustness, known: dict[str, ImageDataModul
         ValueError: If there are no weights, or they are not of the network that the config names.
     """
     path = folder / FILE
-    if measured_with(path) == asdict(settings):
+    earlier = read(folder)
+    if earlier is not None and earlier["settings"] == asdict(settings):
         return path
     weights = folder / "weights.pth"
     if not weights.is_file():
@@ -54,17 +57,26 @@ def evaluate(folder: Path, settings: Robustness, known: dict[str, ImageDataModul
         network = network.to(memory_format=torch.channels_last)
     network = network.to("cuda" if torch.cuda.is_available() else "cpu")
     part = path.with_suffix(".part")
-    part.write_text(json.dumps(settings.measure(network, datamodule), indent=2) + "\n", encoding="utf-8")
+    measured = settings.measure(network, datamodule) | {_TRAINING: training_id(folder)}
+    part.write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
     part.replace(path)
     return path
 
 
-def measured_with(path: Path) -> dict[str, Any] | None:
-    """Give the settings of an evaluation.json; None where there is none that can be read."""
+def read(folder: Path) -> dict[str, Any] | None:
+    """Give what was measured of a run; None where nothing was, or it was of an earlier training in the same folder."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))["settings"]
+        content = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        fresh = content[_TRAINING] == training_id(folder)
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    return content if fresh and isinstance(content.get("settings"), dict) else None
+
+
+def training_id(folder: Path) -> str:
+    """Identify a training by what it wrote, its duration included."""
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    return hashlib.sha256(json.dumps(metrics, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

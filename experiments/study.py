@@ -86,7 +86,7 @@ def run(job: Job, overrides: Sequence[str], measure: Sequence[str]) -> bool:
     commands = [[sys.executable, "-m", evaluate.__name__, str(job.folder), *measure]]
     if not job.finished:
         commands = [job.command(overrides), *commands]
-    elif evaluate.measured_with(job.folder / evaluate.FILE) is not None:
+    elif evaluate.read(job.folder) is not None:
         return True
     start = time.monotonic()
     environment = {"OMP_NUM_THREADS": "1", **os.environ}

@@ -161,6 +161,20 @@ def test_the_command_measures_a_run_once(finished: Path, capsys: pytest.CaptureF
     assert json.loads(path.read_text())["settings"]["epsilon"] == 0.1
 
 
+def test_a_run_that_was_trained_again_is_measured_again(finished: Path) -> None:
+    command = [str(finished.parent), "--per-class", "1", "--corrupted-per-class", "1"]
+    evaluate.main(command)
+    first = evaluate.read(finished)
+    assert first is not None
+    metrics = finished / "metrics.json"
+    metrics.write_text(json.dumps(json.loads(metrics.read_text()) | {"fit_seconds": 7.0}))
+    assert evaluate.read(finished) is None
+    evaluate.main(command)
+    second = evaluate.read(finished)
+    assert second is not None
+    assert second["training"] != first["training"]
+
+
 def test_a_run_without_weights_is_an_error(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (finished / "weights.pth").unlink()
     with pytest.raises(SystemExit):

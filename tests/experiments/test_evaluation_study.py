@@ -1,5 +1,6 @@
 """The study's runs: which, in which order, and that it goes on where it was."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,7 @@ def test_what_is_finished_is_passed_over(
     folder = tmp_path / "10" / "kd" / "0"
     folder.mkdir(parents=True)
     (folder / "metrics.json").write_text("{}")
-    (folder / evaluate.FILE).write_text('{"settings": {}}')
+    (folder / evaluate.FILE).write_text(json.dumps({"settings": {}, "training": evaluate.training_id(folder)}))
     monkeypatch.setattr(study.subprocess, "run", lambda *_, **__: pytest.fail("started a process"))
 
     study.main([str(tmp_path), "--images", "10", "--methods", "kd", "--seeds", "0"])

@@ -2,6 +2,7 @@
 
 import html
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -100,6 +101,16 @@ def test_engines_are_never_averaged(tmp_path: Path) -> None:
     assert len({number for *_, number in rows}) == 3
 
 
+def test_what_a_training_took_has_a_table_of_its_own(tmp_path: Path) -> None:
+    results, _, rest = written(write_sweep(tmp_path, methods=TWO)).partition("<h3>Single corruptions")
+    cost = rest.partition("<h3>Cost</h3>")[2].partition("</table>")[0]
+    for title, inside in (("accuracy %, last epoch", results), ("ms a step", cost), ("minutes of training", cost)):
+        assert f"<th scope=col>{title}</th>" in inside
+        assert f"<th scope=col>{title}</th>" not in (cost if inside is results else results)
+    assert "class=best" not in cost
+    assert cost.count("<tr>") == 4
+
+
 def test_nothing_from_runs_becomes_markup(tmp_path: Path) -> None:
     page = written(write_sweep(tmp_path, methods=TWO, seeds=1, hostile=HOSTILE), "--title", HOSTILE, "--note", HOSTILE)
 
@@ -120,7 +131,8 @@ def test_the_page_needs_no_other_file(tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_has_one_curve(tmp_path: Path) -> None:
-    for version, rows in enumerate(["0,1.0\n9,2.0\n", "9,3.0\n19,4.0\n19,\nx,7\n29,nan\n"]):
+    logs = {10: "9,3.0\n19,4.0\n19,\nx,7\n29,nan\n", 9: "0,1.0\n9,2.0\n"}  # written in any order: copies keep no times
+    for version, rows in logs.items():
         path = tmp_path / "csv" / f"version_{version}" / "metrics.csv"
         path.parent.mkdir(parents=True)
         path.write_text("step,train/loss\n" + rows)
@@ -133,6 +145,15 @@ def test_evaluations_that_do_not_compare_are_an_error(tmp_path: Path, capsys: py
     with pytest.raises(SystemExit):
         written(tmp_path)
     assert "expected evaluations with the same settings" in capsys.readouterr().err
+
+
+def test_evaluations_of_an_earlier_training_do_not_count(tmp_path: Path) -> None:
+    path = write_sweep(tmp_path, methods=("plain",), seeds=1) / "plain-batch" / "0" / "metrics.json"
+    os.utime(path)  # a copy keeps no times
+    assert "corrupted accuracy %" in written(tmp_path)
+    for run in tmp_path.glob("*/0/metrics.json"):
+        run.write_text(json.dumps(json.loads(run.read_text()) | {"fit_seconds": 1.0}))
+    assert "corrupted accuracy %" not in written(tmp_path)
 
 
 def test_runs_that_are_not_finished_are_named(tmp_path: Path) -> None:
@@ -178,7 +199,7 @@ def test_a_browser_runs_nothing_of_a_hostile_page(tmp_path: Path, browse: Callab
     page = browse(tmp_path / "runs" / "report.html", "--dump-dom")
     assert "<title>owned" not in page
     assert "<script" not in page
-    assert page.count("<table") == 2
+    assert page.count("<table") == 3
 
 
 @pytest.mark.slow

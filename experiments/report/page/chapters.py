@@ -10,7 +10,7 @@ from supermix_pl.experiments.report.blocks import Block
 from supermix_pl.experiments.report.budget import differences, shown
 from supermix_pl.experiments.report.page.curves import CURVES, curve
 from supermix_pl.experiments.report.page.interval import Interval
-from supermix_pl.experiments.report.page.measures import CORRUPTED, MEASURES, Measure, summary
+from supermix_pl.experiments.report.page.measures import ACCURACY, CORRUPTED, COST, RESULTS, Measure, summary
 from supermix_pl.experiments.report.page.svg import chart, span, swatch
 from supermix_pl.experiments.report.paper import load
 from supermix_pl.experiments.report.trials import TEACHERS, Trials
@@ -37,33 +37,45 @@ def rows_of(block: Block) -> list[tuple[str, Trials]]:
 
 
 def results(block: Block, evaluated: Evaluated) -> str:
-    """Write the table of the numbers: mean, half of the confidence interval, seeds."""
+    """Write the table of what the students can do: mean, half of the confidence interval, seeds."""
+    return _table(block, evaluated, RESULTS) + _teachers(block)
+
+
+def cost(block: Block, evaluated: Evaluated) -> str:
+    """Write the table of what the trainings took; empty where nothing of it is known."""
+    table = _table(block, evaluated, COST)
+    return f"<h3>Cost</h3>{table}" if table else ""
+
+
+def _table(block: Block, evaluated: Evaluated, measures: Sequence[Measure]) -> str:
+    """Write a row for each row of the block and a column for each measure that is known of any of them."""
     rows = rows_of(block)
-    found = {
-        (name, measure.title): summary(trials.runs, measure, evaluated) for name, trials in rows for measure in MEASURES
+    columns = {
+        measure: found
+        for measure in measures
+        if any(found := [summary(trials.runs, measure, evaluated) for _, trials in rows])
     }
-    shown_measures = [measure for measure in MEASURES if any(found[name, measure.title] for name, _ in rows)]
-    first = [each for name, _ in rows if (each := found[name, MEASURES[0].title])]
-    low = min(each.mean - (each.half or 0) for each in first)
-    high = max(each.mean + (each.half or 0) for each in first)
-    heads = ["".join(["<th class=name scope=col>method</th>", "<th scope=col>seeds</th>"])]
-    for measure in shown_measures:
+    if not columns:
+        return ""
+    low, high = _range(columns.get(ACCURACY, []))
+    heads = ["<th class=name scope=col>method</th><th scope=col>seeds</th>"]
+    for measure in columns:
         title = html.escape(measure.title.format(epsilon=_epsilon(evaluated)))
         heads.append(f"<th scope=col>{title}</th>")
-        if measure is MEASURES[0]:
+        if measure is ACCURACY:
             heads.append(f"<th scope=col>{low:.1f} to {high:.1f}</th>")
     lines = [f"<div class=wide><table><thead><tr>{''.join(heads)}</tr></thead><tbody>"]
-    for name, trials in rows:
+    for place, (name, trials) in enumerate(rows):
         seeds = ", ".join(str(run.seed) for run in trials.runs)
         cells = [f"<th class=name scope=row>{html.escape(name)}</th><td>{html.escape(seeds)}</td>"]
-        for measure in shown_measures:
-            each = found[name, measure.title]
-            best = _is_best(each, [found[other, measure.title] for other, _ in rows], measure)
+        for measure, found in columns.items():
+            each = found[place]
+            best = _is_best(each, found, measure)
             cells.append(f"<td{' class=best' if best else ''}>{_number(each, measure)}</td>")
-            if measure is MEASURES[0]:
+            if measure is ACCURACY:
                 cells.append(f"<td>{span(each, low, high) if each else ''}</td>")
         lines.append(f"<tr>{''.join(cells)}</tr>")
-    return "".join([*lines, "</tbody></table></div>", _teachers(block)])
+    return "".join([*lines, "</tbody></table></div>"])
 
 
 def corruptions(block: Block, evaluated: Evaluated) -> str:
@@ -124,6 +136,13 @@ def settings(block: Block) -> str:
     codes = " ".join(f"<code>{html.escape(f'{name}={shown(value)}')}</code>" for name, value in shared.items())
     lines += [f"<details><summary>What all have in common</summary><p>{codes}</p></details>"]
     return "".join(lines)
+
+
+def _range(found: Sequence[Interval | None]) -> tuple[float, float]:
+    """Give the lowest and the highest value that the intervals reach; zeros without any."""
+    known = [(each.mean, each.half or 0) for each in found if each]
+    low = min((mean - half for mean, half in known), default=0.0)
+    return low, max((mean + half for mean, half in known), default=0.0)
 
 
 def _number(found: Interval | None, measure: Measure) -> str:

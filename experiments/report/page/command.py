@@ -54,7 +54,8 @@ def _page(runs: Sequence[Run], problems: Sequence[Problem], options: argparse.Na
     parts = [layout.notes([*options.note, *_remarks(bool(evaluated))]), _methods(found)]
     for block in found:
         parts += [f"<h2>{layout.html.escape(block.title)}</h2>", chapters.results(block, evaluated)]
-        parts += [chapters.corruptions(block, evaluated), chapters.curves(block), chapters.settings(block)]
+        parts += [chapters.corruptions(block, evaluated), chapters.cost(block, evaluated)]
+        parts += [chapters.curves(block), chapters.settings(block)]
     parts += [layout.mixes(example_mixes(runs, options.mixes)), layout.pictures(_pictures(runs))]
     left_out = [f"{problem.folder}: {problem.reason}." for problem in problems]
     left_out += [

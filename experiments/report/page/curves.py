@@ -32,7 +32,7 @@ class Curve:
 def read_log(folder: Path, name: str) -> dict[int, float]:
     """Read a quantity of a run by step; a resumed run has several logs, of which the later count."""
     found: dict[int, float] = {}
-    for path in sorted(folder.glob("csv/*/metrics.csv"), key=lambda path: path.stat().st_mtime):
+    for path in sorted(folder.glob("csv/*/metrics.csv"), key=_version):
         with path.open(newline="", encoding="utf-8") as file:
             for record in csv.DictReader(file):
                 try:
@@ -42,6 +42,13 @@ def read_log(folder: Path, name: str) -> dict[int, float]:
                 if math.isfinite(value):
                     found[step] = value
     return dict(sorted(found.items()))
+
+
+def _version(path: Path) -> tuple[int, str]:
+    """Sort version_2 before version_10."""
+    name = path.parent.name
+    number = name.rpartition("_")[2]
+    return (int(number) if number.isdecimal() else -1, name)
 
 
 def curve(row: str, runs: Sequence[Run], name: str, factor: float) -> Curve | None:

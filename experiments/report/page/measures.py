@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from supermix_pl.experiments.evaluate import FILE
+from supermix_pl.experiments import evaluate
 from supermix_pl.experiments.report.page.interval import Interval, interval
 from supermix_pl.experiments.report.runs import Run
 
@@ -32,12 +32,15 @@ class Measure:
     best: str = "high"
 
 
-MEASURES = (
-    Measure(title="accuracy %, last epoch", name="test/accuracy"),
+ACCURACY = Measure(title="accuracy %, last epoch", name="test/accuracy")
+RESULTS = (
+    ACCURACY,
     Measure(title="accuracy %, best epoch", name="val/accuracy_best"),
     Measure(title="calibration error %", name="calibration_error", evaluated=True, best="low"),
     Measure(title="FGSM {epsilon} accuracy %", name="fgsm_accuracy", evaluated=True),
     Measure(title="corrupted accuracy %", name="corrupted_accuracy", evaluated=True),
+)
+COST = (
     Measure(title="minutes of training", name="fit_seconds", factor=1 / 60, digits=1, best=""),
     Measure(title="ms a step", name="ms_per_step", factor=1, digits=0, best=""),
     Measure(title="student samples", name="student_samples", factor=1, digits=0, best=""),
@@ -47,24 +50,13 @@ MEASURES = (
 CORRUPTED = "corrupted/"
 
 
-def evaluation(run: Run) -> dict[str, Any]:
-    """Read what was measured of a run beyond its training; empty if nothing was, or the file is older than the run."""
-    path = run.folder / FILE
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        fresh = path.stat().st_mtime >= run.written
-    except (OSError, ValueError):
-        return {}
-    return content if fresh and isinstance(content, dict) and isinstance(content.get("settings"), dict) else {}
-
-
 def evaluations(runs: Sequence[Run]) -> dict[Path, dict[str, Any]]:
     """Read the evaluations of runs, by folder.
 
     Raises:
         ValueError: If they were not all made with the same settings, so that they do not compare.
     """
-    found = {run.folder: content for run in runs if (content := evaluation(run))}
+    found = {run.folder: content for run in runs if (content := evaluate.read(run.folder)) is not None}
     settings = {json.dumps(content["settings"], sort_keys=True): folder for folder, content in found.items()}
     if len(settings) > 1:
         listed = "; ".join(f"{folder}: {text}" for text, folder in settings.items())
