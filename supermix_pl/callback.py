@@ -1,5 +1,6 @@
 """SuperMixCallback: mixes on the fly in any Lightning project."""
 
+import math
 import time
 import warnings
 from collections.abc import Callable
@@ -54,6 +55,8 @@ class SuperMixCallback(LightningCallback):
         start_epoch: The first epoch, counted from 0, whose mixes the teacher supervises.
         before_start: What the epochs before it get: "nothing", or "mixup": MixUp of as many sources, with the weights
             of the labels, so that targets must be "soft" or "pairs".
+        stop_epoch: The first epoch, counted from 0 and after `start_epoch`, from which on batches stay as they are, so
+            that a training ends on natural images; None mixes to the end.
         engine: When sets are solved: "batch" solves those of every batch to the end, "stream" a fixed number of rounds
             a step, or an `Engine` such as `StreamEngine(budget=0.25)`.
         seed: Names the streams of chance, >= 0. Each batch of each rank has its own, so that a resumed run repeats the
@@ -91,6 +94,7 @@ class SuperMixCallback(LightningCallback):
         every_n_batches: int = 1,
         start_epoch: int = 0,
         before_start: Literal["nothing", "mixup"] = "nothing",
+        stop_epoch: int | None = None,
         engine: Literal["batch", "stream"] | Engine = "batch",
         seed: int = 0,
         log: bool | Literal["prog_bar"] = True,
@@ -104,6 +108,8 @@ class SuperMixCallback(LightningCallback):
         check_one_of("before_start", before_start, ("nothing", "mixup"))
         check_at_least("every_n_batches", every_n_batches, 1)
         check_at_least("start_epoch", start_epoch, 0)
+        if stop_epoch is not None:
+            check_at_least("stop_epoch", stop_epoch, start_epoch + 1)
         check_at_least("seed", seed, 0)
         if log_images_every is not None:
             check_at_least("log_images_every", log_images_every, 1)
@@ -156,6 +162,7 @@ class SuperMixCallback(LightningCallback):
         self._probability = probability
         self._every_n_batches = every_n_batches
         self._start_epoch = start_epoch
+        self._stop_epoch = math.inf if stop_epoch is None else stop_epoch
         self._interception: Interception | None = None
         self._log_images_every = log_images_every
         self._pictures: Pictures | None = None
@@ -300,7 +307,7 @@ class SuperMixCallback(LightningCallback):
     def _rewrite(self, trainer: Any, batch: Any) -> Any:
         self.mix = None
         number = trainer.fit_loop.epoch_loop.batch_progress.total.completed
-        if not self._wants(number):
+        if trainer.current_epoch >= self._stop_epoch or not self._wants(number):
             return batch
         early = trainer.current_epoch < self._start_epoch
         if (early and not self._mixes_early) or (self._supervision.expected and self.teacher is None):

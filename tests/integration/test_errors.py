@@ -53,6 +53,7 @@ def fit(folder: Path, *batches: Any, callback: SuperMixCallback | None = None, *
         ({"engine": "offline"}, "expected engine to be one of batch, stream, got 'offline'"),
         ({"every_n_batches": 0}, "expected every_n_batches to be an integer >= 1, got 0"),
         ({"start_epoch": -1}, "expected start_epoch to be an integer >= 0, got -1"),
+        ({"start_epoch": 3, "stop_epoch": 3}, "expected stop_epoch to be an integer >= 4, got 3"),
         ({"seed": -1}, "expected seed to be an integer >= 0, got -1"),
         ({"probability": 1.5}, r"expected probability in \[0, 1\], got 1.5"),
         ({"probability": -0.5}, r"expected probability in \[0, 1\], got -0.5"),

@@ -38,6 +38,14 @@ def test_start_epoch(tmp_path: Path) -> None:
     assert not any(mixed_steps(tmp_path, start_epoch=EPOCHS))
 
 
+def test_stop_epoch(tmp_path: Path) -> None:
+    assert mixed_steps(tmp_path, stop_epoch=3) == 9 * [True] + 3 * [False]
+    assert mixed_steps(tmp_path, start_epoch=1, stop_epoch=2) == 3 * [False] + 3 * [True] + 6 * [False]
+    assert all(mixed_steps(tmp_path, stop_epoch=EPOCHS))
+    blind = mixed_steps(tmp_path, start_epoch=2, before_start="mixup", targets="soft", stop_epoch=3)
+    assert blind == 9 * [True] + 3 * [False]
+
+
 def test_every_n_batches_counts_over_epochs(tmp_path: Path) -> None:
     assert mixed_steps(tmp_path, every_n_batches=2) == 6 * [True, False]
     assert mixed_steps(tmp_path, every_n_batches=5) == [number % 5 == 0 for number in range(12)]
