@@ -85,6 +85,10 @@ class Classification(pl.LightningModule):
         mix = None if self.mixing is None else self.mixing.mix
         return count if mix is None else count - len(mix)
 
+    def num_kinds(self, count: int) -> int:
+        """Tell whether natural images and mixes are both in a batch of so many, 2, or one of them alone, 1."""
+        return 1 if self.num_natural(count) in (0, count) else 2
+
     def classify(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n"]:
         """Give the logits of a training batch, in one forward or in two."""
         natural = self.num_natural(len(images))
@@ -94,8 +98,7 @@ class Classification(pl.LightningModule):
 
     def cross_entropy(self, logits: Float[Tensor, "b n"], targets: Any) -> Tensor:
         """Weigh the cross-entropy of the natural images and of the mixes; both means count alike."""
-        loss = self.ce_weight * soft_cross_entropy(logits, targets)
-        return loss if self.num_natural(len(logits)) in (0, len(logits)) else 2 * loss
+        return self.ce_weight * self.num_kinds(len(logits)) * soft_cross_entropy(logits, targets)
 
     def log_step(self, loss: Tensor, logits: Float[Tensor, "b n"], targets: Any) -> Tensor:
         """Log loss and accuracy of a training batch; give the loss."""

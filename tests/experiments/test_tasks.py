@@ -73,6 +73,21 @@ def test_the_losses_by_hand(separate: bool, natural_logits: bool) -> None:
     assert not torch.allclose(kl, divergence(mixed, teacher(images[NATURAL:]), 3.0))
 
 
+@pytest.mark.parametrize("natural_logits", [False, True])
+def test_the_divergence_of_natural_images_and_mixes(natural_logits: bool) -> None:
+    teacher = teacher_of()
+    mixing, images, labels = batch_of(teacher, natural_logits=natural_logits)
+    seen: list[int] = []
+    teacher.module.register_forward_hook(lambda module, inputs, logits: seen.append(len(logits)))
+    options = {"mixing": mixing, "teacher": teacher, "ce_weight": 0.0, "kd_weight": 0.5, "temperature": 2.0}
+    loss = task_of(Distillation, matched="all", **options).training_step((images, labels), 0)
+    assert seen == [NATURAL if natural_logits else len(images)]  # the mixes as they are now, not as they were labelled
+
+    natural, mixed = student()(images).split(NATURAL)
+    expected = divergence(natural, teacher(images[:NATURAL]), 2.0) + divergence(mixed, teacher(images[NATURAL:]), 2.0)
+    torch.testing.assert_close(loss, 0.5 * expected)
+
+
 @pytest.mark.parametrize("rows", [slice(None), slice(NATURAL, None)], ids=["extend", "replace"])
 @pytest.mark.parametrize("natural_logits", [False, True])
 @pytest.mark.parametrize("own", [False, True])
@@ -108,19 +123,21 @@ def test_batch_norm_sees_natural_images_and_mixes_apart() -> None:
 
 @pytest.mark.parametrize("mode", ["natural", "replace"])
 @pytest.mark.parametrize("kind", [Classification, Distillation])
-def test_a_batch_of_one_kind_passes_once_and_counts_once(mode: str, kind: type[Classification]) -> None:
+@pytest.mark.parametrize("matched", ["natural", "all"])
+def test_a_batch_of_one_kind_passes_once_and_counts_once(mode: str, kind: type[Classification], matched: str) -> None:
     teacher = teacher_of()
     mixing, images, labels = batch_of(teacher)
     rows = slice(NATURAL) if mode == "natural" else slice(NATURAL, None)
     images, labels = images[rows], labels[rows]
-    matched = teacher(images) if mode == "natural" else mixing.mix.teacher_logits
+    wanted = teacher(images) if mode == "natural" else mixing.mix.teacher_logits
     mixing.mix = mixing.mix if mode == "replace" else None
-    options = {"teacher": teacher, "kd_weight": 0.5, "temperature": 2.0} if kind is Distillation else {}
+    own = {"teacher": teacher, "kd_weight": 0.5, "temperature": 2.0, "matched": matched}
+    options = own if kind is Distillation else {}
     task = task_of(kind, mixing=mixing, ce_weight=1.5, separate_forwards=True, **options)
     logits = student()(images)
     expected = 1.5 * cross_entropy(logits, labels)
     if kind is Distillation:
-        expected = expected + 0.5 * divergence(logits, matched, 2.0)
+        expected = expected + 0.5 * divergence(logits, wanted, 2.0)
     torch.testing.assert_close(task.training_step((images, labels), 0), expected)
 
 
@@ -130,9 +147,10 @@ def test_a_batch_of_one_kind_passes_once_and_counts_once(mode: str, kind: type[C
         (Classification, {"ce_weight": -1.0}, "expected ce_weight >= 0, got -1.0"),
         (Distillation, {"kd_weight": -1.0}, "expected kd_weight >= 0 and temperature > 0, got -1.0 and 4.0"),
         (Distillation, {"temperature": 0.0}, "expected kd_weight >= 0 and temperature > 0, got 0.9 and 0.0"),
+        (Distillation, {"matched": "mixed"}, "expected matched to be one of natural, all, got 'mixed'"),
     ],
 )
-def test_weights_out_of_range(kind: type[Classification], options: dict[str, float], message: str) -> None:
+def test_arguments_out_of_range(kind: type[Classification], options: dict[str, Any], message: str) -> None:
     teacher = {"teacher": teacher_of()} if kind is Distillation else {}
     with pytest.raises(ValueError, match=message):
         task_of(kind, **teacher, **options)
