@@ -12,14 +12,14 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 
 def test_the_methods_have_configs() -> None:
     assert {f"{method}.yaml" for method in study.METHODS} <= {path.name for path in (CONF / "method").iterdir()}
-    assert len(set(study.METHODS)) == len(study.METHODS) == 12
+    assert len(set(study.METHODS)) == len(study.METHODS) == 15
 
 
 def test_order_and_number_of_runs(tmp_path: Path) -> None:
     found = list(study.jobs(tmp_path, images=["50", "all"], methods=study.METHODS, seeds=[0, 1, 2]))
 
-    assert [job.images for job in found] == ["50"] * 36 + ["all"] * 30  # the batch engine would take days on all images
-    assert [job.seed for job in found[:36]] == [0] * 12 + [1] * 12 + [2] * 12
+    assert [job.images for job in found] == ["50"] * 45 + ["all"] * 39  # the batch engine would take days on all images
+    assert [job.seed for job in found[:45]] == [0] * 15 + [1] * 15 + [2] * 15
     assert len({job.folder for job in found}) == len(found)
 
 
