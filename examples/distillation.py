@@ -1,8 +1,8 @@
 """Knowledge distillation with the mixin: `python examples/distillation.py`.
 
-A small student learns from a larger teacher, on natural images by KL and on mixes by the teacher's class. The module
-brings its mixing along, so that whoever trains it need not know. Images are drawn here: a bright square, the class is
-its quadrant.
+A small student learns from a larger teacher, on natural images and on mixes alike: what the teacher sees in a mix is
+in its probabilities rather than in its class. The module brings its mixing along, so that whoever trains it need not
+know. Images are drawn here: a bright square, the class is its quadrant.
 """
 
 import argparse
@@ -10,10 +10,11 @@ import argparse
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, kl_div
+from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
 from supermix_pl import FrozenTeacher, SuperMix, SuperMixCallback, SuperMixMixin
+from supermix_pl.losses import distillation_loss
 
 NUM_CLASSES, SIDE = 4, 16
 
@@ -69,14 +70,10 @@ class Student(SuperMixMixin, pl.LightningModule):
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
         """Add the two losses."""
         images, labels = batch
-        natural = len(images) - (0 if self.mix is None else len(self.mix))
         logits = self.network(images)
         with torch.no_grad():
-            goal = self.teacher(images[:natural])
-        scale = self.temperature
-        student = (logits[:natural] / scale).log_softmax(dim=1)
-        distillation = scale**2 * kl_div(student, (goal / scale).softmax(dim=1), reduction="batchmean")
-        return cross_entropy(logits, labels) + 0.2 * distillation
+            goal = self.teacher(images)
+        return 0.1 * cross_entropy(logits, labels) + 0.9 * distillation_loss(logits, goal, temperature=self.temperature)
 
     def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
         """Measure the accuracy."""
