@@ -24,7 +24,6 @@ from supermix_pl.experiments.evaluation import Robustness
 from supermix_pl.experiments.report.runs import find_runs
 
 FILE = "evaluation.json"
-_TRAINING = "training"  # which training of the folder was measured: copies of files keep no times
 _OF_TRAINING = ("seed", "batch_size", "images_per_class", "augment", "mixed", "external", "with_indices")
 
 
@@ -57,7 +56,7 @@ def evaluate(folder: Path, settings: Robustness, known: dict[str, ImageDataModul
         network = network.to(memory_format=torch.channels_last)
     network = network.to("cuda" if torch.cuda.is_available() else "cpu")
     part = path.with_suffix(".part")
-    measured = settings.measure(network, datamodule) | {_TRAINING: training_id(folder)}
+    measured = settings.measure(network, datamodule) | {"training": training_id(folder)}
     part.write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
     part.replace(path)
     return path
@@ -67,14 +66,14 @@ def read(folder: Path) -> dict[str, Any] | None:
     """Give what was measured of a run; None where nothing was, or it was of an earlier training in the same folder."""
     try:
         content = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        fresh = content[_TRAINING] == training_id(folder)
+        fresh = content["training"] == training_id(folder)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return content if fresh and isinstance(content.get("settings"), dict) else None
 
 
 def training_id(folder: Path) -> str:
-    """Identify a training by what it wrote, its duration included."""
+    """Identify a training by what it wrote, its duration included: copies of its files keep no times."""
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     return hashlib.sha256(json.dumps(metrics, sort_keys=True).encode()).hexdigest()[:16]
 

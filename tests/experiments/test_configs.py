@@ -103,6 +103,13 @@ def test_milestones_without_a_protocol_are_the_default_in_python() -> None:
     )
 
 
+@pytest.mark.parametrize("mixer", ["mixup", "cutmix", "supermix"])
+def test_kd_on_the_mixes_has_the_losses_of_plain_kd(mixer: str) -> None:
+    plain, paper, mixed = (composed(f"method={name}") for name in ("kd", f"kd_{mixer}", f"kd_all_{mixer}"))
+    assert mixed.task == {**plain.task, "matched": "all", "separate_forwards": True}
+    assert (mixed.mixer, mixed.data) == (paper.mixer, paper.data)
+
+
 def test_an_unknown_key_is_an_error() -> None:
     with pytest.raises(ConfigCompositionException, match="lambda"):
         composed("mixer=supermix", "mixer.lambda=3")
