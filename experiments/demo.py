@@ -2,9 +2,7 @@
 
 import argparse
 import dataclasses
-import logging
 import time
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from rich.table import Table
 from supermix_pl import CutMix, FrozenTeacher, MixUp, SuperMix
 from supermix_pl.experiments.building import build_data, build_teacher
 from supermix_pl.experiments.figures.mixes import draw_mixes
+from supermix_pl.experiments.quiet import quiet_lightning
 from supermix_pl.experiments.record import write_metrics
 from supermix_pl.experiments.train import train
 
@@ -32,9 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("overrides", nargs="*", help="Hydra overrides of experiment=demo, such as seed=1 or mixer.k=3")
     options = parser.parse_args(arguments)
     console = Console()
-    _quieten()
     start = time.perf_counter()
-    with initialize_config_module("supermix_pl.conf", version_base="1.3"):
+    with quiet_lightning(), initialize_config_module("supermix_pl.conf", version_base="1.3"):
         config = _compose("SuperMix.fast", options.output, options.overrides)
         if config.trainer.max_epochs <= config.mixing.start_epoch:
             parser.error(
@@ -50,14 +48,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     metrics = write_metrics(options.output, {"seconds": time.perf_counter() - start, "runs": results})
     console.print(f"{time.perf_counter() - start:.0f} s; figures in {metrics}, picture in {picture}")
-
-
-def _quieten() -> None:
-    """Keep Lightning's notes on hardware and settings out of the table's way; warnings of ours are shown."""
-    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
-        for logger in (logging.getLogger(name), logging.getLogger(f"{name}.utilities.rank_zero")):
-            logger.setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
 
 
 def _compose(method: str, output: Path, overrides: Sequence[str]) -> Any:

@@ -10,7 +10,6 @@ import statistics
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,6 +27,7 @@ from supermix_pl.experiments import networks
 from supermix_pl.experiments.bench import arguments, output, provenance
 from supermix_pl.experiments.bench.tables import Table, Target
 from supermix_pl.experiments.data import Shapes
+from supermix_pl.experiments.quiet import quiet_lightning
 
 PROGRAM = "supermix_pl.experiments.bench.endurance"
 TARGET = Target(what="growth %", limit=2.0)
@@ -136,8 +136,7 @@ def main(command_line: Sequence[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     origin = provenance.collect(PROGRAM, command_line, seeds=[options.seed], device=device)
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        output.quieten_lightning()
+    with tempfile.TemporaryDirectory() as folder, quiet_lightning():
         start = time.perf_counter()
         watch, metrics = train(options, device, Path(folder))
     seconds = time.perf_counter() - start

@@ -19,6 +19,7 @@ from supermix_pl.experiments.bench import gpu_arguments, gpu_numbers, gpu_report
 from supermix_pl.experiments.bench.gpu_checks import Check, run_checks
 from supermix_pl.experiments.bench.gpu_numbers import Effort, Numbers
 from supermix_pl.experiments.bench.gpu_subjects import Opened
+from supermix_pl.experiments.quiet import quiet_lightning
 
 PROGRAM = "supermix_pl.experiments.bench.gpu"
 _PARTS: dict[str, Callable[[Opened, Effort], Numbers]] = {
@@ -38,14 +39,14 @@ def main(command_line: Sequence[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     device, folder = torch.device(options.device), Path(options.output)
     folder.mkdir(parents=True, exist_ok=True)
-    output.quieten_lightning()
     origin = provenance.collect(PROGRAM, command_line, seeds=[0], device=device)
     checks: list[Check] = []
-    if "checks" in options.parts:
-        for check in run_checks(gpu_arguments.open_for(options)):
-            checks.append(check)
-            _say(start, f"{'passed' if check.passed else 'FAILED'}: {check.name}: {check.found}")
-    results = measure(options, device, start)
+    with quiet_lightning():
+        if "checks" in options.parts:
+            for check in run_checks(gpu_arguments.open_for(options)):
+                checks.append(check)
+                _say(start, f"{'passed' if check.passed else 'FAILED'}: {check.name}: {check.found}")
+        results = measure(options, device, start)
     seconds = time.perf_counter() - start
     output.publish(
         folder / f"gpu_{device.type}",

@@ -3,8 +3,6 @@
 import argparse
 import dataclasses
 import json
-import logging
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,14 +57,6 @@ def publish(
         console.print(table.rich(), "")
     console.print(remark)
     console.print(f"written to {markdown} and {file}")
-
-
-def quieten_lightning() -> None:
-    """Keep Lightning's notes out of the table's way."""
-    for package in ("pytorch_lightning", "lightning.pytorch"):
-        for name in (package, f"{package}.utilities.rank_zero"):
-            logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
 
 
 def _portable(value: Any) -> Any:
