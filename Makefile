@@ -8,7 +8,7 @@ export PYTHONDONTWRITEBYTECODE := # where it is set, each of the programs below 
 
 .venv/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e ".[dev]"
 	touch $@
 
 demo: .venv/installed
