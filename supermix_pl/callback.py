@@ -58,7 +58,8 @@ class SuperMixCallback(LightningCallback):
         stop_epoch: The first epoch, counted from 0 and after `start_epoch`, from which on batches stay as they are, so
             that a training ends on natural images; None mixes to the end.
         engine: When sets are solved: "batch" solves those of every batch to the end, "stream" a fixed number of rounds
-            a step, or an `Engine` such as `StreamEngine(budget=0.25)`.
+            a step, or an `Engine` such as `StreamEngine(budget=0.25)`. Where mixes extend the batch, those of "batch"
+            show the images beside them once more, those of "stream" images of earlier batches.
         seed: Names the streams of chance, >= 0. Each batch of each rank has its own, so that a resumed run repeats the
             uninterrupted one.
         log: Whether to log supermix/solved_fraction, supermix/non_finite_fraction (sets for which the teacher gave NaN
