@@ -12,7 +12,7 @@ _PACKAGES = ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "ligh
 def quiet_lightning() -> Iterator[None]:
     """Hold back Lightning's notes on hardware and settings, and its warnings; afterwards all is as it was before.
 
-    The notes of this package go through Lightning's logger, and are held back with them; its warnings are shown.
+    supermix_pl's notes go through Lightning's logger and are held back too; its warnings are shown.
     """
     loggers = [logging.getLogger(name) for each in _PACKAGES for name in (each, f"{each}.utilities.rank_zero")]
     levels = [logger.level for logger in loggers]
