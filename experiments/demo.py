@@ -1,4 +1,4 @@
-"""`make demo`: one student, four ways, on the embedded data; a table and a picture."""
+"""`make demo`: one student, five ways, on the embedded data; a table and a picture."""
 
 import argparse
 import dataclasses
@@ -20,12 +20,19 @@ from supermix_pl.experiments.quiet import quiet_lightning
 from supermix_pl.experiments.record import write_metrics
 from supermix_pl.experiments.train import train
 
-_METHODS = {"plain": "none", "MixUp": "mixup", "CutMix": "cutmix", "SuperMix.fast": "supermix_fast"}
+_FAST = "SuperMix.fast"
+_METHODS = {
+    "plain": ("mixer=none",),
+    "MixUp": ("mixer=mixup",),
+    "CutMix": ("mixer=cutmix",),
+    _FAST: ("mixer=supermix_fast", "mixer.max_steps=8"),
+    f"{_FAST}, stream": ("mixer=supermix_fast", "engine=stream"),
+}
 _ROWS_SHOWN = 6
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train a teacher, then the same student plain, with MixUp, with CutMix and with SuperMix.fast."""
+    """Train a teacher, then the same student plain, with MixUp, CutMix and SuperMix.fast, and that by the stream."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder of table, picture and runs")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides of experiment=demo, such as seed=1 or mixer.k=3")
@@ -33,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console = Console()
     start = time.perf_counter()
     with quiet_lightning(), initialize_config_module("supermix_pl.conf", version_base="1.3"):
-        config = _compose("SuperMix.fast", options.output, options.overrides)
+        config = _compose(_FAST, options.output, options.overrides)
         if config.trainer.max_epochs <= config.mixing.start_epoch:
             parser.error(
                 "expected trainer.max_epochs above mixing.start_epoch, the first epoch with mixes, got "
@@ -43,8 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         picture = _draw(options.output, options.overrides)
     console.print(_table(results))
     console.print(
-        "solved: the teacher's top two classes of the mix are those of its sources; passes: the teacher's forwards + "
-        "input gradients; step: with mixes, the mixing included"
+        "solved: mixes whose likeliest classes, to the teacher, are those of their sources; passes: the teacher's "
+        "forwards + input gradients a mix; step: with mixes, the mixing included. The stream spreads the solving over "
+        "steps and uses each mix several times; the others mix every batch anew"
     )
     metrics = write_metrics(options.output, {"seconds": time.perf_counter() - start, "runs": results})
     console.print(f"{time.perf_counter() - start:.0f} s; figures in {metrics}, picture in {picture}")
@@ -54,13 +62,11 @@ def _compose(method: str, output: Path, overrides: Sequence[str]) -> Any:
     folder = output.resolve()
     own = [
         "experiment=demo",
-        f"mixer={_METHODS[method]}",
+        *_METHODS[method],
         f"paths.root_dir={folder}",
-        f"paths.output_dir={folder / method.lower()}",
+        f"paths.output_dir={folder / method.lower().replace(', ', '_')}",
         f"paths.cache_dir={folder}",
     ]
-    if method == "SuperMix.fast":
-        own.append("mixer.max_steps=8")
     if method == "plain":
         overrides = [override for override in overrides if not override.lstrip("+~").startswith("mixer.")]
     config = compose("train", [*own, *overrides])
@@ -78,7 +84,7 @@ def _train(method: str, output: Path, overrides: Sequence[str], console: Console
 
 def _draw(output: Path, overrides: Sequence[str]) -> Path:
     """Mix the same pairs of test images with the three methods."""
-    config = _compose("SuperMix.fast", output, overrides)
+    config = _compose(_FAST, output, overrides)
     datamodule = build_data(config)
     teacher = build_teacher(config, datamodule)
     assert isinstance(teacher, FrozenTeacher)
@@ -86,12 +92,12 @@ def _draw(output: Path, overrides: Sequence[str]) -> Path:
     images, _ = next(iter(datamodule.test_dataloader()))
     images = images[:64]
     mixers = {
-        "SuperMix.fast": dataclasses.replace(supermix, k=2, pairing="shift", max_steps=50),
+        _FAST: dataclasses.replace(supermix, k=2, pairing="shift", max_steps=50),
         "MixUp": MixUp(alpha=supermix.alpha),
         "CutMix": CutMix(alpha=supermix.alpha),
     }
     mixes = {name: mixer(teacher, images, seed=config.seed) for name, mixer in mixers.items()}
-    classes = mixes["SuperMix.fast"].source_classes
+    classes = mixes[_FAST].source_classes
     different = (classes[:, 0] != classes[:, 1]).nonzero().squeeze(1)[:_ROWS_SHOWN].tolist()
     return draw_mixes(
         images,
@@ -106,9 +112,9 @@ def _draw(output: Path, overrides: Sequence[str]) -> Path:
 
 def _table(results: dict[str, dict[str, Any]]) -> Table:
     table = Table(title="shapes: the same student, seed and number of student samples")
-    columns = ("student", "test accuracy", "solved", "passes a mix", "step", "step / plain")
-    for column in columns:
-        table.add_column(column, justify="left" if column == "student" else "right")
+    table.add_column("student", no_wrap=True)
+    for column in ("accuracy", "solved", "passes", "step", "x plain"):
+        table.add_column(column, justify="right", no_wrap=True)
     plain = results["plain"]["ms_per_step"]
     for name, result in results.items():
         forwards = result.get("supermix/teacher_forwards_per_mix")
