@@ -69,7 +69,7 @@ class SuperMixCallback(LightningCallback):
             in the progress bar.
         log_images_every: A picture of some sets (sources, masks and mix, with classes and weights) is drawn of the
             first mixed batch and of the first one after every n batches, n >= 1, and goes to TensorBoard, to Weights &
-            Biases or to the run's folder; see `Pictures`. None draws none.
+            Biases or to the run's folder; see `Pictures`. Of a stream, the sets that ended last. None draws none.
         save_state: Whether what the engine holds is saved beside every checkpoint of a fit, one file a rank, so that a
             resumed run goes on as if nothing had happened. Without it the pool of a stream fills anew.
 
@@ -197,7 +197,14 @@ class SuperMixCallback(LightningCallback):
         self._supervision.setup(trainer, pl_module)
         self._stop_catching()
         self._stopwatch = Stopwatch(trainer.strategy.root_device)
-        self._engine.begin(Run(trainer.global_rank == 0, trainer.strategy.broadcast, self._stopwatch.training_seconds))
+        self._engine.begin(
+            Run(
+                is_first_rank=trainer.global_rank == 0,
+                broadcast=trainer.strategy.broadcast,
+                training_seconds=self._stopwatch.training_seconds,
+                draws=trainer.is_global_zero and self._log_images_every is not None,
+            )
+        )
         self._interception = Interception(trainer, lambda batch: self._rewrite(trainer, batch))
         if self._log_images_every is not None:
             self._pictures = Pictures(self._log_images_every, trainer)
@@ -329,7 +336,7 @@ class SuperMixCallback(LightningCallback):
         self._report_unsolved(mix)
         if self._pictures is not None and self._pictures.wants(number, trainer):
             with trainer.profiler.profile("[SuperMix]picture"):
-                self._pictures.draw(number, trainer, images, mix, self.teacher)
+                self._pictures.draw(number, trainer, *self._engine.to_show(images, mix), self.teacher)
         return rewritten
 
     def _wants(self, number: int) -> bool:

@@ -25,11 +25,13 @@ class Run:
         is_first_rank: Whether this process is rank 0.
         broadcast: Gives every rank the value of rank 0; called by all ranks at once.
         training_seconds: Gives the median time of a training step without its mixing; None if none was seen yet.
+        draws: Whether pictures of mixes are drawn in this process.
     """
 
     is_first_rank: bool = True
     broadcast: Callable[[Any], Any] = _alone
     training_seconds: Callable[[], float | None] = lambda: None
+    draws: bool = False
 
 
 class Engine(ABC):
@@ -71,6 +73,10 @@ class Engine(ABC):
     def metrics(self) -> dict[str, float]:
         """Give what is worth logging of the last batch, by names without prefix."""
         return {}
+
+    def to_show(self, images: Float[Tensor, "b c h w"], mix: MixedBatch) -> tuple[Float[Tensor, "m c h w"], MixedBatch]:
+        """Give images and mixes of them for a picture: the batch and its own, where the engine has no better ones."""
+        return images, mix
 
     def state_dict(self) -> dict[str, Any]:
         """Give the plain numbers that belong into a checkpoint."""

@@ -17,6 +17,7 @@ from supermix_pl.engine.draw import draw_some
 from supermix_pl.engine.engine import Engine, Run
 from supermix_pl.engine.plan import Plan, plan_for_budget, plan_for_reuse, plan_of
 from supermix_pl.engine.pool import Pool, PoolDtype
+from supermix_pl.engine.shown import keep_first
 from supermix_pl.engine.slots import Slots
 from supermix_pl.engine.timing import Sample, sample, times_of
 from supermix_pl.mixing import MixedBatch, Mixer, MixUp, Seed, SuperMix
@@ -107,6 +108,7 @@ class StreamEngine(Engine):
         self._samples: list[Sample] = []
         self._pool: Pool | None = None
         self._slots: Slots | None = None
+        self._ended: tuple[Tensor, MixedBatch] | None = None
         self._metrics: dict[str, float] = {}
 
     @property
@@ -186,6 +188,11 @@ class StreamEngine(Engine):
         """Give new mixes of this step, mean age of its mixes in steps, uses a mix so far, and bytes of the pool."""
         return self._metrics
 
+    def to_show(self, images: Float[Tensor, "b c h w"], mix: MixedBatch) -> tuple[Float[Tensor, "m c h w"], MixedBatch]:
+        """Give the sets that ended last, before any transform, in the place of mixes that come from the pool."""
+        drawn_from_pool = bool((mix.source_indices < 0).any())
+        return self._ended if drawn_from_pool and self._ended is not None else (images, mix)
+
     def state_dict(self) -> dict[str, Any]:
         """Give the plan, what it comes from, and the number of the step."""
         plan = None if self.plan is None else dataclasses.asdict(self.plan)
@@ -196,7 +203,7 @@ class StreamEngine(Engine):
         state = state or _BEGINNING
         self._step, self._tests = state["step"], state["tests"]
         self.plan = None if state["plan"] is None else Plan(**state["plan"])
-        self._pool, self._slots, self._metrics = None, None, {}
+        self._pool, self._slots, self._ended, self._metrics = None, None, None, {}
 
     def tensors(self) -> dict[str, Tensor]:
         """Give pool and slots."""
@@ -310,6 +317,8 @@ class StreamEngine(Engine):
             mix = mixer.finish(teacher, drawn, solution, images, NaturalPass(None, None, drawn.num_classes, 0, 0))
             self._held_pool(mixer).add(mix, self._step)
             forwards, fresh = mix.teacher_forwards, len(mix)
+            if self._run.draws:
+                self._ended = keep_first(drawn, mix)
         if len(pixels) >= mixer.k:
             looked = self._enter(mixer, teacher, pixels, labels, rng)
             forwards, backwards = forwards + looked.forwards, looked.backwards

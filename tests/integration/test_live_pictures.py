@@ -20,7 +20,8 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.profilers import SimpleProfiler
 
-from supermix_pl import FrozenTeacher, MixUp, StreamEngine, SuperMixCallback
+from supermix_pl import FrozenTeacher, MixUp, StreamEngine, SuperMix, SuperMixCallback
+from supermix_pl.engine import Run
 from supermix_pl.picture_grid import ShownSets
 from supermix_pl.pictures import Pictures
 from tests.integration.test_packages import PACKAGES
@@ -192,11 +193,53 @@ def test_profiler_tells_pictures_from_mixing(tmp_path: Path, drawn: list[int]) -
     assert len(profiler.recorded_durations["[SuperMix]picture"]) == len(drawn) == 2
 
 
-def test_stream_engine_shows_what_it_has(tmp_path: Path, shown: list[ShownSets]) -> None:
-    for keep_masks in (False, True):
-        engine = StreamEngine(slots=8, rounds=2, keep_masks=keep_masks)
-        make_trainer(tmp_path, make_callback(engine=engine, log_images_every=1)).fit(Student(), loader(16))
-    assert [sets.masks is None for sets in shown if sets.sources is None] == 3 * [True] + 3 * [False]
+def test_stream_engine_shows_sets_that_ended_with_their_sources(tmp_path: Path, shown: list[ShownSets]) -> None:
+    engine = StreamEngine(slots=8, rounds=2)
+    callback = make_callback(engine=engine, log_images_every=1)
+    make_trainer(tmp_path, callback).fit(Student(), loader(32))
+    assert callback.mix is not None
+    assert bool((callback.mix.source_indices == -1).all())  # the pool was drawn from
+    assert len(shown) == 8
+    assert shown[0].sources is not None  # the batch's own, until the pool is warm
+    for sets in shown[-4:]:
+        assert sets.sources is not None
+        assert sets.masks is not None
+        assert len(sets.names) == len(sets.mixes) == len(sets.sources) == 4
+        expected = (sets.masks.unsqueeze(2) * sets.sources).sum(dim=1)
+        torch.testing.assert_close(sets.mixes, expected, atol=1e-3, rtol=0)
+    assert not torch.equal(shown[-1].mixes, shown[-4].mixes)  # those that ended last
+
+
+@pytest.mark.parametrize("keep_masks", [False, True])
+def test_stream_engine_without_ended_sets_shows_what_the_pool_has(keep_masks: bool) -> None:
+    """A stream that takes its pool from a checkpoint, before the first of its sets ends."""
+    engine = StreamEngine(slots=8, keep_masks=keep_masks)
+    images, labels = natural_data(4)
+    teacher = FrozenTeacher(Teacher())
+    *_, mix = [engine.mix(SuperMix(max_steps=4), teacher, images, labels, seed=step) for step in range(6)]
+    assert bool((mix.source_indices == -1).all())
+    shown_images, shown_mix = engine.to_show(images, mix)
+    assert shown_images is images
+    assert shown_mix is mix
+    assert bool(mix.masks.numel()) == keep_masks
+
+
+def test_mixes_of_the_batch_itself_are_shown_by_a_stream_too() -> None:
+    engine, mixer = StreamEngine(slots=8), SuperMix(max_steps=4)
+    images, labels = natural_data(4)
+    teacher = FrozenTeacher(Teacher())
+    engine.begin(Run(draws=True))
+    *_, mix = [engine.mix(mixer, teacher, images, labels, seed=step) for step in range(6)]
+    assert engine.to_show(images, mix)[1] is not mix
+    of_the_batch = mixer(teacher, images, labels, seed=0)  # as while the pool is being filled
+    assert engine.to_show(images, of_the_batch)[1] is of_the_batch
+
+
+def test_batches_of_a_stream_that_are_not_drawn_keep_no_sets(tmp_path: Path) -> None:
+    callback = make_callback(engine=StreamEngine(slots=8, rounds=2))
+    make_trainer(tmp_path, callback).fit(Student(), loader(16))
+    assert callback.mix is not None
+    assert callback._engine.to_show(callback.mix.images, callback.mix)[1] is callback.mix
 
 
 def test_blind_mixer_without_a_teacher(tmp_path: Path, shown: list[ShownSets]) -> None:
