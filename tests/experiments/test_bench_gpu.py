@@ -74,9 +74,9 @@ def test_short_parts(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unchecked: None) -> None:
-    monkeypatch.setattr(torch._dynamo.config, "disable", True)
-    text, content = run(tmp_path)
+def test_all_of_it(tmp_path: Path, unchecked: None) -> None:
+    with torch._dynamo.config.patch(disable=True):
+        text, content = run(tmp_path)
     assert all(check["passed"] for check in content["checks"])
     assert len(content["checks"]) == 6
     assert set(content["results"]["resnet8"]) == set(gpu_arguments.PARTS) - {"checks"}
