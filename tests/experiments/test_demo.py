@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -47,6 +48,15 @@ def test_picture_is_drawn(ran: tuple[Path, str]) -> None:
     with Image.open(ran[0] / "mixes.png") as picture:
         assert min(picture.size) > 300
     assert "mixes.png" in ran[1]
+
+
+def test_one_student_learns_by_the_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    configs: list[Any] = []
+    result = {"ms_per_step": 1.0, "test/accuracy": 0.5}
+    monkeypatch.setattr(demo, "train", lambda config: configs.append(config) or result)
+    monkeypatch.setattr(demo, "_draw", lambda *_: tmp_path)
+    demo.main(["--output", str(tmp_path)])
+    assert [config.engine._target_.rpartition(".")[2] for config in configs] == [*4 * ["BatchEngine"], "StreamEngine"]
 
 
 def test_first_epoch_with_mixes_must_come(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
