@@ -22,9 +22,10 @@ from torch import Tensor
 
 from supermix_pl import FrozenTeacher, MixedBatch, SuperMix
 from supermix_pl.checkpoint import load_checkpoint
+from supermix_pl.experiments.data.cifar import Cifar100
 from supermix_pl.experiments.networks import wrn_16_2
 
-_STATISTICS: dict[str, Any] = {"mean": (0.5071, 0.4867, 0.4408), "std": (0.2675, 0.2565, 0.2761)}
+_MEAN, _STD = Cifar100.statistics
 _VALUES: dict[str, tuple[float, ...]] = {
     "alpha": (0.3, 1, 3, 30),
     "lambda_s": (0, 5, 25, 100),
@@ -45,7 +46,7 @@ def main() -> None:
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     images, names = _images(options.data)
-    teacher = FrozenTeacher(load_checkpoint(wrn_16_2(num_classes=100), options.teacher), **_STATISTICS)
+    teacher = FrozenTeacher(load_checkpoint(wrn_16_2(num_classes=100), options.teacher), mean=_MEAN, std=_STD)
     for parameter, values in _VALUES.items():
         mixes = {value: _mix(teacher, images, **{parameter: value}) for value in values}
         _save(_beside(images, mixes, parameter, names), options.output / f"{parameter}.png")

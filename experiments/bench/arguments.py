@@ -9,13 +9,14 @@ import torch
 from supermix_pl.experiments import networks
 from supermix_pl.experiments.bench import acceptance
 from supermix_pl.experiments.bench.subject import Subject
+from supermix_pl.experiments.data.cifar import Cifar100
 
 PARTS = ("acceptance", "walltime", "memory")
 NETWORK, NUM_IMAGES, K = "wrn_16_2", 512, 2
 PUBLISHED = f"a trained {NETWORK}, {NUM_IMAGES} test images of CIFAR-100 (re-split) and k={K}"
 _SHARED = Path("../shared")
 _CHECKPOINT, _DATA = _SHARED / "teachers" / "wrn_16_2_cifar100.pth", _SHARED / "data" / "cifar100"
-_MEAN, _STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
+_MEAN, _STD = Cifar100.statistics
 _EVERYTHING = "all"
 _NETWORKS = [name for name in networks.__all__ if name.islower()]
 

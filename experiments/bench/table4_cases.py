@@ -7,6 +7,7 @@ from supermix_pl import SuperMix
 from supermix_pl.experiments import networks
 from supermix_pl.experiments.bench import published
 from supermix_pl.experiments.bench.subject import Subject
+from supermix_pl.experiments.data.cifar import Cifar100
 
 LITE, SHAPES = "efficientnet_lite0", "shapes"
 PRETRAINED, UNTRAINED = "pretrained", "untrained"
@@ -41,8 +42,8 @@ class Dataset:
 DATASETS = {
     "cifar": Dataset(
         name="cifar100",
-        mean=(0.5071, 0.4867, 0.4408),
-        std=(0.2675, 0.2565, 0.2761),
+        mean=Cifar100.statistics[0],
+        std=Cifar100.statistics[1],
         sigma=1.0,
         mask_size=8,
         crop=None,

@@ -1,5 +1,6 @@
 """The blocks that are printed: trials of one budget, with the plain runs that they share."""
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -50,15 +51,17 @@ def blocks(runs: Sequence[Run], table: str, paper: Paper) -> list[Block]:
         own = [(place.column, place.method, run) for place, run in placed if place.table == table]
         if own:
             found.append(_block(its_budget, own, _plain(placed, paper) if not paper.tables[table].of_networks else []))
+    subsets = {block.budget.dataset for block in found if block.budget.images_per_class < math.inf}
+    for block in found:
+        if block.budget.images_per_class == math.inf and block.budget.dataset in subsets:
+            block.title += ", all images"
     titles = [block.title for block in found]
     data = [dict(block.budget.data) for block in found]
     for block in found:
         if titles.count(block.title) > 1:
             others = [each for each, title in zip(data, titles, strict=True) if title == block.title]
             block.title += f" ({label(dict(block.budget.data), differences(others))})"
-    return sorted(
-        found, key=lambda block: (block.budget.protocol != "paper", block.budget.scale != "paper", block.title)
-    )
+    return sorted(found, key=lambda block: (*block.budget.rank(), block.title))
 
 
 def _plain(placed: list[tuple[Place, Run]], paper: Paper) -> list[tuple[str, Run]]:

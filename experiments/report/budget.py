@@ -1,6 +1,7 @@
 """What decides on a training, apart from what it is a run of: to keep different budgets apart, and to say how."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,15 @@ class Budget:
     scale: str | None
     dataset: str
     data: tuple[tuple[str, str], ...]
+
+    @property
+    def images_per_class(self) -> float:
+        """Tell how many training images there are of each class; infinity for all."""
+        return float(dict(self.data).get("images_per_class", math.inf))
+
+    def rank(self) -> tuple[bool, bool, float]:
+        """Give what budgets are sorted by: the paper's first, then by the number of images."""
+        return self.protocol != "paper", self.scale != "paper", self.images_per_class
 
     def title(self) -> str:
         """Say the most important in a line."""

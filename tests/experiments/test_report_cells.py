@@ -222,12 +222,21 @@ def test_budgets_get_blocks_of_their_own_the_papers_first(folder: Folder) -> Non
     folder.add(63, seed=0, scale="paper", data=whole)
     found = folder.blocks()
     assert [block.title for block in found] == [
-        "protocol paper, scale paper, cifar100",
-        "protocol paper, scale cpu, cifar100, 100 images a class",
+        "protocol paper, scale paper, cifar100, all images",
         "protocol paper, scale cpu, cifar100, 50 images a class",
-        "protocol equal, scale paper, cifar100",
+        "protocol paper, scale cpu, cifar100, 100 images a class",
+        "protocol equal, scale paper, cifar100, all images",
     ]
     assert [len(block.trials) for block in found] == [1, 1, 1, 1]
+
+
+def test_blocks_are_in_order_of_the_images_and_all_only_stands_beside_fewer(folder: Folder) -> None:
+    folder.add(60, seed=0, data={"images_per_class": None})
+    assert [block.title for block in folder.blocks()] == ["protocol paper, scale cpu, cifar100"]
+    for images in (50, 100, 9):
+        folder.add(60, seed=0, data={"images_per_class": images})
+    ends = [block.title.rpartition(", ")[2] for block in folder.blocks()]
+    assert ends == ["9 images a class", "50 images a class", "100 images a class", "all images"]
 
 
 def test_blocks_of_one_title_say_how_they_differ(folder: Folder) -> None:
