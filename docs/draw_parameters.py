@@ -6,7 +6,7 @@ DATA is a folder of CIFAR-100 as Parquet shards, TEACHER a checkpoint of wrn_16_
 import argparse
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,14 @@ _VALUES: dict[str, tuple[float, ...]] = {
     "sigma": (0, 0.5, 1, 2),
     "mask_size": (2, 4, 8, 16),
 }
+_KS = (2, 3, 4)
+_OF_FAST = ("alpha", "mask_size")  # what is chosen with SuperMix.fast too, beside k
+_MIXERS: dict[str, Callable[..., SuperMix]] = {"SuperMix": SuperMix, "SuperMix.fast": SuperMix.fast}
+_SETS = {"SuperMix": 4, "SuperMix.fast": 2}
+_SETS_OF_K = {"SuperMix": 2, "SuperMix.fast": 1}
 _SHARES = mpl.colormaps["cividis"]
 _PARTS = ("mask of source 1", "mix")
-_BATCH, _SETS = 8, 4
+_BATCH = 8
 
 
 def main() -> None:
@@ -48,9 +53,14 @@ def main() -> None:
     images, names = _images(options.data)
     teacher = FrozenTeacher(load_checkpoint(wrn_16_2(num_classes=100), options.teacher), mean=_MEAN, std=_STD)
     for parameter, values in _VALUES.items():
-        mixes = {value: _mix(teacher, images, **{parameter: value}) for value in values}
+        mixes = {
+            name: {value: mixer(**{parameter: value})(teacher, images, seed=0) for value in values}
+            for name, mixer in _MIXERS.items()
+            if name == "SuperMix" or parameter in _OF_FAST
+        }
         _save(_beside(images, mixes, parameter, names), options.output / f"{parameter}.png")
-    _save(_sources(images, {k: _mix(teacher, images, k=k) for k in (2, 3, 4)}, names), options.output / "k.png")
+    by_k = {k: {name: mixer(k=k)(teacher, images, seed=0) for name, mixer in _MIXERS.items()} for k in _KS}
+    _save(_sources(images, by_k, names), options.output / "k.png")
 
 
 def _images(data: Path) -> tuple[Tensor, list[str]]:
@@ -69,41 +79,48 @@ def _names(metadata: str) -> list[str]:
     return next(value["names"] for name, value in features.items() if "coarse" not in name and "names" in value)
 
 
-def _mix(teacher: FrozenTeacher, images: Tensor, **changes: Any) -> MixedBatch:
-    return SuperMix(**changes)(teacher, images, seed=0)
-
-
-def _beside(images: Tensor, mixes: Mapping[float, MixedBatch], parameter: str, names: list[str]) -> Figure:
+def _beside(
+    images: Tensor, mixes: Mapping[str, Mapping[float, MixedBatch]], parameter: str, names: list[str]
+) -> Figure:
     """Draw a set a row: its two sources, then mask and mix of every value."""
-    first = next(iter(mixes.values()))
-    different = first.source_classes[:, 0] != first.source_classes[:, 1]
-    rows = different.nonzero().squeeze(1)[:_SETS].tolist()
-    figure = Figure((1.2 * (2 + 2 * len(mixes)) + 0.7, 1.42 * len(rows) + 0.6), layout="constrained")
-    axes = figure.subplots(len(rows), 2 + 2 * len(mixes), squeeze=False)
-    for line, row in zip(axes, rows, strict=True):
+    values = list(next(iter(mixes.values())))
+    lines = [
+        (name, of_value, row)
+        for name, of_value in mixes.items()
+        for row in _with_distinct_classes(of_value[values[0]])[: _SETS[name]]
+    ]
+    figure = Figure((1.2 * (2 + 2 * len(values)) + 0.9, 1.42 * len(lines) + 0.6), layout="constrained")
+    axes = figure.subplots(len(lines), 2 + 2 * len(values), squeeze=False)
+    for line, (name, of_value, row) in zip(axes, lines, strict=True):
+        first = of_value[values[0]]
+        line[0].set_ylabel(name, fontsize=9)
         for j in range(2):
             _show(line[j], images[int(first.source_indices[row, j])])
             line[j].set_xlabel(names[int(first.source_classes[row, j])], fontsize=8)
-        for position, mix in enumerate(mixes.values()):
+        for position, mix in enumerate(of_value.values()):
             mask, mixed = line[2 + 2 * position], line[3 + 2 * position]
             mask.imshow(mix.masks[row, 0].numpy(), cmap=_SHARES, vmin=0, vmax=1, interpolation="nearest")
             mask.set_xlabel("weights " + ", ".join(f"{weight:.2f}" for weight in mix.mix_weights[row]), fontsize=8)
             _show(mixed, mix.images[row])
             mixed.set_xlabel(_outcome(mix, row), fontsize=8)
-    titles = ["source 1", "source 2", *(f"{parameter} = {value:g}\n{part}" for value in mixes for part in _PARTS)]
+    titles = ["source 1", "source 2", *(f"{parameter} = {value:g}\n{part}" for value in values for part in _PARTS)]
     for cell, title in zip(axes[0], titles, strict=True):
         cell.set_title(title, fontsize=9)
     return _finished(figure, axes)
 
 
-def _sources(images: Tensor, mixes: Mapping[int, MixedBatch], names: list[str]) -> Figure:
-    """Draw a set a row, two for every k: its sources, its masks, its mix."""
+def _sources(images: Tensor, mixes: Mapping[int, Mapping[str, MixedBatch]], names: list[str]) -> Figure:
+    """Draw a set a row, some for every k: its sources, its masks, its mix."""
     most = max(mixes)
-    lines = [(k, row) for k, mix in mixes.items() for row in _with_distinct_classes(mix)[:2]]
+    lines = [
+        (f"k = {k}\n{name}", k, mix, row)
+        for k, of_mixer in mixes.items()
+        for name, mix in of_mixer.items()
+        for row in _with_distinct_classes(mix)[: _SETS_OF_K[name]]
+    ]
     figure = Figure((1.2 * (2 * most + 1) + 0.9, 1.42 * len(lines) + 0.4), layout="constrained")
     axes = figure.subplots(len(lines), 2 * most + 1, squeeze=False)
-    for line, (k, row) in zip(axes, lines, strict=True):
-        mix = mixes[k]
+    for line, (title, k, mix, row) in zip(axes, lines, strict=True):
         for j in range(k):
             _show(line[j], images[int(mix.source_indices[row, j])])
             label = f"{names[int(mix.source_classes[row, j])]} {float(mix.mix_weights[row, j]):.2f}"
@@ -113,7 +130,7 @@ def _sources(images: Tensor, mixes: Mapping[int, MixedBatch], names: list[str]) 
             mask.set_xlabel(f"mask {j + 1}", fontsize=8)
         _show(line[-1], mix.images[row])
         line[-1].set_xlabel(_outcome(mix, row), fontsize=8)
-        line[0].set_ylabel(f"k = {k}", fontsize=10)
+        line[0].set_ylabel(title, fontsize=9)
     return _finished(figure, axes)
 
 

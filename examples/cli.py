@@ -1,7 +1,7 @@
 """LightningCLI with mixing: `python examples/cli.py fit --config examples/cli.yaml`.
 
 Mixing has a section of its own in the YAML file and on the command line (`--mixing.k=3`). LightningCLI needs
-`pip install "supermix_pl[cli]"`. Images are drawn here: bright stripes on noise, the class is their direction.
+`pip install ".[cli]"`. Images are drawn here: bright stripes on noise, the class is their direction.
 """
 
 import pytorch_lightning as pl
@@ -78,7 +78,8 @@ class Mixing(SuperMixCallback):
     """SuperMix with the arguments that this project turns; the teacher is the module's own moving average."""
 
     def __init__(self, k: int = 2, max_steps: int = 20, start_epoch: int = 2) -> None:
-        super().__init__("ema", SuperMix(k=k, max_steps=max_steps), start_epoch=start_epoch, log="prog_bar")
+        mixer = SuperMix.fast(k=k, max_steps=max_steps)
+        super().__init__("ema", mixer, engine="stream", start_epoch=start_epoch, log="prog_bar")
 
 
 class CommandLine(LightningCLI):

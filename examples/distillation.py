@@ -65,7 +65,7 @@ class Student(SuperMixMixin, pl.LightningModule):
 
     def configure_supermix(self) -> SuperMixCallback:
         """Put a mix behind every natural image, labelled with the class that the teacher sees."""
-        return SuperMixCallback(self.teacher, SuperMix(k=2, max_steps=20), mode="extend", targets="teacher")
+        return SuperMixCallback(self.teacher, SuperMix.fast(k=2), engine="stream", mode="extend", targets="teacher")
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
         """Add the two losses."""

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,13 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from supermix_pl.experiments import resolvers
+from supermix_pl.experiments.report import command as report
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^( *)```(python|bash)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^ *```(.*)$", re.MULTILINE)
+CHOICE = re.compile(r"\b(experiment|method|pair|protocol|scale|hparams_search)=([a-zA-Z0-9][\w-]*(?:,[\w-]+)*)")
 NOT_RUN = re.compile(r"<!-- not run: (.+) -->\s*\Z")
 RUNNER = """
 import json, os, subprocess, sys
@@ -66,9 +70,8 @@ NOT_RUN_BLOCKS = [block for block in ALL if block.reason is not None]
 def test_blocks_are_found() -> None:
     assert len(PAGES) == 10
     assert sum(block.language == "python" for block in ALL) > 15
-    assert sum(page.read_text().count("```python\n") + page.read_text().count("```bash\n") for page in PAGES) == len(
-        ALL
-    )
+    fences = [fence for page in PAGES for fence in FENCE.findall(page.read_text())]
+    assert len(fences) == 2 * (len(ALL) + fences.count("text"))
 
 
 @pytest.mark.parametrize("block", NOT_RUN_BLOCKS, ids=lambda block: block.place)
@@ -91,6 +94,29 @@ def test_commands_that_are_not_run_compose(block: Block) -> None:
                     words[0].removeprefix("supermix-"), ["paths.root_dir=.", "paths.output_dir=.", *firsts]
                 )
             assert OmegaConf.to_yaml(config)
+
+
+@pytest.mark.parametrize("block", NOT_RUN_BLOCKS, ids=lambda block: block.place)
+def test_programs_that_are_not_run_have_these_options(block: Block, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in commands_of(block) if block.language == "bash" else []:
+        if words[:2] == ["python", "-m"]:
+            program, given = import_module(words[2]).main, words[3:]
+        elif words[0] == "supermix-report":
+            program, given = report.main, words[1:]
+        else:
+            continue
+        with pytest.raises(SystemExit) as ended:
+            program([*given[: words[0] == "supermix-report"], "--help"])
+        assert ended.value.code in (None, 0)
+        known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+        assert {word.partition("=")[0] for word in given if word.startswith("--")} <= known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_choices_of_configs_exist(page: Path) -> None:
+    for group, names in CHOICE.findall(page.read_text()):
+        for name in names.split(","):
+            assert name == "null" or (ROOT / "conf" / group / f"{name}.yaml").is_file(), f"{group}={name}"
 
 
 @pytest.mark.slow

@@ -24,6 +24,9 @@ def _newton_step(
 class NewtonSmoothProjection:
     """Newton's method with smooth projection (Eq. 7 of Dabouei et al., 2021).
 
+    Deviation: the factor of the smoothed gradient is kept in [1e-4, 2000], as in the authors' code; the printed one has
+    no bound where the gradient vanishes.
+
     Args:
         sigma: Standard deviation of the Gaussian in cells of the mask grid, >= 0.
         roughness_weight: Weight of the total variation, >= 0; the smooth steps need none.
