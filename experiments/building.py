@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from hydra.utils import get_class, get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from supermix_pl import FrozenTeacher, MovingAverage, SuperMixCallback
 from supermix_pl.engine import BatchEngine, StreamEngine
@@ -42,9 +43,15 @@ def check_complete(config: DictConfig) -> None:
     """End a run before it has begun, if the command line lacks something, or has what nothing takes.
 
     Raises:
-        ValueError: If values that have to be given are not, the optimiser or the schedule has no such setting, or an
-            engine stands beside images that are made before.
+        ValueError: If values that have to be given are not, the optimiser or the schedule has no such setting or does
+            not take its value, or an engine stands beside images that are made before.
     """
+    kind = config.method.kind
+    if config.protocol.name and kind not in config.protocol:
+        raise ValueError(
+            f"expected pair=, which brings the budget protocol.{kind} of this protocol, got none; choose a pair or "
+            "another protocol"
+        )
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise ValueError(
@@ -53,6 +60,7 @@ def check_complete(config: DictConfig) -> None:
     for part in ("optimizer", "scheduler"):  # they are called late, when the data and the teacher are there
         if config.get(part):
             _check_settings(part, config[part])
+    _check_optimisation(config)
     kept = next((name for name in ("mixed", "external") if config.data.get(name)), None)
     if kept and get_object(config.engine._target_) is not BatchEngine:
         raise ValueError(
@@ -101,7 +109,8 @@ def build_mixing(
     A mixer without a teacher learns the classes from the data. Fixed mixes need no mixer.
 
     Raises:
-        ValueError: If images that were made before do not fit the data, the mixer or the lack of a teacher.
+        ValueError: If images that were made before do not fit the data, the mixer or the lack of a teacher, or mixing
+            or task have arguments that are out of their range.
     """
     mixer: Any = instantiate(config.mixer) if config.mixer else None
     if mixer is None and datamodule.external is None and datamodule.mixed is None:
@@ -113,6 +122,9 @@ def build_mixing(
     if isinstance(view, partial):
         view = view(mean=opened.mean, std=opened.std)
     objects: dict[str, Any] = {"teacher": teacher} if mixer is None else {"teacher": teacher, "mixer": mixer}
+    if datamodule.mixed == "auto":  # before hours of solving: can what follows be built at all?
+        build(config.mixing, **objects, mixed_transform=view, engine=BatchEngine())
+        build_task(config, teacher, None, datamodule)
     kept = _kept_images(config, teacher, mixer, datamodule)
     if kept is None:
         return build(config.mixing, **objects, mixed_transform=view, engine=_build_engine(config.engine, view))
@@ -167,6 +179,18 @@ def _check_settings(part: str, node: DictConfig) -> None:
             f"expected settings that {node._target_} has, got {named}: correct the name, or take off with "
             f"~{part}.{unknown[0]} what a protocol has set"
         )
+
+
+def _check_optimisation(config: DictConfig) -> None:
+    """Try optimiser and schedule on a weight of no use, before hours are spent on mixes."""
+    part = "optimizer"
+    try:
+        optimizer = instantiate(config.optimizer)([nn.Parameter(torch.zeros(1))])
+        part = "scheduler"
+        if config.get(part):
+            instantiate(config.scheduler)(optimizer, 10)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"expected settings that {config[part]._target_} takes for {part}, got: {error}") from error
 
 
 def _build_engine(node: DictConfig, view: Any) -> Any:

@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 from hydra import compose, initialize_config_module
+from hydra.errors import HydraException
 from hydra.utils import instantiate
+from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
 
@@ -28,6 +30,7 @@ _METHODS = {
     _FAST: ("mixer=supermix_fast", "mixer.max_steps=8"),
     f"{_FAST}, stream": ("mixer=supermix_fast", "engine=stream"),
 }
+_CHOSEN = ("experiment", "mixer", "engine")
 _ROWS_SHOWN = 6
 
 
@@ -35,12 +38,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Train a teacher, then the same student plain, with MixUp, CutMix and SuperMix.fast, and that by the stream."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder of table, picture and runs")
-    parser.add_argument("overrides", nargs="*", help="Hydra overrides of experiment=demo, such as seed=1 or mixer.k=3")
+    parser.add_argument(
+        "overrides", nargs="*", help="Hydra overrides of experiment=demo for all students, such as seed=1 or mixer.k=3"
+    )
     options = parser.parse_args(arguments)
     console = Console()
     start = time.perf_counter()
     with quiet_lightning(), initialize_config_module("supermix_pl.conf", version_base="1.3"):
-        config = _compose(_FAST, options.output, options.overrides)
+        config = _checked(options, parser)
         if config.trainer.max_epochs <= config.mixing.start_epoch:
             parser.error(
                 "expected trainer.max_epochs above mixing.start_epoch, the first epoch with mixes, got "
@@ -56,6 +61,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     metrics = write_metrics(options.output, {"seconds": time.perf_counter() - start, "runs": results})
     console.print(f"{time.perf_counter() - start:.0f} s; figures in {metrics}, picture in {picture}")
+
+
+def _checked(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Any:
+    """Compose every student's config before time is spent; give the one of SuperMix.fast."""
+    for override in options.overrides:
+        name = override.lstrip("+~").partition("=")[0]
+        if name in _CHOSEN:
+            parser.error(f"expected overrides that all students share, got {override}: the demo itself chooses {name}")
+    try:
+        return {method: _compose(method, options.output, options.overrides) for method in _METHODS}[_FAST]
+    except (HydraException, OmegaConfBaseException) as error:
+        parser.error(f"expected overrides that all students share: {error}")
 
 
 def _compose(method: str, output: Path, overrides: Sequence[str]) -> Any:

@@ -7,12 +7,30 @@ _SLOW_RATES = ("MobileNetV2", "ShuffleV1", "ShuffleV2")
 
 
 def epochs(whole: float, share: float) -> int:
-    """Give a share of a number of epochs, at least one."""
+    """Give a share of a number of epochs, at least one.
+
+    Raises:
+        ValueError: If the share is negative.
+    """
+    if share < 0:
+        raise ValueError(f"expected scale.epochs >= 0, a share of the protocol's {whole:g} epochs, got {share}")
     return max(1, round(whole * share))
 
 
-def validation_period(wanted: int, total: int) -> int:
-    """Give the largest divisor of the epochs that is at most the wanted period, so that the last one is validated."""
+def validation_period(wanted: int, total: int | None) -> int:
+    """Give the largest divisor of the epochs that is at most the wanted period, so that the last one is validated.
+
+    Args:
+        wanted: Epochs from one validation to the next, >= 1.
+        total: Epochs of the training; the wanted period stands where there are none (0), or no limit (None, -1).
+
+    Raises:
+        ValueError: If the wanted period is below 1.
+    """
+    if wanted < 1:
+        raise ValueError(f"expected validate_every >= 1, epochs from one validation to the next, got {wanted}")
+    if total is None or total < 1:
+        return wanted
     return max(period for period in range(1, min(wanted, total) + 1) if total % period == 0)
 
 

@@ -15,6 +15,7 @@ from filelock import FileLock
 from torch import nn
 
 from supermix_pl import FrozenTeacher
+from supermix_pl.arguments import check_at_least
 from supermix_pl.checkpoint import load_checkpoint
 from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.data.datamodule import named_arguments
@@ -125,6 +126,8 @@ def fit_teacher(
         channels_last: Whether it is trained, and images are passed, in this memory format.
         compile: Whether the passes are compiled.
     """
+    check_at_least("epochs", epochs, 1)
+    check_at_least("batch_size", batch_size, 1)
     settings = [_describe(datamodule), _name(network), epochs, batch_size, learning_rate, weight_decay, precision, seed]
     digest = hashlib.sha256(repr(settings).encode()).hexdigest()[:12]
     path = Path(folder) / f"{type(datamodule).__name__.lower()}-{_name(network)}-{digest}.pth"

@@ -1,8 +1,11 @@
 """Checks of arguments."""
 
 import math
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import TypeGuard
+
+from torch import Tensor
 
 
 def check_at_least(name: str, value: int, smallest: int) -> None:
@@ -29,10 +32,59 @@ def check_share(name: str, value: float) -> None:
         raise ValueError(f"expected {name} in [0, 1), got {value!r}")
 
 
+def check_probability(name: str, value: object) -> None:
+    """Raise ValueError unless the value is at least 0 and at most 1."""
+    if not (_is_finite(value) and 0 <= value <= 1):
+        raise ValueError(f"expected {name} in [0, 1], got {value!r}")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raise ValueError unless the value is True or False."""
+    if not isinstance(value, bool):
+        raise ValueError(f"expected {name} to be True or False, got {value!r}")
+
+
+def check_statistics(mean: Sequence[float] | None, std: Sequence[float] | None, names: str = "mean and std") -> None:
+    """Raise ValueError unless mean and std are numbers, one a channel each, or both None.
+
+    Args:
+        mean: Per channel, finite.
+        std: Per channel, finite and > 0.
+        names: What they are called.
+    """
+    if not all(values is None or _is_list(values) for values in (mean, std)):
+        raise ValueError(f"expected {names} with one value a channel each, got {mean!r} and {std!r}")
+    if (mean is None) != (std is None):
+        raise ValueError(f"expected {names} together, got only one of them; give both or neither")
+    if mean is None or std is None:
+        return
+    if not all(_is_finite(_plain(value)) for value in (*mean, *std)):
+        raise ValueError(f"expected {names} as finite numbers, got {list(mean)} and {list(std)}")
+    if not all(value > 0 for value in std):
+        raise ValueError(f"expected every std > 0, got {list(std)}")
+    if len(mean) != len(std):
+        raise ValueError(f"expected {names} with one value a channel each, got {len(mean)} and {len(std)} values")
+
+
+def check_transform(name: str, value: object) -> None:
+    """Raise TypeError unless the value can be called on images; a class could be called, but not on them."""
+    if not callable(value) or isinstance(value, type):
+        hint = f"; give an instance, {value.__name__}(...)" if isinstance(value, type) else ""
+        raise TypeError(f"expected {name} to take and give images, got {value!r}{hint}")
+
+
 def check_one_of(name: str, value: object, names: tuple[object, ...]) -> None:
     """Raise ValueError unless the value is one of the names."""
     if value not in names:
         raise ValueError(f"expected {name} to be one of {', '.join(map(str, names))}, got {value!r}")
+
+
+def _plain(value: object) -> object:
+    return value.item() if isinstance(value, Tensor) and value.ndim == 0 else value
+
+
+def _is_list(value: object) -> bool:
+    return hasattr(value, "__len__") and not isinstance(value, str | Mapping)
 
 
 def _is_finite(value: object) -> TypeGuard[float]:

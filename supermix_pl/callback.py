@@ -6,14 +6,13 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from inspect import ismethod, signature
-from numbers import Real
 from typing import Any, Literal, get_args
 
 import numpy as np
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 
-from supermix_pl.arguments import check_at_least, check_one_of
+from supermix_pl.arguments import check_at_least, check_flag, check_one_of, check_probability, check_transform
 from supermix_pl.batch import Key, check_key, get_field
 from supermix_pl.engine import BatchEngine, Engine, Run, StreamEngine
 from supermix_pl.interception import Interception, check_step_takes_batches
@@ -114,12 +113,14 @@ class SuperMixCallback(LightningCallback):
         check_at_least("seed", seed, 0)
         if log_images_every is not None:
             check_at_least("log_images_every", log_images_every, 1)
-        if not isinstance(probability, Real) or not 0 <= probability <= 1:
-            raise ValueError(f"expected probability in [0, 1], got {probability!r}")
+        check_probability("probability", probability)
+        check_flag("save_state", save_state)
         check_key("input_key", input_key)
         check_key("target_key", target_key)
-        if mixed_transform is not None and not callable(mixed_transform):
-            raise TypeError(f"expected mixed_transform to take and give images (b, c, h, w), got {mixed_transform!r}")
+        if input_key == target_key:
+            raise ValueError(f"expected input_key and target_key to differ, got {input_key!r} for both")
+        if mixed_transform is not None:
+            check_transform("mixed_transform", mixed_transform)
         if not _mixes(mixer):
             raise TypeError(f"expected mixer to be a SuperMix, MixUp, CutMix or other Mixer, got {mixer!r}")
         if isinstance(engine, str):

@@ -4,6 +4,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div
 
+from supermix_pl.arguments import check_positive
+
 
 def soft_cross_entropy(
     logits: Float[Tensor, "b n"], targets: Tensor | tuple[Int[Tensor, "b k"], Float[Tensor, "b k"]]
@@ -55,8 +57,7 @@ def distillation_loss(
         teacher_logits: Of the teacher; no gradient flows to them.
         temperature: T, > 0.
     """
-    if temperature <= 0:
-        raise ValueError(f"expected temperature > 0, got {temperature}")
+    check_positive("temperature", temperature)
     student = (student_logits / temperature).log_softmax(dim=1)
     teacher = (teacher_logits.detach() / temperature).log_softmax(dim=1)
     return kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2

@@ -22,7 +22,7 @@ from supermix_pl.mixing.inputs import (
     show_natural,
 )
 from supermix_pl.mixing.targets import TargetFormat, concatenate, mixed_targets, natural_targets
-from supermix_pl.solver.chunks import Chunks
+from supermix_pl.solver.chunks import Chunks, show
 from supermix_pl.teacher import FrozenTeacher
 
 _MIXES, _VIEWS = 0, 1
@@ -75,7 +75,8 @@ class BatchRewriter:
             check_labels(indices, len(images), mix.soft_targets.shape[1])
         if self.mixed_transform is not None:
             labelling = teacher if self.engine.relabels else None
-            mix = view(mix, self.mixed_transform, labelling, seed=(_VIEWS, *stream))
+            chunk_size = getattr(self.mixer, "chunk_size", None)
+            mix = view(mix, self.mixed_transform, labelling, seed=(_VIEWS, *stream), chunk_size=chunk_size)
         mixed = mixed_targets(mix, self.targets)
         if self.mode == "replace":
             if isinstance(mixed, Tensor) and not mixed.is_floating_point() and indices is not None:
@@ -100,6 +101,7 @@ def view(
     teacher: FrozenTeacher | None,
     *,
     seed: tuple[int, ...],
+    chunk_size: int | None = None,
 ) -> MixedBatch:
     """Transform the mixes, and ask the teacher, if one is given, for its logits of the very view that the student gets.
 
@@ -115,7 +117,7 @@ def view(
     if teacher is None or mix.teacher_logits is None:
         return replace(mix, images=images)
     with float_autograd(images.device), torch.no_grad():
-        logits = teacher(images.to(torch.promote_types(images.dtype, torch.float32)))
+        logits = show(teacher, images.to(torch.promote_types(images.dtype, torch.float32)), chunk_size)
         finite = logits.isfinite().all(dim=1, keepdim=True)
     return replace(
         mix,

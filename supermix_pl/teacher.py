@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from supermix_pl.arguments import check_at_least, check_flag, check_statistics
 from supermix_pl.folding import FoldedCopy
 
 _MOST_SHAPES = 64
@@ -65,6 +66,8 @@ class FrozenTeacher:
                 f"expected the teacher to be an nn.Module, got {type(module).__name__}; to build it late, give the "
                 "callback a function that returns one"
             )
+        for name, flag in (("fold", fold), ("channels_last", channels_last), ("compile", compile)):
+            check_flag(name, flag)
         self.module = module.eval().requires_grad_(False)
         self.weight_dtype = _weight_dtype(module)
         self.autocast_dtype = _autocast_dtype(dtype, self.weight_dtype)
@@ -207,8 +210,8 @@ def _image_size(image_size: int | Sequence[int] | None) -> tuple[int, int] | Non
     sides = (image_size, image_size) if isinstance(image_size, int) else image_size
     if isinstance(sides, str) or not hasattr(sides, "__len__") or len(sides) != 2:
         raise ValueError(f"expected image_size as a side or (height, width), got {image_size!r}")
-    if min(sides) < 1:
-        raise ValueError(f"expected image_size >= 1, got {image_size}")
+    for side in sides:
+        check_at_least("image_size", side, 1)
     return sides[0], sides[1]
 
 
@@ -221,12 +224,7 @@ def _affine(
 ) -> Float[Tensor, "2 c 1 1"] | None:
     """Combine de-normalising from the batch's statistics and normalising with the teacher's: x -> scale x + shift."""
     for first, second, names in ((mean, std, "mean and std"), (input_mean, input_std, "input_mean and input_std")):
-        if not all(values is None or hasattr(values, "__len__") for values in (first, second)):
-            raise ValueError(f"expected {names} with one value a channel each, got {first!r} and {second!r}")
-        if (first is None) != (second is None):
-            raise ValueError(f"expected {names} together, got only one of them; give both or neither")
-        if second is not None and min(second) <= 0:
-            raise ValueError(f"expected every std > 0, got {list(second)}")
+        check_statistics(first, second, names)
     if mean is None and input_mean is None:
         return None
     channels = len(mean if mean is not None else input_mean or ())

@@ -7,6 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
+from supermix_pl.arguments import check_at_least, check_probability, check_statistics, check_transform
+
 
 class RandomCropFlip:
     """Shift and flip every image on its own: the paper's view of the mixes.
@@ -20,10 +22,8 @@ class RandomCropFlip:
     """
 
     def __init__(self, padding: int = 2, flip_probability: float = 0.5) -> None:
-        if padding < 0:
-            raise ValueError(f"expected padding >= 0, got {padding}")
-        if not 0 <= flip_probability <= 1:
-            raise ValueError(f"expected flip_probability in [0, 1], got {flip_probability}")
+        check_at_least("padding", padding, 0)
+        check_probability("flip_probability", flip_probability)
         self.padding = padding
         self.flip_probability = flip_probability
 
@@ -58,16 +58,18 @@ class PerImage:
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
     ) -> None:
-        if (mean is None) != (std is None):
-            raise ValueError("expected mean and std together, got only one of them; give both or neither")
-        if std is not None and min(std) <= 0:
-            raise ValueError(f"expected every std > 0, got {list(std)}")
+        check_transform("transform", transform)
+        check_statistics(mean, std)
         self.transform = transform
         self._mean = torch.tensor([0.0] if mean is None else list(mean))[:, None, None]
         self._std = torch.tensor([1.0] if std is None else list(std))[:, None, None]
 
     def __call__(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """De-normalise, transform one by one, normalise."""
+        if len(self._mean) not in (1, images.shape[1]):
+            raise ValueError(
+                f"expected images with {len(self._mean)} channels, as mean and std have, got {images.shape[1]}"
+            )
         mean, std = self._mean.to(images), self._std.to(images)
         pixels = (images * std + mean).clamp(0, 1)
         return (torch.stack([self.transform(image) for image in pixels]) - mean) / std

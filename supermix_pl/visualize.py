@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from supermix_pl.arguments import check_statistics
+
 
 def denormalize(
     images: Float[Tensor, "b c h w"], mean: Sequence[float] | None = None, std: Sequence[float] | None = None
@@ -15,8 +17,12 @@ def denormalize(
     Args:
         images: Normalised images.
         mean: Per channel, what they were normalised with; None if they are in [0, 1] already.
-        std: Per channel, likewise.
+        std: Per channel, > 0, likewise.
+
+    Raises:
+        ValueError: If only one of them is given, or they are no such numbers.
     """
+    check_statistics(mean, std)
     images = images.detach().float()
     if mean is not None and std is not None:
         images = images * torch.tensor(std).to(images)[:, None, None] + torch.tensor(mean).to(images)[:, None, None]
@@ -34,8 +40,9 @@ def displayable(
             stretched to it, from their least to their largest value.
         std: Per channel, likewise.
     """
+    check_statistics(mean, std)
     shown = [group.detach().float() for group in groups]
-    if mean is None or std is None:
+    if mean is None:
         lowest = min(float(group.min()) for group in shown)
         highest = max(float(group.max()) for group in shown)
         if lowest < 0 or highest > 1:

@@ -105,7 +105,7 @@ def test_no_gradient_flows_to_the_teacher() -> None:
     torch.testing.assert_close(student.grad, expected)
 
 
-@pytest.mark.parametrize("temperature", [0.0, -1.0])
+@pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan, math.inf])
 def test_bad_temperature(temperature: float) -> None:
     with pytest.raises(ValueError, match=f"expected temperature > 0, got {temperature}"):
         distillation_loss(LOGITS, LOGITS, temperature=temperature)

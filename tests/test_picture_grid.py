@@ -10,7 +10,7 @@ from torch import Tensor
 
 from supermix_pl import FrozenTeacher, MixedBatch
 from supermix_pl.picture_grid import bare_grid, sets_to_show, titled_grid
-from supermix_pl.visualize import displayable
+from supermix_pl.visualize import denormalize, displayable
 from tests.integration.toys import MIXER, SIDE, Teacher, natural_data
 
 
@@ -97,3 +97,11 @@ def test_images_in_the_unit_range_and_other_channels() -> None:
     images = torch.rand(2, 5, 4, 4)
     (shown,) = displayable([images])
     torch.testing.assert_close(shown, images.mean(dim=1, keepdim=True))
+
+
+def test_statistics_come_in_pairs() -> None:
+    images = torch.rand(2, 3, 4, 4)
+    with pytest.raises(ValueError, match="expected mean and std together, got only one of them"):
+        denormalize(images, mean=[0.5] * 3)
+    with pytest.raises(ValueError, match="expected mean and std together, got only one of them"):
+        displayable([images], std=[0.5] * 3)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from supermix_pl import CutMix, FrozenTeacher, MixUp, SuperMix
-from supermix_pl.engine import BatchEngine
+from supermix_pl.engine import BatchEngine, StreamEngine
 from supermix_pl.rewriting import BatchRewriter, natural_hits, view
 from supermix_pl.transforms import RandomCropFlip
 from tests.problems import NUM_CLASSES, BlindToMarked, Counting, SmoothTeacher, mark, natural_images
@@ -299,6 +299,50 @@ def test_hits_on_natural_images_are_counted() -> None:
             assert int(hits) == 2
         for other in (LABELS.float(), torch.rand(4, 3)):
             assert natural_hits(each, constant, images(), other) is None
+
+
+@pytest.mark.parametrize(
+    ("engine", "mixer"),
+    [
+        (BatchEngine(), SuperMix(mask_size=4, max_steps=3, chunk_size=4)),
+        (BatchEngine(), SuperMix.fast(mask_size=4, max_steps=3, chunk_size=4)),
+        (BatchEngine(), MixUp(chunk_size=4)),
+        (BatchEngine(), CutMix(chunk_size=4)),
+        (StreamEngine(reuse=1, relabel=True), SuperMix(mask_size=4, max_steps=3, chunk_size=4)),
+        (StreamEngine(reuse=2, until_warm="mixup"), SuperMix(mask_size=4, max_steps=3, chunk_size=4)),
+    ],
+)
+def test_no_pass_of_the_teacher_is_larger_than_a_chunk(engine: Any, mixer: Any) -> None:
+    class Seeing(SmoothTeacher):
+        def forward(self, images: Tensor) -> Tensor:
+            seen.append(len(images))
+            return super().forward(images)
+
+    seen: list[int] = []
+    seeing = FrozenTeacher(Seeing().float(), fold=False)
+    seen.clear()
+    writing = rewriter(engine=engine, mixer=mixer, mixed_transform=RandomCropFlip(padding=1))
+    for number in range(6):
+        writing.rewrite((images(10), torch.arange(10) % NUM_CLASSES), seeing, stream=(0, 0, number))
+    assert max(seen) == 4
+
+
+def test_labelling_a_view_has_a_second_chance_after_running_out_of_memory() -> None:
+    class Small(SmoothTeacher):
+        memory = 64
+
+        def forward(self, images: Tensor) -> Tensor:
+            if len(images) > self.memory:
+                raise torch.OutOfMemoryError("full")
+            return super().forward(images)
+
+    mix = MixUp()(teacher(), images(), seed=0)
+    small = Small().float()
+    small.memory = 3
+    with pytest.warns(UserWarning, match="it sees 2 at once from now on"):
+        seen = view(mix, lambda mixes: mixes.flip(3), FrozenTeacher(small, fold=False), seed=(1,))
+    expected = view(mix, lambda mixes: mixes.flip(3), teacher(), seed=(1,))
+    torch.testing.assert_close(seen.teacher_logits, expected.teacher_logits)
 
 
 def test_hits_are_counted_of_the_first_images_in_chunks() -> None:

@@ -1,6 +1,7 @@
 """The frozen teacher: its own inputs, what it may give, what it may be, and where it must not turn up."""
 
 import copy
+import math
 import re
 import shutil
 from collections import UserDict
@@ -336,16 +337,29 @@ def test_other_dtypes_are_refused(dtype: Any) -> None:
         ({"input_mean": [0.5]}, "expected input_mean and input_std together"),
         ({"mean": [0.5], "std": [0.0]}, "expected every std > 0, got [0.0]"),
         ({"input_mean": [0.5, 0.5], "input_std": [0.2, -0.2]}, "expected every std > 0, got [0.2, -0.2]"),
-        ({"mean": [0.5] * 3, "std": [0.2] * 2}, "one value a channel each, got [3, 2, 3, 3] values"),
+        (
+            {"mean": [0.5] * 3, "std": [0.2] * 2},
+            "expected mean and std with one value a channel each, got 3 and 2 values",
+        ),
+        ({"mean": "abc", "std": "abc"}, "expected mean and std with one value a channel each, got 'abc' and 'abc'"),
+        ({"mean": [math.nan], "std": [0.2]}, "expected mean and std as finite numbers, got [nan] and [0.2]"),
+        ({"mean": [0.5], "std": [math.inf]}, "expected mean and std as finite numbers, got [0.5] and [inf]"),
+        ({"mean": [0.5], "std": ["a"]}, "expected mean and std as finite numbers, got [0.5] and ['a']"),
         (
             {"mean": [0.5] * 3, "std": [0.2] * 3, "input_mean": [0.5], "input_std": [0.2]},
             "one value a channel each, got [3, 3, 1, 1] values",
         ),
-        ({"image_size": 0}, "expected image_size >= 1, got 0"),
+        ({"image_size": 0}, "expected image_size to be an integer >= 1, got 0"),
+        ({"image_size": (8.5, 8)}, "expected image_size to be an integer >= 1, got 8.5"),
+        ({"image_size": True}, "expected image_size to be an integer >= 1, got True"),
+        ({"fold": None}, "expected fold to be True or False, got None"),
+        ({"channels_last": "false"}, "expected channels_last to be True or False, got 'false'"),
+        ({"compile": "no"}, "expected compile to be True or False, got 'no'"),
         ({"image_size": (32, 32, 3)}, "expected image_size as a side or (height, width), got (32, 32, 3)"),
-        ({"image_size": (32, -1)}, "expected image_size >= 1, got (32, -1)"),
+        ({"image_size": (32, -1)}, "expected image_size to be an integer >= 1, got -1"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_bad_arguments(arguments: dict[str, Any], expected: str) -> None:
     with pytest.raises(ValueError, match=re.escape(expected)):
         FrozenTeacher(nn.Linear(2, 2), **arguments)

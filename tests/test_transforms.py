@@ -1,6 +1,7 @@
 """Transforms of batches of mixes: one draw an image."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -79,11 +80,14 @@ def test_dtype_and_images_are_kept(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ({"padding": -1}, "expected padding >= 0, got -1"),
+        ({"padding": -1}, "expected padding to be an integer >= 0, got -1"),
+        ({"padding": 2.5}, "expected padding to be an integer >= 0, got 2.5"),
+        ({"flip_probability": "a"}, r"expected flip_probability in \[0, 1\], got 'a'"),
         ({"flip_probability": 1.5}, r"expected flip_probability in \[0, 1\], got 1.5"),
         ({"flip_probability": float("nan")}, r"expected flip_probability in \[0, 1\], got nan"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_bad_arguments_of_the_crop(arguments: dict, expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
         RandomCropFlip(**arguments)
@@ -146,3 +150,15 @@ def test_torchvisions_policies() -> None:
 def test_bad_arguments_of_the_wrapper(arguments: dict) -> None:
     with pytest.raises(ValueError, match="expected mean and std together, got only one of them; give both or neither"):
         PerImage(lambda image: image, **arguments)
+
+
+@pytest.mark.parametrize("transform", [3, v2.RandAugment])
+@pytest.mark.usefixtures("unchecked")
+def test_what_is_no_transform(transform: Any) -> None:
+    with pytest.raises(TypeError, match="expected transform to take and give images, got "):
+        PerImage(transform)
+
+
+def test_statistics_of_another_number_of_channels() -> None:
+    with pytest.raises(ValueError, match="expected images with 2 channels, as mean and std have, got 3"):
+        PerImage(lambda image: image, MEAN, STD)(torch.rand(1, 3, 4, 4))

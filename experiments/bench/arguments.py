@@ -1,8 +1,10 @@
 """The arguments of the solver's benchmark, checked before time is spent."""
 
 import argparse
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,7 +20,6 @@ _SHARED = Path("../shared")
 _CHECKPOINT, _DATA = _SHARED / "teachers" / "wrn_16_2_cifar100.pth", _SHARED / "data" / "cifar100"
 _MEAN, _STD = Cifar100.statistics
 _EVERYTHING = "all"
-_NETWORKS = [name for name in networks.__all__ if name.islower()]
 
 
 def parse(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
@@ -112,6 +113,11 @@ def check_subject(options: argparse.Namespace) -> None:
     _check_files(options)
 
 
+def networks_by_name() -> list[str]:
+    """List the networks that a number of classes is enough to build."""
+    return [name for name in networks.__all__ if _takes_classes_alone(getattr(networks, name))]
+
+
 def check_least(options: argparse.Namespace, name: str, limit: int) -> None:
     """Refuse a number below a limit."""
     if getattr(options, name) < limit:
@@ -126,6 +132,14 @@ def check_batches(options: argparse.Namespace, batch_size: int) -> None:
             f"expected batches of at least k = {options.k} images, got a last one of {rest}; choose --images and the "
             "first of --batch-sizes so that it has more"
         )
+
+
+def _takes_classes_alone(network: Any) -> bool:
+    try:
+        inspect.signature(network).bind(num_classes=2)
+    except TypeError:
+        return False
+    return not inspect.isabstract(network)
 
 
 def _rows(names: Sequence[str]) -> list[str]:
@@ -161,9 +175,10 @@ def _check_device(options: argparse.Namespace) -> None:
 
 
 def _check_files(options: argparse.Namespace) -> None:
-    if ":" not in options.network and options.network not in _NETWORKS:
+    known = networks_by_name()
+    if ":" not in options.network and options.network not in known:
         raise ValueError(
-            f"expected --network to be a name in experiments.networks ({', '.join(_NETWORKS)}) or "
+            f"expected --network to be a name in experiments.networks ({', '.join(known)}) or "
             f"module:function, got {options.network!r}"
         )
     if options.checkpoint is None and options.network == NETWORK and options.data != "shapes":

@@ -176,8 +176,9 @@ def parse(command_line: Sequence[str]) -> argparse.Namespace:
             arguments.check_least(options, name, 1)
         check_positive("--budget", options.budget)
         check_not_negative("--sigma", options.sigma)
-        if options.student is not None and options.student not in networks.__all__:
-            raise ValueError(f"expected --student out of {', '.join(networks.__all__)}, got {options.student}")
+        known = arguments.networks_by_name()
+        if (options.student or options.network) not in known:
+            raise ValueError(f"expected --student out of {', '.join(known)}, got {options.student or options.network}")
         if options.images < options.batch_size:
             raise ValueError(f"expected --images >= --batch-size, got {options.images} and {options.batch_size}")
     except ValueError as error:

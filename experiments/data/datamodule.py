@@ -1,6 +1,7 @@
 """What every data module here has in common: attributes, subsets, loaders."""
 
 import inspect
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
@@ -9,6 +10,7 @@ import numpy as np
 import pytorch_lightning as pl
 from jaxtyping import Int64, UInt8
 
+from supermix_pl.arguments import check_at_least, check_share
 from supermix_pl.experiments.data.augment import Augmentation, CropFlip
 from supermix_pl.experiments.data.loader import ResumableLoader
 from supermix_pl.experiments.data.source import ArraySource, BatchSource, IndexedSource
@@ -104,15 +106,12 @@ class ImageDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         for name, value in {"batch_size": batch_size, "eval_batch_size": eval_batch_size}.items():
-            if value < 1:
-                raise ValueError(f"expected {name} >= 1, got {value}")
+            check_at_least(name, value, 1)
         for name, value in {"seed": seed, "data_seed": data_seed}.items():
-            if value < 0:
-                raise ValueError(f"expected {name} >= 0, got {value}")
-        if images_per_class is not None and images_per_class < 1:
-            raise ValueError(f"expected images_per_class >= 1, got {images_per_class}: None takes every image")
-        if not 0 <= validation_fraction < 1:
-            raise ValueError(f"expected 0 <= validation_fraction < 1, got {validation_fraction}")
+            check_at_least(name, value, 0)
+        if images_per_class is not None:  # None takes every image
+            check_at_least("images_per_class", images_per_class, 1)
+        check_share("validation_fraction", validation_fraction)
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.seed = seed
@@ -288,6 +287,7 @@ def height_width(size: int | Sequence[int]) -> tuple[int, int]:
 def _three(name: str, values: Sequence[float] | None) -> Statistics | None:
     if values is None:
         return None
-    if len(values) != 3 or (name == "std" and min(values) <= 0):
-        raise ValueError(f"expected {name} of three channels{', above 0' if name == 'std' else ''}, got {list(values)}")
+    if len(values) != 3 or not all(map(math.isfinite, values)) or (name == "std" and min(values) <= 0):
+        above = ", above 0" if name == "std" else ""
+        raise ValueError(f"expected {name} of three channels, finite{above}, got {list(values)}")
     return float(values[0]), float(values[1]), float(values[2])

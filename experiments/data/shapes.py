@@ -9,6 +9,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
+from supermix_pl.arguments import check_at_least
 from supermix_pl.experiments.data.shape_drawing import CLASS_NAMES, Array, Poses, coverage, tight_boxes
 from supermix_pl.experiments.data.shape_painting import (
     cover,
@@ -69,8 +70,7 @@ def draw_shapes(count: int, *, seed: int, size: int = 32) -> ShapeImages:
     (torch.Size([4, 3, 32, 32]), torch.Size([4]), torch.Size([4, 4]))
     """
     for name, value, least in (("count", count, 1), ("seed", seed, 0), ("size", size, _MIN_SIZE)):
-        if value < least:
-            raise ValueError(f"expected {name} >= {least}, got {value}")
+        check_at_least(name, value, least)
     blocks = [_draw_block(np.random.default_rng([seed, block]), size) for block in range(-(-count // _BLOCK))]
     images, labels, boxes = (torch.from_numpy(np.concatenate(part)[:count]) for part in zip(*blocks, strict=True))
     return ShapeImages(images=images, labels=labels, boxes=boxes)

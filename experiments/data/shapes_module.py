@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Unpack
 import numpy as np
 from jaxtyping import Int64
 
+from supermix_pl.arguments import check_at_least
 from supermix_pl.experiments.data.datamodule import CommonArguments, ImageDataModule, LabelledImages, Opened
 
 if TYPE_CHECKING:
@@ -33,8 +34,7 @@ class Shapes(ImageDataModule):
     ) -> None:
         super().__init__(**common)
         for name, value in {"train_size": train_size, "test_size": test_size}.items():
-            if value < 1:
-                raise ValueError(f"expected {name} >= 1, got {value}")
+            check_at_least(name, value, 1)
         self.train_size = train_size
         self.test_size = test_size
         self.size = size

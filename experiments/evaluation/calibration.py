@@ -4,6 +4,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
+from supermix_pl.arguments import check_at_least
+
 
 def calibration_error(logits: Float[Tensor, "b n"], labels: Int[Tensor, " b"], *, bins: int = 15) -> float:
     """Give the expected calibration error: mean |accuracy - confidence| of equally wide bins, weighed by their sizes.
@@ -19,8 +21,7 @@ def calibration_error(logits: Float[Tensor, "b n"], labels: Int[Tensor, " b"], *
     Raises:
         ValueError: If there are no bins.
     """
-    if bins < 1:
-        raise ValueError(f"expected bins >= 1, got {bins}")
+    check_at_least("bins", bins, 1)
     probabilities = logits.float().softmax(dim=1)
     error = multiclass_calibration_error(probabilities, labels, num_classes=logits.shape[1], n_bins=bins, norm="l1")
     return float(error)

@@ -5,6 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from supermix_pl.arguments import check_not_negative
 from supermix_pl.experiments.data.pixels import Normalisation
 
 
@@ -31,8 +32,7 @@ def fgsm(
     Raises:
         ValueError: If epsilon is negative.
     """
-    if epsilon < 0:
-        raise ValueError(f"expected epsilon >= 0, got {epsilon}")
+    check_not_negative("epsilon", epsilon)
     mean, std = (
         torch.tensor(list(values), dtype=images.dtype, device=images.device)[:, None, None]
         for values in (normalisation.mean, normalisation.std)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
+from supermix_pl.arguments import check_at_least, check_not_negative
 from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.data.pixels import Normalisation
 from supermix_pl.experiments.data.source import Batch
@@ -38,10 +39,10 @@ class Robustness:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name, least in {"bins": 1, "per_class": 1, "corrupted_per_class": 1, "epsilon": 0, "seed": 0}.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"expected {name} >= {least}, got {value}")
+        check_not_negative("epsilon", self.epsilon)
+        for name, least in {"bins": 1, "per_class": 1, "corrupted_per_class": 1, "seed": 0}.items():
+            if (value := getattr(self, name)) is not None:
+                check_at_least(name, value, least)
 
     def measure(self, network: nn.Module, datamodule: ImageDataModule) -> dict[str, Any]:
         """Measure a network; it is left in eval mode.

@@ -4,8 +4,8 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hydra.errors import HydraException
@@ -28,7 +28,7 @@ PROGRAM = "supermix_pl.experiments.report.command"
 _FOLDER = Path("figures")
 _OVERRIDES = (
     "teacher, data and mixer as in supermix-train, such as data=parquet data.folder=... teacher=checkpoint "
-    "teacher.checkpoint=... mixer.sigma=2; if not given, the embedded shapes and a teacher that is trained on them"
+    "teacher.checkpoint=... mixer.alpha=1; if not given, the embedded shapes and a teacher that is trained on them"
 )
 
 
@@ -40,11 +40,13 @@ class OfSubject:
         summary: What it shows.
         add_arguments: Adds its own arguments, `--images` among them.
         draw: Draws it.
+        decides: What it decides itself of the mixer, beside who is mixed with whom, and how to ask for it.
     """
 
     summary: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
     draw: Callable[[Subject, argparse.Namespace], Drawn]
+    decides: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,16 +69,19 @@ FIGURES: dict[str, OfSubject | OfRuns] = {
         summary="pairs of sources, and masks and mixes of SuperMix, CutMix and MixUp",
         add_arguments=mixes.add_arguments,
         draw=mixes.draw,
+        decides={"mixer.k": "figure4 --k shows other k"},
     ),
     "figure3": OfSubject(
         summary="one set under several smoothing factors and weights of the sparsity",
         add_arguments=settings_grid.add_arguments,
         draw=settings_grid.draw,
+        decides={"mixer.sigma": "use --sigma", "mixer.lambda_s": "use --lambda-s"},
     ),
     "figure4": OfSubject(
         summary="sources, masks, mixes and class activation maps of SuperMix, CutMix and MixUp for several k",
         add_arguments=comparison.add_arguments,
         draw=comparison.draw,
+        decides={"mixer.k": "use --k"},
     ),
     "figure5": OfRuns(
         summary="accuracy against the size of D', k, alpha, lambda_s, sigma and mask_size, of runs that differ in it",
@@ -120,6 +125,11 @@ def main(arguments: Sequence[str]) -> None:
 def _drawn(figure: OfSubject | OfRuns, options: argparse.Namespace) -> Drawn:
     if isinstance(figure, OfRuns):
         return figure.draw(options)
+    for override in options.chosen:
+        decided = {"mixer.pairing": "its sets are of different classes, one after the other", **figure.decides}
+        name = override.lstrip("+~").partition("=")[0]
+        if name in decided:
+            raise ValueError(f"expected no {name}, which the figure decides: {decided[name]}; got {override}")
     return figure.draw(open_subject(options.chosen, num_images=options.images, note=options.note), options)
 
 

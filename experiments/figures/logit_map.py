@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from supermix_pl.arguments import check_at_least
 from supermix_pl.experiments.figures.sets import methods
 from supermix_pl.experiments.figures.style import LABEL, TITLE, Drawn, headline, plain, readable
 from supermix_pl.experiments.figures.subject import Subject
@@ -33,15 +34,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the figure can be asked for."""
     add = parser.add_argument
     add("--images", type=int, default=4000, help="test images; 4000 if not given")
-    add("--per-class", type=int, default=60, help="images of each class that are mixed, at most; 60 if not given")
+    add("--per-class", type=int, default=60, help="images of each class that are mixed, >= 1; 60 if not given")
 
 
 def draw(subject: Subject, options: argparse.Namespace) -> Drawn:
     """Draw the figure: three classes at random, a panel for natural images and for each method.
 
     Raises:
-        ValueError: If there are not three classes with at least two images each.
+        ValueError: If there are not three classes with at least two images each, or none of them is to be mixed.
     """
+    check_at_least("--per-class", options.per_class, 1)
     natural = _look(subject, subject.images)
     wanted = _random_classes(natural, subject.seed)
     anchors = torch.cat([(natural.classes == each).nonzero().squeeze(1)[: options.per_class] for each in wanted])

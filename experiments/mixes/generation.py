@@ -15,6 +15,7 @@ from jaxtyping import Int64
 from torch.nn.functional import adaptive_avg_pool2d
 
 from supermix_pl import FrozenTeacher, MixedBatch
+from supermix_pl.arguments import check_at_least
 from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.data.pixels import Normalisation
 from supermix_pl.experiments.digests import digest_images, digest_teacher
@@ -47,8 +48,7 @@ class Plan:
         """Check the numbers."""
         least = {"size": 1, "shard_size": 1, "batch_size": 2, "seed": 0}
         for name, minimum in least.items():
-            if getattr(self, name) < minimum:
-                raise ValueError(f"expected {name} >= {minimum}, got {getattr(self, name)}")
+            check_at_least(name, getattr(self, name), minimum)
 
     @property
     def num_shards(self) -> int:

@@ -13,6 +13,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from supermix_pl import SuperMixCallback
+from supermix_pl.arguments import check_not_negative
 from supermix_pl.losses import soft_cross_entropy
 from supermix_pl.metrics import accuracy
 
@@ -47,8 +48,7 @@ class Classification(pl.LightningModule):
         separate_forwards: bool = False,
     ) -> None:
         super().__init__()
-        if ce_weight < 0:
-            raise ValueError(f"expected ce_weight >= 0, got {ce_weight}")
+        check_not_negative("ce_weight", ce_weight)
         self.network = network
         self.mixing = mixing
         self.ce_weight = ce_weight

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from supermix_pl.arguments import check_at_least, check_positive, check_share
 from supermix_pl.experiments.tasks.contrast_memory import EmbeddingMemory, noise_contrastive_loss
 from supermix_pl.experiments.tasks.contrast_negatives import draw_negatives, stream_generator
 
@@ -51,10 +52,9 @@ class ContrastCritic(nn.Module):
             ("num_negatives", num_negatives, 1),
             ("seed", seed, 0),
         ):
-            if value < least:
-                raise ValueError(f"expected {name} >= {least}, got {value}")
-        if temperature <= 0 or not 0 <= momentum < 1:
-            raise ValueError(f"expected temperature > 0 and momentum in [0, 1), got {temperature} and {momentum}")
+            check_at_least(name, value, least)
+        check_positive("temperature", temperature)
+        check_share("momentum", momentum)
         sizes = np.unique(train_labels, return_counts=True)[1]
         if len(sizes) < 2:
             raise ValueError(f"expected training samples of two classes or more, got {len(sizes)}: nothing to contrast")

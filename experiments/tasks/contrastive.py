@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from supermix_pl import FrozenTeacher
+from supermix_pl.arguments import check_not_negative
 from supermix_pl.experiments.tasks.classification import Classification
 from supermix_pl.experiments.tasks.contrast_critic import ContrastCritic
 
@@ -77,8 +78,7 @@ class ContrastiveDistillation(Classification):
         **common: Any,
     ) -> None:
         super().__init__(network, ce_weight=ce_weight, **common)
-        if crd_weight < 0:
-            raise ValueError(f"expected crd_weight >= 0, got {crd_weight}")
+        check_not_negative("crd_weight", crd_weight)
         if self.mixing is not None:
             raise ValueError(
                 "expected natural images alone, got a callback that adds mixes or others, which are no training "

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from supermix_pl import FrozenTeacher
+from supermix_pl.arguments import check_not_negative, check_one_of, check_positive
 from supermix_pl.experiments.tasks.classification import Batch, Classification
 from supermix_pl.losses import distillation_loss
 
@@ -43,10 +44,9 @@ class Distillation(Classification):
         **common: Any,
     ) -> None:
         super().__init__(network, ce_weight=ce_weight, **common)
-        if kd_weight < 0 or temperature <= 0:
-            raise ValueError(f"expected kd_weight >= 0 and temperature > 0, got {kd_weight} and {temperature}")
-        if matched not in _MATCHED:
-            raise ValueError(f"expected matched to be one of {', '.join(_MATCHED)}, got {matched!r}")
+        check_not_negative("kd_weight", kd_weight)
+        check_positive("temperature", temperature)
+        check_one_of("matched", matched, _MATCHED)
         self.teacher = teacher
         self.kd_weight = kd_weight
         self.temperature = temperature

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from supermix_pl.arguments import check_positive, check_share
+
 
 def constant(optimizer: Optimizer, total_steps: int, *, warmup: float = 0.0) -> LambdaLR:
     """Rise linearly, then keep the learning rate.
@@ -56,7 +58,19 @@ def multistep(
         milestones: Shares of the whole training, in (0, 1); the defaults are epochs 150, 180, 210 of 240.
         gamma: Factor, > 0.
         warmup: Share of the steps that rise linearly from 0, in [0, 1).
+
+    Raises:
+        ValueError: If an argument is out of its range.
     """
+    if isinstance(milestones, str) or not isinstance(milestones, Sequence):
+        raise ValueError(f"expected milestones as a list of shares of the training in (0, 1), got {milestones!r}")
+    for milestone in milestones:
+        if not 0 < milestone < 1:
+            raise ValueError(
+                f"expected milestones as shares of the training in (0, 1), got {milestone}; divide epochs by "
+                "their number"
+            )
+    check_positive("gamma", gamma)
 
     def factor(share: float) -> float:
         whole = warmup + share * (1 - warmup)
@@ -67,8 +81,7 @@ def multistep(
 
 def _scaled(optimizer: Optimizer, total_steps: int, warmup: float, factor: Callable[[float], float]) -> LambdaLR:
     """Scale by step / warm-up steps first, then by a factor of the share of the remaining steps."""
-    if not 0 <= warmup < 1:
-        raise ValueError(f"expected warmup in [0, 1), a share of the training, got {warmup}")
+    check_share("warmup", warmup)
     rising = round(warmup * total_steps)
 
     def scale(step: int) -> float:

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
-from supermix_pl.arguments import check_at_least, check_one_of, check_positive
+from supermix_pl.arguments import check_at_least, check_flag, check_one_of, check_positive, check_transform
 from supermix_pl.engine.draw import draw_some
 from supermix_pl.engine.engine import Engine, Run
 from supermix_pl.engine.plan import Plan, plan_for_budget, plan_for_reuse, plan_of
@@ -54,8 +54,9 @@ class StreamEngine(Engine):
         pool_dtype: "uint8" keeps the mixes in 256 levels, "batch" as they are.
         keep_masks: Whether the pool keeps the masks too, on the mask grid, for `MixedBatch.masks`.
         relabel: Whether the teacher labels every view anew; else the view has the logits of its mix.
-        until_warm: What fills in until the pool holds what `reuse` steps need: the "batch" engine, whose mixes go to
-            the pool too, or "mixup" of as many sources.
+        until_warm: What fills in until the pool holds what `reuse` steps need, at most 8 batches: the "batch" engine,
+            whose mixes go to the pool too, or "mixup" of as many sources, with `MixUp`'s own alpha. The first batch is
+            solved in either case.
         default_transform: What the drawn mixes pass through where the callback has no `mixed_transform`; None for
             nothing.
 
@@ -84,15 +85,16 @@ class StreamEngine(Engine):
         for name, share in (("budget", budget), ("reuse", reuse)):
             if share is not None:
                 check_positive(name, share)
-        for name, count in (("slots", slots), ("rounds", rounds), ("pool_bytes", pool_bytes)):
+        for name, count in (("slots", slots), ("rounds", rounds)):
             if count is not None:
                 check_at_least(name, count, 1)
+        check_at_least("pool_bytes", pool_bytes, 1)
+        check_flag("keep_masks", keep_masks)
+        check_flag("relabel", relabel)
         check_one_of("pool_dtype", pool_dtype, get_args(PoolDtype))
         check_one_of("until_warm", until_warm, ("batch", "mixup"))
-        if default_transform is not None and not callable(default_transform):
-            raise TypeError(
-                f"expected default_transform to take and give images (b, c, h, w), got {default_transform!r}"
-            )
+        if default_transform is not None:
+            check_transform("default_transform", default_transform)
         self.budget, self.reuse, self.slots, self.rounds = budget, reuse, slots, rounds
         self.pool_bytes = pool_bytes
         self.pool_dtype: PoolDtype = pool_dtype
@@ -243,7 +245,7 @@ class StreamEngine(Engine):
             if self.plan is not None and len(pool) >= self._enough(len(images)):
                 return None
             if self.until_warm == "mixup":
-                return MixUp(k=mixer.k)(teacher, images, labels, seed=seed)
+                return MixUp(k=mixer.k, chunk_size=mixer.chunk_size)(teacher, images, labels, seed=seed)
         mix = mixer(teacher, images, labels, seed=seed)
         if mix.mix_weights.shape[1] == mixer.k:
             pool.add(mix, self._step)

@@ -1,7 +1,7 @@
 """What MixUp and CutMix share: masks drawn without looking at the images."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import get_args
 
 import numpy as np
@@ -26,6 +26,7 @@ from supermix_pl.mixing.inputs import (
 from supermix_pl.mixing.mixer import MixedBatch, Seed
 from supermix_pl.mixing.sampling import Pairing, draw_sources, draw_weights
 from supermix_pl.solver import Outcome
+from supermix_pl.solver.chunks import Chunks, show
 from supermix_pl.solver.criterion import margin
 from supermix_pl.solver.masks import mix_images
 from supermix_pl.teacher import FrozenTeacher, as_teacher
@@ -40,6 +41,7 @@ class BlindMixer(ABC):
         alpha: Concentration of the Dirichlet distribution of the mixing weights, > 0; Beta(alpha, alpha) for k = 2.
         pairing: Who is mixed with whom; see `Pairing`.
         num_classes: n, for mixing without a teacher; with one its own n counts.
+        chunk_size: Images that the teacher sees at once, >= 1; None for all.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -49,6 +51,7 @@ class BlindMixer(ABC):
     alpha: float = 1.0
     pairing: Pairing = "shift"
     num_classes: int | None = None
+    chunk_size: int | None = field(default=None, repr=False)  # fixed mixes are known by the repr
 
     def __post_init__(self) -> None:
         """Check every argument."""
@@ -57,6 +60,8 @@ class BlindMixer(ABC):
         check_one_of("pairing", self.pairing, get_args(Pairing))
         if self.num_classes is not None:
             check_at_least("num_classes", self.num_classes, 1)
+        if self.chunk_size is not None:
+            check_at_least("chunk_size", self.chunk_size, 1)
 
     @abstractmethod
     def draw_masks(
@@ -93,7 +98,7 @@ class BlindMixer(ABC):
         pixels = check_images(images)
         with float_autograd(images.device), torch.no_grad():
             teacher = None if teacher is None else as_teacher(teacher)
-            natural, classes = _classes(teacher, pixels, labels, num_classes)
+            natural, classes = _classes(teacher, pixels, labels, num_classes, self.chunk_size)
             check_seen(natural)
             k = fit_k(self.k, len(pixels))
             host_classes = classes.cpu().numpy() if self.pairing == "distinct" else None
@@ -103,7 +108,8 @@ class BlindMixer(ABC):
             drawn = DrawnSets.of(
                 pixels, natural, classes, source_indices.to(pixels.device), torch.from_numpy(weights).to(pixels)
             )
-            return _label(teacher, images, drawn, torch.from_numpy(masks).to(pixels).expand(-1, -1, *size), natural)
+            masks = torch.from_numpy(masks).to(pixels).expand(-1, -1, *size)
+            return _label(teacher, images, drawn, masks, natural, self.chunk_size)
 
 
 def _label(
@@ -112,12 +118,13 @@ def _label(
     drawn: DrawnSets,
     masks: Float[Tensor, "b k h w"],
     natural: NaturalPass,
+    chunk_size: int | None,
 ) -> MixedBatch:
     """Mix, and let the teacher, if there is one, label the mixes and tell whether they meet SuperMix's criterion."""
     outcomes = torch.full_like(drawn.source_classes[:, 0], Outcome.CAPPED)
     teacher_logits, restored = None, None
     if teacher is not None:
-        teacher_logits = teacher(mix_images(drawn.sources, masks))
+        teacher_logits = show(teacher, mix_images(drawn.sources, masks), chunk_size)
         finite = teacher_logits.isfinite().all(dim=1)
         solved = margin(teacher_logits, drawn.sets.membership) > 0
         outcomes = outcomes.masked_fill(finite & solved, Outcome.SOLVED).masked_fill(~finite, Outcome.NON_FINITE)
@@ -141,12 +148,13 @@ def _classes(
     images: Float[Tensor, "b c h w"],
     labels: Int[Tensor, " b"] | None,
     num_classes: int | None,
+    chunk_size: int | None,
 ) -> tuple[NaturalPass, Int[Tensor, " b"]]:
     """Find the class of every image: the given label, else the teacher's argmax."""
     if labels is None:
         if teacher is None:
             raise ValueError("expected labels or a teacher to give the classes of the images, got neither")
-        natural = show_natural(teacher, images)
+        natural = show_natural(teacher, images, chunks=Chunks(teacher, chunk_size))
         assert natural.logits is not None
         return natural, natural.logits.nan_to_num().argmax(dim=1)
     if teacher is not None:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from supermix_pl.solver.rounds import Solver, TeacherFunction
 from supermix_pl.solver.state import Sets, SolverState
@@ -81,7 +83,7 @@ class Chunks:
         if self._teacher.most_rows is None:
             warnings.warn(
                 f"the teacher ran out of memory with {stop - start} images at once: it sees {half} at once from now "
-                "on, which changes the mixes by no more than rounding. chunk_size of SuperMix sets this from the "
+                "on, which changes the mixes by no more than rounding. chunk_size of the mixer sets this from the "
                 "start. This is said once.",
                 stacklevel=2,
             )
@@ -97,8 +99,8 @@ class Chunks:
 
 def _hopeless(error: Exception, rows: int) -> torch.OutOfMemoryError:
     return torch.OutOfMemoryError(
-        f"the teacher ran out of memory also with {rows} images at once ({error}): give SuperMix a chunk_size < {rows},"
-        " free memory, or pass dtype=torch.bfloat16 to FrozenTeacher"
+        f"the teacher ran out of memory also with {rows} images at once ({error}): give the mixer a "
+        f"chunk_size < {rows}, free memory, or pass dtype=torch.bfloat16 to FrozenTeacher"
         if rows > 1
         else f"the teacher ran out of memory with one image ({error}), the least that chunk_size can ask for: free "
         "memory, or pass dtype=torch.bfloat16 to FrozenTeacher"
@@ -131,6 +133,18 @@ def advance(
         return solver.update(*solver.test(teacher, *part))
 
     return concatenate(in_chunks(one_round, len(state.running), chunks))
+
+
+def show(teacher: FrozenTeacher, images: Float[Tensor, "b c h w"], largest: int | None = None) -> Float[Tensor, "b n"]:
+    """Ask the teacher for its logits, without gradients and some images at a time.
+
+    Args:
+        teacher: Who looks.
+        images: As it takes them.
+        largest: Images at once, >= 1; None for all.
+    """
+    with torch.no_grad():
+        return torch.cat(Chunks(teacher, largest).run(lambda rows: teacher(images[rows]), len(images)))
 
 
 def in_chunks(work: Callable[[slice], T], rows: int, chunks: Chunks | None) -> list[T]:

@@ -226,7 +226,7 @@ def test_bad_arguments(command_line: list[str], message: str, capsys: pytest.Cap
         (["--network", "os:path"], "expected a function of no arguments at 'os:path', got module"),
         (["--network", "no_such_module:build"], "No module named 'no_such_module'"),
         (["--network", "builtins:dict"], "expected an nn.Module from builtins:dict, got dict"),
-        (["--size", "8"], "expected size >= 16, got 8"),
+        (["--size", "8"], "expected size to be an integer >= 16, got 8"),
     ],
 )
 def test_bad_subjects(command_line: list[str], message: str, run: Run) -> None:
@@ -240,3 +240,9 @@ def test_more_images_than_there_are(shared: Path) -> None:
     with pytest.raises(SystemExit) as stop:
         solver.main(data)
     assert "expected 10001 test images, got 10000; lower --images" in str(stop.value.code)
+
+
+def test_every_network_that_takes_a_number_of_classes_has_a_name() -> None:
+    known = arguments.networks_by_name()
+    assert {"resnet8", "wrn_40_2", "MobileNetV2", "ShuffleV1", "ShuffleV2", "ResNet50"} <= set(known)
+    assert not {"Classifier", "CifarResNet", "TimmNetwork"} & set(known)

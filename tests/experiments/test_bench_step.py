@@ -42,6 +42,8 @@ def test_rows_side_by_side(tmp_path: Path) -> None:
     ("command_line", "message"),
     [
         (["--blocks", "0"], "expected --blocks >= 1, got 0"),
+        (["--network", "my.module:net", "--data", "shapes"], "expected --student out of "),
+        (["--student", "Classifier"], "got Classifier"),
         (["--images", "64"], "expected --images >= --batch-size, got 64 and 128"),
         (["--budget", "0"], "expected --budget > 0, got 0.0"),
         (["--sigma", "-1"], "expected --sigma >= 0, got -1.0"),

@@ -72,6 +72,36 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("mixing.mode=x", "expected mode to be one of extend, replace, got 'x'"),
+        ("task.ce_weight=-1", "expected ce_weight >= 0, got -1"),
+        ("optimizer.lr=-1", r"expected settings that torch.optim.SGD takes for optimizer, got: Invalid learning rate"),
+        (
+            "scheduler.warmup=2",
+            r"expected settings that .* takes for scheduler, got: expected warmup in \[0, 1\), got 2",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_bad_values_end_a_run_before_its_mixes_are_made(tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(Exception, match=message):
+        train(composed(tmp_path, *MIXER, "data.mixed=auto", override))
+    assert not (tmp_path / "cache" / "mixes").exists()
+
+
+@pytest.mark.parametrize("protocol", ["table1", "imagenet"])
+def test_a_protocol_that_leaves_its_budget_to_a_pair_asks_for_one(protocol: str) -> None:
+    with pytest.raises(ValueError, match=r"expected pair=, which brings the budget protocol.natural of this protocol"):
+        check_complete(_composed(f"protocol={protocol}"))
+
+
+def test_a_pair_is_taken_off_with_a_tilde() -> None:
+    config = _composed("experiment=table2", "~pair", "teacher=fitted", "method=kd")
+    assert config.pair.name is None
+
+
 def test_a_run_on_fixed_mixes_that_it_makes_first_and_finds_again(tmp_path: Path) -> None:
     metrics = train(composed(tmp_path, *MIXER, "data.mixed=auto", "task.separate_forwards=true"))
     (made,) = (tmp_path / "cache" / "mixes").iterdir()

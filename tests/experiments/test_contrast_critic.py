@@ -215,11 +215,11 @@ def test_a_batch_of_other_indices_or_classes_is_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"embedding_size": 0}, "expected embedding_size >= 1, got 0"),
-        ({"num_negatives": 0}, "expected num_negatives >= 1, got 0"),
-        ({"seed": -1}, "expected seed >= 0, got -1"),
-        ({"temperature": 0.0}, r"expected temperature > 0 and momentum in \[0, 1\), got 0.0 and 0.5"),
-        ({"momentum": 1.0}, r"expected temperature > 0 and momentum in \[0, 1\), got 0.07 and 1.0"),
+        ({"embedding_size": 0}, "expected embedding_size to be an integer >= 1, got 0"),
+        ({"num_negatives": 0}, "expected num_negatives to be an integer >= 1, got 0"),
+        ({"seed": -1}, "expected seed to be an integer >= 0, got -1"),
+        ({"temperature": 0.0}, "expected temperature > 0, got 0.0"),
+        ({"momentum": 1.0}, r"expected momentum in \[0, 1\), got 1.0"),
         ({"labels": np.zeros(5, dtype=np.int64)}, "expected training samples of two classes or more, got 1"),
     ],
 )

@@ -66,5 +66,5 @@ def test_shape_dtype_and_range_are_kept(dtype: torch.dtype) -> None:
 def test_bad_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="expected 0 <= magnitude <= 30, got 40"):
         build(magnitude=40)
-    with pytest.raises(ValueError, match="expected padding >= 0, got -1"):
+    with pytest.raises(ValueError, match="expected padding to be an integer >= 0, got -1"):
         build(padding=-1)

@@ -139,14 +139,14 @@ def test_pickled_module_leaves_the_images_behind_and_opens_them_again() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"batch_size": 0}, "expected batch_size >= 1, got 0"),
-        ({"eval_batch_size": -1}, "expected eval_batch_size >= 1, got -1"),
-        ({"seed": -1}, "expected seed >= 0, got -1"),
-        ({"data_seed": -1}, "expected data_seed >= 0, got -1"),
-        ({"images_per_class": 0}, "expected images_per_class >= 1, got 0"),
-        ({"validation_fraction": 1.0}, "expected 0 <= validation_fraction < 1, got 1.0"),
-        ({"mean": [0.5]}, r"expected mean of three channels, got \[0.5\]"),
-        ({"std": [1.0, 0.0, 1.0]}, r"expected std of three channels, above 0, got \[1.0, 0.0, 1.0\]"),
+        ({"batch_size": 0}, "expected batch_size to be an integer >= 1, got 0"),
+        ({"eval_batch_size": -1}, "expected eval_batch_size to be an integer >= 1, got -1"),
+        ({"seed": -1}, "expected seed to be an integer >= 0, got -1"),
+        ({"data_seed": -1}, "expected data_seed to be an integer >= 0, got -1"),
+        ({"images_per_class": 0}, "expected images_per_class to be an integer >= 1, got 0"),
+        ({"validation_fraction": 1.0}, r"expected validation_fraction in \[0, 1\), got 1.0"),
+        ({"mean": [0.5]}, r"expected mean of three channels, finite, got \[0.5\]"),
+        ({"std": [1.0, 0.0, 1.0]}, r"expected std of three channels, finite, above 0, got \[1.0, 0.0, 1.0\]"),
     ],
 )
 def test_bad_arguments_are_refused(arguments: dict, message: str) -> None:
@@ -213,7 +213,7 @@ def test_shapes_gives_the_drawings_with_the_boxes_of_its_test_images() -> None:
 @pytest.mark.parametrize("name", ["train_size", "test_size"])
 def test_shapes_without_images_are_refused(name: str) -> None:
     sizes: dict[str, Any] = {name: 0}
-    with pytest.raises(ValueError, match=f"expected {name} >= 1, got 0"):
+    with pytest.raises(ValueError, match=f"expected {name} to be an integer >= 1, got 0"):
         Shapes(**sizes)
 
 

@@ -59,6 +59,26 @@ def test_one_student_learns_by_the_stream(tmp_path: Path, monkeypatch: pytest.Mo
     assert [config.engine._target_.rpartition(".")[2] for config in configs] == [*4 * ["BatchEngine"], "StreamEngine"]
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["mixer=supermix"], "got mixer=supermix: the demo itself chooses mixer"),
+        (["engine=batch"], "got engine=batch: the demo itself chooses engine"),
+        (["experiment=study"], "the demo itself chooses experiment"),
+        (["mixer.max_steps=20"], "expected overrides that all students share: Could not override 'mixer.max_steps'"),
+        (["engine.reuse=4"], "expected overrides that all students share: Could not override 'engine.reuse'"),
+        (["foo=1"], "expected overrides that all students share: Could not override 'foo'"),
+    ],
+)
+def test_overrides_are_of_all_students(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], overrides: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        demo.main(["--output", str(tmp_path), *overrides])
+    assert end.value.code == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
 def test_first_epoch_with_mixes_must_come(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         demo.main(["--output", str(tmp_path), "trainer.max_epochs=3", "mixing.start_epoch=3"])

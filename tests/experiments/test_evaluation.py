@@ -113,9 +113,11 @@ def test_unknown_corruptions_and_severities_are_refused() -> None:
         corrupt(photographs(), "jpeg", 4, seed=0)
 
 
-@pytest.mark.parametrize(("name", "value"), [("epsilon", -0.1), ("bins", 0), ("per_class", 0), ("seed", -1)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("epsilon", -0.1), ("epsilon", float("nan")), ("bins", 0), ("per_class", 0), ("seed", -1)]
+)
 def test_robustness_checks_its_ranges(name: str, value: float) -> None:
-    with pytest.raises(ValueError, match=f"expected {name} >= "):
+    with pytest.raises(ValueError, match=f"expected {name} (to be an integer )?>= "):
         Robustness(**{name: value})  # pyright: ignore[reportArgumentType]
 
 

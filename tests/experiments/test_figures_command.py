@@ -52,6 +52,7 @@ def test_external_images_are_normalised_as_the_data_are(tmp_path: Path) -> None:
         (["data=shapes", "teacher=none"], "expected teacher=checkpoint, pretrained or fitted"),
         ([*TINY, "mixer=cutmix"], "expected mixer=supermix"),
         ([*TINY, "mixer.sigmo=1"], "Could not override 'mixer.sigmo'"),
+        ([*TINY, "mixer.pairing=distinct"], "expected no mixer.pairing, which the figure decides"),
     ],
 )
 def test_what_makes_no_sense_ends_the_program(
@@ -59,6 +60,25 @@ def test_what_makes_no_sense_ends_the_program(
 ) -> None:
     with pytest.raises(SystemExit) as end:
         main(["figure7", *overrides])
+    assert end.value.code == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["figure1", "mixer.k=3"], "expected no mixer.k, which the figure decides: figure4 --k shows other k; got"),
+        (["figure3", "+mixer.sigma=2"], "expected no mixer.sigma, which the figure decides: use --sigma; got +mixer"),
+        (["figure3", "mixer.lambda_s=5"], "expected no mixer.lambda_s, which the figure decides: use --lambda-s"),
+        (["figure4", "mixer.k=3"], "expected no mixer.k, which the figure decides: use --k; got mixer.k=3"),
+        (["figure6", *TINY, "--per-class=-1"], "expected --per-class to be an integer >= 1, got -1"),
+    ],
+)
+def test_what_a_figure_decides_itself_is_refused(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
     assert end.value.code == 2
     assert message in " ".join(capsys.readouterr().err.split())
 

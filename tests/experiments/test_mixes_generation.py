@@ -198,7 +198,7 @@ def test_the_description_tells_apart_what_gives_other_mixes() -> None:
 @pytest.mark.parametrize("wrong", [{"size": 0}, {"shard_size": 0}, {"batch_size": 1}, {"seed": -1}])
 def test_a_plan_checks_its_numbers(wrong: dict[str, int]) -> None:
     (name, value), *_ = wrong.items()
-    with pytest.raises(ValueError, match=f"expected {name} >= .*, got {value}"):
+    with pytest.raises(ValueError, match=f"expected {name} to be an integer >= .*, got {value}"):
         Plan(**{"size": 10, **wrong})
 
 

@@ -13,10 +13,22 @@ def test_epochs(whole: float, share: float, expected: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "total", "expected"), [(5, 240, 5), (5, 12, 4), (5, 7, 1), (10, 3, 3), (1, 8, 1), (8, 8, 8)]
+    ("wanted", "total", "expected"),
+    [(5, 240, 5), (5, 12, 4), (5, 7, 1), (10, 3, 3), (1, 8, 1), (8, 8, 8), (5, 0, 5), (5, -1, 5)],
 )
 def test_the_last_epoch_is_validated(wanted: int, total: int, expected: int) -> None:
     assert resolvers.validation_period(wanted, total) == expected
+
+
+def test_a_training_without_a_limit_is_validated_as_wanted() -> None:
+    assert resolvers.validation_period(5, None) == 5
+
+
+def test_what_makes_no_sense() -> None:
+    with pytest.raises(ValueError, match=r"expected scale.epochs >= 0, a share of the protocol's 240 epochs, got -1"):
+        resolvers.epochs(240, -1)
+    with pytest.raises(ValueError, match=r"expected validate_every >= 1, .* got 0"):
+        resolvers.validation_period(0, 8)
 
 
 @pytest.mark.parametrize(

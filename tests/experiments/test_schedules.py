@@ -40,6 +40,21 @@ def test_multistep_counts_its_milestones_from_the_first_step_also_with_a_warm_up
     assert found == pytest.approx([0.5, 1, 1, 1, 0.1, 0.1, 0.1, 0.1])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"milestones": [0.5, 150]}, r"expected milestones as shares of the training in \(0, 1\), got 150; divide"),
+        ({"milestones": [-1.0]}, r"expected milestones as shares of the training in \(0, 1\), got -1.0"),
+        ({"milestones": 5}, r"expected milestones as a list of shares of the training in \(0, 1\), got 5"),
+        ({"gamma": -1.0}, "expected gamma > 0, got -1.0"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_multistep_refuses(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        rates(multistep, 4, **arguments)
+
+
 def test_a_warm_up_of_the_whole_training_is_refused() -> None:
     with pytest.raises(ValueError, match="expected warmup in"):
         rates(cosine, 4, warmup=1.0)

@@ -168,9 +168,9 @@ def test_other_sizes_are_drawn_in_proportion(size):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"count": 0, "seed": 0}, "expected count >= 1, got 0"),
-        ({"count": 1, "seed": -1}, "expected seed >= 0, got -1"),
-        ({"count": 1, "seed": 0, "size": 15}, "expected size >= 16, got 15"),
+        ({"count": 0, "seed": 0}, "expected count to be an integer >= 1, got 0"),
+        ({"count": 1, "seed": -1}, "expected seed to be an integer >= 0, got -1"),
+        ({"count": 1, "seed": 0, "size": 15}, "expected size to be an integer >= 16, got 15"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments, message):

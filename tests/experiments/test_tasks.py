@@ -145,8 +145,8 @@ def test_a_batch_of_one_kind_passes_once_and_counts_once(mode: str, kind: type[C
     ("kind", "options", "message"),
     [
         (Classification, {"ce_weight": -1.0}, "expected ce_weight >= 0, got -1.0"),
-        (Distillation, {"kd_weight": -1.0}, "expected kd_weight >= 0 and temperature > 0, got -1.0 and 4.0"),
-        (Distillation, {"temperature": 0.0}, "expected kd_weight >= 0 and temperature > 0, got 0.9 and 0.0"),
+        (Distillation, {"kd_weight": -1.0}, "expected kd_weight >= 0, got -1.0"),
+        (Distillation, {"temperature": 0.0}, "expected temperature > 0, got 0.0"),
         (Distillation, {"matched": "mixed"}, "expected matched to be one of natural, all, got 'mixed'"),
     ],
 )

@@ -13,6 +13,7 @@ import torch
 
 from supermix_pl import FrozenTeacher, MixUp, SuperMix, SuperMixCallback
 from supermix_pl.engine import StreamEngine
+from supermix_pl.transforms import RandomCropFlip
 from tests.integration.toys import (
     MIXER,
     NUM_CLASSES,
@@ -55,6 +56,8 @@ def fit(folder: Path, *batches: Any, callback: SuperMixCallback | None = None, *
         ({"start_epoch": -1}, "expected start_epoch to be an integer >= 0, got -1"),
         ({"start_epoch": 3, "stop_epoch": 3}, "expected stop_epoch to be an integer >= 4, got 3"),
         ({"seed": -1}, "expected seed to be an integer >= 0, got -1"),
+        ({"save_state": "no"}, "expected save_state to be True or False, got 'no'"),
+        ({"input_key": "x", "target_key": "x"}, "expected input_key and target_key to differ, got 'x' for both"),
         ({"probability": 1.5}, r"expected probability in \[0, 1\], got 1.5"),
         ({"probability": -0.5}, r"expected probability in \[0, 1\], got -0.5"),
         ({"probability": "0.5"}, r"expected probability in \[0, 1\], got '0.5'"),
@@ -73,7 +76,8 @@ def test_arguments_in_a_program_without_type_checks(arguments: dict[str, Any], m
         (Teacher(), {"input_key": None}, "expected input_key as a position, a name, .*got None"),
         (Teacher(), {"target_key": True}, "expected target_key as a position, a name, .*got True"),
         (Teacher(), {"input_key": (0, 1)}, r"expected input_key as .* a pair \(get, set\) of callables, got \(0, 1\)"),
-        (Teacher(), {"mixed_transform": "crop"}, "expected mixed_transform to take and give images .*got 'crop'"),
+        (Teacher(), {"mixed_transform": "crop"}, "expected mixed_transform to take and give images, got 'crop'$"),
+        (Teacher(), {"mixed_transform": RandomCropFlip}, r"got <class .*; give an instance, RandomCropFlip\(...\)"),
         (Teacher(), {"mixer": SuperMix.fast}, "expected mixer to be a SuperMix, MixUp, "),
         (Teacher(), {"mixer": Teacher()}, "expected mixer to be a SuperMix, MixUp, "),
         (

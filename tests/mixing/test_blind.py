@@ -25,6 +25,23 @@ from tests.problems import (
 )
 
 LABELS = torch.arange(8) % NUM_CLASSES
+
+
+@pytest.mark.parametrize("kind", [MixUp, CutMix])
+def test_chunks_change_nothing_and_are_not_in_the_name(kind: type[BlindMixer]) -> None:
+    images = natural_images(8)
+    whole, parts = (
+        kind(chunk_size=size)(FrozenTeacher(SmoothTeacher()), images, seed=0)  # pyright: ignore[reportCallIssue]
+        for size in (None, 3)
+    )
+    assert parts.images.equal(whole.images)
+    torch.testing.assert_close(parts.teacher_logits, whole.teacher_logits)
+    torch.testing.assert_close(parts.natural_logits, whole.natural_logits)
+    assert repr(kind(chunk_size=3)) == repr(kind())
+    with pytest.raises(ValueError, match="expected chunk_size to be an integer >= 1, got 0"):
+        kind(chunk_size=0)
+
+
 each_mixer = pytest.mark.parametrize("mixer", [MixUp(k=2), MixUp(k=3), CutMix(k=2), CutMix(k=3)], ids=repr)
 
 

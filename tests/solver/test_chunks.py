@@ -131,7 +131,7 @@ def test_a_batch_is_complete_although_memory_ran_out(name: str, error: Exception
     images, labels = natural_images(10), torch.arange(10) % 6
     expected = mixer_of(name)(FrozenTeacher(SmoothTeacher()), images, labels, seed=3)
     module = Greedy(5, error=error)
-    with pytest.warns(UserWarning, match=f"{SAID} 10 images at once: it sees 5 .* chunk_size of SuperMix") as said:
+    with pytest.warns(UserWarning, match=f"{SAID} 10 images at once: it sees 5 .* chunk_size of the mixer") as said:
         mix = mixer_of(name)(module, images, labels, seed=3)
     assert len(said) == 1
     assert_same(mix, expected)
