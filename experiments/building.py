@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from supermix_pl import FrozenTeacher, MovingAverage, SuperMixCallback
+from supermix_pl.arguments import check_one_of
 from supermix_pl.engine import BatchEngine, StreamEngine
 from supermix_pl.experiments import resolvers
 from supermix_pl.experiments.data import ImageDataModule, UnlabelledImages
@@ -57,6 +58,7 @@ def check_complete(config: DictConfig) -> None:
         raise ValueError(
             f"expected values for {', '.join(missing)}, got none; give them, for instance {missing[0]}=..."
         )
+    check_one_of("matmul_precision", config.matmul_precision, ("highest", "high", "medium"))
     for part in ("optimizer", "scheduler"):  # they are called late, when the data and the teacher are there
         if config.get(part):
             _check_settings(part, config[part])

@@ -60,10 +60,10 @@ def _parser() -> argparse.ArgumentParser:
     add("runs", type=Path, nargs="+", help="folders that are searched for runs (for table4: for JSON files)")
     add("--format", choices=("rich", *_SUFFIXES.values()), help="rich, for a terminal, if nothing is given")
     add("--output", type=Path, help=f"file to write, in the format of its suffix: {', '.join(_SUFFIXES)}")
-    add("--best", action="store_true", help="compare the best epochs with the paper, in place of the last ones")
+    add("--best", action="store_true", help="compare the best epochs with the paper, not the last ones; csv has both")
     add("--protocol", help="count the runs of this protocol alone")
     add("--scale", help="count the runs of this scale alone")
-    add("--note", action="append", default=[], help="a remark for the head, such as how the data were split")
+    add("--note", action="append", default=[], help="a remark for the head, which csv lacks: how the data were split")
     return parser
 
 

@@ -75,6 +75,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("matmul_precision=low", "expected matmul_precision to be one of highest, high, medium, got 'low'"),
         ("mixing.mode=x", "expected mode to be one of extend, replace, got 'x'"),
         ("task.ce_weight=-1", "expected ce_weight >= 0, got -1"),
         ("optimizer.lr=-1", r"expected settings that torch.optim.SGD takes for optimizer, got: Invalid learning rate"),
