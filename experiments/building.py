@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from hydra.utils import get_class, get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationKeyError
 from torch import nn
 
 from supermix_pl import FrozenTeacher, MovingAverage, SuperMixCallback
@@ -27,6 +28,7 @@ from supermix_pl.experiments.teachers import checked_path
 from supermix_pl.mixing import CutMix, Mixer, MixUp
 
 resolvers.register()  # here, not in the commands: a launcher's processes import this module
+_STEPS_TO_TRY = 1_000_000  # more than any warm-up has
 _log = logging.getLogger(__name__)
 
 
@@ -47,12 +49,7 @@ def check_complete(config: DictConfig) -> None:
         ValueError: If values that have to be given are not, the optimiser or the schedule has no such setting or does
             not take its value, or an engine stands beside images that are made before.
     """
-    kind = config.method.kind
-    if config.protocol.name and kind not in config.protocol:
-        raise ValueError(
-            f"expected pair=, which brings the budget protocol.{kind} of this protocol, got none; choose a pair or "
-            "another protocol"
-        )
+    _check_budget(config)
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise ValueError(
@@ -119,14 +116,14 @@ def build_mixing(
         return None
     if teacher is None and isinstance(mixer, MixUp | CutMix):
         mixer = replace(mixer, num_classes=datamodule.num_classes)
+    _check_kept(teacher, mixer, datamodule)
     opened = datamodule.opened
     view = instantiate(config.mixing.mixed_transform)
     if isinstance(view, partial):
         view = view(mean=opened.mean, std=opened.std)
     objects: dict[str, Any] = {"teacher": teacher} if mixer is None else {"teacher": teacher, "mixer": mixer}
     if datamodule.mixed == "auto":  # before hours of solving: can what follows be built at all?
-        build(config.mixing, **objects, mixed_transform=view, engine=BatchEngine())
-        build_task(config, teacher, None, datamodule)
+        build_task(config, teacher, build(config.mixing, **objects, engine=BatchEngine()), datamodule)
     kept = _kept_images(config, teacher, mixer, datamodule)
     if kept is None:
         return build(config.mixing, **objects, mixed_transform=view, engine=_build_engine(config.engine, view))
@@ -183,6 +180,18 @@ def _check_settings(part: str, node: DictConfig) -> None:
         )
 
 
+def _check_budget(config: DictConfig) -> None:
+    """Say that a pair is to be chosen where the protocol leaves its numbers to one."""
+    try:
+        _ = config.data.batch_size, config.trainer.max_epochs
+        OmegaConf.to_container(config.optimizer, resolve=True)
+    except InterpolationKeyError as error:
+        raise ValueError(
+            f"expected a value for {error.full_key}, which this protocol leaves to the pair, got none ({error.msg}); "
+            "choose pair=, or another protocol"
+        ) from error
+
+
 def _check_optimisation(config: DictConfig) -> None:
     """Try optimiser and schedule on a weight of no use, before hours are spent on mixes."""
     part = "optimizer"
@@ -190,7 +199,7 @@ def _check_optimisation(config: DictConfig) -> None:
         optimizer = instantiate(config.optimizer)([nn.Parameter(torch.zeros(1))])
         part = "scheduler"
         if config.get(part):
-            instantiate(config.scheduler)(optimizer, 10)
+            instantiate(config.scheduler)(optimizer, total_steps=_STEPS_TO_TRY)
     except (TypeError, ValueError) as error:
         raise ValueError(f"expected settings that {config[part]._target_} takes for {part}, got: {error}") from error
 
@@ -211,26 +220,34 @@ def _learns_from_teacher(config: DictConfig) -> bool:
     return issubclass(get_class(config.task._target_), Distillation | ContrastiveDistillation)
 
 
+def _check_kept(
+    teacher: FrozenTeacher | MovingAverage | None, mixer: Mixer | None, datamodule: ImageDataModule
+) -> None:
+    """Refuse images that were made before without what they need, or with what they take the place of."""
+    if datamodule.external is None and datamodule.mixed is None:
+        return
+    if not isinstance(teacher, FrozenTeacher):
+        raise ValueError("expected a teacher to label the images of data.mixed or data.external, got teacher=none")
+    if datamodule.external is not None and mixer is not None:
+        raise ValueError(f"expected mixer=none beside data.external, whose images take the place of mixes, got {mixer}")
+    if datamodule.mixed == "auto" and mixer is None:
+        raise ValueError(
+            "expected a mixer to make the mixes of data.mixed=auto, got mixer=none: choose one, or give the folder of "
+            "supermix-generate"
+        )
+
+
 def _kept_images(
     config: DictConfig, teacher: FrozenTeacher | MovingAverage | None, mixer: Mixer | None, datamodule: ImageDataModule
 ) -> FixedMixes | np.ndarray | None:
     """Open the images to train on beside the natural ones, if they are not mixed on the fly."""
     if datamodule.external is None and datamodule.mixed is None:
         return None
-    if not isinstance(teacher, FrozenTeacher):
-        raise ValueError("expected a teacher to label the images of data.mixed or data.external, got teacher=none")
     if datamodule.external is not None:
-        if mixer is not None:
-            raise ValueError(
-                f"expected mixer=none beside data.external, whose images take the place of mixes, got {mixer}"
-            )
         return external_images(config, datamodule)
     if datamodule.mixed == "auto":
-        if mixer is None:
-            raise ValueError(
-                "expected a mixer to make the mixes of data.mixed=auto, got mixer=none: choose one, or give the folder "
-                "of supermix-generate"
-            )
+        assert isinstance(teacher, FrozenTeacher)
+        assert mixer is not None
         return FixedMixes(make_mixes(config, teacher, mixer, datamodule))
     mixes = FixedMixes(str(datamodule.mixed))
     for name, wanted in {"image_size": list(datamodule.image_size), "num_classes": datamodule.num_classes}.items():

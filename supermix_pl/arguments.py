@@ -2,19 +2,20 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from numbers import Real
+from numbers import Integral, Real
 from typing import TypeGuard
 
+import numpy as np
 from torch import Tensor
 
 
 def check_at_least(name: str, value: int, smallest: int) -> None:
     """Raise ValueError unless the value is an integer of at least `smallest`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < smallest:
         raise ValueError(f"expected {name} to be an integer >= {smallest}, got {value!r}")
 
 
-def check_positive(name: str, value: float) -> None:
+def check_positive(name: str, value: float | Tensor) -> None:
     """Raise ValueError unless the value is finite and above 0."""
     if not (_is_finite(value) and value > 0):
         raise ValueError(f"expected {name} > 0, got {value!r}")
@@ -40,7 +41,7 @@ def check_probability(name: str, value: object) -> None:
 
 def check_flag(name: str, value: object) -> None:
     """Raise ValueError unless the value is True or False."""
-    if not isinstance(value, bool):
+    if not isinstance(value, bool | np.bool_):
         raise ValueError(f"expected {name} to be True or False, got {value!r}")
 
 
@@ -58,7 +59,7 @@ def check_statistics(mean: Sequence[float] | None, std: Sequence[float] | None, 
         raise ValueError(f"expected {names} together, got only one of them; give both or neither")
     if mean is None or std is None:
         return
-    if not all(_is_finite(_plain(value)) for value in (*mean, *std)):
+    if not all(_is_finite(value) for value in (*mean, *std)):
         raise ValueError(f"expected {names} as finite numbers, got {list(mean)} and {list(std)}")
     if not all(value > 0 for value in std):
         raise ValueError(f"expected every std > 0, got {list(std)}")
@@ -87,5 +88,6 @@ def _is_list(value: object) -> bool:
     return hasattr(value, "__len__") and not isinstance(value, str | Mapping)
 
 
-def _is_finite(value: object) -> TypeGuard[float]:
+def _is_finite(value: object) -> TypeGuard[float | Tensor]:
+    value = _plain(value)
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

@@ -45,7 +45,10 @@ def soft_cross_entropy(
 
 
 def distillation_loss(
-    student_logits: Float[Tensor, "b n"], teacher_logits: Float[Tensor, "b n"], *, temperature: float = 4.0
+    student_logits: Float[Tensor, "b n"],
+    teacher_logits: Float[Tensor, "b n"],
+    *,
+    temperature: float | Float[Tensor, ""] = 4.0,
 ) -> Float[Tensor, ""]:
     """Average T^2 KL(teacher || student) of predictions softened by T over the batch.
 

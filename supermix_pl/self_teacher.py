@@ -12,6 +12,7 @@ from supermix_pl.arguments import check_share
 from supermix_pl.checkpoint import load_checkpoint
 from supermix_pl.teacher import FrozenTeacher
 
+_DTYPES = ("bfloat16", "float32", "float64")
 _COMPILED_STEPS = ("forward", "training_step", "validation_step", "test_step", "predict_step")
 _SHARDING = ("FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy")
 
@@ -29,7 +30,8 @@ class MovingAverage:
     Args:
         decay: Weight of the average in an update, in [0, 1); smaller at first, (1 + t) / (10 + t) in update t, so that
             the initial weights are soon forgotten.
-        dtype: `torch.bfloat16` runs the teacher's passes under bfloat16 autocast; None in the dtype of the weights.
+        dtype: `torch.bfloat16` runs the teacher's passes under bfloat16 autocast; None, or their own dtype, runs them
+            in the dtype of the weights. Another one than these is refused when fitting starts.
 
     Attributes:
         updates: How many there were.
@@ -41,8 +43,8 @@ class MovingAverage:
 
     def __init__(self, decay: float = 0.999, *, dtype: torch.dtype | str | None = None) -> None:
         check_share("decay", decay)
-        if dtype is not None and str(dtype).removeprefix("torch.") != "bfloat16":
-            raise ValueError(f"expected dtype None (the weights' own) or torch.bfloat16, got {dtype}")
+        if dtype is not None and str(dtype).removeprefix("torch.") not in _DTYPES:
+            raise ValueError(f"expected dtype None (the weights' own) or one of {', '.join(_DTYPES)}, got {dtype}")
         self.decay = decay
         self.dtype = dtype
         self.updates = 0

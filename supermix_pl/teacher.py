@@ -212,7 +212,7 @@ def _image_size(image_size: int | Sequence[int] | None) -> tuple[int, int] | Non
         raise ValueError(f"expected image_size as a side or (height, width), got {image_size!r}")
     for side in sides:
         check_at_least("image_size", side, 1)
-    return sides[0], sides[1]
+    return int(sides[0]), int(sides[1])
 
 
 @torch.inference_mode(False)

@@ -105,6 +105,12 @@ def test_no_gradient_flows_to_the_teacher() -> None:
     torch.testing.assert_close(student.grad, expected)
 
 
+def test_the_temperature_may_be_learned() -> None:
+    temperature = torch.tensor(4.0, requires_grad=True)
+    expected = distillation_loss(LOGITS, LOGITS.flip(0), temperature=4.0)
+    torch.testing.assert_close(distillation_loss(LOGITS, LOGITS.flip(0), temperature=temperature), expected)
+
+
 @pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan, math.inf])
 def test_bad_temperature(temperature: float) -> None:
     with pytest.raises(ValueError, match=f"expected temperature > 0, got {temperature}"):

@@ -126,7 +126,7 @@ def _drawn(figure: OfSubject | OfRuns, options: argparse.Namespace) -> Drawn:
     if isinstance(figure, OfRuns):
         return figure.draw(options)
     for override in options.chosen:
-        decided = {"mixer.pairing": "its sets are of different classes, one after the other", **figure.decides}
+        decided = {"mixer.pairing": "all mixes are of the same neighbours", **figure.decides}
         name = override.lstrip("+~").partition("=")[0]
         if name in decided:
             raise ValueError(f"expected no {name}, which the figure decides: {decided[name]}; got {override}")

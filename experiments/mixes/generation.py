@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from jaxtyping import Int64
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from supermix_pl import FrozenTeacher, MixedBatch
@@ -22,6 +23,7 @@ from supermix_pl.experiments.digests import digest_images, digest_teacher
 from supermix_pl.experiments.mixes.progress import GenerationProgress
 from supermix_pl.experiments.mixes.shards import FORMAT, Mixes, is_whole, shard_path, write_shard
 from supermix_pl.mixing import Mixer
+from supermix_pl.solver.chunks import show
 
 _DEFAULT_GRID = (8, 8)
 
@@ -153,7 +155,9 @@ def _make_shard(
     for number, (start, batch, (images, labels, *_)) in enumerate(zip(starts, rows, batches, strict=True)):
         mix = mixer(teacher, images.to(device), labels.to(device), seed=(plan.seed, shard, number))
         grid = getattr(mixer, "mask_grid", _DEFAULT_GRID)
-        yield _keep(mix, batch, teacher, normalisation, grid, min(plan.batch_size, length - start))
+        pixels = normalisation.pixels(mix.images)
+        logits = show(teacher, normalisation.normalise(pixels), getattr(mixer, "chunk_size", None))
+        yield _keep(mix, batch, pixels, logits, grid, min(plan.batch_size, length - start))
 
 
 def source_order(count: int, positions: Int64[np.ndarray, " b"], seed: int) -> Int64[np.ndarray, " b"]:
@@ -174,15 +178,13 @@ def _permutation(count: int, seed: int, turn: int) -> Int64[np.ndarray, " n"]:
 def _keep(
     mix: MixedBatch,
     rows: Int64[np.ndarray, " b"],
-    teacher: FrozenTeacher,
-    normalisation: Normalisation,
+    pixels: UInt8[Tensor, "b 3 h w"],
+    logits: Float[Tensor, "b n"],
     grid: tuple[int, int],
     length: int,
 ) -> Mixes:
-    """Round the mixes to bytes, and let the teacher label what is kept."""
+    """Take what is kept of the mixes to the host: bytes, the teacher's logits of them, small masks."""
     device = mix.images.device
-    pixels = normalisation.pixels(mix.images)
-    logits = teacher(normalisation.normalise(pixels))
     height, width = (min(sides) for sides in zip(grid, mix.masks.shape[2:], strict=True))
     kept = {
         "images": pixels,

@@ -16,6 +16,7 @@ from supermix_pl.experiments.mixes.generation import source_order
 from supermix_pl.experiments.mixes.shards import FixedMixes, Mixes
 from supermix_pl.mixing import Mixer, Seed
 from supermix_pl.solver import Outcome
+from supermix_pl.solver.chunks import show
 
 
 class ReplayEngine(Engine):
@@ -69,8 +70,8 @@ class ReplayEngine(Engine):
             with isolate_rng():
                 torch.manual_seed(int(np.random.default_rng([*seed]).integers(2**63)))
                 shown = self._view(shown)
-        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-            logits = teacher(shown)
+        with torch.autocast(images.device.type, enabled=False):
+            logits = show(teacher, shown, getattr(mixer, "chunk_size", None))
         if kept is None:
             classes = logits.nan_to_num().argmax(dim=1, keepdim=True)
             weights = torch.ones_like(classes, dtype=torch.float32)

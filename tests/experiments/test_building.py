@@ -94,13 +94,36 @@ def test_bad_values_end_a_run_before_its_mixes_are_made(tmp_path: Path, override
 
 @pytest.mark.parametrize("protocol", ["table1", "imagenet"])
 def test_a_protocol_that_leaves_its_budget_to_a_pair_asks_for_one(protocol: str) -> None:
-    with pytest.raises(ValueError, match=r"expected pair=, which brings the budget protocol.natural of this protocol"):
+    with pytest.raises(ValueError, match=r"expected a value for .*, which this protocol leaves to the pair, got none"):
         check_complete(_composed(f"protocol={protocol}"))
+
+
+def test_a_name_of_its_own_for_a_protocol_needs_no_budget() -> None:
+    check_complete(_composed("protocol.name=mine", *paths(Path())))
+
+
+def test_schedules_are_tried_as_they_are_called() -> None:
+    cycle = ("~scheduler.warmup", "+scheduler.max_lr=0.1", "scheduler._target_=torch.optim.lr_scheduler.OneCycleLR")
+    check_complete(_composed(*paths(Path()), *cycle))
+    annealing = (
+        "~scheduler.warmup",
+        "+scheduler.T_max=5",
+        "scheduler._target_=torch.optim.lr_scheduler.CosineAnnealingLR",
+    )
+    with pytest.raises(ValueError, match=r"takes for scheduler, got: .*unexpected keyword argument 'total_steps'"):
+        check_complete(_composed(*paths(Path()), *annealing))
+
+
+def test_a_task_that_takes_no_mixes_ends_a_run_before_they_are_made(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="mix"):
+        train(composed(tmp_path, *MIXER, "data.mixed=auto", "task=contrastive"))
+    assert not (tmp_path / "cache" / "mixes").exists()
 
 
 def test_a_pair_is_taken_off_with_a_tilde() -> None:
     config = _composed("experiment=table2", "~pair", "teacher=fitted", "method=kd")
     assert config.pair.name is None
+    assert config.data._target_.endswith("Shapes")  # the pair had chosen CIFAR-100
 
 
 def test_a_run_on_fixed_mixes_that_it_makes_first_and_finds_again(tmp_path: Path) -> None:
