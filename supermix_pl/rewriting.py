@@ -116,7 +116,7 @@ def view(
     images = like_batch(images.as_subclass(Tensor), mix.images)
     if teacher is None or mix.teacher_logits is None:
         return replace(mix, images=images)
-    with float_autograd(images.device), torch.no_grad():
+    with float_autograd(images.device):
         logits = show(teacher, images.to(torch.promote_types(images.dtype, torch.float32)), chunk_size)
         finite = logits.isfinite().all(dim=1, keepdim=True)
     return replace(

@@ -12,8 +12,8 @@ from supermix_pl.arguments import check_share
 from supermix_pl.checkpoint import load_checkpoint
 from supermix_pl.teacher import FrozenTeacher
 
-_DTYPES = ("bfloat16", "float32", "float64")
 _COMPILED_STEPS = ("forward", "training_step", "validation_step", "test_step", "predict_step")
+_DTYPES = ("bfloat16", "float32", "float64")
 _SHARDING = ("FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy")
 
 
