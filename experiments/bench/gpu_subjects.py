@@ -13,6 +13,7 @@ from supermix_pl.experiments.bench.subject import Subject
 from supermix_pl.experiments.bench.table4_cases import DATASETS, SHAPES, Dataset
 
 NETWORKS = {
+    "wrn_16_2": ("cifar", "-"),
     "wrn_40_2": ("cifar", "6"),
     "vgg13": ("cifar", "5"),
     "resnet56": ("cifar", "-"),
