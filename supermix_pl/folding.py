@@ -1,4 +1,4 @@
-"""Batch norm folded into the convolutions before it, in a private copy of a frozen network."""
+"""A private copy of a frozen network whose passes take less: batch norm folded, weights cast once for autocast."""
 
 import copy
 import warnings
@@ -50,13 +50,9 @@ def fold_batch_norm(module: nn.Module) -> nn.Module | None:
 
 def _pairs(module: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
     """Find the convolutions whose output goes to a batch norm and nowhere else; both are used once."""
-    call = _Call(module)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        graph = fx.Tracer().trace(call)
-    parts = dict(call.named_modules())
+    graph, parts = _trace(module)
     calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
-    read = {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
+    read = _read(graph)
     found = []
     for node in graph.nodes:
         source = node.args[0] if node.op == "call_module" and node.args else None
@@ -67,6 +63,19 @@ def _pairs(module: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
         if all(calls[name] == 1 for name in names) and not names & read and _foldable(convolution, norm):
             found.append((convolution, norm))
     return found
+
+
+def _trace(module: nn.Module) -> tuple[fx.Graph, dict[str, nn.Module]]:
+    """Trace a network's call; give the graph, and the parts by the names that it has for them."""
+    call = _Call(module)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return fx.Tracer().trace(call), dict(call.named_modules())
+
+
+def _read(graph: fx.Graph) -> set[str]:
+    """Name the parts whose tensors are read from outside."""
+    return {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
 
 
 class _Call(nn.Module):
@@ -104,6 +113,16 @@ def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     convolution.bias = nn.Parameter(shift.to(convolution.weight), requires_grad=False)
 
 
+def _cast_weights(module: nn.Module, dtype: torch.dtype) -> None:
+    """Keep the weights of convolutions and linear layers as autocast would cast them anew in each pass."""
+    graph, parts = _trace(module)
+    called = {str(node.target) for node in graph.nodes if node.op == "call_module"}
+    for name in called - _read(graph):
+        part = parts[name]
+        if type(part) in (nn.Conv2d, nn.Linear) and part.weight.dtype == torch.float32:
+            part.to(dtype)
+
+
 class FoldedCopy:
     """What stands in for a network: its folded copy, made when it is first needed and again when the network changes.
 
@@ -114,14 +133,21 @@ class FoldedCopy:
         module: In eval mode.
         logits_of: Reads the logits out of what it returns.
         channels_last: Whether the copy has this memory format.
+        autocast_dtype: In which the passes are made, under autocast; None for the weights' own.
     """
 
     def __init__(
-        self, module: nn.Module, logits_of: Callable[[Any], Float[Tensor, "b n"]], *, channels_last: bool = False
+        self,
+        module: nn.Module,
+        logits_of: Callable[[Any], Float[Tensor, "b n"]],
+        *,
+        channels_last: bool = False,
+        autocast_dtype: torch.dtype | None = None,
     ) -> None:
         self._module = module
         self._logits_of = logits_of
         self._channels_last = channels_last
+        self._autocast_dtype = autocast_dtype
         self._stamp: list[Any] | None = None
         self._stand_in = module
 
@@ -143,9 +169,24 @@ class FoldedCopy:
             if folded is not None and self._channels_last:
                 folded = folded.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
             if folded is not None and self._agrees(folded, images[:2].detach()):
-                self._stand_in = folded
+                self._stand_in = self._cast(folded, images[:2].detach())
             self._stamp = stamp
         return self._stand_in
+
+    @torch.no_grad()
+    def _cast(self, folded: nn.Module, images: Float[Tensor, "r c h w"]) -> nn.Module:
+        """Give a copy with weights that need no cast, if under autocast it gives the same logits."""
+        if self._autocast_dtype is None:
+            return folded
+        cast = copy.deepcopy(folded)
+        with torch.autocast(images.device.type, dtype=self._autocast_dtype):
+            expected = self._logits_of(folded(images))
+            try:
+                _cast_weights(cast, self._autocast_dtype)
+                logits = self._logits_of(cast(images))
+            except Exception:  # for instance a part that is kept out of autocast
+                return folded
+        return cast if torch.allclose(logits, expected, equal_nan=True) else folded
 
     @torch.no_grad()
     def _agrees(self, folded: nn.Module, images: Float[Tensor, "r c h w"]) -> bool:

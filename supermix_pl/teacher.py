@@ -76,7 +76,11 @@ class FrozenTeacher:
         self.compile = compile
         self.num_classes: int | None = None
         self.most_rows: int | None = None
-        self._folded = FoldedCopy(module, _logits_of, channels_last=channels_last) if fold else None
+        self._folded: FoldedCopy | None = None
+        if fold:
+            self._folded = FoldedCopy(
+                module, _logits_of, channels_last=channels_last, autocast_dtype=self.autocast_dtype
+            )
         self._compiled: tuple[nn.Module, Callable[[Tensor], Any]] | None = None
         self._scale_and_shift = _affine(mean, std, input_mean, input_std)
         self.input_mean, self.input_std = input_mean, input_std

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from supermix_pl import FrozenTeacher
 from supermix_pl.experiments.networks import resnet8, wrn_16_1
@@ -216,6 +217,82 @@ def test_nan_in_the_first_images_is_no_disagreement() -> None:
     teacher = FrozenTeacher(Net(plain))
     assert teacher(torch.full_like(images(), torch.nan)).isnan().all()
     assert network_of(teacher) is not teacher.module
+
+
+# Weights that are cast once
+
+
+def float_net(join: Callable[[Net, Tensor], Tensor] = plain, **parts: nn.Module) -> Net:
+    net = Net(join, **parts)
+    net.float()
+    return net
+
+
+def dtypes_of(teacher: FrozenTeacher) -> dict[str, torch.dtype]:
+    network = teacher.network(teacher.prepare(images(dtype=torch.float32)))
+    return {name: weight.dtype for name, weight in network.named_parameters() if name.startswith(("conv", "head"))}
+
+
+@pytest.mark.parametrize("make", [float_net, lambda: wrn_16_1(num_classes=5).eval()])
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.usefixtures("unchecked")  # a checked network cannot be traced
+def test_a_pass_in_bf16_casts_no_weight_and_gives_the_same(make: Callable[[], nn.Module], channels_last: bool) -> None:
+    module = make()
+    pixels = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    teacher = FrozenTeacher(module, dtype="bfloat16", channels_last=channels_last)
+    folded = FrozenTeacher(module, channels_last=channels_last)
+    network = folded.network(folded.prepare(pixels))
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = network(teacher.prepare(pixels)).float()
+    found = teacher(pixels)
+    assert found.equal(expected)
+    assert all(
+        one.equal(two)
+        for one, two in zip(
+            torch.autograd.grad(found.sum(), pixels), torch.autograd.grad(expected.sum(), pixels), strict=True
+        )
+    )
+    with CountCasts() as casts:
+        teacher(pixels.detach())
+    assert casts.count <= 3  # the images on their way in, the logits on their way out
+    assert all(weight.dtype == torch.float32 for weight in module.parameters())
+
+
+class CountCasts(TorchDispatchMode):
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func.overloadpacket is torch.ops.aten._to_copy
+        return func(*args, **(kwargs or {}))
+
+
+def cosine(net: Net, x: Tensor) -> Tensor:
+    return plain(net, x) * F.normalize(net.head.weight, dim=1).sum()
+
+
+def apart(net: Net, x: Tensor) -> Tensor:
+    with torch.autocast("cpu", enabled=False):
+        return plain(net, x)
+
+
+@pytest.mark.parametrize(
+    ("join", "kept"), [(plain, []), (cosine, ["head.weight", "head.bias"]), (apart, ["conv.weight", "head.weight"])]
+)
+def test_weights_that_something_else_reads_stay(join: Callable[[Net, Tensor], Tensor], kept: list[str]) -> None:
+    module = float_net(join)
+    teacher = FrozenTeacher(module, dtype="bfloat16")
+    dtypes = dtypes_of(teacher)
+    assert all(dtypes[name] == torch.float32 for name in kept)
+    assert (torch.bfloat16 in dtypes.values()) == (join is not apart)
+    pixels = images(dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = module(pixels).float()
+    torch.testing.assert_close(teacher(pixels), expected, rtol=0.02, atol=0.05)
+
+
+def test_without_a_dtype_weights_stay() -> None:
+    assert set(dtypes_of(FrozenTeacher(float_net())).values()) == {torch.float32}
+    assert set(dtypes_of(FrozenTeacher(float_net().to(torch.bfloat16))).values()) == {torch.bfloat16}
 
 
 # What changes later

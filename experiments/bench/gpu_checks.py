@@ -86,19 +86,18 @@ def _low_precision(opened: Opened) -> tuple[bool, str]:
 
 
 def _compiled(opened: Opened) -> tuple[bool, str]:
-    teacher = FrozenTeacher(opened.teacher.module, compile=True)
-    mixer, device = SuperMix(min_steps=3, max_steps=3), opened.images.device  # no set leaves: one shape is compiled
-
-    def mix(teacher: FrozenTeacher) -> tuple[MixedBatch, float]:
-        return timed(lambda: mixer(teacher, opened.images, seed=0), device)
-
-    with _without_tf32():
-        _, first = mix(teacher)
-        mix(teacher)  # CUDA graphs are recorded in the second call
-        (one, compiled), (two, eager) = mix(teacher), mix(opened.teacher)
-    found = f"largest difference of a pixel {_apart(one, two):.1e}; {1000 * compiled:.1f} ms for 3 steps, eager "
-    found += f"{1000 * eager:.1f} ms; {first:.0f} s to compile"
-    return _apart(one, two) <= _TOLERANCE[torch.float32], found
+    """Compare in float64: rounding alone moves some of the masks of a batch far in three steps."""
+    device, mixer = opened.images.device, SuperMix(min_steps=3, max_steps=3)  # no set leaves: one shape is compiled
+    module, images = copy.deepcopy(opened.teacher.module).double(), opened.images.double()
+    compiled, plain = FrozenTeacher(module, compile=True), FrozenTeacher(module)
+    _, first = timed(lambda: mixer(compiled, images, seed=0), device)
+    for teacher in (compiled, plain):  # CUDA graphs are recorded in the second call
+        mixer(teacher, images, seed=0)
+    one, seconds = timed(lambda: mixer(compiled, images, seed=0), device)
+    two, eager = timed(lambda: mixer(plain, images, seed=0), device)
+    found = f"largest difference of a pixel {_apart(one, two):.1e}; {1000 * seconds:.1f} ms for 3 steps in float64, "
+    found += f"eager {1000 * eager:.1f} ms; {first:.0f} s to compile"
+    return _apart(one, two) <= _TOLERANCE[torch.float64], found
 
 
 def _compiled_stream(opened: Opened) -> tuple[bool, str]:

@@ -19,7 +19,7 @@ from supermix_pl.experiments.bench.step_training import REFERENCE
 from supermix_pl.experiments.bench.tables import Summary
 from supermix_pl.solver.chunks import is_out_of_memory
 
-_STREAM = "stream, fast"
+_STREAM, _REUSING = "stream, fast", "8 uses, fast"
 _LONG_ENOUGH = 10.0  # seconds that a step may take before the search for the largest batch ends
 
 Numbers = dict[str, Any]
@@ -46,14 +46,17 @@ def training_step(opened: Opened, effort: Effort) -> Numbers:
     """Time training steps of a student like the teacher in bf16 (number 1)."""
     size = ["--mask-size", str(opened.dataset.mask_size)]
     length = ["--steps", str(effort.steps), "--blocks", str(effort.repeats)]
-    options = step.parse([*_common(opened), *size, *length, "--contenders", _STREAM])
+    options = step.parse([*_common(opened), *size, *length, "--contenders", _STREAM, _REUSING])
     timings = step.run(options, opened.teacher, opened.images, opened.labels)
-    reference, stream = timings[REFERENCE].steps(), timings[_STREAM].steps()
+    reference = timings[REFERENCE].steps()
+    numbers: Numbers = {"mixup_ms": 1000 * median(reference)}
+    for prefix, name in {"stream": _STREAM, "reusing": _REUSING}.items():
+        steps, fresh = timings[name].steps(), timings[name].fresh
+        numbers[f"{prefix}_ms"] = 1000 * median(steps)
+        numbers[f"{prefix}_ratio"] = median([one / two for one, two in zip(steps, reference, strict=True)])
+        numbers[f"{prefix}_fresh"] = sum(fresh) / len(fresh)
     return {
-        "mixup_ms": 1000 * median(reference),
-        "stream_ms": 1000 * median(stream),
-        "ratio": median([one / two for one, two in zip(stream, reference, strict=True)]),
-        "fresh": sum(timings[_STREAM].fresh) / len(timings[_STREAM].fresh),
+        **numbers,
         "timings": {name: dataclasses.asdict(timing) for name, timing in timings.items()},
     }
 

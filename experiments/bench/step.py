@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 import torch
 from jaxtyping import Float, Int
@@ -50,6 +50,7 @@ def measure(
                 progress.update(task, description=training.contender.name)
                 slow = training.contender.name.startswith("batch")
                 count = max(1, options.steps // _SLOW_SHARE) if slow else options.steps
+                count = -(-count // training.period) * training.period
                 taken = [training.step(*batches[(block + number) % len(batches)]) for number in range(count)]
                 training.timing.mixing.append([one for one, _ in taken])
                 training.timing.training.append([two for _, two in taken])
@@ -65,7 +66,7 @@ def table(timings: dict[str, Timing], options: argparse.Namespace) -> Table:
         ratios = [one / two for one, two in zip(timing.steps(), reference, strict=True)]
         fresh = sum(timing.fresh) / len(timing.fresh)
         targets = ""
-        if name.startswith("stream"):
+        if name.startswith("stream"):  # those with the budget
             targets = Target(what="ratio", limit=1 + options.budget).verdict(median(ratios))
             if "fast" in name:
                 targets += "; " + Target(what="fresh", limit=options.batch_size / 8, at_least=True).verdict(fresh)
@@ -74,25 +75,23 @@ def table(timings: dict[str, Timing], options: argparse.Namespace) -> Table:
             (
                 name,
                 median_cell([1000 * seconds for seconds in timing.steps()], 0),
-                median_cell([1000 * median(block) for block in timing.mixing], 0),
+                median_cell([1000 * mean(block) for block in timing.mixing], 0),
                 median_cell(ratios, 3),
                 f"{fresh:.1f}",
                 f"{100 * sum(timing.solved) / len(timing.solved):.1f} %" if name != REFERENCE else "-",
-                f"{plan['slots']} x {plan['rounds']}" if plan else "-",
+                f"{plan['slots']} x {plan['rounds']} / {plan['every_n_steps']}" if plan else "-",
                 targets,
             )
         )
-    steps = (
-        f"{options.batch_size} natural images and as many mixes. Contenders take turns, {options.steps} steps a block"
-    )
+    steps = f"{options.batch_size} natural images and as many mixes. In turns, {options.steps} steps or more a block"
     notes = (
         (
-            f"A step: mixing, then forward, backward and update of the student on {steps}; median of the blocks "
+            f"A step: mixing, then forward, backward and update of the student on {steps}; median of the blocks' means "
             f"(least - most), ratios within a block to {REFERENCE}, whose mixes no teacher labels."
         ),
         "New mixes: a step's, capped ones too. Solved: share of the mixes that the student was given.",
     )
-    columns = ("step", "ms", "of it mixing", "ratio", "new mixes", "solved", "slots x rounds", "target")
+    columns = ("step", "ms", "of it mixing", "ratio", "new mixes", "solved", "slots x rounds / steps", "target")
     return Table(title="Training step with mixes", columns=columns, rows=rows, notes=notes)
 
 

@@ -4,7 +4,7 @@ import argparse
 import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 import torch
@@ -59,9 +59,9 @@ class Timing:
     plan: dict[str, Any] | None = None
 
     def steps(self) -> list[float]:
-        """Give the median step of every block."""
+        """Give the mean step of every block: a stream may have turns in some steps only."""
         return [
-            median([a + b for a, b in zip(mixing, training, strict=True)])
+            mean([a + b for a, b in zip(mixing, training, strict=True)])
             for mixing, training in zip(self.mixing, self.training, strict=True)
         ]
 
@@ -70,6 +70,7 @@ NAMES = (
     "mixup, labelled by the teacher",
     "stream, fast",
     "stream, paper's solver",
+    "8 uses, fast",
     "batch, fast",
     "batch, paper's solver",
 )
@@ -121,6 +122,12 @@ class Training:
         self.timing.solved.append(mix.solved.float().mean().item())
         return mixing, training
 
+    @property
+    def period(self) -> int:
+        """Steps after which the work repeats itself."""
+        plan = getattr(self.contender.engine, "plan", None)
+        return 1 if plan is None else plan.every_n_steps
+
     def warm_up(self, batches: Sequence[tuple[Tensor, Tensor]]) -> None:
         """Run until a stream draws from its pool, and some steps at least."""
         engine = self.contender.engine
@@ -129,7 +136,7 @@ class Training:
             if number >= 3 and (not isinstance(engine, StreamEngine) or engine.metrics()["age"] > 0):
                 break
         if isinstance(engine, StreamEngine):
-            for number in range(30):  # until the sets in its slots end at their steady rate
+            for number in range(30 * self.period):  # until the sets in its slots end at their steady rate
                 self.step(*batches[number % len(batches)])
             self.timing.plan = None if engine.plan is None else asdict(engine.plan)
         self.timing.fresh.clear()
@@ -157,6 +164,7 @@ def contenders(options: argparse.Namespace, num_classes: int) -> list[Contender]
         Contender(name="mixup, labelled by the teacher", mixer=blind, engine=BatchEngine()),
         Contender(name="stream, fast", mixer=fast, engine=stream()),
         Contender(name="stream, paper's solver", mixer=paper, engine=stream()),
+        Contender(name="8 uses, fast", mixer=fast, engine=StreamEngine(reuse=8)),
         Contender(name="batch, fast", mixer=fast, engine=BatchEngine()),
         Contender(name="batch, paper's solver", mixer=paper, engine=BatchEngine()),
     ]

@@ -1,10 +1,12 @@
 """How many slots and rounds a stream needs: from the demand for mixes, or from measured times and a budget."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _MOST_SLOTS_AN_IMAGE = 2
 _KEPT_FREE = 0.2
+_MOST_LAUNCHING = 0.2  # of the time for solving
+_LEAST_SOLVING = 0.5  # of a budget that drawing alone exceeds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,10 +15,11 @@ class Plan:
 
     Attributes:
         slots: S, sets that are solved at the same time.
-        rounds: R, rounds that each of them gets in a training step.
+        rounds: R, rounds that each of them gets in a turn.
         tests: Mean number of rounds until a set ends.
         reuse: Times that a mix will be used on average.
         share: Time that the mixing will take, as a share of a training step without it; None if not measured.
+        every_n_steps: Training steps from one turn to the next.
     """
 
     slots: int
@@ -24,11 +27,17 @@ class Plan:
     tests: float
     reuse: float
     share: float | None = None
+    every_n_steps: int = 1
+
+    @property
+    def ending(self) -> float:
+        """Sets that end in a turn."""
+        return ending_sets(self.slots, self.rounds, self.tests)
 
     @property
     def fresh(self) -> float:
         """Sets that end in a training step."""
-        return fresh_mixes(self.slots, self.rounds, self.tests)
+        return self.ending / self.every_n_steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,57 +46,98 @@ class Times:
 
     Attributes:
         training: A training step without mixing.
-        constant: What each step of the stream costs whatever its size: launching a round, drawing from the pool.
+        draw: Drawing a batch from the pool, in every step.
+        turn: Letting sets out and in, however many: on a GPU, launching it.
+        per_set: Letting one more set out and in, with the teacher's look at its sources.
+        round: A round, of however many slots: on a GPU, launching it.
         per_slot: A round of one more slot.
-        per_set: What a set costs once: the teacher's look at its sources, its way in and out.
     """
 
     training: float
-    constant: float
-    per_slot: float
+    draw: float
+    turn: float
     per_set: float
+    round: float
+    per_slot: float
 
-    def seconds(self, slots: int, rounds: int, tests: float) -> float:
-        """Estimate what a step of the stream takes."""
-        return (
-            self.constant * rounds + self.per_slot * slots * rounds + self.per_set * fresh_mixes(slots, rounds, tests)
-        )
+    def seconds(self, plan: "Plan") -> float:
+        """Estimate what a step of the stream takes, on average."""
+        turn = self.turn + self.per_set * plan.ending + plan.rounds * (self.round + self.per_slot * plan.slots)
+        return self.draw + turn / plan.every_n_steps
 
 
-def fresh_mixes(slots: int, rounds: int, tests: float) -> float:
-    """Count the sets that end in a training step: one that ends waits for the last round of its step."""
+def ending_sets(slots: int, rounds: int, tests: float) -> float:
+    """Count the sets that end in a turn: one that ends waits for the last of its rounds."""
     return slots * rounds / (tests + (rounds - 1) / 2)
 
 
-def plan_for_reuse(reuse: float, batch_size: int, tests: float, rounds: int | None) -> Plan:
-    """Meet the demand: each step uses `batch_size` mixes, each mix is to be used `reuse` times."""
-    fresh = batch_size / reuse
-    if rounds is None:
-        wanted = math.ceil(fresh * tests / (_MOST_SLOTS_AN_IMAGE * batch_size))
-        rounds = max(1, min(wanted, math.floor(tests / 2)))
-    slots = max(1, math.ceil(fresh * (tests + (rounds - 1) / 2) / rounds))
-    return plan_of(slots, rounds, batch_size, tests)
+def plan_for_reuse(
+    reuse: float, batch_size: int, tests: float, rounds: int | None, every_n_steps: int | None, *, launching: bool
+) -> Plan:
+    """Meet the demand: each step uses `batch_size` mixes, each mix is to be used `reuse` times.
 
-
-def plan_for_budget(budget: float, batch_size: int, tests: float, times: Times, rounds: int | None) -> Plan:
-    """Spend at most a share of a training step, of which a fifth is kept free.
-
-    Training itself takes longer after mixing: caches are cold, memory is given back and taken anew.
+    Args:
+        reuse: Times that a mix is to be used, > 0.
+        batch_size: Mixes that a step uses.
+        tests: Mean number of rounds until a set ends.
+        rounds: Of a turn; None for as few as suffice.
+        every_n_steps: From turn to turn; None for 1 or, where launching counts, for as many as the slots allow.
+        launching: Whether a round of few sets takes about as long as one of many, as on a GPU.
     """
-    available = budget * (1 - _KEPT_FREE) * times.training
-    most_rounds = rounds or max(1, math.floor(tests / 2))  # with more, sets would mostly wait for the end of the step
-    rounds = rounds or 1
-    while True:
-        an_entry = times.per_set * rounds / (tests + (rounds - 1) / 2)
-        slots = math.floor((available - times.constant * rounds) / (times.per_slot * rounds + an_entry))
-        if rounds == most_rounds or slots <= _MOST_SLOTS_AN_IMAGE * batch_size:
-            break
-        rounds += 1
-    return plan_of(max(1, slots), rounds, batch_size, tests, times)
+    fresh, most_slots = batch_size / reuse, _MOST_SLOTS_AN_IMAGE * batch_size
+    if every_n_steps is None:
+        every_n_steps = max(1, math.floor(most_slots / (fresh * tests))) if launching and rounds is None else 1
+    ending = fresh * every_n_steps
+    if rounds is None:
+        rounds = max(1, min(math.ceil(ending * tests / most_slots), math.floor(tests / 2)))
+    slots = max(1, math.ceil(ending * (tests + (rounds - 1) / 2) / rounds))
+    return plan_of(slots, rounds, batch_size, tests, every_n_steps=every_n_steps)
 
 
-def plan_of(slots: int, rounds: int, batch_size: int, tests: float, times: Times | None = None) -> Plan:
-    """Say what follows from slots and rounds."""
-    share = None if times is None else times.seconds(slots, rounds, tests) / times.training
-    reuse = batch_size / fresh_mixes(slots, rounds, tests)
-    return Plan(slots=slots, rounds=rounds, tests=tests, reuse=reuse, share=share)
+def plan_for_budget(
+    budget: float, batch_size: int, tests: float, times: Times, rounds: int | None, every_n_steps: int | None
+) -> Plan:
+    """Spend at most a share of a training step, of which a fifth is kept free, on two slots an image at most.
+
+    Training itself takes longer after mixing: caches are cold, memory is given back and taken anew. Where launching
+    takes much of the time, turns become rarer and larger, as far as the slots allow; where drawing alone takes more
+    than the budget, half of it goes into solving all the same.
+
+    Args:
+        budget: The share.
+        batch_size: Mixes that a step uses.
+        tests: Mean number of rounds until a set ends.
+        times: As measured.
+        rounds: Of a turn; None for as few as make use of the budget.
+        every_n_steps: From turn to turn; None for as few as make good use of the budget.
+    """
+    allowed = budget * (1 - _KEPT_FREE) * times.training
+    a_step = max(allowed - times.draw, _LEAST_SOLVING * allowed)  # for solving
+    most_slots = _MOST_SLOTS_AN_IMAGE * batch_size
+
+    def launch_and_slot(rounds: int) -> tuple[float, float]:
+        return times.turn + rounds * times.round, rounds * times.per_slot + times.per_set * ending_sets(
+            1, rounds, tests
+        )
+
+    if every_n_steps is None:
+        launch, slot = launch_and_slot(rounds or 1)
+        thrifty, full = launch / (_MOST_LAUNCHING * a_step), (launch + slot * most_slots) / a_step
+        every_n_steps = max(1, math.ceil(min(thrifty, full)))
+    most_rounds = rounds or max(1, math.floor(tests / 2))  # with more, sets would mostly wait for the end of the turn
+    best = 1, rounds or 1
+    for number in range(rounds or 1, most_rounds + 1):
+        launch, slot = launch_and_slot(number)
+        slots = min(math.floor((a_step * every_n_steps - launch) / slot), most_slots)
+        if ending_sets(slots, number, tests) > ending_sets(*best, tests):
+            best = slots, number
+    return plan_of(*best, batch_size, tests, times, every_n_steps=every_n_steps)
+
+
+def plan_of(
+    slots: int, rounds: int, batch_size: int, tests: float, times: Times | None = None, *, every_n_steps: int = 1
+) -> Plan:
+    """Say what follows from slots, rounds and turns."""
+    reuse = batch_size * every_n_steps / ending_sets(slots, rounds, tests)
+    plan = Plan(slots=slots, rounds=rounds, tests=tests, reuse=reuse, every_n_steps=every_n_steps)
+    return plan if times is None else replace(plan, share=times.seconds(plan) / times.training)

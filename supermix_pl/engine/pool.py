@@ -51,6 +51,10 @@ class Pool:
         """What the pool takes."""
         return sum(tensor.nbytes for tensor in self._tensors.values())
 
+    def like(self, capacity: int) -> "Pool":
+        """Make an empty pool of the kind for so many mixes; this one must have some."""
+        return Pool(capacity * (self.num_bytes // self.capacity), self.dtype, self.mask_grid)
+
     def add(self, mix: MixedBatch, step: int) -> None:
         """Put mixes in, in the place of the oldest ones where the pool is full.
 

@@ -3,13 +3,12 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from supermix_pl.arguments import check_at_least, check_flag, check_one_of, check_positive, check_transform
@@ -30,26 +29,32 @@ _CROP_AND_FLIP = RandomCropFlip(padding=2)
 _DEFAULT_REUSE = 8.0
 _STEPS_TO_TIME = 10
 _BEGINNING: dict[str, Any] = {"step": 0, "tests": 0.0, "plan": None}
-_MOST_ENTRIES = 2.0  # a step, as a multiple of the sets that end in one
+_MOST_ENTRIES = 2.0  # a turn, as a multiple of the sets that end in one
+_MANY_USES = 60  # of the paper's fixed mixes
 
 
 class StreamEngine(Engine):
     """Mixing at a constant cost: sets are solved over many training steps, and each mix is used several times.
 
-    A fixed number of slots hold unfinished sets, and each training step gives all of them a fixed number of rounds, in
-    shapes that never change. Sets that have ended go to a pool, new ones of the current batch take their slots, and the
-    step draws its mixes from the pool. Each comes under a new random view; see `default_transform`.
+    A fixed number of slots hold unfinished sets. In a turn, in each training step or each so many, all of them get a
+    fixed number of rounds, in shapes that never change; sets that have ended go to a pool, and new ones of the current
+    batch take their slots. Each step draws its mixes from the pool, under a new random view; see `default_transform`.
 
-    Of `budget`, `reuse` and `slots` give at most one; the others follow from it and are logged, as `rounds` do where
-    they are not given. What is measured for a budget is measured once, on rank 0.
+    Of `budget`, `reuse` and `slots` give at most one; the others follow from it and are logged, as `rounds` and
+    `every_n_steps` do where they are not given. What is measured for a budget is measured once, on rank 0.
 
     Deviation: the paper solves a fixed data set of mixes beforehand and uses each of them 60 times.
 
     Args:
-        budget: Time that the mixing may add, as a share of a training step without it, > 0.
+        budget: Time that the mixing may add, as a share of a training step without it, > 0. One that cannot be kept is
+            warned of.
         reuse: Times that a mix is used on average, > 0. 8 where nothing is given.
         slots: Sets that are solved at the same time, >= 1.
-        rounds: Rounds that each of them gets in a step, >= 1; 1 where they suffice.
+        rounds: Rounds that each of them gets in a turn, >= 1; 1 where they suffice.
+        every_n_steps: Training steps from one turn to the next, >= 1. Rare turns of many slots make as many mixes as
+            frequent ones of few, at more memory, and on a GPU in less time: launching a round takes about as long for
+            few sets as for many. None is 1 with `slots`; with `budget` what was measured decides; with `reuse` it is 1
+            on a CPU, and on a GPU what two slots an image allow.
         pool_bytes: What the pool may take on the device, >= 1.
         pool_dtype: "uint8" keeps the mixes in 256 levels, "batch" as they are.
         keep_masks: Whether the pool keeps the masks too, on the mask grid, for `MixedBatch.masks`.
@@ -72,6 +77,7 @@ class StreamEngine(Engine):
         reuse: float | None = None,
         slots: int | None = None,
         rounds: int | None = None,
+        every_n_steps: int | None = None,
         pool_bytes: int = 2**28,
         pool_dtype: PoolDtype = "uint8",
         keep_masks: bool = False,
@@ -85,7 +91,7 @@ class StreamEngine(Engine):
         for name, share in (("budget", budget), ("reuse", reuse)):
             if share is not None:
                 check_positive(name, share)
-        for name, count in (("slots", slots), ("rounds", rounds)):
+        for name, count in (("slots", slots), ("rounds", rounds), ("every_n_steps", every_n_steps)):
             if count is not None:
                 check_at_least(name, count, 1)
         check_at_least("pool_bytes", pool_bytes, 1)
@@ -96,6 +102,7 @@ class StreamEngine(Engine):
         if default_transform is not None:
             check_transform("default_transform", default_transform)
         self.budget, self.reuse, self.slots, self.rounds = budget, reuse, slots, rounds
+        self.every_n_steps = every_n_steps
         self.pool_bytes = pool_bytes
         self.pool_dtype: PoolDtype = pool_dtype
         self.keep_masks = keep_masks
@@ -270,13 +277,13 @@ class StreamEngine(Engine):
         """Set slots and rounds, as soon as all is known that they depend on."""
         size, tests = len(pixels), self._tests
         if self.slots is not None:
-            plan = plan_of(self.slots, self.rounds or 1, size, tests)
+            plan = plan_of(self.slots, self.rounds or 1, size, tests, every_n_steps=self.every_n_steps or 1)
         elif self.budget is None:
-            plan = plan_for_reuse(self.reuse or _DEFAULT_REUSE, size, tests, self.rounds)
+            reuse, launching = self.reuse or _DEFAULT_REUSE, pixels.is_cuda
+            plan = plan_for_reuse(reuse, size, tests, self.rounds, self.every_n_steps, launching=launching)
         else:
             if self._run.is_first_rank and len(self._held_pool(mixer)):
-                draw = partial(self._held_pool(mixer).draw, np.random.default_rng(0), pixels)
-                self._samples.append(sample(mixer, teacher, pixels, labels, draw=draw))
+                self._samples.append(sample(mixer, teacher, pixels, labels, pool=self._held_pool(mixer)))
             if self._timed < _STEPS_TO_TIME:
                 return None
             plan = None
@@ -285,15 +292,11 @@ class StreamEngine(Engine):
                 if training is None:
                     raise ValueError("expected times of training steps for budget=..., got none; give slots or reuse")
                 times = times_of(self._samples, training=training)
-                plan = plan_for_budget(self.budget, size, tests, times, self.rounds)
+                plan = plan_for_budget(self.budget, size, tests, times, self.rounds, self.every_n_steps)
             plan = self._run.broadcast(plan)
             if plan is None:
                 return None
-        rank_zero_info(
-            f"Stream engine: {plan.slots} slots, rounds in a step: {plan.rounds}. A set ends after {plan.tests:.1f} "
-            f"rounds, so about {plan.fresh:.1f} new mixes a step for {size} images, each used {plan.reuse:.1f} times"
-            + ("" if plan.share is None else f"; mixing takes about {plan.share:.0%} of a training step")
-        )
+        _tell(plan, size, self.budget)
         return plan
 
     def _turn(
@@ -310,7 +313,7 @@ class StreamEngine(Engine):
         Returns:
             Images that the teacher passed, rows of input gradients, and new mixes in the pool.
         """
-        if self.plan is None:
+        if self.plan is None or (self._slots is not None and self._step % self.plan.every_n_steps):
             return 0, 0, 0
         forwards = backwards = fresh = 0
         left = None if self._slots is None else self._slots.leave()
@@ -341,7 +344,7 @@ class StreamEngine(Engine):
         """Fill free slots with sets of the batch, not much faster than sets end: they shall not end all at once."""
         assert self.plan is not None
         free = np.arange(self.plan.slots) if self._slots is None else self._slots.free()
-        places = free[: math.ceil(_MOST_ENTRIES * self.plan.fresh)]
+        places = free[: math.ceil(_MOST_ENTRIES * self.plan.ending)]
         if len(places) == 0:
             return NaturalPass(None, None, 0, 0, 0)
         natural, drawn, start = draw_some(mixer, teacher, pixels, labels, len(places), rng)
@@ -354,3 +357,20 @@ class StreamEngine(Engine):
         if self._pool is None:
             self._pool = Pool(self.pool_bytes, self.pool_dtype, mixer.mask_grid if self.keep_masks else None)
         return self._pool
+
+
+def _tell(plan: Plan, batch_size: int, budget: float | None) -> None:
+    """Say what was planned, and warn of what was asked for and cannot be had."""
+    turn = "" if plan.every_n_steps == 1 else f", a turn every {plan.every_n_steps} steps"
+    share = "" if plan.share is None else f"; mixing takes about {plan.share:.0%} of a training step"
+    rank_zero_info(
+        f"Stream engine: {plan.slots} slots, rounds in a turn: {plan.rounds}{turn}. A set ends after {plan.tests:.1f} "
+        f"rounds, so about {plan.fresh:.1f} new mixes a step for {batch_size} images, each used {plan.reuse:.1f} times"
+        f"{share}"
+    )
+    if budget is None or plan.share is None or (plan.share <= budget and plan.reuse <= _MANY_USES):
+        return
+    rank_zero_warn(
+        f"expected a budget that pays for mixes, got budget={budget:g}: mixing takes about {plan.share:.0%} of a "
+        f"training step, and a mix is used {plan.reuse:.0f} times. Give a larger budget, or a number of uses as reuse"
+    )

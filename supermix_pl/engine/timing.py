@@ -12,10 +12,12 @@ from torch import Tensor
 
 from supermix_pl.engine.draw import draw_some
 from supermix_pl.engine.plan import Times
+from supermix_pl.engine.pool import Pool
 from supermix_pl.engine.slots import Slots
 from supermix_pl.mixing import SuperMix
 from supermix_pl.mixing.drawn import DrawnSets
 from supermix_pl.mixing.inputs import NaturalPass
+from supermix_pl.solver import Outcome, Solution, SolverState
 from supermix_pl.solver.chunks import Chunks
 from supermix_pl.teacher import FrozenTeacher
 
@@ -25,19 +27,21 @@ class Sample:
     """What the parts of a stream took once, in seconds, between two training steps.
 
     Attributes:
-        few: Number of sets of the small round, and of those that entered.
-        many: Number of sets of the large round.
-        small: The small round.
-        large: The large round.
-        entry: Drawing `few` sets, the teacher's look at their images among it, and their way in.
+        few: A small number of sets.
+        many: A large one.
+        round_of_few: A round of the small number.
+        round_of_many: Of the large one.
+        turn_of_few: Drawing the small number of sets, with the teacher's look at their images, their way in and out.
+        turn_of_many: Of the large one.
         draw: Drawing a batch of mixes.
     """
 
     few: int
     many: int
-    small: float
-    large: float
-    entry: float
+    round_of_few: float
+    round_of_many: float
+    turn_of_few: float
+    turn_of_many: float
     draw: float
 
 
@@ -47,7 +51,7 @@ def sample(
     images: Float[Tensor, "b c h w"],
     labels: Int[Tensor, " b"] | None,
     *,
-    draw: Callable[[], object],
+    pool: Pool,
 ) -> Sample:
     """Time the parts of a stream on a batch, once.
 
@@ -56,7 +60,7 @@ def sample(
         teacher: Supervises them.
         images: The batch, in the solver's precision.
         labels: Its class indices, if there are any.
-        draw: Draws a batch of mixes.
+        pool: With mixes to draw; none come to it.
     """
     many = len(images)
     few = min(many, max(mixer.k, many // 4))
@@ -69,17 +73,25 @@ def sample(
         slots.enter(np.arange(count), drawn, start)
         return _seconds(lambda: slots.advance(mixer.solver, teacher, 1, chunks), images.device)
 
-    def enter() -> None:
-        _, drawn, start = draw_some(mixer, teacher, images, labels, few, np.random.default_rng(0))
-        Slots(few, drawn, start).enter(np.arange(few), drawn, start)
+    def turn_of(count: int) -> float:
+        def in_and_out() -> None:
+            _, drawn, start = draw_some(mixer, teacher, images, labels, count, np.random.default_rng(0))
+            Slots(count, drawn, start).enter(np.arange(count), drawn, start)
+            solution = Solution.of(SolverState.start(drawn.sets, start), 0, 0)
+            solution.outcomes[:] = Outcome.SOLVED
+            looked = NaturalPass(None, None, drawn.num_classes, 0, 0)
+            pool.like(count).add(mixer.finish(teacher, drawn, solution, images, looked), 0)
+
+        return _seconds(in_and_out, images.device)
 
     return Sample(
         few=few,
         many=many,
-        small=round_of(few),
-        large=round_of(many),
-        entry=_seconds(enter, images.device),
-        draw=_seconds(draw, images.device),
+        round_of_few=round_of(few),
+        round_of_many=round_of(many),
+        turn_of_few=turn_of(few),
+        turn_of_many=turn_of(many),
+        draw=_seconds(lambda: pool.draw(np.random.default_rng(0), images), images.device),
     )
 
 
@@ -92,14 +104,21 @@ def times_of(samples: Sequence[Sample], *, training: float) -> Times:
     """
     few, many = samples[-1].few, samples[-1].many
     alike = [each for each in samples if each.many == many]
-    small, large = median(each.small for each in alike), median(each.large for each in alike)
-    per_slot = max(large - small, 0.0) / (many - few) if many > few else large / many
+
+    def median_of(part: str) -> float:
+        return median(getattr(each, part) for each in alike)
+
+    a_round, per_slot = _line(few, many, median_of("round_of_few"), median_of("round_of_many"))
+    a_turn, per_set = _line(few, many, median_of("turn_of_few"), median_of("turn_of_many"))
     return Times(
-        training=training,
-        constant=max(large - per_slot * many, 0.0) + median(each.draw for each in alike),
-        per_slot=max(per_slot, 1e-9),
-        per_set=median(each.entry for each in alike) / few,
+        training=training, draw=median_of("draw"), turn=a_turn, per_set=per_set, round=a_round, per_slot=per_slot
     )
+
+
+def _line(few: int, many: int, small: float, large: float) -> tuple[float, float]:
+    """Give what work takes whatever its size, and what one more set adds, from what two numbers of them took."""
+    slope = max(large - small, 0.0) / (many - few) if many > few else large / many
+    return max(large - slope * many, 0.0), max(slope, 1e-9)
 
 
 def _sets(

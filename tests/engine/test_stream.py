@@ -1,5 +1,6 @@
 """The stream engine by itself: what it gives, that it favours no kind of set, and what it refuses."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -97,9 +98,29 @@ def test_a_step_costs_the_same_whatever_ends(options: dict[str, Any]) -> None:
     assert (entries <= 2 * np.ceil(2 * plan.fresh)).all()
 
 
+@pytest.mark.parametrize("options", [{"slots": 60}, {"reuse": 4.0}, {"reuse": 4.0, "rounds": 2}])
 @pytest.mark.usefixtures("unchecked")  # many steps: the checks would take most of the time
-def test_uses_and_fresh_mixes_are_as_planned() -> None:
-    engine = StreamEngine(reuse=4.0, pool_bytes=2**18)
+def test_between_turns_a_step_asks_the_teacher_for_nothing(options: dict[str, Any]) -> None:
+    counting = Counting(SmoothTeacher())
+    engine, teacher = StreamEngine(**options, every_n_steps=5), FrozenTeacher(counting, fold=False)
+    backwards = []
+    for step, batch in enumerate(batches(60)):
+        counting.forwards = counting.backwards = 0
+        mix = engine.mix(MIXER, teacher, batch, None, seed=(0, step))
+        assert (mix.teacher_forwards, mix.teacher_backwards) == (counting.forwards, counting.backwards)
+        assert len(mix) == len(batch)
+        if step > 20 and step % 5:
+            assert counting.forwards == engine.metrics()["fresh"] == 0
+        backwards.append(counting.backwards)
+    plan = engine.plan
+    assert plan is not None
+    assert set(backwards[20::5]) == {plan.slots * plan.rounds}
+
+
+@pytest.mark.parametrize("every", [1, 4])
+@pytest.mark.usefixtures("unchecked")  # many steps: the checks would take most of the time
+def test_uses_and_fresh_mixes_are_as_planned(every: int) -> None:
+    engine = StreamEngine(reuse=4.0, pool_bytes=2**18, every_n_steps=every)
     found = metrics_of(engine, batches(150))
     assert engine.plan is not None
     fresh = np.mean([step["fresh"] for step in found[20:]])
@@ -297,6 +318,30 @@ def test_a_budget_is_measured_once_on_the_first_rank() -> None:
     assert other.plan == plan
 
 
+@pytest.mark.parametrize(("training", "warned"), [(0.5, False), (1e-5, True)])
+def test_a_budget_that_cannot_be_kept_is_warned_of(training: float, warned: bool) -> None:
+    engine = StreamEngine(budget=0.5)
+    engine.begin(Run(training_seconds=lambda: training))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run(engine, batches(16))
+    found = [str(each.message) for each in caught if "expected a budget that pays for mixes" in str(each.message)]
+    assert len(found) == warned
+    if warned:
+        assert engine.plan is not None
+        assert f"a mix is used {engine.plan.reuse:.0f} times" in found[0]
+
+
+def test_plans_of_checkpoints_that_had_a_turn_in_every_step() -> None:
+    engine = StreamEngine(slots=9)
+    run(engine, batches(3))
+    state = engine.state_dict()
+    del state["plan"]["every_n_steps"]
+    other = StreamEngine(slots=9)
+    other.load_state_dict(state)
+    assert other.plan == engine.plan
+
+
 def test_a_budget_without_a_clock_is_refused() -> None:
     with pytest.raises(ValueError, match="expected times of training steps for budget="):
         run(StreamEngine(budget=0.5), batches(16))
@@ -311,6 +356,7 @@ def test_a_budget_without_a_clock_is_refused() -> None:
         ({"reuse": -1}, "expected reuse > 0, got -1"),
         ({"slots": 0}, "expected slots to be an integer >= 1, got 0"),
         ({"rounds": 0}, "expected rounds to be an integer >= 1, got 0"),
+        ({"every_n_steps": 0}, "expected every_n_steps to be an integer >= 1, got 0"),
         ({"pool_bytes": 0}, "expected pool_bytes to be an integer >= 1, got 0"),
         ({"pool_bytes": None}, "expected pool_bytes to be an integer >= 1, got None"),
         ({"keep_masks": "no"}, "expected keep_masks to be True or False, got 'no'"),

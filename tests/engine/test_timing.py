@@ -1,12 +1,15 @@
 """Times of a stream's parts, on a teacher whose passes take as long as they are told to."""
 
 import time
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from supermix_pl import FrozenTeacher, SuperMix
+from supermix_pl import FrozenTeacher, MixedBatch, SuperMix
+from supermix_pl.engine.pool import Pool
 from supermix_pl.engine.timing import sample
 from tests.problems import SmoothTeacher, natural_images
 
@@ -25,19 +28,39 @@ class Slow(nn.Module):
         return self.inner(images)
 
 
-@pytest.mark.parametrize(("pairing", "looked"), [("shift", 5), ("distinct", 16)])
-def test_every_part_is_timed_by_itself(pairing: str, looked: int) -> None:
+class SlowPool(Pool):
+    """Takes 0.07 s to draw; nothing is added once it has some."""
+
+    def draw(self, rng: np.random.Generator, images: Tensor) -> Any:
+        time.sleep(0.07)
+        return super().draw(rng, images)
+
+    def add(self, mix: MixedBatch, step: int) -> None:
+        assert not len(self)
+        super().add(mix, step)
+
+
+def pool_of(count: int) -> Pool:
+    pool = SlowPool(2**20, "uint8", None)
+    pool.add(SuperMix(mask_size=4, max_steps=1)(SmoothTeacher(), natural_images(count), seed=0), 0)
+    return pool
+
+
+@pytest.mark.parametrize(("pairing", "looked_of_few", "looked_of_many"), [("shift", 5, 16), ("distinct", 16, 16)])
+@pytest.mark.parametrize("on_unsolved", ["keep", "mixup"])
+def test_every_part_is_timed_by_itself(pairing: Any, looked_of_few: int, looked_of_many: int, on_unsolved: Any) -> None:
     teacher = FrozenTeacher(Slow(), fold=False)
-    mixer = SuperMix(k=2, mask_size=4, pairing=pairing)  # pyright: ignore[reportArgumentType]
-    found = sample(mixer, teacher, natural_images(16), None, draw=lambda: time.sleep(0.07))
+    mixer = SuperMix(k=2, mask_size=4, pairing=pairing, on_unsolved=on_unsolved)
+    found = sample(mixer, teacher, natural_images(16), None, pool=pool_of(16))
     assert (found.few, found.many) == (4, 16)
-    for taken, images in ((found.small, 4), (found.large, 16), (found.entry, looked)):
-        assert SECONDS * images <= taken < SECONDS * images + 0.2
+    parts = {"round_of_few": 4, "round_of_many": 16, "turn_of_few": looked_of_few, "turn_of_many": looked_of_many}
+    for name, images in parts.items():
+        assert SECONDS * images <= getattr(found, name) < SECONDS * images + 0.2, name
     assert 0.07 <= found.draw < 0.2
 
 
 def test_a_small_batch_has_rounds_of_one_size() -> None:
-    found = sample(SuperMix(k=3, mask_size=4), FrozenTeacher(SmoothTeacher()), natural_images(3), None, draw=list)
+    found = sample(SuperMix(k=3, mask_size=4), FrozenTeacher(SmoothTeacher()), natural_images(3), None, pool=pool_of(3))
     assert (found.few, found.many) == (3, 3)
-    assert min(found.small, found.large, found.entry) > 0
+    assert min(found.round_of_few, found.round_of_many, found.turn_of_few, found.turn_of_many) > 0
     assert torch.is_grad_enabled()
