@@ -20,6 +20,7 @@ from supermix_pl.lightning_base import LightningCallback
 from supermix_pl.mixing import MixedBatch, Mixer, MixUp, SuperMix
 from supermix_pl.mixing.targets import TargetFormat
 from supermix_pl.pictures import Pictures
+from supermix_pl.recent import RecentMeans
 from supermix_pl.resuming import count_next_epoch
 from supermix_pl.rewriting import BatchRewriter, num_classes_of
 from supermix_pl.side_files import SideFiles, read, side_path
@@ -173,12 +174,18 @@ class SuperMixCallback(LightningCallback):
         self._resumed_from: tuple[Any, Any] | None = None
         self._stopwatch: Stopwatch | None = None
         self._milliseconds = 0.0
+        self._recent = RecentMeans()
         self._warned_unsolved = False
 
     @property
     def teacher(self) -> FrozenTeacher | None:
         """What supervises the masks, once it is there."""
         return self._supervision.teacher
+
+    @property
+    def period(self) -> int:
+        """Batches after which the mixing's work repeats itself, once that is planned: more than 1 of some streams."""
+        return self._engine.period
 
     @property
     def mixer(self) -> Mixer:
@@ -239,17 +246,21 @@ class SuperMixCallback(LightningCallback):
         mix = self.mix
         if not self.log_metrics or mix is None or trainer.barebones:
             return
-        values: dict[str, float | Tensor] = {"supermix/ms": self._milliseconds}
+        period, told = self._engine.period, self._engine.metrics()
+        bursts = {"ms": self._milliseconds, "teacher_forwards": float(mix.teacher_forwards)}
+        bursts |= {"fresh": told["fresh"]} if "fresh" in told else {}
+        means = self._recent.add(bursts, period)
+        values: dict[str, float | Tensor] = {"supermix/ms": means["ms"]}
         if mix.teacher_logits is not None:
             values["supermix/solved_fraction"] = mix.solved.float().mean()
             values["supermix/non_finite_fraction"] = mix.non_finite.float().mean()
             values["supermix/steps"] = mix.num_steps.float().mean()
-            values["supermix/teacher_forwards"] = float(mix.teacher_forwards)
-        if self._stopwatch is not None and (seconds := self._stopwatch.last()) is not None:
+            values["supermix/teacher_forwards"] = means["teacher_forwards"]
+        if self._stopwatch is not None and (seconds := self._stopwatch.recent(period)) is not None:
             values["supermix/time_share"] = seconds[0] / sum(seconds)
         if self._supervision.average is not None:
             values["supermix/average_ms"] = self._supervision.average.milliseconds
-        values |= {f"supermix/{name}": value for name, value in self._engine.metrics().items()}
+        values |= {f"supermix/{name}": means.get(name, value) for name, value in told.items()}
         pl_module.log_dict(values, prog_bar=self.log_metrics == "prog_bar", batch_size=len(mix))
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 import torch
@@ -44,10 +44,10 @@ class Stopwatch:
             self._pending.append(self._marks)
             self._marks = []
 
-    def last(self) -> tuple[float, float] | None:
-        """Give the seconds of mixing and of training of the newest step that the device has finished."""
+    def recent(self, steps: int) -> tuple[float, float] | None:
+        """Give the mean seconds of mixing and of training of the newest steps that the device has finished."""
         self._collect()
-        return (self._mixing[-1], self._training[-1]) if self._training else None
+        return (fmean([*self._mixing][-steps:]), fmean([*self._training][-steps:])) if self._training else None
 
     def training_seconds(self) -> float | None:
         """Give the median time of the training steps that were seen; waits for the device."""

@@ -31,9 +31,10 @@ class FrozenTeacher:
         image_size: Side, or (height, width), in pixels to which images are resized for the teacher; None to pass them
             as they are.
         dtype: `torch.bfloat16` runs the passes under bfloat16 autocast; None runs them in the dtype of the weights.
-        fold: Whether batch norm is folded into the convolutions before it, in the private copy; exact to rounding. A
-            network that cannot be traced, or has hooks, runs as it is. The copy is made again when the module's
-            weights change (after writing into `parameter.data` call `refold`); choose False where they change often.
+        fold: Whether batch norm is folded into the convolutions before it, in the private copy; exact to rounding.
+            There weights are also cast once for `dtype`, not in each pass. A network that cannot be traced, or has
+            hooks, runs as it is. The copy is made again when the module's weights change (after writing into
+            `parameter.data` call `refold`); choose False where they change often.
         channels_last: Whether images are passed in this memory format.
         compile: Whether the passes are compiled with `torch.compile`, on CUDA into CUDA graphs. Each number of images
             and each size is compiled anew, so the solver then fills its batches up to powers of two.
@@ -98,6 +99,8 @@ class FrozenTeacher:
 
     def network(self, prepared: Float[Tensor, "b c h w"]) -> nn.Module:
         """Give what makes the passes, uncompiled: the private copy, or `module` where there is none.
+
+        With a `dtype` it is for use under autocast: the copy's convolutions and linear layers have that dtype.
 
         Args:
             prepared: Images from `prepare`.

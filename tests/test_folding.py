@@ -290,6 +290,35 @@ def test_weights_that_something_else_reads_stay(join: Callable[[Net, Tensor], Te
     torch.testing.assert_close(teacher(pixels), expected, rtol=0.02, atol=0.05)
 
 
+class Idiom(Net):
+    """Gives logits in the dtype of its weights."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return super().forward(pixels).float().to(next(self.parameters()).dtype)
+
+
+def test_weights_whose_dtype_something_reads_stay() -> None:
+    module = Idiom(plain).float()
+    teacher = FrozenTeacher(module, dtype="bfloat16")
+    pixels = images(dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = module(pixels)
+    torch.testing.assert_close(teacher(pixels), expected, rtol=0.02, atol=0.05)
+    assert set(dtypes_of(teacher).values()) == {torch.float32}
+
+
+def test_a_head_that_is_kept_out_of_autocast_stays_and_the_convolutions_do_not() -> None:
+    class Exact(Net):
+        def forward(self, pixels: Tensor) -> Tensor:
+            features = self.join(self, pixels).mean(dim=(2, 3))
+            with torch.autocast("cpu", enabled=False):
+                return self.head(features.float())
+
+    dtypes = dtypes_of(FrozenTeacher(Exact(plain).float(), dtype="bfloat16"))
+    assert dtypes["conv.weight"] == torch.bfloat16
+    assert dtypes["head.weight"] == torch.float32
+
+
 def test_without_a_dtype_weights_stay() -> None:
     assert set(dtypes_of(FrozenTeacher(float_net())).values()) == {torch.float32}
     assert set(dtypes_of(FrozenTeacher(float_net().to(torch.bfloat16))).values()) == {torch.bfloat16}

@@ -64,6 +64,11 @@ class Engine(ABC):
         """Batches that were mixed so far, if the engine counts them."""
         return 0
 
+    @property
+    def period(self) -> int:
+        """Batches after which its work repeats itself: what they cost, and what comes of it, is told as a mean."""
+        return 1
+
     def check(self, mixer: Mixer) -> None:  # noqa: B027
         """Refuse a mixer that this engine cannot work with."""
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 _MOST_SLOTS_AN_IMAGE = 2
 _KEPT_FREE = 0.2
+_ROUNDING = 1e-9
 _MOST_LAUNCHING = 0.2  # of the time for solving
 _LEAST_SOLVING = 0.5  # of a budget that drawing alone exceeds
 
@@ -47,7 +48,7 @@ class Times:
     Attributes:
         training: A training step without mixing.
         draw: Drawing a batch from the pool, in every step.
-        turn: Letting sets out and in, however many: on a GPU, launching it.
+        exchange: Letting sets out and in, however many: on a GPU, launching it.
         per_set: Letting one more set out and in, with the teacher's look at its sources.
         round: A round, of however many slots: on a GPU, launching it.
         per_slot: A round of one more slot.
@@ -55,15 +56,20 @@ class Times:
 
     training: float
     draw: float
-    turn: float
+    exchange: float
     per_set: float
     round: float
     per_slot: float
 
     def seconds(self, plan: "Plan") -> float:
         """Estimate what a step of the stream takes, on average."""
-        turn = self.turn + self.per_set * plan.ending + plan.rounds * (self.round + self.per_slot * plan.slots)
-        return self.draw + turn / plan.every_n_steps
+        constant, per_slot = self.of_turn(plan.rounds, plan.tests)
+        return self.draw + (constant + per_slot * plan.slots) / plan.every_n_steps
+
+    def of_turn(self, rounds: int, tests: float) -> tuple[float, float]:
+        """Give what a turn of some rounds takes whatever the number of slots, and what each slot adds."""
+        per_slot = rounds * self.per_slot + self.per_set * ending_sets(1, rounds, tests)
+        return self.exchange + rounds * self.round, per_slot
 
 
 def ending_sets(slots: int, rounds: int, tests: float) -> float:
@@ -80,17 +86,22 @@ def plan_for_reuse(
         reuse: Times that a mix is to be used, > 0.
         batch_size: Mixes that a step uses.
         tests: Mean number of rounds until a set ends.
-        rounds: Of a turn; None for as few as suffice.
-        every_n_steps: From turn to turn; None for 1 or, where launching counts, for as many as the slots allow.
+        rounds: Of a turn; None for 1, or as few as suffice for two slots an image.
+        every_n_steps: From turn to turn, with as many slots as that takes; None for 1 or, where launching counts, for
+            as many as two slots an image allow.
         launching: Whether a round of few sets takes about as long as one of many, as on a GPU.
     """
     fresh, most_slots = batch_size / reuse, _MOST_SLOTS_AN_IMAGE * batch_size
-    if every_n_steps is None:
-        every_n_steps = max(1, math.floor(most_slots / (fresh * tests))) if launching and rounds is None else 1
+    if every_n_steps is not None:
+        rounds = rounds or 1
+    elif launching and rounds in (None, 1):
+        every_n_steps = max(1, math.floor(most_slots / (fresh * tests)))
+        rounds = rounds or (None if every_n_steps == 1 else 1)
+    every_n_steps = every_n_steps or 1
     ending = fresh * every_n_steps
     if rounds is None:
-        rounds = max(1, min(math.ceil(ending * tests / most_slots), math.floor(tests / 2)))
-    slots = max(1, math.ceil(ending * (tests + (rounds - 1) / 2) / rounds))
+        rounds = max(1, min(math.ceil(ending * tests / most_slots - _ROUNDING), math.floor(tests / 2)))
+    slots = max(1, math.ceil(ending / ending_sets(1, rounds, tests) - _ROUNDING))
     return plan_of(slots, rounds, batch_size, tests, every_n_steps=every_n_steps)
 
 
@@ -115,19 +126,14 @@ def plan_for_budget(
     a_step = max(allowed - times.draw, _LEAST_SOLVING * allowed)  # for solving
     most_slots = _MOST_SLOTS_AN_IMAGE * batch_size
 
-    def launch_and_slot(rounds: int) -> tuple[float, float]:
-        return times.turn + rounds * times.round, rounds * times.per_slot + times.per_set * ending_sets(
-            1, rounds, tests
-        )
-
     if every_n_steps is None:
-        launch, slot = launch_and_slot(rounds or 1)
+        launch, slot = times.of_turn(rounds or 1, tests)
         thrifty, full = launch / (_MOST_LAUNCHING * a_step), (launch + slot * most_slots) / a_step
         every_n_steps = max(1, math.ceil(min(thrifty, full)))
     most_rounds = rounds or max(1, math.floor(tests / 2))  # with more, sets would mostly wait for the end of the turn
     best = 1, rounds or 1
     for number in range(rounds or 1, most_rounds + 1):
-        launch, slot = launch_and_slot(number)
+        launch, slot = times.of_turn(number, tests)
         slots = min(math.floor((a_step * every_n_steps - launch) / slot), most_slots)
         if ending_sets(slots, number, tests) > ending_sets(*best, tests):
             best = slots, number

@@ -34,7 +34,7 @@ class Pool:
 
     def __init__(self, max_bytes: int, dtype: PoolDtype, mask_grid: tuple[int, int] | None) -> None:
         self.max_bytes = max_bytes
-        self.dtype = dtype
+        self.dtype: PoolDtype = dtype
         self.mask_grid = mask_grid
         self.capacity = 0
         self.added = 0

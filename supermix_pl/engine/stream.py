@@ -30,6 +30,7 @@ _DEFAULT_REUSE = 8.0
 _STEPS_TO_TIME = 10
 _BEGINNING: dict[str, Any] = {"step": 0, "tests": 0.0, "plan": None}
 _MOST_ENTRIES = 2.0  # a turn, as a multiple of the sets that end in one
+_MOST_SETS_AN_IMAGE = 2  # that enter in a turn: a last batch is small
 _MANY_USES = 60  # of the paper's fixed mixes
 
 
@@ -46,15 +47,15 @@ class StreamEngine(Engine):
     Deviation: the paper solves a fixed data set of mixes beforehand and uses each of them 60 times.
 
     Args:
-        budget: Time that the mixing may add, as a share of a training step without it, > 0. One that cannot be kept is
-            warned of.
+        budget: Time that solving and drawing may add, as a share of a training step without them, > 0. Putting the
+            batch together, which MixUp does too, comes on top. One that does not pay for mixes is warned of.
         reuse: Times that a mix is used on average, > 0. 8 where nothing is given.
         slots: Sets that are solved at the same time, >= 1.
         rounds: Rounds that each of them gets in a turn, >= 1; 1 where they suffice.
         every_n_steps: Training steps from one turn to the next, >= 1. Rare turns of many slots make as many mixes as
-            frequent ones of few, at more memory, and on a GPU in less time: launching a round takes about as long for
-            few sets as for many. None is 1 with `slots`; with `budget` what was measured decides; with `reuse` it is 1
-            on a CPU, and on a GPU what two slots an image allow.
+            frequent ones of few, at more memory, and on a GPU often in less time, as launching a round may take longer
+            than the round of a few sets. None is 1 with `slots`; with `budget` what was measured decides; with `reuse`
+            it is 1 on a CPU, and on a GPU what two slots an image allow.
         pool_bytes: What the pool may take on the device, >= 1.
         pool_dtype: "uint8" keeps the mixes in 256 levels, "batch" as they are.
         keep_masks: Whether the pool keeps the masks too, on the mask grid, for `MixedBatch.masks`.
@@ -114,6 +115,7 @@ class StreamEngine(Engine):
         self._step = 0
         self._tests = 0.0
         self._timed = 0
+        self._largest = 0
         self._samples: list[Sample] = []
         self._pool: Pool | None = None
         self._slots: Slots | None = None
@@ -135,6 +137,11 @@ class StreamEngine(Engine):
         """Batches that were mixed so far."""
         return self._step
 
+    @property
+    def period(self) -> int:
+        """Steps from turn to turn."""
+        return 1 if self.plan is None else self.plan.every_n_steps
+
     def check(self, mixer: Mixer) -> None:
         """Refuse a mixer that solves nothing."""
         if not isinstance(mixer, SuperMix):
@@ -147,6 +154,7 @@ class StreamEngine(Engine):
         """Start anew with a training run."""
         self._run = run
         self._timed = 0
+        self._largest = 0
         self._samples = []
         self.load_state_dict(_BEGINNING)
 
@@ -175,7 +183,7 @@ class StreamEngine(Engine):
         with float_autograd(images.device):
             filled = self._fill_in(mixer, teacher, images, labels, seed=seed)
             if self.plan is None:
-                self.plan = self._make_plan(mixer, teacher, pixels, labels)
+                self.plan = self._make_plan(mixer, teacher, images, pixels, labels)
             forwards, backwards, fresh = self._turn(mixer, teacher, images, pixels, labels, rng)
             if filled is not None:
                 mix, age = filled, 0.0
@@ -245,9 +253,9 @@ class StreamEngine(Engine):
         *,
         seed: Seed,
     ) -> MixedBatch | None:
-        """Mix the batch at hand while the pool holds too little; the first batch always tells how long sets take."""
+        """Mix the batch at hand while the pool holds too little; the first mixes tell how long sets take."""
         pool = self._held_pool(mixer)
-        solve_now = self._tests == 0
+        solve_now = self._tests == 0 or (self.plan is None and len(pool) == 0)
         if not solve_now:
             if self.plan is not None and len(pool) >= self._enough(len(images)):
                 return None
@@ -256,7 +264,7 @@ class StreamEngine(Engine):
         mix = mixer(teacher, images, labels, seed=seed)
         if mix.mix_weights.shape[1] == mixer.k:
             pool.add(mix, self._step)
-        if solve_now:
+        if self._tests == 0:
             self._tests = float(self._run.broadcast(1 + float(mix.num_steps.float().mean())))
         return mix
 
@@ -271,23 +279,27 @@ class StreamEngine(Engine):
         self,
         mixer: SuperMix,
         teacher: FrozenTeacher,
+        images: Float[Tensor, "b c h w"],
         pixels: Float[Tensor, "b c h w"],
         labels: Int[Tensor, " b"] | None,
     ) -> Plan | None:
         """Set slots and rounds, as soon as all is known that they depend on."""
         size, tests = len(pixels), self._tests
+        self._largest = max(size, self._largest)
         if self.slots is not None:
             plan = plan_of(self.slots, self.rounds or 1, size, tests, every_n_steps=self.every_n_steps or 1)
         elif self.budget is None:
-            reuse, launching = self.reuse or _DEFAULT_REUSE, pixels.is_cuda
+            if size < self._largest:  # a last batch
+                return None
+            reuse, launching = self.reuse or _DEFAULT_REUSE, _is_launch_bound(pixels.device)
             plan = plan_for_reuse(reuse, size, tests, self.rounds, self.every_n_steps, launching=launching)
         else:
             if self._run.is_first_rank and len(self._held_pool(mixer)):
-                self._samples.append(sample(mixer, teacher, pixels, labels, pool=self._held_pool(mixer)))
+                self._samples.append(sample(mixer, teacher, images, labels, pool=self._held_pool(mixer)))
             if self._timed < _STEPS_TO_TIME:
                 return None
             plan = None
-            if self._samples:
+            if self._samples and size == self._largest:
                 training = self._run.training_seconds()
                 if training is None:
                     raise ValueError("expected times of training steps for budget=..., got none; give slots or reuse")
@@ -313,7 +325,7 @@ class StreamEngine(Engine):
         Returns:
             Images that the teacher passed, rows of input gradients, and new mixes in the pool.
         """
-        if self.plan is None or (self._slots is not None and self._step % self.plan.every_n_steps):
+        if self.plan is None or self._step % self.plan.every_n_steps:
             return 0, 0, 0
         forwards = backwards = fresh = 0
         left = None if self._slots is None else self._slots.leave()
@@ -344,7 +356,7 @@ class StreamEngine(Engine):
         """Fill free slots with sets of the batch, not much faster than sets end: they shall not end all at once."""
         assert self.plan is not None
         free = np.arange(self.plan.slots) if self._slots is None else self._slots.free()
-        places = free[: math.ceil(_MOST_ENTRIES * self.plan.ending)]
+        places = free[: min(math.ceil(_MOST_ENTRIES * self.plan.ending), _MOST_SETS_AN_IMAGE * len(pixels))]
         if len(places) == 0:
             return NaturalPass(None, None, 0, 0, 0)
         natural, drawn, start = draw_some(mixer, teacher, pixels, labels, len(places), rng)
@@ -357,6 +369,11 @@ class StreamEngine(Engine):
         if self._pool is None:
             self._pool = Pool(self.pool_bytes, self.pool_dtype, mixer.mask_grid if self.keep_masks else None)
         return self._pool
+
+
+def _is_launch_bound(device: torch.device) -> bool:
+    """Tell whether a round of few sets takes about as long as one of many, as small networks' do on a GPU."""
+    return device.type == "cuda"
 
 
 def _tell(plan: Plan, batch_size: int, budget: float | None) -> None:

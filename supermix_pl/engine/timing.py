@@ -16,7 +16,7 @@ from supermix_pl.engine.pool import Pool
 from supermix_pl.engine.slots import Slots
 from supermix_pl.mixing import SuperMix
 from supermix_pl.mixing.drawn import DrawnSets
-from supermix_pl.mixing.inputs import NaturalPass
+from supermix_pl.mixing.inputs import NaturalPass, check_images
 from supermix_pl.solver import Outcome, Solution, SolverState
 from supermix_pl.solver.chunks import Chunks
 from supermix_pl.teacher import FrozenTeacher
@@ -31,8 +31,8 @@ class Sample:
         many: A large one.
         round_of_few: A round of the small number.
         round_of_many: Of the large one.
-        turn_of_few: Drawing the small number of sets, with the teacher's look at their images, their way in and out.
-        turn_of_many: Of the large one.
+        exchange_of_few: Drawing the small number of sets, with the teacher's look at them, their way in and out.
+        exchange_of_many: Of the large one.
         draw: Drawing a batch of mixes.
     """
 
@@ -40,8 +40,8 @@ class Sample:
     many: int
     round_of_few: float
     round_of_many: float
-    turn_of_few: float
-    turn_of_many: float
+    exchange_of_few: float
+    exchange_of_many: float
     draw: float
 
 
@@ -58,24 +58,24 @@ def sample(
     Args:
         mixer: How sets are made and solved.
         teacher: Supervises them.
-        images: The batch, in the solver's precision.
+        images: The batch.
         labels: Its class indices, if there are any.
         pool: With mixes to draw; none come to it.
     """
-    many = len(images)
+    pixels, many = check_images(images), len(images)
     few = min(many, max(mixer.k, many // 4))
-    natural, classes = mixer.look(teacher, images, labels)
+    natural, classes = mixer.look(teacher, pixels, labels)
     chunks = Chunks(teacher, mixer.chunk_size)
 
     def round_of(count: int) -> float:
-        drawn, start = _sets(mixer, images, natural, classes, count)
+        drawn, start = _sets(mixer, pixels, natural, classes, count)
         slots = Slots(count, drawn, start)
         slots.enter(np.arange(count), drawn, start)
         return _seconds(lambda: slots.advance(mixer.solver, teacher, 1, chunks), images.device)
 
-    def turn_of(count: int) -> float:
+    def exchange_of(count: int) -> float:
         def in_and_out() -> None:
-            _, drawn, start = draw_some(mixer, teacher, images, labels, count, np.random.default_rng(0))
+            _, drawn, start = draw_some(mixer, teacher, pixels, labels, count, np.random.default_rng(0))
             Slots(count, drawn, start).enter(np.arange(count), drawn, start)
             solution = Solution.of(SolverState.start(drawn.sets, start), 0, 0)
             solution.outcomes[:] = Outcome.SOLVED
@@ -89,8 +89,8 @@ def sample(
         many=many,
         round_of_few=round_of(few),
         round_of_many=round_of(many),
-        turn_of_few=turn_of(few),
-        turn_of_many=turn_of(many),
+        exchange_of_few=exchange_of(few),
+        exchange_of_many=exchange_of(many),
         draw=_seconds(lambda: pool.draw(np.random.default_rng(0), images), images.device),
     )
 
@@ -109,9 +109,9 @@ def times_of(samples: Sequence[Sample], *, training: float) -> Times:
         return median(getattr(each, part) for each in alike)
 
     a_round, per_slot = _line(few, many, median_of("round_of_few"), median_of("round_of_many"))
-    a_turn, per_set = _line(few, many, median_of("turn_of_few"), median_of("turn_of_many"))
+    exchange, per_set = _line(few, many, median_of("exchange_of_few"), median_of("exchange_of_many"))
     return Times(
-        training=training, draw=median_of("draw"), turn=a_turn, per_set=per_set, round=a_round, per_slot=per_slot
+        training=training, draw=median_of("draw"), exchange=exchange, per_set=per_set, round=a_round, per_slot=per_slot
     )
 
 

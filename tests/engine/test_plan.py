@@ -16,6 +16,7 @@ def test_demand_is_met_and_no_more_than_by_a_slot(
     reuse: float, tests: float, rounds: int | None, every: int | None, launching: bool
 ) -> None:
     plan = plan_for_reuse(reuse, 128, tests, rounds, every, launching=launching)
+    assert every is None or plan.rounds == (rounds or 1)
     assert plan.fresh >= 128 / reuse - 1e-9
     assert plan.reuse <= reuse + 1e-9
     fewer = ending_sets(plan.slots - 1, plan.rounds, tests) / plan.every_n_steps
@@ -30,11 +31,24 @@ def test_where_launching_counts_turns_are_as_rare_as_the_slots_allow(
 ) -> None:
     plan = plan_for_reuse(reuse, 128, tests, None, None, launching=True)
     assert (plan.every_n_steps, plan.slots, plan.rounds) == (every, slots, 1)
+    assert plan_for_reuse(reuse, 128, tests, 1, None, launching=True) == plan
     assert plan_for_reuse(reuse, 128, tests, None, None, launching=False).every_n_steps == 1
+    assert plan_for_reuse(reuse, 128, tests, 2, None, launching=True).every_n_steps == 1
 
 
-TIMES = Times(training=1.0, draw=0.004, turn=0.002, per_set=0.002, round=0.004, per_slot=0.001)
-LAUNCHING = Times(training=0.010, draw=0.0004, turn=0.005, per_set=0.00003, round=0.007, per_slot=0.00002)
+def test_rarer_turns_that_are_asked_for_take_more_slots_and_no_more_rounds() -> None:
+    plans = [plan_for_reuse(8, 128, 5.3, None, every, launching=True) for every in (1, 3, 4, 10)]
+    assert [plan.slots for plan in plans] == [85, 255, 340, 848]
+    assert {plan.rounds for plan in plans} == {1}
+
+
+def test_rounding_adds_no_round() -> None:
+    plan = plan_for_reuse(30, 96, 5.0, None, None, launching=True)
+    assert (plan.slots, plan.rounds, plan.every_n_steps) == (192, 1, 12)
+
+
+TIMES = Times(training=1.0, draw=0.004, exchange=0.002, per_set=0.002, round=0.004, per_slot=0.001)
+LAUNCHING = Times(training=0.010, draw=0.0004, exchange=0.005, per_set=0.00003, round=0.007, per_slot=0.00002)
 
 
 @pytest.mark.parametrize("times", [TIMES, LAUNCHING])
@@ -122,7 +136,7 @@ def test_what_follows_from_slots() -> None:
 
 def test_times_are_medians_of_samples_of_one_size() -> None:
     def sample(few: int, many: int, times: tuple[float, float, float, float, float]) -> Sample:
-        names = ("round_of_few", "round_of_many", "turn_of_few", "turn_of_many", "draw")
+        names = ("round_of_few", "round_of_many", "exchange_of_few", "exchange_of_many", "draw")
         return Sample(few=few, many=many, **dict(zip(names, times, strict=True)))
 
     samples = [
@@ -136,7 +150,7 @@ def test_times_are_medians_of_samples_of_one_size() -> None:
     assert times.per_slot == pytest.approx(0.6 / 12)
     assert times.round == pytest.approx(0.9 - 0.6 / 12 * 16)
     assert times.per_set == pytest.approx(0.3 / 12)
-    assert times.turn == pytest.approx(0.7 - 0.3 / 12 * 16)
+    assert times.exchange == pytest.approx(0.7 - 0.3 / 12 * 16)
     alone = times_of([sample(2, 2, (0.3, 0.3, 0.2, 0.2, 0.0))], training=1.0)
     assert (alone.round, alone.per_slot) == (0.0, pytest.approx(0.15))
-    assert (alone.turn, alone.per_set) == (0.0, pytest.approx(0.1))
+    assert (alone.exchange, alone.per_set) == (0.0, pytest.approx(0.1))

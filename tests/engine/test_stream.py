@@ -252,10 +252,11 @@ def test_the_same_seeds_give_the_same_mixes_and_others_do_not() -> None:
 
 
 @pytest.mark.parametrize("saved_at", [1, 2, 5, 9])
-def test_saved_and_loaded_goes_on_to_the_bit(saved_at: int) -> None:
+@pytest.mark.parametrize("every", [None, 3])
+def test_saved_and_loaded_goes_on_to_the_bit(saved_at: int, every: int | None) -> None:
     images, teacher = batches(14), teacher_of()
-    whole = run(StreamEngine(reuse=2), images, teacher=teacher)
-    first, second = StreamEngine(reuse=2), StreamEngine(reuse=2)
+    whole = run(StreamEngine(reuse=2, every_n_steps=every), images, teacher=teacher)
+    first, second = (StreamEngine(reuse=2, every_n_steps=every) for _ in range(2))
     run(first, images[:saved_at], teacher=teacher)
     second.begin(Run())
     second.load_state_dict(first.state_dict())
@@ -340,6 +341,58 @@ def test_plans_of_checkpoints_that_had_a_turn_in_every_step() -> None:
     other = StreamEngine(slots=9)
     other.load_state_dict(state)
     assert other.plan == engine.plan
+
+
+@pytest.mark.parametrize("options", [{"reuse": 2.0}, {"budget": 0.5}])
+@pytest.mark.usefixtures("unchecked")
+def test_the_plan_is_for_whole_batches(options: dict[str, Any]) -> None:
+    """Of epochs of two batches, the second one small."""
+    engine, teacher = StreamEngine(**options), teacher_of()
+    engine.begin(Run(training_seconds=lambda: 0.5))
+    images = batches(24)
+    for step, batch in enumerate(images):
+        engine.mix(MIXER, teacher, batch[: 16 if step % 2 == 0 else 3], None, seed=(0, step))
+        if step % 2:
+            assert engine.plan is None or engine.plan.slots > 2 * 3
+    assert engine.plan is not None
+    assert engine.plan.reuse == pytest.approx(16 / engine.plan.fresh)
+
+
+def test_of_a_small_batch_few_sets_enter_a_rare_turn() -> None:
+    engine, teacher = StreamEngine(slots=40, every_n_steps=2), teacher_of()
+    run(engine, batches(2), teacher=teacher)
+    entered = []
+    for step in (2, 3, 4):
+        before = engine._slots.free().size if engine._slots is not None else 40
+        engine.mix(SuperMix(k=2, mask_size=4, max_steps=6), teacher, batches(1)[0][:3], None, seed=(0, step))
+        assert engine._slots is not None
+        entered.append(before - engine._slots.free().size)
+    assert max(entered) <= 2 * 3
+
+
+def test_where_launching_counts_a_stream_of_few_new_mixes_has_rare_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[torch.device] = []
+    monkeypatch.setattr("supermix_pl.engine.stream._is_launch_bound", lambda device: asked.append(device) or True)
+    engine = StreamEngine(reuse=20)
+    run(engine, batches(8))
+    assert asked == [torch.device("cpu")]
+    assert engine.plan is not None
+    assert engine.period == engine.plan.every_n_steps > 1
+
+
+def test_a_pool_that_is_empty_is_filled_before_a_budget_is_planned() -> None:
+    """A run that is resumed before its plan, whose first batches would only be averaged."""
+    engine = StreamEngine(budget=0.5, until_warm="mixup")
+    engine.begin(Run(training_seconds=lambda: 0.5))
+    run(engine, batches(4))
+    state = engine.state_dict()
+    assert state["plan"] is None
+    resumed = StreamEngine(budget=0.5, until_warm="mixup")
+    resumed.begin(Run(training_seconds=lambda: 0.5))
+    resumed.load_state_dict(state)
+    run(resumed, batches(16))
+    assert resumed.plan is not None
+    assert resumed.plan.tests == pytest.approx(state["tests"])
 
 
 def test_a_budget_without_a_clock_is_refused() -> None:

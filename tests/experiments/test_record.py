@@ -66,6 +66,15 @@ def test_a_resumed_run_goes_on_counting() -> None:
     assert counts[0]["supermix/teacher_forwards_per_mix"] == pytest.approx(3)
 
 
+def test_the_time_of_steps_between_turns_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = RunRecorder(mixing())
+    monkeypatch.setattr(SuperMixCallback, "period", 3)
+    recorder._mixed_seconds = [0.4, 0.1, 0.1, 0.4, 0.1, 0.1, 0.4, 0.1]
+    assert recorder.metrics()["ms_per_step"] == pytest.approx(200)
+    recorder._mixed_seconds = [0.4, 0.1]
+    assert recorder.metrics()["ms_per_step"] == pytest.approx(250)
+
+
 def test_metrics_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
     write_metrics(tmp_path / "run", {"a": 1})
     with pytest.raises(TypeError):

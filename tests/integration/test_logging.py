@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.profilers import SimpleProfiler
 
-from supermix_pl import MixUp, SuperMix, SuperMixCallback
+from supermix_pl import MixUp, StreamEngine, SuperMix, SuperMixCallback
 from supermix_pl.transforms import RandomCropFlip
 from tests.integration.test_packages import MixingStudent
 from tests.integration.toys import (
@@ -38,6 +38,24 @@ class Watching(Student):
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.logged.append({name: float(value) for name, value in self.trainer.callback_metrics.items()})
+
+
+def test_what_rare_turns_cost_is_logged_as_a_mean(tmp_path: Path) -> None:
+    engine, found = StreamEngine(slots=4, every_n_steps=2), []
+
+    class Beside(Watching):
+        def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+            super().on_train_batch_end(outputs, batch, batch_idx)
+            assert callback.mix is not None
+            found.append((engine.metrics()["fresh"], callback.mix.teacher_forwards))
+
+    student, callback = Beside(), make_callback(engine=engine)
+    make_trainer(tmp_path, callback, max_epochs=12).fit(student, loader())
+    assert callback.period == 2
+    for number in range(-6, 0):
+        fresh, forwards = (sum(pair) / 2 for pair in zip(found[number - 1], found[number], strict=True))
+        assert student.logged[number]["supermix/fresh"] == fresh
+        assert student.logged[number]["supermix/teacher_forwards"] == forwards > 0
 
 
 @pytest.mark.parametrize("package", [pl, lightning.pytorch])
