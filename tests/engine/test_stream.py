@@ -310,7 +310,8 @@ def test_a_budget_is_measured_once_on_the_first_rank() -> None:
     plan = engine.plan
     assert plan is not None
     assert plan.share is not None
-    assert 0.2 < plan.share <= 0.45
+    assert plan.share <= 0.45
+    assert plan.share > 0.2 or plan.slots == 32  # two an image
     assert asked == [pytest.approx(plan.tests), plan]
 
     other = StreamEngine(budget=0.5)
