@@ -86,18 +86,30 @@ def _low_precision(opened: Opened) -> tuple[bool, str]:
 
 
 def _compiled(opened: Opened) -> tuple[bool, str]:
-    """Compare in float64: rounding alone moves some of the masks of a batch far in three steps."""
+    """Compare all mixes in float64, and most of them in float32, where rounding moves some masks far in three steps."""
+    exact, _ = _compiled_in(opened, torch.float64)
+    usual, found = _compiled_in(opened, torch.float32)
+    largest, middle = float(exact.max()), float(usual.median())
+    passed = largest <= _TOLERANCE[torch.float64] and middle <= _TOLERANCE[torch.float32]
+    return (
+        passed,
+        f"a mix's largest difference: in float64 at most {largest:.1e}, in float32 mostly {middle:.1e}; {found}",
+    )
+
+
+def _compiled_in(opened: Opened, dtype: torch.dtype) -> tuple[Float[Tensor, " b"], str]:
+    """Give each mix's largest difference from the eager one, and the times."""
     device, mixer = opened.images.device, SuperMix(min_steps=3, max_steps=3)  # no set leaves: one shape is compiled
-    module, images = copy.deepcopy(opened.teacher.module).double(), opened.images.double()
+    module, images = copy.deepcopy(opened.teacher.module).to(dtype), opened.images.to(dtype)
     compiled, plain = FrozenTeacher(module, compile=True), FrozenTeacher(module)
-    _, first = timed(lambda: mixer(compiled, images, seed=0), device)
-    for teacher in (compiled, plain):  # CUDA graphs are recorded in the second call
-        mixer(teacher, images, seed=0)
-    one, seconds = timed(lambda: mixer(compiled, images, seed=0), device)
-    two, eager = timed(lambda: mixer(plain, images, seed=0), device)
-    found = f"largest difference of a pixel {_apart(one, two):.1e}; {1000 * seconds:.1f} ms for 3 steps in float64, "
-    found += f"eager {1000 * eager:.1f} ms; {first:.0f} s to compile"
-    return _apart(one, two) <= _TOLERANCE[torch.float64], found
+    with _without_tf32():
+        _, first = timed(lambda: mixer(compiled, images, seed=0), device)
+        for teacher in (compiled, plain):  # CUDA graphs are recorded in the second call
+            mixer(teacher, images, seed=0)
+        one, seconds = timed(lambda: mixer(compiled, images, seed=0), device)
+        two, eager = timed(lambda: mixer(plain, images, seed=0), device)
+    found = f"{1000 * seconds:.1f} ms for 3 steps, eager {1000 * eager:.1f} ms; {first:.0f} s to compile"
+    return (one.images - two.images).abs().amax(dim=(1, 2, 3)), found
 
 
 def _compiled_stream(opened: Opened) -> tuple[bool, str]:
