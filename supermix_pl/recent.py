@@ -23,10 +23,6 @@ class RecentMeans:
         """
         means = {}
         for name, value in values.items():
-            seen = self._seen.get(name, deque())
-            if seen.maxlen != period:
-                seen = deque(seen, maxlen=period)
-            seen.append(value)
-            self._seen[name] = seen
-            means[name] = fmean(seen)
+            self._seen[name] = deque([*self._seen.get(name, ()), value], maxlen=period)
+            means[name] = fmean(self._seen[name])
         return means

@@ -91,10 +91,8 @@ def _compiled(opened: Opened) -> tuple[bool, str]:
     usual, found = _compiled_in(opened, torch.float32)
     largest, middle = float(exact.max()), float(usual.median())
     passed = largest <= _TOLERANCE[torch.float64] and middle <= _TOLERANCE[torch.float32]
-    return (
-        passed,
-        f"a mix's largest difference: in float64 at most {largest:.1e}, in float32 mostly {middle:.1e}; {found}",
-    )
+    apart = f"largest difference of a mix: in float64 at most {largest:.1e}, in float32 mostly {middle:.1e}"
+    return passed, f"{apart}; {found}"
 
 
 def _compiled_in(opened: Opened, dtype: torch.dtype) -> tuple[Float[Tensor, " b"], str]:

@@ -50,7 +50,8 @@ def measure(
                 progress.update(task, description=training.contender.name)
                 slow = training.contender.name.startswith("batch")
                 count = max(1, options.steps // _SLOW_SHARE) if slow else options.steps
-                count = -(-count // training.period) * training.period
+                period = training.contender.engine.period
+                count = -(-count // period) * period
                 taken = [training.step(*batches[(block + number) % len(batches)]) for number in range(count)]
                 training.timing.mixing.append([one for one, _ in taken])
                 training.timing.training.append([two for _, two in taken])

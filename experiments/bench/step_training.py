@@ -122,12 +122,6 @@ class Training:
         self.timing.solved.append(mix.solved.float().mean().item())
         return mixing, training
 
-    @property
-    def period(self) -> int:
-        """Steps after which the work repeats itself."""
-        plan = getattr(self.contender.engine, "plan", None)
-        return 1 if plan is None else plan.every_n_steps
-
     def warm_up(self, batches: Sequence[tuple[Tensor, Tensor]]) -> None:
         """Run until a stream draws from its pool, and some steps at least."""
         engine = self.contender.engine
@@ -136,7 +130,7 @@ class Training:
             if number >= 3 and (not isinstance(engine, StreamEngine) or engine.metrics()["age"] > 0):
                 break
         if isinstance(engine, StreamEngine):
-            for number in range(30 * self.period):  # until the sets in its slots end at their steady rate
+            for number in range(30 * engine.period):  # until the sets in its slots end at their steady rate
                 self.step(*batches[number % len(batches)])
             self.timing.plan = None if engine.plan is None else asdict(engine.plan)
         self.timing.fresh.clear()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from supermix_pl import FrozenTeacher, MixedBatch, MixUp, SuperMix
-from supermix_pl.engine import Run, StreamEngine
+from supermix_pl.engine import Run, StreamEngine, stream
 from supermix_pl.engine.draw import draw_some
 from supermix_pl.solver import Outcome
 from tests.problems import BlindToMarked, Counting, SmoothTeacher, mark, natural_images
@@ -369,6 +369,11 @@ def test_of_a_small_batch_few_sets_enter_a_rare_turn() -> None:
         assert engine._slots is not None
         entered.append(before - engine._slots.free().size)
     assert max(entered) <= 2 * 3
+
+
+@pytest.mark.parametrize(("device", "bound"), [("cuda", True), ("cpu", False)])
+def test_launching_counts_on_a_gpu(device: str, bound: bool) -> None:
+    assert stream._is_launch_bound(torch.device(device)) == bound
 
 
 def test_where_launching_counts_a_stream_of_few_new_mixes_has_rare_turns(monkeypatch: pytest.MonkeyPatch) -> None:

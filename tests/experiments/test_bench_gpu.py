@@ -59,6 +59,22 @@ def test_embedded_images_are_enlarged_for_networks_of_large_ones() -> None:
     assert opened.mixer().mask_size == opened.fast().mask_size == 16
 
 
+@pytest.mark.parametrize(
+    ("exact", "usual", "passed"),
+    [
+        ([0.0, 1e-7, 0.0], [0.0, 1e-5, 0.8], True),
+        ([0.0, 1e-5, 0.0], [0.0, 1e-5, 0.8], False),
+        ([0.0, 1e-7, 0.0], [0.0, 0.8, 0.8], False),
+    ],
+)
+def test_compiled_mixes_agree_in_float64_and_mostly_in_float32(
+    exact: list[float], usual: list[float], passed: bool, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apart = {torch.float64: torch.tensor(exact), torch.float32: torch.tensor(usual)}
+    monkeypatch.setattr(gpu_checks, "_compiled_in", lambda opened, dtype: (apart[dtype], "fast"))
+    assert gpu_checks._compiled(opened)[0] == passed
+
+
 @pytest.mark.slow
 def test_short_parts(tmp_path: Path) -> None:
     text, content = run(tmp_path, "--parts", "accepted", "walltime", "largest")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from supermix_pl import SuperMix
+from supermix_pl.engine import StreamEngine
 from supermix_pl.experiments.bench import step
 from supermix_pl.experiments.bench.step_training import NAMES, REFERENCE, contenders
 
@@ -36,6 +37,18 @@ def test_rows_side_by_side(tmp_path: Path) -> None:
     text = (tmp_path / "step_cpu_fp32.md").read_text()
     assert f"| {REFERENCE} |" in text
     assert f"| {contender} |" in text
+
+
+def test_a_block_has_whole_periods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = StreamEngine.__init__
+    monkeypatch.setattr(StreamEngine, "__init__", lambda engine, **_: make(engine, slots=8, every_n_steps=3))
+    step.main([*SMALL, "--steps", "2", "--blocks", "1", "--contenders", "8 uses, fast", "--output", str(tmp_path)])
+    timings = json.loads((tmp_path / "step_cpu_fp32.json").read_text())["timings"]
+    assert {name: [len(block) for block in timing["mixing"]] for name, timing in timings.items()} == {
+        REFERENCE: [2],
+        "8 uses, fast": [3],
+    }
+    assert "| 8 x 1 / 3 |" in (tmp_path / "step_cpu_fp32.md").read_text()
 
 
 @pytest.mark.parametrize(
