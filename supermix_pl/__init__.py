@@ -7,7 +7,7 @@ A frozen teacher supervises masks that mix k images so that what is salient in e
 from supermix_pl.callback import SuperMixCallback
 from supermix_pl.engine import BatchEngine, StreamEngine
 from supermix_pl.mixin import SuperMixMixin
-from supermix_pl.mixing import CutMix, MixedBatch, MixUp, SuperMix
+from supermix_pl.mixing import CutMix, MixedBatch, MixUp, OneOf, SuperMix
 from supermix_pl.self_teacher import MovingAverage
 from supermix_pl.teacher import FrozenTeacher
 from supermix_pl.version import __version__
@@ -19,6 +19,7 @@ __all__ = [
     "MixUp",
     "MixedBatch",
     "MovingAverage",
+    "OneOf",
     "StreamEngine",
     "SuperMix",
     "SuperMixCallback",

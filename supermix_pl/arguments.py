@@ -39,6 +39,18 @@ def check_probability(name: str, value: object) -> None:
         raise ValueError(f"expected {name} in [0, 1], got {value!r}")
 
 
+def check_interval(name: str, value: Sequence[float]) -> tuple[float, float]:
+    """Give a (least, largest) pair as floats.
+
+    Raises:
+        ValueError: Unless it is two finite numbers with 0 < least <= largest.
+    """
+    pair = tuple(value) if _is_list(value) else ()
+    if len(pair) != 2 or not all(_is_finite(end) for end in pair) or not 0 < pair[0] <= pair[1]:
+        raise ValueError(f"expected {name} as (least, largest) with 0 < least <= largest, got {value!r}")
+    return float(pair[0]), float(pair[1])
+
+
 def check_flag(name: str, value: object) -> None:
     """Raise ValueError unless the value is True or False."""
     if not isinstance(value, bool | np.bool_):

@@ -5,30 +5,33 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from inspect import ismethod, signature
 from typing import Any, Literal, get_args
 
 import numpy as np
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
-from torch import Tensor, nn
+from torch import Tensor
 
-from supermix_pl.arguments import check_at_least, check_flag, check_one_of, check_probability, check_transform
+from supermix_pl.arguments import check_at_least, check_flag, check_one_of, check_positive, check_probability, check_transform
 from supermix_pl.batch import Key, check_key, get_field
 from supermix_pl.engine import BatchEngine, Engine, Run, StreamEngine
 from supermix_pl.interception import Interception, check_step_takes_batches
 from supermix_pl.lightning_base import LightningCallback
-from supermix_pl.mixing import MixedBatch, Mixer, MixUp, SuperMix
+from supermix_pl.mixing import FunctionMixer, MixedBatch, Mixer, MixUp, SuperMix, present, takes_seed
 from supermix_pl.mixing.targets import TargetFormat
 from supermix_pl.pictures import Pictures
 from supermix_pl.recent import RecentMeans
 from supermix_pl.resuming import count_next_epoch
-from supermix_pl.rewriting import BatchRewriter, num_classes_of
+from supermix_pl.rewriting import BatchRewriter, Rewritten, num_classes_of
 from supermix_pl.side_files import SideFiles, read, side_path
 from supermix_pl.stopwatch import Stopwatch
+from supermix_pl.success import Success
 from supermix_pl.supervision import Supervision, TeacherSource
 from supermix_pl.teacher import FrozenTeacher
+from supermix_pl.views import Transform
 
-_ENGINES: dict[str, Callable[[], Engine]] = {"batch": BatchEngine, "stream": StreamEngine}
+_ENGINES: dict[str, Callable[[], Engine]] = {"stream": StreamEngine, "batch": BatchEngine}
+_IN_BAR = ("supermix/holds", "supermix/solved_fraction", "supermix/ms")
+_BATCHES_TO_JUDGE = 8
 
 
 class SuperMixCallback(LightningCallback):
@@ -39,17 +42,25 @@ class SuperMixCallback(LightningCallback):
             of a checkpoint of an earlier run of the trained module, whose `forward` gives logits; or "ema" for an
             exponential moving average of the module itself, or a `MovingAverage`; or None for a mixer that needs none.
             It must share no parameter with the trained module.
-        mixer: What makes the mixes.
+        mixer: What makes the mixes: a `Mixer`, or a function that is called as mixers are.
         mode: "extend" puts the mixes behind the natural images; "replace" puts them in their place.
         targets: What the mixes are labelled with. "teacher": (b,) integers, the teacher's class of the mix, so that the
             module need not change. "soft": (b, n), the weights of the sources on their classes (Eq. 2). "teacher_soft":
-            (b, n), the teacher's probabilities. "pairs": a tuple of (b, k) classes and (b, k) weights. Natural labels
-            are brought into the same format.
+            (b, n), the teacher's probabilities. "pairs": a tuple of (b, k) classes and (b, k) weights. Natural labels,
+            also of batches that are not mixed, are brought into the same format.
+        natural_targets: What natural images are labelled with: "given", the labels of the batch; "teacher", the
+            teacher's probabilities of them; or the teacher's share in [0, 1] in a blend of both. With the teacher's,
+            targets must be "teacher_soft": a module with plain cross-entropy then distils without a changed line.
+            Epochs before `start_epoch` keep the given labels where the teacher is a moving average.
+        target_temperature: Softens the teacher's probabilities in the labels, > 0; it is not Hinton's loss, see
+            `supermix_pl.losses.distillation_loss`. Needs targets="teacher_soft".
+        label_natural: Whether the teacher labels the natural images too, for `teacher_logits`: one forward an image.
         input_key: Where the images are in the batch: a position, a name, a dotted path or a (get, set) pair.
         target_key: Where the labels are, likewise.
-        mixed_transform: Applied to the mixes (b, c, h, w) before the teacher labels them (a stream labels them before);
-            the paper's is `RandomCropFlip(padding=2)`, which is also a stream's where nothing is given. Its chance
-            comes from the callback's seed.
+        mixed_transform: What the student sees the mixes (b, c, h, w) under; the teacher labels exactly what is shown.
+            The paper's is `RandomCropFlip(padding=2)`; where nothing is given a stream's is `RandomCropFlip()`. Its
+            chance comes from the callback's seed: Python's, NumPy's and torch's generators are seeded for it and put
+            back.
         probability: Share of batches that are mixed, in [0, 1]; drawn alike on all ranks.
         every_n_batches: Only every n-th batch is mixed, >= 1.
         start_epoch: The first epoch, counted from 0, whose mixes the teacher supervises.
@@ -57,24 +68,28 @@ class SuperMixCallback(LightningCallback):
             of the labels, so that targets must be "soft" or "pairs".
         stop_epoch: The first epoch, counted from 0 and after `start_epoch`, from which on batches stay as they are, so
             that a training ends on natural images; None mixes to the end.
-        engine: When sets are solved: "batch" solves those of every batch to the end, "stream" a fixed number of rounds
-            a step, or an `Engine` such as `StreamEngine(budget=0.25)`. Where mixes extend the batch, those of "batch"
-            show the images beside them once more, those of "stream" images of earlier batches.
+        engine: When sets are solved: "stream" spreads that over steps at a constant cost, and mixes images of earlier
+            batches; "batch" solves those of every batch to the end, and where mixes extend the batch they show the
+            images beside them once more; or an `Engine` such as `StreamEngine(budget=0.25)`.
         seed: Names the streams of chance, >= 0. Each batch of each rank has its own, so that a resumed run repeats the
             uninterrupted one.
-        log: Whether to log supermix/solved_fraction, supermix/non_finite_fraction (sets for which the teacher gave NaN
-            or infinity), supermix/steps (mean number), supermix/teacher_forwards (images passed for the batch),
-            supermix/ms (time of the mixing), supermix/time_share (its share of the step's time), supermix/average_ms
-            (time of the last update of a moving average), and what the engine has to tell; "prog_bar" also shows them
-            in the progress bar.
+        log: Whether to log supermix/holds (share of the mixes whose shown view has the classes of its sources as the
+            teacher's top classes), supermix/solved_fraction, supermix/non_finite_fraction (sets for which the teacher
+            gave NaN or infinity), supermix/steps (mean number), supermix/teacher_forwards (images passed for the
+            mixes), supermix/label_forwards (those of them that only labelled), supermix/ms (time of the mixing),
+            supermix/time_share (its share of the step's time), supermix/average_ms (time of the last update of a moving
+            average), and the engine's own metrics; "prog_bar" also shows holds, solved_fraction and ms in the progress
+            bar.
         log_images_every: A picture of some sets (sources, masks and mix, with classes and weights) is drawn of the
             first mixed batch and of the first one after every n batches, n >= 1, and goes to TensorBoard, to Weights &
-            Biases or to the run's folder; see `Pictures`. Of a stream, the sets that ended last. None draws none.
+            Biases or to the run's folder; see `Pictures`. None draws none.
         save_state: Whether what the engine holds is saved beside every checkpoint of a fit, one file a rank, so that a
-            resumed run goes on as if nothing had happened. Without it the pool of a stream fills anew.
+            resumed run goes on as if nothing had happened. Without it the store of a stream fills anew.
 
     Attributes:
-        mix: The `MixedBatch` of the current training batch; None when it was not mixed.
+        mix: The `MixedBatch` of the current training batch; None when it was not mixed, and outside the training step.
+        teacher_logits: With `label_natural`, the teacher's logits (rows, n) of the current training batch, one row for
+            each row that `training_step` gets, mixed or not; else, and outside the training step, None.
 
     Raises:
         TypeError: If mixer, engine, teacher, keys or mixed_transform are of another kind.
@@ -84,19 +99,22 @@ class SuperMixCallback(LightningCallback):
     def __init__(
         self,
         teacher: TeacherSource | None,
-        mixer: Mixer = SuperMix(),
+        mixer: Mixer | Callable[..., MixedBatch] = SuperMix.fast(),
         *,
         mode: Literal["extend", "replace"] = "extend",
         targets: TargetFormat = "teacher",
+        natural_targets: Literal["given", "teacher"] | float = "given",
+        target_temperature: float = 1.0,
+        label_natural: bool = False,
         input_key: Key = 0,
         target_key: Key = 1,
-        mixed_transform: Callable[[Tensor], Tensor] | None = None,
+        mixed_transform: Transform | None = None,
         probability: float = 1.0,
         every_n_batches: int = 1,
         start_epoch: int = 0,
         before_start: Literal["nothing", "mixup"] = "nothing",
         stop_epoch: int | None = None,
-        engine: Literal["batch", "stream"] | Engine = "batch",
+        engine: Literal["stream", "batch"] | Engine = "stream",
         seed: int = 0,
         log: bool | Literal["prog_bar"] = True,
         log_images_every: int | None = None,
@@ -122,7 +140,9 @@ class SuperMixCallback(LightningCallback):
             raise ValueError(f"expected input_key and target_key to differ, got {input_key!r} for both")
         if mixed_transform is not None:
             check_transform("mixed_transform", mixed_transform)
-        if not _mixes(mixer):
+        if not isinstance(mixer, Mixer) and takes_seed(mixer):
+            mixer = FunctionMixer(mixer, present)
+        if not isinstance(mixer, Mixer):
             raise TypeError(f"expected mixer to be a SuperMix, MixUp, CutMix or other Mixer, got {mixer!r}")
         if isinstance(engine, str):
             check_one_of("engine", engine, tuple(_ENGINES))
@@ -130,7 +150,7 @@ class SuperMixCallback(LightningCallback):
         elif not isinstance(engine, Engine):
             raise TypeError(f'expected engine to be "batch", "stream" or an Engine, got {engine!r}')
         engine.check(mixer)
-        if teacher is None and (isinstance(mixer, SuperMix) or targets.startswith("teacher")):
+        if teacher is None and (mixer.needs_teacher or targets.startswith("teacher")):
             raise ValueError(
                 f'expected a teacher for {type(mixer).__name__} and targets="{targets}", got None; '
                 "only MixUp and CutMix "
@@ -146,8 +166,19 @@ class SuperMixCallback(LightningCallback):
                 'expected start_epoch >= 1 for before_start="mixup", got 0: there is no epoch before it; give the '
                 "first epoch that the teacher supervises"
             )
+        check_positive("target_temperature", target_temperature)
+        check_flag("label_natural", label_natural)
+        share = natural_share(natural_targets)
+        if targets != "teacher_soft" and (share or target_temperature != 1):
+            raise ValueError(
+                f'expected targets="teacher_soft" for natural_targets={natural_targets!r} and target_temperature='
+                f'{target_temperature:g}, got targets="{targets}", which has no room for the teacher\'s probabilities'
+            )
+        if teacher is None and label_natural:
+            raise ValueError("expected a teacher for label_natural=True, got None")
         self._supervision = Supervision(teacher)
         self.mix: MixedBatch | None = None
+        self.teacher_logits: Tensor | None = None
         self.seed = seed
         self.log_metrics = log
         self._rewriter = BatchRewriter(
@@ -158,6 +189,9 @@ class SuperMixCallback(LightningCallback):
             input_key=input_key,
             target_key=target_key,
             mixed_transform=engine.default_transform if mixed_transform is None else mixed_transform,
+            natural_share=share,
+            target_temperature=target_temperature,
+            label_natural=label_natural,
         )
         self._early: BatchRewriter | None = None
         self._mixes_early = before_start == "mixup"
@@ -175,7 +209,8 @@ class SuperMixCallback(LightningCallback):
         self._stopwatch: Stopwatch | None = None
         self._milliseconds = 0.0
         self._recent = RecentMeans()
-        self._warned_unsolved = False
+        self._judged_unsolved = 0
+        self._success = Success()
 
     @property
     def teacher(self) -> FrozenTeacher | None:
@@ -210,7 +245,6 @@ class SuperMixCallback(LightningCallback):
                 is_first_rank=trainer.global_rank == 0,
                 broadcast=trainer.strategy.broadcast,
                 training_seconds=self._stopwatch.training_seconds,
-                draws=trainer.is_global_zero and self._log_images_every is not None,
             )
         )
         self._interception = Interception(trainer, lambda batch: self._rewrite(trainer, batch))
@@ -251,8 +285,11 @@ class SuperMixCallback(LightningCallback):
         bursts |= {"fresh": told["fresh"]} if "fresh" in told else {}
         means = self._recent.add(bursts, period)
         values: dict[str, float | Tensor] = {"supermix/ms": means["ms"]}
+        if mix.holds is not None:
+            values["supermix/holds"] = mix.holds.float().mean()
         if mix.teacher_logits is not None:
             values["supermix/solved_fraction"] = mix.solved.float().mean()
+            values["supermix/label_forwards"] = float(mix.label_forwards)
             values["supermix/non_finite_fraction"] = mix.non_finite.float().mean()
             values["supermix/steps"] = mix.num_steps.float().mean()
             values["supermix/teacher_forwards"] = means["teacher_forwards"]
@@ -261,7 +298,17 @@ class SuperMixCallback(LightningCallback):
         if self._supervision.average is not None:
             values["supermix/average_ms"] = self._supervision.average.milliseconds
         values |= {f"supermix/{name}": means.get(name, value) for name, value in told.items()}
-        pl_module.log_dict(values, prog_bar=self.log_metrics == "prog_bar", batch_size=len(mix))
+        in_bar = {name: values.pop(name) for name in _IN_BAR if name in values and self.log_metrics == "prog_bar"}
+        pl_module.log_dict(in_bar, prog_bar=True, batch_size=len(mix))
+        pl_module.log_dict(values, batch_size=len(mix))
+
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        """Let go of the training batch."""
+        self._let_go()
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Let go of the training batch."""
+        self._let_go()
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Time the training step, and let a moving average follow it."""
@@ -271,6 +318,7 @@ class SuperMixCallback(LightningCallback):
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Stop catching batches."""
+        self._let_go()
         self._stop_catching()
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
@@ -324,32 +372,49 @@ class SuperMixCallback(LightningCallback):
                 stacklevel=2,
             )
 
+    def _let_go(self) -> None:
+        self.mix, self.teacher_logits = None, None
+
     def _rewrite(self, trainer: Any, batch: Any) -> Any:
-        self.mix = None
+        self._let_go()
         number = trainer.fit_loop.epoch_loop.batch_progress.total.completed
-        if trainer.current_epoch >= self._stop_epoch or not self._wants(number):
-            return batch
         early = trainer.current_epoch < self._start_epoch
-        if (early and not self._mixes_early) or (self._supervision.expected and self.teacher is None):
+        if self._supervision.expected and self.teacher is None:
             return batch  # a moving average is not there yet while Lightning's finders try a module out
+        late = trainer.current_epoch >= self._stop_epoch
+        if late or not self._wants(number) or (early and not self._mixes_early):
+            return self._leave(batch, early)
         images, labels = (get_field(batch, key) for key in (self._rewriter.input_key, self._rewriter.target_key))
         start = time.perf_counter()
         if self._stopwatch is not None:
             self._stopwatch.start()
         with trainer.profiler.profile("[SuperMix]mix"):
             rewriter, teacher = (self._blind(batch), None) if early else (self._rewriter, self.teacher)
-            rewritten, mix = rewriter.rewrite(batch, teacher, stream=(self.seed, trainer.global_rank, number))
+            rewritten = rewriter.rewrite(batch, teacher, stream=(self.seed, trainer.global_rank, number))
         if self._stopwatch is not None:
             self._stopwatch.mixed()
         self._milliseconds = 1000 * (time.perf_counter() - start)
-        self.mix = mix
+        self.mix, self.teacher_logits = rewritten.mix, rewritten.teacher_logits
+        mix = rewritten.mix
+        assert mix is not None
         if not early:
-            self._supervision.judge(mix, images, labels, chunk_size=getattr(self.mixer, "chunk_size", None))
-        self._report_unsolved(mix)
+            self._supervision.judge(mix, images, labels, chunk_size=self.mixer.chunk_size)
+            self._report_unsolved(mix)
         if self._pictures is not None and self._pictures.wants(number, trainer):
             with trainer.profiler.profile("[SuperMix]picture"):
                 self._pictures.draw(number, trainer, *self._engine.to_show(images, mix), self.teacher)
-        return rewritten
+        return rewritten.batch
+
+    def _leave(self, batch: Any, early: bool) -> Any:
+        """Leave a batch unmixed, in the label format of the others."""
+        teacher = None if early and self._supervision.average is not None else self.teacher
+        rewriter = self._rewriter
+        n = None
+        if rewriter.targets != "teacher":
+            n = num_classes_of(self.mixer, self.teacher, batch, rewriter.input_key)
+        rewritten: Rewritten = rewriter.leave_natural(batch, teacher, n)
+        self.teacher_logits = rewritten.teacher_logits
+        return rewritten.batch
 
     def _wants(self, number: int) -> bool:
         """Decide from what all ranks share, so that their batches keep equal sizes."""
@@ -361,20 +426,33 @@ class SuperMixCallback(LightningCallback):
         """Give what mixes before `start_epoch`; a teacher only tells how many classes there are."""
         if self._early is None:
             n = num_classes_of(self.mixer, self.teacher, batch, self._rewriter.input_key)
-            mixer = MixUp(k=getattr(self.mixer, "k", 2), num_classes=n)
-            self._early = replace(self._rewriter, mixer=mixer, engine=BatchEngine())
+            mixer = MixUp(k=self.mixer.k, num_classes=n)
+            self._early = replace(
+                self._rewriter, mixer=mixer, engine=BatchEngine(), label_natural=False, natural_share=0.0
+            )
         return self._early
 
     def _report_unsolved(self, mix: MixedBatch) -> None:
-        if self._warned_unsolved or not isinstance(self.mixer, SuperMix) or mix.teacher_logits is None:
+        """Say once where the mixes cannot help."""
+        if not isinstance(self.mixer, SuperMix) or mix.teacher_logits is None:
             return
+        if self._success.is_low(mix):
+            rank_zero_warn(
+                f"Only {self._success.share:.0%} of the mixes show the teacher the classes of their sources as its top "
+                "classes, too few to help a student. Likely the teacher does not know these images (classes, "
+                "normalisation, size), or max_steps is too small for k. This is said once."
+            )
+        if not self._engine.solves_now or self._judged_unsolved >= _BATCHES_TO_JUDGE:
+            return
+        self._judged_unsolved += 1
         if bool(mix.solved.any()):
             return
-        self._warned_unsolved = True
+        self._judged_unsolved = _BATCHES_TO_JUDGE
+        treated = f'on_unsolved="{self.mixer.on_unsolved}" says' if self.mixer.early_stop else "they are"
         rank_zero_warn(
             f"None of the {len(mix)} sets of a batch was solved within max_steps={self.mixer.max_steps}: the mixes are "
-            f'treated as on_unsolved="{self.mixer.on_unsolved}" says. Likely the teacher does not know these images '
-            "(classes, normalisation, size), or max_steps is too small for k. This is said once."
+            f"treated as {treated}. Likely the teacher does not know these images (classes, normalisation, size), or "
+            "max_steps is too small for k. This is said once."
         )
 
     def _stop_catching(self) -> None:
@@ -386,11 +464,15 @@ class SuperMixCallback(LightningCallback):
             self._interception = None
 
 
-def _mixes(mixer: object) -> bool:
-    """Tell a mixer from what is called otherwise: a class, a method that makes mixers, a network."""
-    if not isinstance(mixer, Mixer) or isinstance(mixer, type):
-        return False
-    if ismethod(mixer) and isinstance(mixer.__self__, type):
-        return False
-    parameters = signature(mixer.forward if isinstance(mixer, nn.Module) else mixer).parameters
-    return "seed" in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+def natural_share(natural_targets: object) -> float:
+    """Give the teacher's share in the labels of natural images.
+
+    Raises:
+        ValueError: If it is neither "given", "teacher" nor a number in [0, 1].
+    """
+    if isinstance(natural_targets, str):
+        check_one_of("natural_targets", natural_targets, ("given", "teacher"))
+        return float(natural_targets == "teacher")
+    check_probability("natural_targets", natural_targets)
+    assert isinstance(natural_targets, int | float)
+    return float(natural_targets)

@@ -8,7 +8,7 @@ from typing import Any
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from supermix_pl.mixing import CutMix, MixedBatch, MixUp, SuperMix
+from supermix_pl.mixing import MixedBatch, Mixer
 from supermix_pl.rewriting import natural_hits
 from supermix_pl.self_teacher import MovingAverage, check_whole, teacher_from_checkpoint
 from supermix_pl.teacher import FrozenTeacher, as_teacher
@@ -48,7 +48,7 @@ class Supervision:
             self.average = MovingAverage()
         elif isinstance(source, str | os.PathLike):
             self._checkpoint = _checked_path(source)
-        elif isinstance(source, SuperMix | MixUp | CutMix):
+        elif isinstance(source, Mixer):
             raise TypeError(f"expected the teacher first and the mixer second, got {source!r} as teacher")
         elif isinstance(source, Mapping):
             raise TypeError(

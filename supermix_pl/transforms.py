@@ -1,44 +1,186 @@
-"""Transforms of a batch of mixes, one draw an image, for `SuperMixCallback(mixed_transform=...)`."""
+"""Transforms of a batch of mixes, one draw an image: views that a solver can see through, and a wrapper for others."""
 
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
-from supermix_pl.arguments import check_at_least, check_probability, check_statistics, check_transform
+from supermix_pl.arguments import (
+    check_at_least,
+    check_interval,
+    check_probability,
+    check_statistics,
+    check_transform,
+)
+
+_SIXTEENTH = 16
+_LARGEST_KEY = 2**62
+
+# Steele, Lea & Flood, "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014 (splitmix64), as signed integers
+_GOLDEN, _FIRST, _SECOND = -7046029254386353131, -4658895280553007687, -7723592293110705685
 
 
-class RandomCropFlip:
-    """Shift and flip every image on its own: the paper's view of the mixes.
-
-    Chance comes from torch's global generator, as in torchvision.transforms.v2; inside the callback that one is seeded
-    for the batch and put back afterwards.
+def uniforms(keys: Int[Tensor, " b"], rounds: Int[Tensor, " b"], count: int) -> Float[Tensor, "b count"]:
+    """Draw numbers that depend on nothing but a key and a round, so that rows may be worked on in any order.
 
     Args:
-        padding: Pixels of zeros added on every side before the crop, >= 0. The authors' code has 2 for mixes.
+        keys: Name a stream each, int64.
+        rounds: Places in the streams, int64 >= 0.
+        count: Numbers for each place.
+
+    Returns:
+        Uniform in [0, 1), in steps of 2**-24; the same on every device.
+    """
+    places = _scramble(keys + (rounds + 1) * _GOLDEN)
+    steps = torch.arange(1, count + 1, device=keys.device) * _GOLDEN
+    return (_shifted(_scramble(places[:, None] + steps), 40)).float() / 2**24
+
+
+def _scramble(values: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
+    values = (values ^ _shifted(values, 30)) * _FIRST
+    values = (values ^ _shifted(values, 27)) * _SECOND
+    return values ^ _shifted(values, 31)
+
+
+def _shifted(values: Int[Tensor, "..."], bits: int) -> Int[Tensor, "..."]:
+    """Shift to the right as if the integers had no sign."""
+    return (values >> bits) & ((1 << (64 - bits)) - 1)
+
+
+class View(ABC):
+    """A random transform whose draw and application are apart, and through which gradients flow.
+
+    The draw of an image depends on its key and on the number of the look alone: a solver that works on some of the
+    rows, in chunks, or after a restart sees the same views. Subclasses have a repr of all their settings, because fixed
+    mixes are known by it.
+    """
+
+    @abstractmethod
+    def draw(
+        self, keys: Int[Tensor, " b"], rounds: Int[Tensor, " b"], size: tuple[int, int]
+    ) -> Float[Tensor, "b p"] | Int[Tensor, "b p"]:
+        """Draw the p parameters of one view an image.
+
+        Args:
+            keys: Name the stream of chance of each image, int64.
+            rounds: Which look this is, counted from 0.
+            size: Height and width of the images in pixels.
+        """
+
+    @abstractmethod
+    def apply(
+        self, images: Float[Tensor, "b c h w"], parameters: Float[Tensor, "b p"] | Int[Tensor, "b p"]
+    ) -> Float[Tensor, "b c h w"]:
+        """Show the images under the views that were drawn."""
+
+    def __call__(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Show the images under new views, drawn from torch's global generator as torchvision.transforms.v2 does."""
+        keys = torch.randint(_LARGEST_KEY, (len(images),)).to(images.device)
+        return self.apply(images, self.draw(keys, torch.zeros_like(keys), (images.shape[2], images.shape[3])))
+
+
+@dataclass(frozen=True)
+class RandomCropFlip(View):
+    """Shift and flip every image on its own: the paper's view of the mixes.
+
+    Args:
+        padding: Pixels of zeros added on every side before the crop, >= 0. None is a sixteenth of each side, 2 for
+            images of 32 x 32 as in the authors' code.
         flip_probability: Share of the images that are mirrored, in [0, 1].
     """
 
-    def __init__(self, padding: int = 2, flip_probability: float = 0.5) -> None:
-        check_at_least("padding", padding, 0)
-        check_probability("flip_probability", flip_probability)
-        self.padding = padding
-        self.flip_probability = flip_probability
+    padding: int | None = None
+    flip_probability: float = 0.5
 
-    def __call__(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Crop every padded image back to its size at a random place, and mirror some."""
-        count, _, height, width = images.shape
-        padded = pad(images, [self.padding] * 4)
-        tops, lefts = torch.randint(0, 2 * self.padding + 1, (2, count)).to(images.device)
-        mirrored = (torch.rand(count) < self.flip_probability).to(images.device)
-        rows = tops[:, None] + torch.arange(height, device=images.device)
-        across = torch.arange(width, device=images.device).expand(count, -1)
-        columns = lefts[:, None] + torch.where(mirrored[:, None], width - 1 - across, across)
-        image = torch.arange(count, device=images.device)
-        picked = padded.permute(0, 2, 3, 1)[image[:, None, None], rows[:, :, None], columns[:, None, :]]
-        return picked.permute(0, 3, 1, 2)
+    def __post_init__(self) -> None:
+        """Check every argument."""
+        if self.padding is not None:
+            check_at_least("padding", self.padding, 0)
+        check_probability("flip_probability", self.flip_probability)
+
+    def draw(
+        self, keys: Int[Tensor, " b"], rounds: Int[Tensor, " b"], size: tuple[int, int]
+    ) -> Int[Tensor, "b 3"]:
+        """Draw top, left and whether the image is mirrored."""
+        numbers = uniforms(keys, rounds, 3)
+        places = [(numbers[:, axis] * (2 * self._pixels(side) + 1)).long() for axis, side in enumerate(size)]
+        return torch.stack([*places, (numbers[:, 2] < self.flip_probability).long()], dim=1)
+
+    def apply(
+        self, images: Float[Tensor, "b c h w"], parameters: Int[Tensor, "b 3"]
+    ) -> Float[Tensor, "b c h w"]:
+        """Crop every padded image back to its size, and mirror some."""
+        (height, width), device = images.shape[2:], images.device
+        above, beside = self._pixels(height), self._pixels(width)
+        tops, lefts, mirrored = parameters.unbind(1)
+        across = torch.arange(width, device=device)
+        columns = lefts[:, None] + torch.where(mirrored[:, None] > 0, width - 1 - across, across)
+        rows = tops[:, None] + torch.arange(height, device=device)
+        places = rows[:, :, None] * (width + 2 * beside) + columns[:, None, :]
+        pixels = pad(images, [beside, beside, above, above]).flatten(2)
+        return pixels.gather(2, places.flatten(1)[:, None].expand(-1, images.shape[1], -1)).view(images.shape)
+
+    def _pixels(self, side: int) -> int:
+        return max(1, round(side / _SIXTEENTH)) if self.padding is None else self.padding
+
+
+@dataclass(frozen=True)
+class RandomResizedCropFlip(View):
+    """Cut a part of every image, bring it to the image's size, and mirror some: a view for large images.
+
+    Bilinear, as products with matrices: deterministic on every device, also in the backward pass.
+
+    Args:
+        scale: Least and largest share of the image's area that is kept, in (0, 1].
+        ratio: Least and largest width / height of the part, relative to the image's, > 0.
+        flip_probability: Share of the images that are mirrored, in [0, 1].
+    """
+
+    scale: tuple[float, float] = (0.5, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip_probability: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Check every argument."""
+        for name in ("scale", "ratio"):  # lists come from configs
+            object.__setattr__(self, name, check_interval(name, getattr(self, name)))
+        if self.scale[1] > 1:
+            raise ValueError(f"expected scale in (0, 1], got {self.scale}")
+        check_probability("flip_probability", self.flip_probability)
+
+    def draw(
+        self, keys: Int[Tensor, " b"], rounds: Int[Tensor, " b"], size: tuple[int, int]
+    ) -> Float[Tensor, "b 5"]:
+        """Draw top, left, height and width of the part as shares of the sides, and whether the image is mirrored."""
+        numbers = uniforms(keys, rounds, 5)
+        area = self.scale[0] + numbers[:, 0] * (self.scale[1] - self.scale[0])
+        lowest, highest = (math.log(ratio) for ratio in self.ratio)
+        ratio = (lowest + numbers[:, 1] * (highest - lowest)).exp()
+        height, width = (area / ratio).sqrt().clamp_max(1), (area * ratio).sqrt().clamp_max(1)
+        mirrored = (numbers[:, 4] < self.flip_probability).float()
+        return torch.stack([numbers[:, 2] * (1 - height), numbers[:, 3] * (1 - width), height, width, mirrored], dim=1)
+
+    def apply(
+        self, images: Float[Tensor, "b c h w"], parameters: Float[Tensor, "b 5"]
+    ) -> Float[Tensor, "b c h w"]:
+        """Cut, resize and mirror."""
+        top, left, height, width, mirrored = parameters.unbind(1)
+        rows = _interpolation(top, height, images.shape[2])
+        columns = _interpolation(left, width, images.shape[3])
+        columns = torch.where(mirrored[:, None, None] > 0, columns.flip(1), columns)
+        return rows[:, None].to(images) @ images @ columns[:, None].mT.to(images)
+
+
+def _interpolation(start: Float[Tensor, " b"], extent: Float[Tensor, " b"], side: int) -> Float[Tensor, "b side side"]:
+    """Bilinear weights that bring a part of a side, in shares of it, to the whole side."""
+    pixels = torch.arange(side, device=start.device)
+    centres = start[:, None] * side + (pixels + 0.5) * extent[:, None] - 0.5
+    return (1 - (centres.clamp(0, side - 1)[:, :, None] - pixels).abs()).clamp_min(0)
 
 
 class PerImage:
@@ -63,6 +205,11 @@ class PerImage:
         self.transform = transform
         self._mean = torch.tensor([0.0] if mean is None else list(mean))[:, None, None]
         self._std = torch.tensor([1.0] if std is None else list(std))[:, None, None]
+
+    def __repr__(self) -> str:
+        """Name the settings."""
+        mean, std = (values.flatten().tolist() for values in (self._mean, self._std))
+        return f"PerImage({self.transform!r}, mean={mean}, std={std})"
 
     def __call__(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """De-normalise, transform one by one, normalise."""

@@ -8,6 +8,7 @@ from torch import Tensor
 from supermix_pl.engine.engine import Engine
 from supermix_pl.mixing import MixedBatch, Mixer, Seed
 from supermix_pl.teacher import FrozenTeacher
+from supermix_pl.views import Transform
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class BatchEngine(Engine):
         labels: Int[Tensor, " b"] | None,
         *,
         seed: Seed,
+        view: Transform | None = None,
+        natural_logits: Float[Tensor, "b n"] | None = None,
     ) -> MixedBatch:
         """Give as many mixes as there are images."""
-        return mixer(teacher, images, labels, seed=seed)
+        return mixer(teacher, images, labels, seed=seed, view=view, natural_logits=natural_logits)

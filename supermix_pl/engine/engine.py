@@ -11,10 +11,15 @@ from torch import Tensor
 
 from supermix_pl.mixing import MixedBatch, Mixer, Seed
 from supermix_pl.teacher import FrozenTeacher
+from supermix_pl.views import Transform
 
 
 def _alone(value: Any) -> Any:
     return value
+
+
+def _unknown() -> None:
+    return None
 
 
 @dataclass(frozen=True)
@@ -25,27 +30,30 @@ class Run:
         is_first_rank: Whether this process is rank 0.
         broadcast: Gives every rank the value of rank 0; called by all ranks at once.
         training_seconds: Gives the median time of a training step without its mixing; None if none was seen yet.
-        draws: Whether pictures of mixes are drawn in this process.
     """
 
     is_first_rank: bool = True
     broadcast: Callable[[Any], Any] = _alone
-    training_seconds: Callable[[], float | None] = lambda: None
-    draws: bool = False
+    training_seconds: Callable[[], float | None] = _unknown
 
 
 class Engine(ABC):
     """Decides when the sets of a batch are solved and which mixes its training step gets."""
 
     @property
-    def relabels(self) -> bool:
-        """Whether the teacher is asked again for its logits of the transformed mixes."""
-        return True
+    def default_transform(self) -> Transform | None:
+        """What the student sees mixes under where the user names no transform."""
+        return None
 
     @property
-    def default_transform(self) -> Callable[[Tensor], Tensor] | None:
-        """What the mixes pass through where the user names no transform."""
-        return None
+    def takes_natural_logits(self) -> bool:
+        """Whether logits of the natural images, where they are wanted anyway, spare it passes."""
+        return False
+
+    @property
+    def solves_now(self) -> bool:
+        """Whether the sets of a batch have been solved to their end when it is shown."""
+        return True
 
     @abstractmethod
     def mix(
@@ -56,8 +64,20 @@ class Engine(ABC):
         labels: Int[Tensor, " b"] | None,
         *,
         seed: Seed,
+        view: Transform | None = None,
+        natural_logits: Float[Tensor, "b n"] | None = None,
     ) -> MixedBatch:
-        """Give as many mixes as there are images."""
+        """Give as many mixes as there are images, as the student sees them, with logits of exactly what is shown.
+
+        Args:
+            mixer: Makes the mixes.
+            teacher: Supervises and labels them.
+            images: The natural batch.
+            labels: Its class indices, if there are any.
+            seed: Names the batch's stream of chance.
+            view: What the student is to see the mixes under; None for the mixes as they are.
+            natural_logits: The teacher's logits of `images`, where they are known already.
+        """
 
     @property
     def steps(self) -> int:
@@ -66,7 +86,7 @@ class Engine(ABC):
 
     @property
     def period(self) -> int:
-        """Batches after which its work repeats itself: what they cost, and what comes of it, is told as a mean."""
+        """Batches after which its work repeats itself; logged costs are averaged over it."""
         return 1
 
     def check(self, mixer: Mixer) -> None:  # noqa: B027
@@ -80,7 +100,7 @@ class Engine(ABC):
         return {}
 
     def to_show(self, images: Float[Tensor, "b c h w"], mix: MixedBatch) -> tuple[Float[Tensor, "m c h w"], MixedBatch]:
-        """Give images and mixes of them for a picture: the batch and its own, where the engine has no better ones."""
+        """Give mixes as the student saw them, and the images that their `source_indices` name, for a picture."""
         return images, mix
 
     def state_dict(self) -> dict[str, Any]:

@@ -12,15 +12,7 @@ from supermix_pl.mixing.targets import soft_targets
 from supermix_pl.solver.masks import mix_images
 
 
-def like_batch(mixes: Float[Tensor, "b c h w"], images: Float[Tensor, "_ c _ _"]) -> Float[Tensor, "b c h w"]:
-    """Give the mixes the dtype and the memory format of the batch that they join."""
-    channels_last = images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
-    memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    return mixes.to(images.dtype).contiguous(memory_format=memory_format)
-
-
 def assemble(
-    images: Float[Tensor, "_ c h w"],
     drawn: DrawnSets,
     masks: Float[Tensor, "b k h w"],
     *,
@@ -28,23 +20,25 @@ def assemble(
     outcomes: Int[Tensor, " b"],
     num_steps: Int[Tensor, " b"],
     natural: NaturalPass,
-    restored: Bool[Tensor, " b"] | None,
+    restored: Bool[Tensor, " b"] | None = None,
     teacher_forwards: int,
     teacher_backwards: int,
 ) -> MixedBatch:
     """Mix the sources and collect all that is known of the mixes.
 
     Args:
-        images: The natural batch as it came, for its dtype and memory format.
         drawn: The sets.
         masks: Their masks.
-        teacher_logits: The teacher's logits of the mixes.
+        teacher_logits: The teacher's logits of exactly these mixes; None if it has not seen them.
         outcomes: How the sets ended.
         num_steps: Updates that their masks have had.
         natural: The teacher's look at the natural batch.
         restored: Sets that get their natural image back, with all its weight and the teacher's logits of it.
         teacher_forwards: Images passed forward, in all.
         teacher_backwards: Rows of input gradients, in all.
+
+    Returns:
+        The mixes in the solver's precision; `present` makes of them what the student sees.
     """
     mix_weights = drawn.mix_weights
     if restored is not None:
@@ -54,7 +48,7 @@ def assemble(
         if teacher_logits is not None:
             teacher_logits = torch.where(restored[:, None], drawn.own_logits, teacher_logits)
     return MixedBatch(
-        images=like_batch(mix_images(drawn.sources, masks), images),
+        images=mix_images(drawn.sources, masks),
         masks=masks,
         soft_targets=soft_targets(drawn.source_classes, mix_weights, drawn.num_classes),
         teacher_logits=teacher_logits,

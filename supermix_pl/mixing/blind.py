@@ -1,6 +1,8 @@
 """What MixUp and CutMix share: masks drawn without looking at the images."""
 
-from abc import ABC, abstractmethod
+import dataclasses
+from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import get_args
 
@@ -9,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from supermix_pl.arguments import check_at_least, check_one_of, check_positive
+from supermix_pl.arguments import check_at_least, check_not_negative, check_one_of, check_positive
 from supermix_pl.mixing.assembly import assemble
 from supermix_pl.mixing.drawn import DrawnSets
 from supermix_pl.mixing.inputs import (
@@ -23,17 +25,17 @@ from supermix_pl.mixing.inputs import (
     generator,
     show_natural,
 )
-from supermix_pl.mixing.mixer import MixedBatch, Seed
-from supermix_pl.mixing.sampling import Pairing, draw_sources, draw_weights
+from supermix_pl.mixing.mixer import MixedBatch, Mixer, Seed
+from supermix_pl.mixing.presenting import holds, present
+from supermix_pl.mixing.sampling import Pairing, draw_keys, draw_sources, draw_weights
 from supermix_pl.solver import Outcome
-from supermix_pl.solver.chunks import Chunks, show
-from supermix_pl.solver.criterion import margin
-from supermix_pl.solver.masks import mix_images
+from supermix_pl.solver.chunks import Chunks
 from supermix_pl.teacher import FrozenTeacher, as_teacher
+from supermix_pl.views import Transform
 
 
 @dataclass(frozen=True, kw_only=True)
-class BlindMixer(ABC):
+class BlindMixer(Mixer):
     """A mixer that draws its masks without looking at the images.
 
     Args:
@@ -63,11 +65,29 @@ class BlindMixer(ABC):
         if self.chunk_size is not None:
             check_at_least("chunk_size", self.chunk_size, 1)
 
+    @property
+    def streams(self) -> bool:
+        """Whether the stream engine knows how to spread its work: sources come from its store."""
+        return True
+
+    @property
+    def takes_labels(self) -> bool:
+        """Whether the classes of the sources are the given labels, even where there is a teacher."""
+        return True
+
+    def with_classes(self, num_classes: int) -> "BlindMixer":
+        """Give a mixer that knows n, for mixing without a teacher."""
+        return dataclasses.replace(self, num_classes=num_classes)
+
     @abstractmethod
     def draw_masks(
-        self, rng: np.random.Generator, weights: Float[np.ndarray, "b k"], size: tuple[int, int]
+        self, rng: np.random.Generator, count: int, k: int, size: tuple[int, int]
     ) -> tuple[Float[np.ndarray, "b k h w"], Float[np.ndarray, "b k"]]:
-        """Draw masks from mixing weights; give them with the weights that the mixes really have."""
+        """Draw the masks of `count` sets of k sources; give them with the weights that the mixes really have."""
+
+    def draw_weights(self, rng: np.random.Generator, count: int, k: int) -> Float[np.ndarray, "b k"]:
+        """Draw mixing weights."""
+        return draw_weights(rng, count, k, self.alpha)
 
     def __call__(
         self,
@@ -77,6 +97,8 @@ class BlindMixer(ABC):
         *,
         seed: Seed,
         num_classes: int | None = None,
+        view: Transform | None = None,
+        natural_logits: Float[Tensor, "b n"] | None = None,
     ) -> MixedBatch:
         """Give one mix for each image.
 
@@ -86,6 +108,8 @@ class BlindMixer(ABC):
             labels: Class indices; None for the teacher's argmax.
             seed: Non-negative integer, or several that name a stream; the same one gives the same mixes.
             num_classes: n, for mixing without a teacher, instead of the mixer's own.
+            view: What the student is to see the mixes under; None for the mixes as they are.
+            natural_logits: The teacher's logits of `images`, where they are known already.
 
         Raises:
             ValueError: If images, labels and teacher do not fit together.
@@ -98,69 +122,122 @@ class BlindMixer(ABC):
         pixels = check_images(images)
         with float_autograd(images.device), torch.no_grad():
             teacher = None if teacher is None else as_teacher(teacher)
-            natural, classes = _classes(teacher, pixels, labels, num_classes, self.chunk_size)
+            natural, classes = classes_of(teacher, pixels, labels, num_classes, self.chunk_size, natural_logits)
             check_seen(natural)
             k = fit_k(self.k, len(pixels))
             host_classes = classes.cpu().numpy() if self.pairing == "distinct" else None
             source_indices = torch.from_numpy(draw_sources(rng, len(pixels), k, self.pairing, host_classes))
             size = (pixels.shape[2], pixels.shape[3])
-            masks, weights = self.draw_masks(rng, draw_weights(rng, len(pixels), k, self.alpha), size)
+            masks, weights = self.draw_masks(rng, len(pixels), k, size)
+            keys = torch.from_numpy(draw_keys(rng, len(pixels))).to(pixels.device)
             drawn = DrawnSets.of(
-                pixels, natural, classes, source_indices.to(pixels.device), torch.from_numpy(weights).to(pixels)
+                pixels, natural, classes, source_indices.to(pixels.device), torch.from_numpy(weights).to(pixels), keys
             )
             masks = torch.from_numpy(masks).to(pixels).expand(-1, -1, *size)
-            return _label(teacher, images, drawn, masks, natural, self.chunk_size)
+            mix = assemble(
+                drawn,
+                masks,
+                teacher_logits=None,
+                outcomes=torch.full_like(drawn.source_classes[:, 0], Outcome.CAPPED),
+                num_steps=torch.zeros_like(drawn.source_classes[:, 0]),
+                natural=natural,
+                teacher_forwards=natural.forwards,
+                teacher_backwards=0,
+            )
+            mix = present(
+                mix, teacher, images, view, seed=seed, exact=False, keys=keys, chunk_size=self.chunk_size
+            )
+            return judge(mix)
 
 
-def _label(
-    teacher: FrozenTeacher | None,
-    images: Float[Tensor, "b c h w"],
-    drawn: DrawnSets,
-    masks: Float[Tensor, "b k h w"],
-    natural: NaturalPass,
-    chunk_size: int | None,
-) -> MixedBatch:
-    """Mix, and let the teacher, if there is one, label the mixes and tell whether they meet SuperMix's criterion."""
-    outcomes = torch.full_like(drawn.source_classes[:, 0], Outcome.CAPPED)
-    teacher_logits, restored = None, None
-    if teacher is not None:
-        teacher_logits = show(teacher, mix_images(drawn.sources, masks), chunk_size)
-        finite = teacher_logits.isfinite().all(dim=1)
-        solved = margin(teacher_logits, drawn.sets.membership) > 0
-        outcomes = outcomes.masked_fill(finite & solved, Outcome.SOLVED).masked_fill(~finite, Outcome.NON_FINITE)
-        restored = ~finite
-    return assemble(
-        images,
-        drawn,
-        masks,
-        teacher_logits=teacher_logits,
-        outcomes=outcomes,
-        num_steps=torch.zeros_like(outcomes),
-        natural=natural,
-        restored=restored,
-        teacher_forwards=natural.forwards + (0 if teacher is None else len(images)),
-        teacher_backwards=0,
-    )
+def judge(mix: MixedBatch) -> MixedBatch:
+    """Call mixes that no solver made solved where what is shown meets the criterion."""
+    if mix.teacher_logits is None:
+        return mix
+    solved = holds(mix, mix.teacher_logits) & ~mix.non_finite
+    return dataclasses.replace(mix, outcomes=mix.outcomes.masked_fill(solved, int(Outcome.SOLVED)))
 
 
-def _classes(
+def classes_of(
     teacher: FrozenTeacher | None,
     images: Float[Tensor, "b c h w"],
     labels: Int[Tensor, " b"] | None,
     num_classes: int | None,
     chunk_size: int | None,
+    natural_logits: Float[Tensor, "b n"] | None,
 ) -> tuple[NaturalPass, Int[Tensor, " b"]]:
     """Find the class of every image: the given label, else the teacher's argmax."""
     if labels is None:
         if teacher is None:
             raise ValueError("expected labels or a teacher to give the classes of the images, got neither")
-        natural = show_natural(teacher, images, chunks=Chunks(teacher, chunk_size))
+        natural = NaturalPass.known(natural_logits)
+        natural = natural or show_natural(teacher, images, chunks=Chunks(teacher, chunk_size))
         assert natural.logits is not None
         return natural, natural.logits.nan_to_num().argmax(dim=1)
     if teacher is not None:
-        natural = count_classes(teacher, images)
+        natural = NaturalPass.known(natural_logits) or count_classes(teacher, images)
     elif num_classes is not None:
         natural = NaturalPass(None, None, num_classes, 0, 0)
     else:
         raise ValueError("expected num_classes where there is no teacher to tell it, got None; give num_classes=")
     return natural, check_labels(labels, len(images), natural.num_classes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneOf(BlindMixer):
+    """Draw for every mix anew which of several mixers makes it, such as half MixUp, half CutMix.
+
+    Args:
+        mixers: Those to draw from: MixUp, CutMix or others that draw their masks without looking, all of one k. Their
+            own alpha counts.
+        weights: How often each is drawn, >= 0, not all 0; None for all alike. Only their proportions count.
+        pairing: Who is mixed with whom, for all of them; see `Pairing`.
+        num_classes: n, for mixing without a teacher.
+        chunk_size: Images that the teacher sees at once, >= 1; None for all.
+
+    Raises:
+        TypeError: If one of the mixers is of another kind.
+        ValueError: If there are none, their k differ, or the weights fit them not.
+    """
+
+    mixers: Sequence[BlindMixer] = field(kw_only=False)
+    weights: Sequence[float] | None = None
+    k: int = field(default=2, init=False, repr=False)
+    alpha: float = field(default=1.0, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check every argument."""
+        object.__setattr__(self, "mixers", tuple(self.mixers))
+        if not self.mixers:
+            raise ValueError("expected at least one mixer in mixers, got none; give for instance [MixUp(), CutMix()]")
+        for mixer in self.mixers:
+            if not isinstance(mixer, BlindMixer):
+                raise TypeError(
+                    f"expected mixers that draw their masks without looking, such as MixUp and CutMix, got {mixer!r}"
+                )
+        if len({mixer.k for mixer in self.mixers}) > 1:
+            raise ValueError(f"expected mixers of one k, got {[mixer.k for mixer in self.mixers]}")
+        object.__setattr__(self, "k", self.mixers[0].k)
+        if self.weights is not None:
+            weights = tuple(self.weights)
+            for weight in weights:
+                check_not_negative("weights", weight)
+            if len(weights) != len(self.mixers) or sum(weights) <= 0:
+                raise ValueError(
+                    f"expected a weight for each of {len(self.mixers)} mixers, not all 0, got {list(weights)}"
+                )
+            object.__setattr__(self, "weights", weights)
+        super().__post_init__()
+
+    def draw_masks(
+        self, rng: np.random.Generator, count: int, k: int, size: tuple[int, int]
+    ) -> tuple[Float[np.ndarray, "b k h w"], Float[np.ndarray, "b k"]]:
+        """Let each set's mixer draw its masks."""
+        shares = None if self.weights is None else np.array(self.weights, dtype=float) / sum(self.weights)
+        chosen = rng.choice(len(self.mixers), size=count, p=shares)
+        masks, weights = np.empty((count, k, *size)), np.empty((count, k))
+        for number, mixer in enumerate(self.mixers):
+            rows = np.flatnonzero(chosen == number)
+            if len(rows):
+                masks[rows], weights[rows] = mixer.draw_masks(rng, len(rows), k, size)
+        return masks, weights

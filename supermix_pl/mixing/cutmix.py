@@ -18,11 +18,11 @@ class CutMix(BlindMixer):
     """
 
     def draw_masks(
-        self, rng: np.random.Generator, weights: Float[np.ndarray, "b k"], size: tuple[int, int]
+        self, rng: np.random.Generator, count: int, k: int, size: tuple[int, int]
     ) -> tuple[Float[np.ndarray, "b k h w"], Float[np.ndarray, "b k"]]:
         """Paste the boxes; the weights become the visible areas."""
-        num_sets, k = weights.shape
-        owner = np.zeros((num_sets, *size), dtype=np.int64)
+        weights = self.draw_weights(rng, count, k)
+        owner = np.zeros((count, *size), dtype=np.int64)
         for source in range(1, k):
             share = np.sqrt(weights[:, source])
             rows, columns = (_interval(rng, share, length) for length in size)

@@ -24,6 +24,7 @@ class DrawnSets(Rows):
         source_classes: Classes of the sources.
         mix_weights: Weights of the sources, summing to 1 over k.
         own_logits: The teacher's logits of the first source, finite: certainty of its class where it gave none.
+        keys: Name the stream of chance of each set.
     """
 
     sources: Float[Tensor, "b k c h w"]
@@ -31,6 +32,7 @@ class DrawnSets(Rows):
     source_classes: Int[Tensor, "b k"]
     mix_weights: Float[Tensor, "b k"]
     own_logits: Float[Tensor, "b n"]
+    keys: Int[Tensor, " b"]
 
     @classmethod
     def of(
@@ -40,6 +42,7 @@ class DrawnSets(Rows):
         classes: Int[Tensor, " m"],
         source_indices: Int[Tensor, "b k"],
         mix_weights: Float[Tensor, "b k"],
+        keys: Int[Tensor, " b"],
     ) -> "DrawnSets":
         """Gather sets from images that the teacher was shown."""
         source_classes = classes[source_indices]
@@ -47,7 +50,7 @@ class DrawnSets(Rows):
         if natural.logits is not None:
             logits = natural.logits[source_indices[:, 0]]
             own_logits = torch.where(logits.isfinite().all(dim=1, keepdim=True), logits, own_logits)
-        return cls(images[source_indices], source_indices, source_classes, mix_weights, own_logits)
+        return cls(images[source_indices], source_indices, source_classes, mix_weights, own_logits, keys)
 
     @property
     def num_classes(self) -> int:
@@ -61,4 +64,5 @@ class DrawnSets(Rows):
             sources=self.sources,
             soft_targets=soft_targets(self.source_classes, self.mix_weights, self.num_classes),
             membership=class_membership(self.source_classes, self.num_classes),
+            keys=self.keys,
         )

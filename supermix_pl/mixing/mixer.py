@@ -1,14 +1,17 @@
 """What a mixed batch is, and what mixes one."""
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from inspect import Parameter, ismethod, signature
+from typing import Any
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from supermix_pl.solver import Outcome
 from supermix_pl.teacher import FrozenTeacher
+from supermix_pl.views import Transform
 
 Seed = int | Sequence[int]
 """A non-negative integer, or several that name a stream together."""
@@ -19,20 +22,24 @@ class MixedBatch:
     """Mixes of b sets of k images, with all that is known of them.
 
     Attributes:
-        images: The mixes, in the dtype and memory format of the batch.
-        masks: The share of each source at each pixel, in [0, 1], summing to 1 over k; of the mix before any
-            `mixed_transform`, which may have changed the size of the images. 0 x 0 pixels if not kept.
+        images: The mixes as the student sees them, in the dtype and memory format of the batch.
+        masks: The share of each source at each pixel, in [0, 1], summing to 1 over k; of the mix before any view, which
+            may have changed the size of the images. 0 x 0 pixels if not kept.
         soft_targets: Eq. 2: the weights of the sources on their classes, summing to 1.
-        teacher_logits: The teacher's logits of the mixes; None if they were mixed without one.
+        teacher_logits: The teacher's logits of exactly `images`; None if they were mixed without one.
         source_indices: Rows of the batch that make up each set; column 0 is the image itself. -1 if they are not of
             this batch.
         source_classes: The classes of the sources.
         mix_weights: The weights of the sources, summing to 1 over k.
-        outcomes: An `Outcome` a set. Mixes that no solver made are solved where they meet the criterion all the same.
+        outcomes: An `Outcome` a set, of the last pass that solved it. Mixes that no solver made are solved where they
+            meet the criterion all the same.
         num_steps: Updates of the masks that each set has had.
         natural_logits: The teacher's logits of the natural images; None if they were not needed.
-        teacher_forwards: Images that the teacher has passed forward for this batch.
+        teacher_forwards: Images that the teacher has passed forward for these mixes.
         teacher_backwards: Rows of input gradients that it has given.
+        label_forwards: Those of `teacher_forwards` that only labelled what is shown.
+        holds: Whether the teacher's top classes of `images` are those of the sources, where `images` are views that the
+            masks were not solved on; None where they are exact pixels, or there is no teacher.
     """
 
     images: Float[Tensor, "b c h w"]
@@ -44,9 +51,11 @@ class MixedBatch:
     mix_weights: Float[Tensor, "b k"]
     outcomes: Int[Tensor, " b"]
     num_steps: Int[Tensor, " b"]
-    natural_logits: Float[Tensor, "b n"] | None
+    natural_logits: Float[Tensor, "m n"] | None
     teacher_forwards: int
     teacher_backwards: int
+    label_forwards: int = 0
+    holds: Bool[Tensor, " b"] | None = None
 
     def __len__(self) -> int:
         """Count the mixes."""
@@ -54,18 +63,86 @@ class MixedBatch:
 
     @property
     def solved(self) -> Bool[Tensor, " b"]:
-        """Tell which mixes show the teacher every class of their set."""
+        """Tell which mixes showed the teacher every class of their set in the last pass that solved them."""
         return self.outcomes == Outcome.SOLVED
 
     @property
     def non_finite(self) -> Bool[Tensor, " b"]:
-        """Tell which sets ended because the teacher gave NaN or infinity; their mix is the natural image."""
+        """Tell for which sets the teacher gave NaN or infinity.
+
+        While it was solved: the mix is the natural image. Of the view: the logits are those of Eq. 2.
+        """
         return self.outcomes == Outcome.NON_FINITE
 
 
-@runtime_checkable
-class Mixer(Protocol):
+class Mixer(ABC):
     """Mixes each image of a batch with others of the batch."""
+
+    k: int = 2
+    """Sources in a set."""
+    chunk_size: int | None = None
+    """Images that the teacher sees at once; None for all."""
+    num_classes: int | None = None
+    """n, where it was told."""
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether a teacher supervises the masks."""
+        return False
+
+    @property
+    def takes_labels(self) -> bool:
+        """Whether the classes of the sources are the given labels, even where there is a teacher."""
+        return False
+
+    @property
+    def streams(self) -> bool:
+        """Whether the stream engine knows how to spread its work."""
+        return False
+
+    def with_classes(self, num_classes: int) -> "Mixer":
+        """Give a mixer that knows n, for mixing without a teacher."""
+        return self
+
+    @abstractmethod
+    def __call__(
+        self,
+        teacher: FrozenTeacher | nn.Module | None,
+        images: Float[Tensor, "b c h w"],
+        labels: Int[Tensor, " b"] | None = None,
+        *,
+        seed: Seed,
+        view: Transform | None = None,
+        natural_logits: Float[Tensor, "b n"] | None = None,
+    ) -> MixedBatch:
+        """Give one mix for each image; the same seed and batch give the same mixes.
+
+        Args:
+            teacher: Supervises or labels the mixes.
+            images: Finite floating point images.
+            labels: Class indices.
+            seed: Non-negative integer, or several that name a stream.
+            view: What the student is to see the mixes under; None for the mixes as they are.
+            natural_logits: The teacher's logits of `images`, where they are known already.
+        """
+
+
+class FunctionMixer(Mixer):
+    """A function as a mixer: it is called as mixers are, and what it gives is shown and labelled as theirs is.
+
+    Args:
+        function: Takes (teacher, images, labels, *, seed) and gives a `MixedBatch`.
+        present: Shows and labels the mixes, see `supermix_pl.mixing.presenting.present`.
+    """
+
+    def __init__(self, function: Callable[..., MixedBatch], present: Callable[..., MixedBatch]) -> None:
+        self._function = function
+        self._present = present
+        self.k = getattr(function, "k", 2)
+
+    def __repr__(self) -> str:
+        """Name the function."""
+        return f"FunctionMixer({self._function!r})"
 
     def __call__(
         self,
@@ -74,6 +151,18 @@ class Mixer(Protocol):
         labels: Int[Tensor, " b"] | None = None,
         *,
         seed: Seed,
+        view: Transform | None = None,
+        natural_logits: Float[Tensor, "b n"] | None = None,
     ) -> MixedBatch:
-        """Give one mix for each image; the same seed and batch give the same mixes."""
-        ...
+        """Call the function, and show its mixes."""
+        mix = self._function(teacher, images, labels, seed=seed)
+        return self._present(mix, teacher, images, view, seed=seed, exact=True)
+
+
+def takes_seed(value: object) -> bool:
+    """Tell a function that mixes from what is called otherwise: a class, a method that makes mixers, a network."""
+    if not callable(value) or isinstance(value, type) or (ismethod(value) and isinstance(value.__self__, type)):
+        return False
+    call: Any = value.forward if isinstance(value, nn.Module) else value
+    parameters = signature(call).parameters
+    return "seed" in parameters or any(each.kind is Parameter.VAR_KEYWORD for each in parameters.values())

@@ -3,7 +3,9 @@
 from typing import Literal
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
+from torch import Tensor
 
 Pairing = Literal["shift", "random", "distinct"]
 """How the other sources of a set are chosen:
@@ -17,6 +19,11 @@ Pairing = Literal["shift", "random", "distinct"]
 def draw_weights(rng: np.random.Generator, num_sets: int, k: int, alpha: float) -> Float[np.ndarray, "b k"]:
     """Draw mixing weights from the symmetric Dirichlet distribution (Section 3.2)."""
     return rng.dirichlet(np.full(k, alpha), size=num_sets)
+
+
+def draw_keys(rng: np.random.Generator, num_sets: int) -> Int[np.ndarray, " b"]:
+    """Draw the names of the streams of chance of sets, from which their views come."""
+    return rng.integers(2**63 - 1, size=num_sets)
 
 
 def draw_sources(
@@ -61,3 +68,24 @@ def _distinct_sources(rng: np.random.Generator, classes: Int[np.ndarray, " b"], 
         ranks[everyone, newest] = np.inf
         chosen.append(ranks.argmin(axis=1))
     return np.stack(chosen, axis=1)
+
+
+def choose_sources(
+    ranks: Float[Tensor, "b m"], classes: Int[Tensor, " m"] | None, k: int
+) -> Int[Tensor, "b k"]:
+    """Choose the sources of b sets among m images, on the device: the host need not know the classes.
+
+    Args:
+        ranks: Random in [0, 1): the images of lowest rank are chosen. Changed in place.
+        classes: Of the images: those of a set differ as far as there are enough; None if that does not matter.
+        k: Sources in a set, <= m.
+    """
+    if classes is None:
+        return ranks.topk(k, dim=1, largest=False).indices
+    chosen = []
+    for _ in range(k):
+        newest = ranks.argmin(dim=1)
+        ranks += (classes[newest][:, None] == classes[None, :]).to(ranks.dtype)
+        ranks.scatter_(1, newest[:, None], torch.inf)
+        chosen.append(newest)
+    return torch.stack(chosen, dim=1)

@@ -1,6 +1,7 @@
 """SuperMix: masks that a frozen teacher supervises."""
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -9,8 +10,17 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
-from supermix_pl.arguments import check_at_least, check_not_negative, check_one_of, check_positive, check_share
+from supermix_pl.arguments import (
+    check_at_least,
+    check_flag,
+    check_not_negative,
+    check_one_of,
+    check_positive,
+    check_share,
+    check_transform,
+)
 from supermix_pl.mixing.assembly import assemble
 from supermix_pl.mixing.drawn import DrawnSets
 from supermix_pl.mixing.inputs import (
@@ -24,36 +34,47 @@ from supermix_pl.mixing.inputs import (
     generator,
     show_natural,
 )
-from supermix_pl.mixing.mixer import MixedBatch, Seed
-from supermix_pl.mixing.sampling import Pairing, draw_sources, draw_weights
+from supermix_pl.mixing.mixer import MixedBatch, Mixer, Seed
+from supermix_pl.mixing.presenting import numbers, present
+from supermix_pl.mixing.sampling import Pairing, draw_keys, draw_sources, draw_weights
 from supermix_pl.solver import SGD, Newton, NewtonSmoothProjection, Outcome, Sets, Solution, Solver, UpdateRule, solve
 from supermix_pl.solver.buckets import bucket, fill_up
 from supermix_pl.solver.chunks import Chunks
-from supermix_pl.solver.masks import mix_images, normalized_masks
+from supermix_pl.solver.masks import mix_images, normalized_masks, uniform_logits
 from supermix_pl.solver.objective import criterion_objective, margin_objective, paper_objective
 from supermix_pl.solver.saliency import contrast_logits, saliency_logits
 from supermix_pl.teacher import FrozenTeacher, as_teacher
+from supermix_pl.transforms import RandomCropFlip, View
+from supermix_pl.views import Transform, Viewer, keeps_graph
 
 _OBJECTIVES = {"paper": paper_objective, "margin": margin_objective, "criterion": criterion_objective}
+_SOLVING = 0x501  # names the chance of the views that masks are solved under
 _FAST: dict[str, Any] = {
-    "init": "contrast",
+    "views": "auto",
+    "early_stop": False,
+    "max_steps": 12,
+    "mask_size": 16,
+    "sigma": 0.5,
+    "lambda_s": 15.0,
     "objective": "criterion",
-    "lambda_s": 0.0,
     "max_logit_step": 3.0,
     "momentum": 0.5,
-    "min_steps": 0,
+    "pairing": "distinct",
 }
-_FAST_CELLS_A_SIGMA = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class SuperMix:
+class SuperMix(Mixer):
     """Mix every image with k - 1 others under masks that keep what the teacher finds salient in each.
 
     Algorithm 1 of Dabouei et al., "SuperMix: Supervising the Mixing Data Augmentation", CVPR 2021. The defaults are
     the paper's for CIFAR; for ImageNet it has k=3, sigma=2 and mask_size=16.
 
     Deviation: a set that the paper would iterate on for ever ends after `max_steps`, and `on_unsolved` says as what.
+
+    Deviation: with `views` the masks are solved under random views, as the student will see them, and not on the exact
+    pixels: expectation over transformation (Athalye et al., "Synthesizing Robust Adversarial Examples", ICML 2018). A
+    random view needs many looks, so that all sets then take the same number of steps.
 
     Args:
         k: Sources in a set, >= 1.
@@ -75,7 +96,15 @@ class SuperMix:
         momentum: Share of the last step that is added to the next one, in [0, 1).
         classes: Whose classes the sources have: the "teacher"'s argmax, or the given "labels".
         on_unsolved: What becomes of a set that ends unsolved: "keep" its best mix, put its "source" image back, or
-            "mixup" its sources with their weights. Sets that end non-finite always get their source back.
+            "mixup" its sources with their weights. Sets that end non-finite always get their source back; without
+            `early_stop` they alone do.
+        views: What the teacher sees a mix under while it is solved, drawn anew in every step: None for the exact pixels,
+            as in the paper; a transform of a batch of images through which gradients flow, such as `RandomCropFlip` or
+            one of kornia; or "auto" for what the callback or engine shows the student, and `RandomCropFlip` where that
+            lets no gradient through or nothing is shown.
+        early_stop: Whether a set ends at the first test that it passes, after `min_steps`, with the masks of its best
+            test; else every set takes `max_steps` steps and ends with its last masks. None is True without `views`;
+            with them it must not be True, as one lucky view would end a set.
         chunk_size: Sets, and natural images, that the teacher sees at once, >= 1; None for all. It bounds the memory of
             the passes; the mixes are the same to rounding. After running out of memory it is halved, see `Chunks`.
 
@@ -98,6 +127,8 @@ class SuperMix:
     momentum: float = 0.0
     classes: Literal["teacher", "labels"] = "teacher"
     on_unsolved: Literal["keep", "source", "mixup"] = "keep"
+    views: Literal["auto"] | Transform | None = None
+    early_stop: bool | None = None
     chunk_size: int | None = dataclasses.field(default=None, repr=False)  # fixed mixes are known by the repr
 
     def __post_init__(self) -> None:
@@ -126,29 +157,53 @@ class SuperMix:
         check_one_of("objective", self.objective, tuple(_OBJECTIVES))
         check_one_of("classes", self.classes, ("teacher", "labels"))
         check_one_of("on_unsolved", self.on_unsolved, ("keep", "source", "mixup"))
+        if isinstance(self.views, str):
+            check_one_of("views", self.views, ("auto",))
+        elif self.views is not None:
+            check_transform("views", self.views)
+        if self.early_stop is None:
+            object.__setattr__(self, "early_stop", self.views is None)
+        check_flag("early_stop", self.early_stop)
+        if self.early_stop and self.views is not None:
+            raise ValueError(
+                "expected early_stop=False with views, got early_stop=True: one lucky view would end a set; max_steps "
+                "sets the number of steps"
+            )
         if isinstance(self.update_rule, type) or not isinstance(self.update_rule, UpdateRule):
             check_one_of("update_rule", self.update_rule, ("newton_sp", "newton", "sgd"))
 
     @classmethod
     def fast(cls, **changes: Any) -> "SuperMix":
-        """Make a mixer that solves nearly every set, in a third of the teacher's passes.
+        """Make the recommended mixer: its mixes hold under the views that the student gets.
 
-        Deviation: none of this is in the paper.
+        Deviation: none of this is in the paper. See `docs/solver.md` for what each part is worth.
 
-        - init="contrast": masks start sharp, where each source is salient, instead of at the plain average;
-        - objective="criterion" with lambda_s=0: beside the KL the test itself is descended, smoothly; masks that start
-          sharp need no push to become so;
+        - views="auto", early_stop=False: every set takes `max_steps` steps, each under a fresh view;
+        - masks on a grid of 16 x 16 that start at the plain average, with updates smoothed by half a cell: soft masks,
+          which hold better than sharp ones;
+        - objective="criterion": beside the KL the test itself is descended, smoothly;
         - max_logit_step=3 and momentum=0.5: no step overshoots, and steps that agree add up;
-        - sigma a sixteenth of the mask's side, half of the paper's: momentum smooths too;
-        - min_steps=0: a start that passes is no plain average.
+        - pairing="distinct": the sources of a set differ in class as far as the batch has enough.
 
         Args:
             changes: Arguments of `SuperMix` that are to be other than these.
         """
-        mixer = cls(**(_FAST | changes))
-        if "sigma" in changes:
-            return mixer
-        return dataclasses.replace(mixer, sigma=max(mixer.mask_grid) / _FAST_CELLS_A_SIGMA)
+        return cls(**(_FAST | changes))
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether a teacher supervises the masks."""
+        return True
+
+    @property
+    def takes_labels(self) -> bool:
+        """Whether the classes of the sources are the given labels."""
+        return self.classes == "labels"
+
+    @property
+    def streams(self) -> bool:
+        """Whether the stream engine knows how to spread its work."""
+        return True
 
     @property
     def mask_grid(self) -> tuple[int, int]:
@@ -170,7 +225,34 @@ class SuperMix:
             min_steps=self.min_steps,
             max_steps=self.max_steps,
             momentum=self.momentum,
+            early_stop=bool(self.early_stop),
         )
+
+    def solving_view(self, shown: Transform | None, images: Float[Tensor, "b c h w"]) -> Transform | None:
+        """Give what the masks are solved under; None for the exact pixels.
+
+        Args:
+            shown: What the student sees the mixes under.
+            images: Of the kind that are mixed, to try foreign transforms on.
+
+        Raises:
+            ValueError: If `views` lets no gradient through.
+        """
+        if self.views is None or isinstance(self.views, View):
+            return self.views
+        if self.views != "auto":
+            if not keeps_graph(self.views, images):
+                raise ValueError(
+                    f"expected views through which gradients flow, got {self.views!r}, which breaks the graph; give a "
+                    "differentiable transform, such as RandomCropFlip() or one of kornia.augmentation"
+                )
+            return self.views
+        if shown is None:
+            return RandomCropFlip()
+        if keeps_graph(shown, images):
+            return shown
+        _tell_substitute(repr(shown))
+        return RandomCropFlip()
 
     def __call__(
         self,
@@ -179,6 +261,8 @@ class SuperMix:
         labels: Int[Tensor, " b"] | None = None,
         *,
         seed: Seed,
+        view: Transform | None = None,
+        natural_logits: Float[Tensor, "b n"] | None = None,
     ) -> MixedBatch:
         """Give one mix for each image.
 
@@ -187,12 +271,14 @@ class SuperMix:
             images: Finite floating point images, normalised as `teacher` expects.
             labels: Class indices, for classes="labels"; not looked at otherwise.
             seed: Non-negative integer, or several that name a stream; the same one gives the same mixes.
+            view: What the student is to see the mixes under; None for the mixes as they are.
+            natural_logits: The teacher's logits of `images`, where they are known already.
 
         Returns:
             The mixes, each with its masks, labels and outcome.
 
         Raises:
-            ValueError: If images, labels, masks and teacher do not fit together.
+            ValueError: If images, labels, masks, views and teacher do not fit together.
         """
         if teacher is None:
             raise ValueError("expected a teacher to supervise the masks, got None; MixUp and CutMix can do without")
@@ -201,27 +287,54 @@ class SuperMix:
         pixels = check_images(images)
         self.check_fit(pixels, labels)
         with float_autograd(images.device):
-            natural, classes = self.look(teacher, pixels, labels)
+            natural, classes = self.look(teacher, pixels, labels, natural_logits)
             check_seen(natural)
             k = fit_k(self.k, len(pixels))
             host_classes = classes.cpu().numpy() if self.pairing == "distinct" else None
             source_indices = draw_sources(rng, len(pixels), k, self.pairing, host_classes)
             mix_weights = draw_weights(rng, len(pixels), k, self.alpha)
-            drawn, start = self.draw(pixels, natural, classes, source_indices, mix_weights)
-            chunks = Chunks(teacher, self.chunk_size)
-            solution = solve(self.solver, teacher, drawn.sets, start, chunks=chunks, static_shapes=teacher.compile)
-            return self.finish(teacher, drawn, solution, images, natural)
+            keys = draw_keys(rng, len(pixels))
+            drawn, start = self.draw(pixels, natural, classes, source_indices, mix_weights, keys)
+            solution = solve(
+                self.solver,
+                teacher,
+                drawn.sets,
+                start,
+                show=Viewer(self.solving_view(view, pixels), (*numbers(seed), _SOLVING), images.dtype),
+                chunks=Chunks(teacher, self.chunk_size),
+                static_shapes=teacher.compile,
+            )
+            mix = self.finish(teacher, drawn, solution, natural)
+        return present(
+            mix,
+            teacher,
+            images,
+            view,
+            seed=seed,
+            exact=mix.teacher_logits is not None,
+            keys=drawn.keys,
+            look=self.max_steps + 1,
+            chunk_size=self.chunk_size,
+        )
 
     def look(
-        self, teacher: FrozenTeacher, images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"] | None
+        self,
+        teacher: FrozenTeacher,
+        images: Float[Tensor, "b c h w"],
+        labels: Int[Tensor, " b"] | None,
+        natural_logits: Float[Tensor, "b n"] | None = None,
+        *,
+        with_saliency: bool | None = None,
     ) -> tuple[NaturalPass, Int[Tensor, " b"]]:
         """Show natural images to the teacher as far as that is needed, and find the class of each."""
-        counted = None
+        counted, known = None, NaturalPass.known(natural_logits)
         if self.classes == "labels" and labels is not None:
-            counted = count_classes(teacher, images)
+            counted = known or count_classes(teacher, images)
             labels = check_labels(labels, len(images), counted.num_classes)
-        with_saliency = self.init != "zeros"
-        if counted is None or with_saliency:
+        with_saliency = self.init != "zeros" if with_saliency is None else with_saliency
+        if counted is None and known is not None and not with_saliency:
+            natural = known
+        elif counted is None or with_saliency:
             natural = show_natural(
                 teacher,
                 images,
@@ -244,6 +357,7 @@ class SuperMix:
         classes: Int[Tensor, " b"],
         source_indices: Int[np.ndarray, "r k"],
         mix_weights: Float[np.ndarray, "r k"],
+        keys: Int[np.ndarray, " r"],
     ) -> tuple[DrawnSets, Float[Tensor, "r k s t"]]:
         """Put sets together from the images that were looked at; give them with the masks that they start from."""
         drawn = DrawnSets.of(
@@ -252,23 +366,67 @@ class SuperMix:
             classes,
             torch.from_numpy(source_indices).to(images.device),
             torch.from_numpy(mix_weights).to(images),
+            torch.from_numpy(keys).to(images.device),
         )
         if natural.saliency is None:
             return drawn, images.new_zeros(*source_indices.shape, *self.mask_grid)
+        return drawn, self._start(natural.saliency, drawn.source_indices, drawn.mix_weights)
+
+    def start(
+        self,
+        teacher: FrozenTeacher,
+        sources: Float[Tensor, "r k c h w"],
+        classes: Int[Tensor, "r k"],
+        mix_weights: Float[Tensor, "r k"],
+    ) -> Float[Tensor, "r k s t"]:
+        """Give the masks that sets start from whose sources are at hand; a start from saliency costs k passes a set."""
+        if self.init == "zeros":
+            return sources.new_zeros(*classes.shape, *self.mask_grid)
+        images = sources.flatten(0, 1)
+        saliency = show_natural(
+            teacher,
+            images,
+            with_saliency=True,
+            saliency_classes=classes.flatten(),
+            chunks=Chunks(teacher, self.chunk_size),
+        ).saliency
+        assert saliency is not None
+        indices = torch.arange(len(images), device=images.device).view(classes.shape)
+        return self._start(saliency, indices, mix_weights)
+
+    def start_passes(self, num_sets: int) -> int:
+        """Count the images that `start` passes forward and backward."""
+        return 0 if self.init == "zeros" else num_sets * self.k
+
+    def _start(
+        self,
+        saliency: Float[Tensor, "n h w"],
+        source_indices: Int[Tensor, "r k"],
+        mix_weights: Float[Tensor, "r k"],
+    ) -> Float[Tensor, "r k s t"]:
         if self.init == "saliency":
-            return drawn, saliency_logits(natural.saliency, drawn.source_indices, self.mask_grid, self.sigma)
-        return drawn, contrast_logits(
-            natural.saliency, drawn.source_indices, drawn.mix_weights, self.mask_grid, self.sigma
-        )
+            return saliency_logits(saliency, source_indices, self.mask_grid, self.sigma)
+        return contrast_logits(saliency, source_indices, mix_weights, self.mask_grid, self.sigma)
+
+    def settle(
+        self,
+        mask_logits: Float[Tensor, "r k s t"],
+        mix_weights: Float[Tensor, "r k"],
+        outcomes: Int[Tensor, " r"],
+    ) -> tuple[Float[Tensor, "r k s t"], Float[Tensor, "r k"]]:
+        """Give the masks and weights that sets are kept with: what `on_unsolved` says, on the mask grid."""
+        restored, averaged = outcomes == Outcome.NON_FINITE, torch.zeros_like(outcomes, dtype=torch.bool)
+        if self.early_stop and self.on_unsolved != "keep":
+            capped = outcomes == Outcome.CAPPED
+            restored, averaged = (restored | capped, averaged) if self.on_unsolved == "source" else (restored, capped)
+        alone = one_hot(torch.zeros_like(outcomes), mix_weights.shape[1]).to(mix_weights.dtype)
+        weights = torch.where(restored[:, None], alone, mix_weights)
+        logits = uniform_logits(weights)[:, :, None, None]
+        return torch.where((restored | averaged)[:, None, None, None], logits, mask_logits), weights
 
     @torch.no_grad()
     def finish(
-        self,
-        teacher: FrozenTeacher,
-        drawn: DrawnSets,
-        solution: Solution,
-        images: Float[Tensor, "b c h w"],
-        natural: NaturalPass,
+        self, teacher: FrozenTeacher, drawn: DrawnSets, solution: Solution, natural: NaturalPass
     ) -> MixedBatch:
         """Mix the sets as they were solved, and do with the others what `on_unsolved` says.
 
@@ -276,21 +434,23 @@ class SuperMix:
             teacher: Labels the averages of on_unsolved="mixup".
             drawn: The sets.
             solution: How they ended.
-            images: Of the batch, for dtype and memory format.
             natural: What the look at the natural images gave and cost.
+
+        Returns:
+            The mixes, with the teacher's logits where the last pass was of exactly their pixels.
         """
         masks = normalized_masks(solution.mask_logits, (drawn.sources.shape[3], drawn.sources.shape[4]))
-        if self.on_unsolved == "mixup":
+        restored = solution.outcomes == Outcome.NON_FINITE
+        if self.early_stop and self.on_unsolved == "mixup":
             chunks = Chunks(teacher, self.chunk_size)
             masks = _average_unsolved(teacher, drawn.sets, solution, masks, drawn.mix_weights, chunks)
-        restored = solution.outcomes == Outcome.NON_FINITE
-        if self.on_unsolved == "source":
+            restored = solution.outcomes == Outcome.NON_FINITE
+        elif self.early_stop and self.on_unsolved == "source":
             restored = solution.outcomes != Outcome.SOLVED
         return assemble(
-            images,
             drawn,
             masks,
-            teacher_logits=solution.teacher_logits,
+            teacher_logits=solution.teacher_logits if self.early_stop else None,
             outcomes=solution.outcomes,
             num_steps=solution.num_steps,
             natural=natural,
@@ -332,3 +492,18 @@ def _average_unsolved(
     solution.outcomes[rows] = torch.where(logits.isfinite().all(dim=1), int(Outcome.CAPPED), int(Outcome.NON_FINITE))
     solution.forwards += shown
     return masks
+
+
+_told: set[str] = set()
+
+
+def _tell_substitute(shown: str) -> None:
+    """Say, once for each transform, what masks are solved under where the student's views let no gradient through."""
+    if shown in _told:
+        return
+    _told.add(shown)
+    warnings.warn(
+        f"no gradient flows through {shown}: the masks are solved under {RandomCropFlip()} instead, and the student sees "
+        "the former. Give SuperMix(views=...) a differentiable transform to solve under another one.",
+        stacklevel=4,
+    )

@@ -28,8 +28,13 @@ def soft_targets(
     return (one_hot(source_classes, num_classes) * mix_weights.unsqueeze(2)).sum(dim=1)
 
 
-def mixed_targets(mix: MixedBatch, target_format: TargetFormat) -> Targets:
+def mixed_targets(mix: MixedBatch, target_format: TargetFormat, temperature: float = 1.0) -> Targets:
     """Label the mixes in a format.
+
+    Args:
+        mix: The mixes.
+        target_format: The format.
+        temperature: Softens the teacher's probabilities of "teacher_soft", > 0.
 
     Raises:
         ValueError: If the format needs a teacher and there was none.
@@ -43,7 +48,9 @@ def mixed_targets(mix: MixedBatch, target_format: TargetFormat) -> Targets:
             f'expected a teacher to label the mixes for targets="{target_format}", got None; give one, or choose '
             'targets="soft" or "pairs"'
         )
-    return mix.teacher_logits.argmax(dim=1) if target_format == "teacher" else mix.teacher_logits.softmax(dim=1)
+    if target_format == "teacher":
+        return mix.teacher_logits.argmax(dim=1)
+    return (mix.teacher_logits / temperature).softmax(dim=1)
 
 
 def natural_targets(labels: Tensor, target_format: TargetFormat, num_classes: int, k: int) -> Targets:
@@ -73,6 +80,22 @@ def natural_targets(labels: Tensor, target_format: TargetFormat, num_classes: in
         weights[:, 0] = 1.0
         return labels.long().unsqueeze(1).expand(-1, k), weights
     return labels
+
+
+def blend(
+    given: Float[Tensor, "b n"], logits: Float[Tensor, "b n"], share: float, temperature: float
+) -> Float[Tensor, "b n"]:
+    """Give the teacher's probabilities a share of the labels of natural images.
+
+    Args:
+        given: The given labels, as probabilities.
+        logits: The teacher's; rows that are not finite keep the given labels.
+        share: Of the teacher's, in [0, 1].
+        temperature: Softens them, > 0.
+    """
+    finite = logits.isfinite().all(dim=1, keepdim=True)
+    taught = (logits / temperature).softmax(dim=1).to(given.dtype)
+    return torch.where(finite, given + share * (taught - given), given)
 
 
 def concatenate(

@@ -1,6 +1,6 @@
 """How the masks of a set of k sources are found (Sections 3.1-3.3 of Dabouei et al., 2021)."""
 
-from supermix_pl.solver.driver import solve
+from supermix_pl.solver.driver import advance, solve
 from supermix_pl.solver.newton import Newton, NewtonSmoothProjection
 from supermix_pl.solver.rounds import Solver
 from supermix_pl.solver.sgd import SGD
@@ -17,5 +17,6 @@ __all__ = [
     "Solver",
     "SolverState",
     "UpdateRule",
+    "advance",
     "solve",
 ]

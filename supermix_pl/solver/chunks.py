@@ -2,15 +2,13 @@
 
 import gc
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from supermix_pl.solver.rounds import Solver, TeacherFunction
-from supermix_pl.solver.state import Sets, SolverState
 from supermix_pl.teacher import FrozenTeacher
 
 T = TypeVar("T")
@@ -113,28 +111,6 @@ def _free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def advance(
-    solver: Solver, teacher: TeacherFunction, sets: Sets, state: SolverState, chunks: Chunks | None = None
-) -> SolverState:
-    """Do one round of all sets without a question to the device: each is tested, and moved where it goes on.
-
-    Shapes stay as they are from round to round; the host waits for nothing.
-
-    Args:
-        solver: How.
-        teacher: Gives logits of images.
-        sets: What is to be solved.
-        state: Where the sets stand; those that have ended are left alone.
-        chunks: How many sets the teacher sees at once; None for all.
-    """
-
-    def one_round(rows: slice) -> SolverState:
-        part = (sets, state) if rows == slice(None) else (sets.take(rows), state.take(rows))
-        return solver.update(*solver.test(teacher, *part))
-
-    return concatenate(in_chunks(one_round, len(state.running), chunks))
-
-
 def show(teacher: FrozenTeacher, images: Float[Tensor, "b c h w"], largest: int | None = None) -> Float[Tensor, "b n"]:
     """Ask the teacher for its logits, without gradients and some images at a time.
 
@@ -150,10 +126,3 @@ def show(teacher: FrozenTeacher, images: Float[Tensor, "b c h w"], largest: int 
 def in_chunks(work: Callable[[slice], T], rows: int, chunks: Chunks | None) -> list[T]:
     """Work on all rows, at once where no chunks are asked for."""
     return [work(slice(None))] if chunks is None else chunks.run(work, rows)
-
-
-def concatenate(states: Sequence[SolverState]) -> SolverState:
-    """Put the states of some sets and of the following ones together."""
-    if len(states) == 1:
-        return states[0]
-    return SolverState(**{name: torch.cat([vars(state)[name] for state in states]) for name in vars(states[0])})

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from supermix_pl.solver.buckets import bucket, fill_up
-from supermix_pl.solver.chunks import Chunks, concatenate, in_chunks
-from supermix_pl.solver.rounds import Solver, TeacherFunction
+from supermix_pl.solver.chunks import Chunks, in_chunks
+from supermix_pl.solver.rounds import Rendered, Seen, Show, Solver, TeacherFunction, show_exactly
+from supermix_pl.solver.rows import concatenate
 from supermix_pl.solver.state import Sets, Solution, SolverState
 
 
@@ -19,6 +20,7 @@ def solve(
     sets: Sets,
     mask_logits: Float[Tensor, "b k s t"],
     *,
+    show: Show = show_exactly,
     chunks: Chunks | None = None,
     static_shapes: bool = False,
 ) -> Solution:
@@ -26,7 +28,7 @@ def solve(
 
     A step costs one teacher forward and one input-gradient pass of the sets that are not solved: the forward that tests
     a mix is the one its next gradient comes from. A set that ends leaves at once. The only question that the host asks
-    in a step, once a chunk, is which sets are left.
+    in a step, once a chunk, is which sets are left; of sets that all take the same number of steps it asks none.
 
     Deviation: the paper may stop before the first step, when the plain average already passes; `min_steps=0` does so.
 
@@ -35,25 +37,33 @@ def solve(
         teacher: Gives logits of images, differentiably.
         sets: The sets to solve.
         mask_logits: Where the masks start.
+        show: Shows the mixes of a round, of all sets that are left, before they are cut into chunks.
         chunks: How many sets the teacher sees at once; None for all.
         static_shapes: Whether the mixes are filled up to a power of two, for a teacher that is compiled for each
             number of images. What is filled up counts as passes.
 
     Returns:
-        The best masks of each set, and how it ended.
+        The masks of each set, and how it ended.
     """
-    rounds = _Rounds(solver, teacher, chunks, len(mask_logits) if static_shapes else None)
     state = SolverState.start(sets, mask_logits)
+    if not solver.early_stop:
+        for _ in range(solver.max_steps):
+            state, _, _ = advance(solver, teacher, sets, state, show, chunks)
+        passed = solver.max_steps * len(mask_logits)
+        return Solution.of(state, passed, passed)
     ended = SolverState.start(sets, mask_logits)
     rows = torch.arange(len(mask_logits), device=mask_logits.device)
+    passes = _Passes(solver, teacher, chunks, len(mask_logits) if static_shapes else None)
     forwards = backwards = 0
     for step in range(solver.max_steps + 1):
-        work = partial(rounds.work, sets, state, step < solver.max_steps)
-        parts = in_chunks(work, len(rows), chunks)
-        state = concatenate([part.state for part in parts])
-        left = parts[0].left if len(parts) == 1 else torch.cat([part.left for part in parts])
-        forwards += sum(part.forwards for part in parts)
-        backwards += sum(part.backwards for part in parts)
+        last = step == solver.max_steps
+        rendered = solver.render(sets, state, show, with_gradient=not last)
+        seen, shown, moved = passes.of(sets, state, rendered, with_gradient=not last)
+        forwards, backwards = forwards + shown, backwards + moved
+        state = solver.record(sets, state, seen.logits)
+        left = state.running.nonzero().squeeze(1)
+        if not last and len(left):
+            state = solver.update(state, rendered, seen)
         if len(left) < len(rows):
             ended.put(rows, state)
         if len(left) == 0:
@@ -63,19 +73,42 @@ def solve(
     return Solution.of(ended, forwards, backwards)
 
 
+def advance(
+    solver: Solver,
+    teacher: TeacherFunction,
+    sets: Sets,
+    state: SolverState,
+    show: Show = show_exactly,
+    chunks: Chunks | None = None,
+) -> tuple[SolverState, Float[Tensor, "b c h w"], Float[Tensor, "b n"]]:
+    """Do one round of all sets without a question to the device: each is shown, and moved where it goes on.
+
+    Shapes stay as they are from round to round; the host waits for nothing.
+
+    Args:
+        solver: How.
+        teacher: Gives logits of images.
+        sets: What is to be solved.
+        state: Where the sets stand; those that have ended are left alone.
+        show: Shows the mixes.
+        chunks: How many sets the teacher sees at once; None for all.
+
+    Returns:
+        Where the sets stand now, the images that the teacher was shown before they moved, and its logits of these.
+    """
+    rendered = solver.render(sets, state, show)
+
+    def see(rows: slice) -> Seen:
+        return solver.see(teacher, sets if rows == slice(None) else sets.take(rows), rendered.images[rows])
+
+    seen = concatenate(in_chunks(see, len(state.running), chunks))
+    state = solver.update(solver.record(sets, state, seen.logits), rendered, seen)
+    return state, rendered.images.detach(), seen.logits
+
+
 @dataclass(frozen=True)
-class _Part:
-    """What became of some of the sets in a round: where they stand, which go on, and what it cost."""
-
-    state: SolverState
-    left: Int[Tensor, " left"]
-    forwards: int
-    backwards: int
-
-
-@dataclass(frozen=True)
-class _Rounds:
-    """Rounds of some of the sets.
+class _Passes:
+    """The teacher's passes of a round in which sets may end.
 
     Args:
         solver: How.
@@ -89,17 +122,28 @@ class _Rounds:
     chunks: Chunks | None
     most: int | None
 
-    def work(self, sets: Sets, state: SolverState, with_gradient: bool, rows: slice) -> _Part:
-        """Test sets, and move them if one of them goes on."""
-        if rows != slice(None):
-            sets, state = sets.take(rows), state.take(rows)
-        shown = self._shown(len(state.running))
-        teacher = self.teacher if self.most is None else partial(self._fill_up_and_show, shown)
-        state, tested = self.solver.test(teacher, sets, state, with_gradient=with_gradient)
-        left = state.running.nonzero().squeeze(1)
-        if not with_gradient or len(left) == 0:
-            return _Part(state, left, shown, 0)
-        return _Part(self.solver.update(state, tested), left + (rows.start or 0), shown, shown)
+    def of(
+        self, sets: Sets, state: SolverState, rendered: Rendered, *, with_gradient: bool
+    ) -> tuple[Seen, int, int]:
+        """Show all sets; give what the teacher says, and the images that passed forward and backward."""
+
+        def see(rows: slice) -> tuple[Seen, int, int]:
+            part = (sets, state) if rows == slice(None) else (sets.take(rows), state.take(rows))
+            shown = self._shown(len(part[1].running))
+            teacher = self.teacher if self.most is None else partial(self._fill_up_and_show, shown)
+            moves = False
+
+            def goes_on(logits: Float[Tensor, "r n"]) -> bool:
+                nonlocal moves
+                moves = with_gradient and bool(self.solver.record(*part, logits).running.any())
+                return moves
+
+            seen = self.solver.see(teacher, part[0], rendered.images[rows], goes_on)
+            return seen, shown, shown if moves else 0
+
+        parts = in_chunks(see, len(state.running), self.chunks)
+        forwards, backwards = (sum(part[place] for part in parts) for place in (1, 2))
+        return concatenate([part[0] for part in parts]), forwards, backwards
 
     def _shown(self, rows: int) -> int:
         if self.most is None:

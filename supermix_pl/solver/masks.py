@@ -7,6 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+_LEAST_SHARE = 1e-6
+
 
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)
@@ -49,3 +51,12 @@ def normalized_masks(mask_logits: Float[Tensor, "b k s t"], size: tuple[int, int
 def mix_images(sources: Float[Tensor, "b k c h w"], masks: Float[Tensor, "b k h w"]) -> Float[Tensor, "b c h w"]:
     """Mix the k sources of every set under their masks (Eq. 1 of Dabouei et al., 2021)."""
     return (sources * masks.unsqueeze(2)).sum(dim=1)
+
+
+def uniform_logits(mix_weights: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
+    """Give the logits of masks that have these weights everywhere (Eq. 4), as nearly as finite logits can.
+
+    The sigmoids are the weights, scaled so that the largest is 1/2.
+    """
+    shares = 0.5 * mix_weights / mix_weights.amax(dim=1, keepdim=True)
+    return shares.clamp_min(_LEAST_SHARE).logit()

@@ -1,6 +1,7 @@
 """What the masks of a set minimise, one value a set (Eq. 3 and 5)."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
@@ -9,10 +10,25 @@ from torch.nn.functional import pad, softplus
 
 from supermix_pl.solver.criterion import extreme_logits
 
-Objective = Callable[
-    [Float[Tensor, "b n"], Float[Tensor, "b n"], Bool[Tensor, "b n"], Float[Tensor, "b k h w"]], Float[Tensor, " b"]
-]
-"""Teacher logits of the mixes, soft targets, class membership and masks to a loss a set."""
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """A loss a set, in the part that reads the teacher's logits and the part that reads the masks.
+
+    Attributes:
+        of_logits: Logits of the mixes, soft targets and class membership to the first part.
+        sparsity_weight: Of `sparsity`, >= 0.
+        roughness_weight: Of `total_variation`, >= 0.
+    """
+
+    of_logits: Callable[[Float[Tensor, "b n"], Float[Tensor, "b n"], Bool[Tensor, "b n"]], Float[Tensor, " b"]]
+    sparsity_weight: float
+    roughness_weight: float = 0.0
+
+    def of_masks(self, masks: Float[Tensor, "b k h w"]) -> Float[Tensor, " b"]:
+        """Give the second part."""
+        loss = self.sparsity_weight * sparsity(masks)
+        return loss + self.roughness_weight * total_variation(masks) if self.roughness_weight else loss
+
 
 _DIVERGENCE_SHARE = 0.2
 
@@ -57,16 +73,12 @@ def paper_objective(sparsity_weight: float, roughness_weight: float = 0.0) -> Ob
         roughness_weight: lambda_sigma, >= 0; 0 for Newton's method with smooth projection, which needs no such term.
     """
 
-    def objective(
-        logits: Float[Tensor, "b n"],
-        soft_targets: Float[Tensor, "b n"],
-        membership: Bool[Tensor, "b n"],
-        masks: Float[Tensor, "b k h w"],
+    def of_logits(
+        logits: Float[Tensor, "b n"], soft_targets: Float[Tensor, "b n"], membership: Bool[Tensor, "b n"]
     ) -> Float[Tensor, " b"]:
-        loss = divergence(logits, soft_targets) + sparsity_weight * sparsity(masks)
-        return loss + roughness_weight * total_variation(masks) if roughness_weight else loss
+        return divergence(logits, soft_targets)
 
-    return objective
+    return Objective(of_logits=of_logits, sparsity_weight=sparsity_weight, roughness_weight=roughness_weight)
 
 
 def margin_objective(sparsity_weight: float, roughness_weight: float = 0.0) -> Objective:
@@ -79,18 +91,18 @@ def margin_objective(sparsity_weight: float, roughness_weight: float = 0.0) -> O
         sparsity_weight: lambda_s, >= 0.
         roughness_weight: lambda_sigma, >= 0.
     """
-    regulariser = paper_objective(sparsity_weight, roughness_weight)
 
-    def objective(
-        logits: Float[Tensor, "b n"],
-        soft_targets: Float[Tensor, "b n"],
-        membership: Bool[Tensor, "b n"],
-        masks: Float[Tensor, "b k h w"],
+    def of_logits(
+        logits: Float[Tensor, "b n"], soft_targets: Float[Tensor, "b n"], membership: Bool[Tensor, "b n"]
     ) -> Float[Tensor, " b"]:
         inside, outside = extreme_logits(logits, membership)
-        return softplus(outside - inside) + _DIVERGENCE_SHARE * regulariser(logits, soft_targets, membership, masks)
+        return softplus(outside - inside) + _DIVERGENCE_SHARE * divergence(logits, soft_targets)
 
-    return objective
+    return Objective(
+        of_logits=of_logits,
+        sparsity_weight=_DIVERGENCE_SHARE * sparsity_weight,
+        roughness_weight=_DIVERGENCE_SHARE * roughness_weight,
+    )
 
 
 def smooth_margin(logits: Float[Tensor, "b n"], membership: Bool[Tensor, "b n"]) -> Float[Tensor, " b"]:
@@ -117,14 +129,10 @@ def criterion_objective(sparsity_weight: float, roughness_weight: float = 0.0) -
         sparsity_weight: lambda_s, >= 0.
         roughness_weight: lambda_sigma, >= 0.
     """
-    paper = paper_objective(sparsity_weight, roughness_weight)
 
-    def objective(
-        logits: Float[Tensor, "b n"],
-        soft_targets: Float[Tensor, "b n"],
-        membership: Bool[Tensor, "b n"],
-        masks: Float[Tensor, "b k h w"],
+    def of_logits(
+        logits: Float[Tensor, "b n"], soft_targets: Float[Tensor, "b n"], membership: Bool[Tensor, "b n"]
     ) -> Float[Tensor, " b"]:
-        return paper(logits, soft_targets, membership, masks) - smooth_margin(logits, membership)
+        return divergence(logits, soft_targets) - smooth_margin(logits, membership)
 
-    return objective
+    return Objective(of_logits=of_logits, sparsity_weight=sparsity_weight, roughness_weight=roughness_weight)

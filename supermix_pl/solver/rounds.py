@@ -1,33 +1,61 @@
-"""One round of all sets at once: the mix is tested, and sets that go on get new masks from the gradient of the test."""
+"""One round of all sets at once: the mix is shown to the teacher, and masks that go on move by the gradient of that."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from supermix_pl.solver import criterion
 from supermix_pl.solver.masks import mix_images, normalized_masks
 from supermix_pl.solver.objective import Objective
+from supermix_pl.solver.rows import Rows
 from supermix_pl.solver.state import Outcome, Sets, SolverState
 from supermix_pl.solver.update_rule import UpdateRule, bound_step
 
 TeacherFunction = Callable[[Float[Tensor, "r c h w"]], Float[Tensor, "r n"]]
 """Gives logits of images, differentiably."""
 
+Show = Callable[[Float[Tensor, "b c h w"], Int[Tensor, " b"], Int[Tensor, " b"]], Float[Tensor, "b c height width"]]
+"""Shows mixes under a view, differentiably: from the keys of the sets and the number of the look at each."""
+
+
+def show_exactly(
+    mixes: Float[Tensor, "b c h w"], keys: Int[Tensor, " b"], rounds: Int[Tensor, " b"]
+) -> Float[Tensor, "b c h w"]:
+    """Show the exact pixels, as the paper does."""
+    return mixes
+
 
 @dataclass(frozen=True)
-class Tested:
-    """What a test leaves behind for the update.
+class Rendered:
+    """What all sets look like in a round, with the graph back to their masks.
 
     Attributes:
-        mask_logits: The tested ones, the leaves of the graph.
-        loss: Of every set.
+        mask_logits: The leaves of the graph.
+        images: What the teacher is to see.
+        mask_losses: The part of the loss that reads the masks.
     """
 
     mask_logits: Float[Tensor, "b k s t"]
-    loss: Float[Tensor, " b"]
+    images: Float[Tensor, "b c h w"]
+    mask_losses: Float[Tensor, " b"]
+
+
+@dataclass(frozen=True)
+class Seen(Rows):
+    """What the teacher gives for some of the sets.
+
+    Attributes:
+        logits: Of what it was shown.
+        losses: The part of the loss that reads them.
+        gradients: Of the losses with respect to the images; 0 where none were asked for.
+    """
+
+    logits: Float[Tensor, "r n"]
+    losses: Float[Tensor, " r"]
+    gradients: Float[Tensor, "r c h w"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +69,8 @@ class Solver:
         min_steps: Steps before a set may end, >= 0.
         max_steps: Steps after which a set ends as it is, >= min_steps.
         momentum: Share of the last change that is added to the rule's, before the bound, in [0, 1).
+        early_stop: Whether a set ends at the first test that it passes, with the masks of its best test; else all sets
+            take `max_steps` steps and end with their last masks.
     """
 
     objective: Objective
@@ -49,49 +79,53 @@ class Solver:
     min_steps: int
     max_steps: int
     momentum: float = 0.0
+    early_stop: bool = True
 
-    def test(
-        self, teacher: TeacherFunction, sets: Sets, state: SolverState, *, with_gradient: bool = True
-    ) -> tuple[SolverState, Tested]:
-        """Show the mixes to the teacher: one forward a set.
-
-        Args:
-            teacher: Gives logits of images.
-            sets: What is to be solved.
-            state: Where the sets stand; those that have ended are left alone.
-            with_gradient: Whether an update is to follow.
-
-        Returns:
-            Where they stand now, with the same masks, and what `update` needs.
-        """
+    def render(self, sets: Sets, state: SolverState, show: Show, *, with_gradient: bool = True) -> Rendered:
+        """Mix all sets, and show them."""
         size = (sets.sources.shape[-2], sets.sources.shape[-1])
         with torch.set_grad_enabled(with_gradient):
             mask_logits = state.mask_logits.detach().requires_grad_(with_gradient)
             masks = normalized_masks(mask_logits, size)
-            logits = teacher(mix_images(sets.sources, masks))
-            loss = self.objective(logits, sets.soft_targets, sets.membership, masks)
-        return self._record(sets, state, logits.detach()), Tested(mask_logits, loss)
+            images = show(mix_images(sets.sources, masks), sets.keys, state.num_steps)
+            return Rendered(mask_logits, images, self.objective.of_masks(masks))
 
-    def update(self, state: SolverState, tested: Tested) -> SolverState:
-        """Move the masks of the sets that go on: one row of input gradient a set."""
-        (gradient,) = torch.autograd.grad(tested.loss.sum(), tested.mask_logits)
-        step = self.update_rule.step(tested.loss.detach(), gradient)
-        change = bound_step(step + self.momentum * state.last_change, self.max_logit_step)
-        moved, running = state.mask_logits.detach() + change, state.running[:, None, None, None]
-        return replace(
-            state,
-            mask_logits=torch.where(running, moved, state.mask_logits),
-            last_change=torch.where(running, change, state.last_change),
-            num_steps=state.num_steps + state.running,
-        )
+    def see(
+        self,
+        teacher: TeacherFunction,
+        sets: Sets,
+        images: Float[Tensor, "r c h w"],
+        goes_on: Callable[[Float[Tensor, "r n"]], bool] | None = None,
+    ) -> Seen:
+        """Show images to the teacher: one forward a set, and one row of input gradient if one of them goes on.
 
-    def _record(self, sets: Sets, state: SolverState, logits: Float[Tensor, "b n"]) -> SolverState:
-        """Take in the tested masks: keep them where they are the best so far, and see who ends."""
+        Args:
+            teacher: Gives logits of images.
+            sets: What they are to be.
+            images: From `render`.
+            goes_on: Asked after the forward whether gradients are needed; None where they are.
+        """
+        with torch.enable_grad():
+            images = images.detach().requires_grad_()
+            logits = teacher(images)
+            losses = self.objective.of_logits(logits, sets.soft_targets, sets.membership)
+        if goes_on is not None and not goes_on(logits.detach()):
+            return Seen(logits.detach(), losses.detach(), torch.zeros_like(images))
+        (gradients,) = torch.autograd.grad(losses.sum(), images)
+        return Seen(logits.detach(), losses.detach(), gradients)
+
+    def record(self, sets: Sets, state: SolverState, logits: Float[Tensor, "b n"]) -> SolverState:
+        """Take in what the teacher says of the masks: keep the best of those that may end a set, and see who ends."""
         finite = logits.isfinite().all(dim=1) & state.mask_logits.isfinite().all(dim=(1, 2, 3))
         margins = criterion.margin(logits, sets.membership)
         may_end = state.num_steps >= self.min_steps
-        better = torch.where(may_end, finite & (margins > state.margins), state.num_steps == 0) & state.running
-        solved = finite & (margins > 0) & may_end
+        if self.early_stop:
+            better = torch.where(may_end, finite & (margins > state.margins), state.num_steps == 0) & state.running
+            solved = finite & (margins > 0) & may_end
+            ends = solved | (state.num_steps >= self.max_steps)
+        else:
+            better = finite & state.running
+            solved, ends = finite & (margins > 0), state.num_steps >= self.max_steps
         ended = torch.where(solved, int(Outcome.SOLVED), int(Outcome.CAPPED))
         outcomes = torch.where(finite, ended, int(Outcome.NON_FINITE))
         return replace(
@@ -100,5 +134,26 @@ class Solver:
             teacher_logits=torch.where(better[:, None], logits, state.teacher_logits),
             margins=torch.where(better & may_end, margins, state.margins),
             outcomes=torch.where(state.running, outcomes, state.outcomes),
-            running=state.running & finite & ~solved & (state.num_steps < self.max_steps),
+            running=state.running & finite & ~ends,
         )
+
+    def update(self, state: SolverState, rendered: Rendered, seen: Seen) -> SolverState:
+        """Move the masks of the sets that go on."""
+        (gradient,) = torch.autograd.grad(
+            [rendered.images, rendered.mask_losses.sum()], rendered.mask_logits, [seen.gradients, None]
+        )
+        step = self.update_rule.step(seen.losses + rendered.mask_losses.detach(), gradient)
+        change = bound_step(step + self.momentum * state.last_change, self.max_logit_step)
+        running = state.running[:, None, None, None]
+        moved = torch.where(running, state.mask_logits.detach() + change, state.mask_logits)
+        num_steps = state.num_steps + state.running
+        state = replace(
+            state,
+            mask_logits=moved,
+            last_change=torch.where(running, change, state.last_change),
+            num_steps=num_steps,
+        )
+        if self.early_stop:
+            return state
+        best = torch.where(running, moved, state.best_mask_logits)
+        return replace(state, best_mask_logits=best, running=state.running & (num_steps < self.max_steps))

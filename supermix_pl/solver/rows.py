@@ -1,7 +1,9 @@
 """Records whose tensors all have one row a set."""
 
+from collections.abc import Sequence
 from typing import TypeVar
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
@@ -19,3 +21,11 @@ class Rows:
         """Write other sets over some of these."""
         for name, value in vars(self).items():
             value[rows] = getattr(others, name)
+
+
+def concatenate(parts: Sequence[R]) -> R:
+    """Put the rows of some sets and of the following ones together."""
+    if len(parts) == 1:
+        return parts[0]
+    names = vars(parts[0])
+    return type(parts[0])(**{name: torch.cat([vars(part)[name] for part in parts]) for name in names})

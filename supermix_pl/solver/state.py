@@ -23,11 +23,19 @@ class Outcome(IntEnum):
 
 @dataclass(frozen=True)
 class Sets(Rows):
-    """What is to be solved: the sources of b sets and what the teacher should see in their mixes."""
+    """What is to be solved: the sources of b sets and what the teacher should see in their mixes.
+
+    Attributes:
+        sources: The natural images.
+        soft_targets: Eq. 2.
+        membership: The distinct classes Y of each set.
+        keys: Name the stream of chance of each set, from which its views are drawn.
+    """
 
     sources: Float[Tensor, "b k c h w"]
     soft_targets: Float[Tensor, "b n"]
     membership: Bool[Tensor, "b n"]
+    keys: Int[Tensor, " b"]
 
 
 @dataclass
@@ -37,9 +45,10 @@ class SolverState(Rows):
     Attributes:
         mask_logits: The masks to test next.
         last_change: What the last update added to them; 0 before the first.
-        best_mask_logits: Those of the step with the largest margin among the steps that may end a set.
-        teacher_logits: The teacher's logits of the mix under `best_mask_logits`.
-        margins: Its margin, -inf before the first such step.
+        best_mask_logits: Those that the set would end with: of the test with the largest margin among those that may end
+            a set, or the last ones where all sets take the same number of steps.
+        teacher_logits: The teacher's logits of that test, or of the last one.
+        margins: Its margin, -inf before the first such test.
         outcomes: An `Outcome` a set; of a set that goes on, what it would end as now.
         num_steps: Updates that `mask_logits` have had.
         running: Which sets go on.
@@ -72,11 +81,11 @@ class SolverState(Rows):
 
 @dataclass
 class Solution:
-    """The best masks found for each set, with the teacher's logits of that very mix.
+    """The masks found for each set.
 
     Attributes:
-        mask_logits: Those of the step with the largest margin among the steps that may end a set.
-        teacher_logits: The teacher's logits of that mix.
+        mask_logits: Those of the test with the largest margin among those that may end a set, or the last ones.
+        teacher_logits: The teacher's logits of that test; where the last masks count, of the one before they moved.
         margins: That margin, -inf where there was no such step.
         outcomes: An `Outcome` a set.
         num_steps: Updates of the masks that each set has had.

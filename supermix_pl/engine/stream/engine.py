@@ -1,0 +1,513 @@
+"""The stream engine: every pass of the teacher is a lesson, at a constant cost a step."""
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from pytorch_lightning.utilities import rank_zero_info
+from torch import Tensor
+
+from supermix_pl.arguments import check_at_least, check_positive, check_transform
+from supermix_pl.engine.engine import Engine, Run
+from supermix_pl.engine.stream.blind import mix_stored
+from supermix_pl.engine.stream.images import ImageStore, image_bytes
+from supermix_pl.engine.stream.plan import Plan, plan_for_reuse, reuse_for_budget
+from supermix_pl.engine.stream.ring import Ring
+from supermix_pl.engine.stream.solving import Shown, Solving, expected_rounds, set_bytes
+from supermix_pl.engine.stream.timing import PassTimes
+from supermix_pl.mixing import BlindMixer, MixedBatch, Mixer, Seed, SuperMix
+from supermix_pl.mixing.blind import classes_of, judge
+from supermix_pl.mixing.inputs import check_images, check_seen, fit_k, float_autograd, generator
+from supermix_pl.mixing.presenting import label, like_batch, numbers
+from supermix_pl.solver.chunks import show
+from supermix_pl.solver.masks import normalized_masks
+from supermix_pl.solver.rows import concatenate
+from supermix_pl.teacher import FrozenTeacher
+from supermix_pl.transforms import RandomCropFlip
+from supermix_pl.views import Transform, Viewer
+
+_CROP_AND_FLIP = RandomCropFlip()
+_DEFAULT_REUSE = 12.0
+_STEPS_TO_TIME = 10
+_SHOWN_AT_MOST = 4  # sets of a picture
+_CHANCE, _VISITS, _REPLAYS = 1, 2, 3  # of a batch's stream of chance: draws, foreign views of visits and of replays
+
+
+class StreamEngine(Engine):
+    """Mixing at a constant cost, in which every pass of the teacher is a lesson.
+
+    Slots hold sets of all ages. A *visit* is one pass of the teacher over a fresh view of a set's mix, with a gradient
+    that moves the masks one step; a view that is shown to the student carries the logits of exactly that pass. A set
+    that has had all its visits goes to a store, from which *replays* are drawn over the rest of the training: a fresh
+    view, a forward only, the logits of that view. Sources are earlier natural images, never those of the batch beside
+    them, kept once each in 8 bits.
+
+    Of `budget` and `reuse` give at most one. MixUp, CutMix and other mixers that draw their masks without looking take
+    fresh sources and weights in every step; for them neither counts.
+
+    Deviation: the paper solves a fixed data set of mixes beforehand and uses each of them 60 times.
+
+    Args:
+        reuse: Views of a set that the student sees on average, > 0: a set is solved for every `reuse` mixes that are
+            shown. 12 where nothing is given.
+        budget: Time that solving may add, as a share of a training step, > 0, beyond one labelling pass of each mix
+            that is shown. Measured in the first steps on rank 0, and kept in the checkpoint.
+        slots: Sets that are being solved, >= 1; None for eight times the visits of a step, so that those of one set are
+            eight steps apart.
+        show_from: The first visit of a set that the student sees, counted from 0; replays fill the batch. None shows
+            the second half of the visits.
+        store_bytes: What images and solved sets may take on the device, >= 1; allocated as it fills. It decides how
+            long sets live: the oldest leave when it is full.
+        default_transform: What the student sees mixes under where the callback has no `mixed_transform`; None for the
+            mixes as they are.
+
+    Raises:
+        ValueError: If an argument is out of its range, or more is given than can hold at once.
+        TypeError: If default_transform cannot be called.
+    """
+
+    def __init__(
+        self,
+        *,
+        reuse: float | None = None,
+        budget: float | None = None,
+        slots: int | None = None,
+        show_from: int | None = None,
+        store_bytes: int = 2**28,
+        default_transform: Transform | None = _CROP_AND_FLIP,
+    ) -> None:
+        if reuse is not None and budget is not None:
+            raise ValueError(f"expected at most one of reuse and budget, got {reuse} and {budget}")
+        for name, share in (("reuse", reuse), ("budget", budget)):
+            if share is not None:
+                check_positive(name, share)
+        if slots is not None:
+            check_at_least("slots", slots, 1)
+        if show_from is not None:
+            check_at_least("show_from", show_from, 0)
+        check_at_least("store_bytes", store_bytes, 1)
+        if default_transform is not None:
+            check_transform("default_transform", default_transform)
+        self.reuse, self.budget, self.slots, self.show_from = reuse, budget, slots, show_from
+        self.store_bytes = store_bytes
+        self._default_transform = default_transform
+        self._mixer = ""
+        self._run = Run()
+        self._forget()
+
+    def __repr__(self) -> str:
+        """Name the settings."""
+        settings = {"reuse": self.reuse, "budget": self.budget, "slots": self.slots, "show_from": self.show_from}
+        given = [f"{name}={value}" for name, value in settings.items() if value is not None]
+        return f"StreamEngine({', '.join([*given, f'store_bytes={self.store_bytes}'])})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what belongs to a run: copies begin anew."""
+        fresh = type(self)(
+            reuse=self.reuse,
+            budget=self.budget,
+            slots=self.slots,
+            show_from=self.show_from,
+            store_bytes=self.store_bytes,
+            default_transform=self._default_transform,
+        )
+        fresh._mixer = self._mixer
+        return vars(fresh)
+
+    @property
+    def default_transform(self) -> Transform | None:
+        """What the student sees mixes under where the user names no transform."""
+        return self._default_transform
+
+    @property
+    def takes_natural_logits(self) -> bool:
+        """Whether logits of the natural images spare it passes: the classes of the sources are known then."""
+        return True
+
+    @property
+    def solves_now(self) -> bool:
+        """Whether the sets of a batch have been solved to their end when it is shown: there are sets of all ages."""
+        return False
+
+    @property
+    def steps(self) -> int:
+        """Batches that were mixed so far."""
+        return self._step
+
+    @property
+    def plan(self) -> Plan | None:
+        """The size of the stream; None before its first step, and for mixers that solve nothing."""
+        return None if self._solving is None else self._solving.plan
+
+    def check(self, mixer: Mixer) -> None:
+        """Refuse a mixer whose work cannot be spread over steps."""
+        if not mixer.streams:
+            raise TypeError(
+                f"expected SuperMix, MixUp, CutMix or OneOf for the stream engine, got {mixer!r}, whose work it cannot "
+                'spread over steps; choose engine="batch"'
+            )
+        self._mixer = repr(mixer)
+
+    def begin(self, run: Run) -> None:
+        """Start anew with a training run."""
+        self._run = run
+        self._forget()
+
+    def mix(
+        self,
+        mixer: Mixer,
+        teacher: FrozenTeacher | None,
+        images: Float[Tensor, "b c h w"],
+        labels: Int[Tensor, " b"] | None,
+        *,
+        seed: Seed,
+        view: Transform | None = None,
+        natural_logits: Float[Tensor, "b n"] | None = None,
+    ) -> MixedBatch:
+        """Let the sets in the slots go on, and show as many views as there are images."""
+        self.check(mixer)
+        pixels = check_images(images)
+        if self._images is not None and pixels.shape[1:] != self._image_shape:
+            raise ValueError(
+                f"expected images of one shape for the stream engine, got {tuple(pixels.shape[1:])} after "
+                f'{tuple(self._image_shape)}; choose engine="batch"'
+            )
+        self._image_shape = pixels.shape[1:]
+        rng = generator([*numbers(seed), _CHANCE])
+        with float_autograd(images.device):
+            if isinstance(mixer, BlindMixer):
+                mix = self._mix_blind(mixer, teacher, images, pixels, labels, natural_logits, view, seed, rng)
+            else:
+                assert isinstance(mixer, SuperMix)
+                if teacher is None:
+                    raise ValueError("expected a teacher to supervise the masks, got None")
+                mixer.check_fit(pixels, labels)
+                mix = self._mix_solved(mixer, teacher, images, pixels, labels, natural_logits, view, seed, rng)
+        self._step += 1
+        return mix
+
+    def metrics(self) -> dict[str, float]:
+        """Give solved sets of this step, views a set so far, solved sets in the store, and bytes of the store."""
+        return self._metrics
+
+    def to_show(self, images: Float[Tensor, "b c h w"], mix: MixedBatch) -> tuple[Float[Tensor, "m c h w"], MixedBatch]:
+        """Give some mixes as the student saw them, the replays if there are any, and their sources."""
+        if self._images is None or self._places is None:
+            return images, mix
+        rows = slice(max(0, len(mix) - _SHOWN_AT_MOST), None)
+        sources = self._images.at(self._places[rows]).to(mix.images.dtype)
+        chosen = {
+            name: value[rows]
+            for name, value in vars(mix).items()
+            if isinstance(value, Tensor) and name != "natural_logits"
+        }
+        count, k = sources.shape[:2]
+        chosen["source_indices"] = torch.arange(count * k, device=sources.device).view(count, k)
+        return sources.flatten(0, 1), dataclasses.replace(mix, **chosen)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give the number of the step, what was asked for, and the accounts."""
+        return {
+            "step": self._step,
+            "asked": self._asked(),
+            "reuse": self._reuse,
+            "due": [self._due_visits, self._due_images],
+            "shown": self._shown,
+            "batch_size": self._batch_size,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the accounts; the store fills anew unless `load_tensors` follows. Another engine's state is empty."""
+        self._forget()
+        if not state:
+            return
+        self._step = state["step"]
+        if state["asked"] != self._asked():
+            rank_zero_info(
+                "Stream engine: its settings or the mixer's are others than in the checkpoint, so it begins anew with "
+                "these."
+            )
+            self._anew = True
+            return
+        self._reuse = state["reuse"]
+        self._due_visits, self._due_images = state["due"]
+        self._shown = state["shown"]
+        self._batch_size = state["batch_size"]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Give images, slots and store."""
+        if self._images is None:
+            return {}
+        held = {f"images/{name}": value for name, value in self._images.ring.tensors().items()}
+        return held if self._solving is None else held | self._solving.tensors()
+
+    def load_tensors(self, tensors: dict[str, Tensor], device: torch.device) -> None:
+        """Take up what `tensors` gave; nothing, where the settings have changed."""
+        if not self._anew:
+            self._loaded = tensors
+
+    def _forget(self) -> None:
+        self._step = 0
+        self._anew = False
+        self._reuse: float | None = None
+        self._due_visits, self._due_images = 0.0, 0.0
+        self._shown = 0
+        self._batch_size = 0
+        self._images: ImageStore | None = None
+        self._solving: Solving | None = None
+        self._loaded: dict[str, Tensor] | None = None
+        self._image_shape = torch.Size()
+        self._places: Int[Tensor, "b k"] | None = None
+        self._metrics: dict[str, float] = {}
+        self._visit_times: PassTimes | None = None
+        self._label_times: PassTimes | None = None
+
+    def _asked(self) -> str:
+        return f"{self!r} {self._mixer}"
+
+    def _mix_blind(
+        self,
+        mixer: BlindMixer,
+        teacher: FrozenTeacher | None,
+        images: Float[Tensor, "b c h w"],
+        pixels: Float[Tensor, "b c h w"],
+        labels: Int[Tensor, " b"] | None,
+        natural_logits: Float[Tensor, "b n"] | None,
+        view: Transform | None,
+        seed: Seed,
+        rng: np.random.Generator,
+    ) -> MixedBatch:
+        """Mix images of the store with fresh weights; the batch comes to the store behind."""
+        natural, classes = classes_of(teacher, pixels, labels, mixer.num_classes, mixer.chunk_size, natural_logits)
+        check_seen(natural)
+        if self._images is None:
+            self._images = self._open_images(max(1, self.store_bytes // image_bytes(pixels)), images.device)
+        store, first = self._images, len(self._images.ring) == 0
+        if first:
+            store.add(pixels, classes)
+        fit_k(mixer.k, len(store.ring))
+        viewer = Viewer(view, (*numbers(seed), _REPLAYS), images.dtype)
+        mix, self._places = mix_stored(mixer, store, len(pixels), natural.num_classes, viewer, rng)
+        if not first:
+            store.add(pixels, classes)
+        self._metrics = {"stored": float(len(store.ring)), "store_bytes": float(store.ring.num_bytes)}
+        shown = mix.images
+        mix = dataclasses.replace(
+            mix,
+            images=like_batch(shown, images),
+            natural_logits=natural.logits,
+            teacher_forwards=natural.forwards,
+        )
+        if teacher is None:
+            return mix
+        logits = show(teacher, shown, mixer.chunk_size)
+        return judge(label(mix, logits, viewed=view is not None, forwards=len(shown)))
+
+    def _mix_solved(
+        self,
+        mixer: SuperMix,
+        teacher: FrozenTeacher,
+        images: Float[Tensor, "b c h w"],
+        pixels: Float[Tensor, "b c h w"],
+        labels: Int[Tensor, " b"] | None,
+        natural_logits: Float[Tensor, "b n"] | None,
+        view: Transform | None,
+        seed: Seed,
+        rng: np.random.Generator,
+    ) -> MixedBatch:
+        """Visit sets, and fill the batch with replays."""
+        self._replan(mixer)
+        count, forwards, taken_in = len(pixels), 0, False
+        if self._solving is None:
+            forwards, taken_in = self._start(mixer, teacher, pixels, labels, natural_logits)
+        solving = self._require()
+        solving_view = mixer.solving_view(view, pixels)
+        lessons = solving_view is view or solving_view == view
+        before = solving.ended, solving.start_passes
+        self._due_visits += count * solving.rounds / self._reuse_now()
+        if self._shown == 0:  # there must be something to show
+            self._due_visits = max(self._due_visits, solving.plan.visits)
+        visits: list[Shown] = []
+        ages: list[np.ndarray] = []
+        viewer = Viewer(solving_view, (*numbers(seed), _VISITS), images.dtype)
+        assert self._visit_times is not None
+        assert self._label_times is not None
+        while self._due_visits >= solving.plan.visits:
+            self._due_visits -= solving.plan.visits
+            with self._visit_times.measure(solving.plan.visits):
+                visited, age = solving.turn(teacher, viewer, rng)
+            visits.append(visited)
+            ages.append(age)
+        parts = _to_student(visits, ages, min(solving.plan.shown * len(visits), count) if lessons else 0)
+        left = count - sum(len(part.logits) for part in parts)
+        if left:
+            viewer = Viewer(view, (*numbers(seed), _REPLAYS), images.dtype)
+            with self._label_times.measure(left):
+                parts.append(solving.replay(teacher, left, viewer, self._step, rng))
+        if not taken_in:
+            forwards += self._take_in(mixer, teacher, pixels, labels, natural_logits, rng)
+        shown = parts[0] if len(parts) == 1 else concatenate(parts)
+        self._shown += count
+        passed = len(visits) * solving.plan.visits
+        looked = solving.start_passes - before[1]
+        self._places = shown.places
+        self._metrics = {
+            "fresh": float(solving.ended - before[0]),
+            "uses": self._shown / solving.ended if solving.ended else 0.0,
+            "stored": float(solving.num_alive()),
+            "store_bytes": float(solving.images.ring.num_bytes + solving.store.num_bytes),
+        }
+        mix = MixedBatch(
+            images=like_batch(shown.images, images),
+            masks=normalized_masks(shown.mask_logits, (pixels.shape[2], pixels.shape[3])),
+            soft_targets=shown.soft_targets(),
+            teacher_logits=shown.logits,
+            source_indices=torch.full_like(shown.classes, -1),
+            source_classes=shown.classes,
+            mix_weights=shown.mix_weights,
+            outcomes=shown.outcomes,
+            num_steps=shown.num_steps,
+            natural_logits=None,
+            teacher_forwards=forwards + passed + looked,
+            teacher_backwards=passed + looked,
+        )
+        return label(mix, shown.logits, viewed=view is not None, forwards=left)
+
+    def _start(
+        self,
+        mixer: SuperMix,
+        teacher: FrozenTeacher,
+        pixels: Float[Tensor, "b c h w"],
+        labels: Int[Tensor, " b"] | None,
+        natural_logits: Float[Tensor, "b n"] | None,
+    ) -> tuple[int, bool]:
+        """Open the stores, and take the first batch in where they are empty: it is all that there is to draw from.
+
+        Returns:
+            Images that the teacher passed, and whether the batch was taken in.
+        """
+        device = pixels.device
+        self._batch_size = self._batch_size or len(pixels)
+        rounds = expected_rounds(mixer)
+        show_from = math.ceil(rounds / 2) if self.show_from is None else self.show_from
+        plan = plan_for_reuse(self._reuse_now(), self._batch_size, rounds, show_from, self.slots)
+        in_work, an_image, a_set = plan.window + plan.slots + self._batch_size, image_bytes(pixels), set_bytes(mixer)
+        room = self.store_bytes - in_work * an_image
+        capacity = room // (an_image + a_set)
+        if capacity < self._batch_size:
+            least = in_work * an_image + self._batch_size * (an_image + a_set)
+            raise ValueError(
+                f"expected a store that holds the {in_work} images of sets that are being solved and a batch of solved "
+                f"sets, {least} bytes, got store_bytes={self.store_bytes}; raise it, or give fewer slots"
+            )
+        self._visit_times, self._label_times = PassTimes(device), PassTimes(device)
+        self._images = self._open_images(capacity + in_work, device)
+        forwards, empty = 0, len(self._images.ring) == 0
+        if empty:
+            natural, classes = mixer.look(teacher, pixels, labels, natural_logits, with_saliency=False)
+            check_seen(natural)
+            self._images.add(pixels, classes)
+            forwards = natural.forwards
+        if teacher.num_classes is None:
+            teacher(pixels[:1])
+        assert teacher.num_classes is not None
+        self._solving = Solving(mixer, plan, self._images, capacity, teacher.num_classes, device)
+        if self._loaded is not None:
+            self._solving.load_tensors(self._loaded, device)
+            self._loaded = None
+        rank_zero_info(
+            f"Stream engine: {plan.visits} visits a turn to {plan.slots} slots, of which {plan.shown} are shown to the "
+            f"student; the other mixes of its {self._batch_size} are replays. A set takes {rounds:g} visits and is shown "
+            f"about {plan.reuse:.1f} times; the store holds {capacity} solved sets in {self.store_bytes / 2**20:.0f} MiB"
+        )
+        return forwards, empty
+
+    def _open_images(self, capacity: int, device: torch.device) -> ImageStore:
+        store = ImageStore(capacity)
+        if self._loaded is not None:
+            held = {
+                name.removeprefix("images/"): value
+                for name, value in self._loaded.items()
+                if name.startswith("images/")
+            }
+            store.ring = Ring.from_tensors(held, device, ())
+        return store
+
+    def _take_in(
+        self,
+        mixer: SuperMix,
+        teacher: FrozenTeacher,
+        pixels: Float[Tensor, "b c h w"],
+        labels: Int[Tensor, " b"] | None,
+        natural_logits: Float[Tensor, "b n"] | None,
+        rng: np.random.Generator,
+    ) -> int:
+        """Keep as many images as sets are drawn in a step; all of them until there is a window of them.
+
+        Returns:
+            Images that the teacher passed, to know their classes.
+        """
+        solving = self._require()
+        count = len(pixels)
+        self._due_images += count / self._reuse_now()
+        taken = min(int(self._due_images), count)
+        self._due_images -= int(self._due_images)
+        if len(solving.images.ring) < solving.plan.window:
+            taken = count
+        if taken == 0:
+            return 0
+        rows = torch.from_numpy(np.sort(rng.choice(count, size=taken, replace=False))).to(pixels.device)
+        natural, classes = mixer.look(
+            teacher,
+            pixels[rows],
+            None if labels is None else labels[rows],
+            None if natural_logits is None else natural_logits[rows],
+            with_saliency=False,
+        )
+        solving.images.add(pixels[rows], classes)
+        return natural.forwards
+
+    def _replan(self, mixer: SuperMix) -> None:
+        """Find, once, the uses of a set that a budget allows, and begin anew with them."""
+        wanted = self.budget is not None and self._reuse is None and self._step > 0
+        if not wanted or self._step % _STEPS_TO_TIME or self._visit_times is None or self._label_times is None:
+            return
+        reuse = None
+        if self._run.is_first_rank:
+            times = self._run.training_seconds(), self._visit_times.per_row(), self._label_times.per_row()
+            if times[0] is not None and times[1] is not None:
+                assert self.budget is not None
+                rounds = expected_rounds(mixer)
+                reuse = reuse_for_budget(
+                    self.budget,
+                    self._batch_size,
+                    rounds,
+                    math.ceil(rounds / 2) if self.show_from is None else self.show_from,
+                    training=times[0],
+                    per_visit=times[1],
+                    per_label=times[2] or times[1] / 2,
+                )
+        reuse = self._run.broadcast(reuse)
+        if reuse is not None:
+            step, batch_size = self._step, self._batch_size
+            self._forget()
+            self._step, self._batch_size, self._reuse = step, batch_size, reuse
+
+    def _reuse_now(self) -> float:
+        return self._reuse or self.reuse or _DEFAULT_REUSE
+
+    def _require(self) -> Solving:
+        assert self._solving is not None
+        return self._solving
+
+
+def _to_student(visits: list[Shown], ages: list[np.ndarray], count: int) -> list[Shown]:
+    """Take the visits of the sets that have had most of them: their masks are the most finished."""
+    if count == 0:
+        return []
+    visited = visits[0] if len(visits) == 1 else concatenate(visits)
+    order = np.argsort(-np.concatenate(ages), kind="stable")[:count]
+    return [visited.take(torch.from_numpy(np.sort(order)).to(visited.logits.device))]

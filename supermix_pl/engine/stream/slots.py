@@ -1,0 +1,177 @@
+"""The sets that are being solved, in tensors whose shapes never change, and what the host knows of them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from supermix_pl.engine.stream.images import ImageStore
+from supermix_pl.mixing.targets import soft_targets
+from supermix_pl.solver import Outcome, Sets, SolverState
+from supermix_pl.solver.criterion import class_membership
+from supermix_pl.solver.rows import Rows
+
+
+@dataclass
+class Drawn(Rows):
+    """What a set is made of.
+
+    Attributes:
+        places: Of its sources, in the store of images.
+        classes: Of its sources.
+        mix_weights: Of its sources, summing to 1 over k.
+        keys: Name the stream of chance of each set.
+    """
+
+    places: Int[Tensor, "s k"]
+    classes: Int[Tensor, "s k"]
+    mix_weights: Float[Tensor, "s k"]
+    keys: Int[Tensor, " s"]
+
+    def sets(self, images: ImageStore, num_classes: int) -> Sets:
+        """Gather what the solver is to know of the sets."""
+        return Sets(
+            sources=images.at(self.places),
+            soft_targets=soft_targets(self.classes, self.mix_weights, num_classes),
+            membership=class_membership(self.classes, num_classes),
+            keys=self.keys,
+        )
+
+
+class Slots:
+    """S places for sets on their way.
+
+    Args:
+        count: S, >= 1.
+        k: Sources in a set.
+        grid: Height and width of the mask grid.
+        num_classes: The teacher's n.
+        device: Where they are worked on.
+
+    Attributes:
+        drawn: What the sets are made of.
+        state: Where they stand.
+        ages: Visits that each has had, on the host; those that a set was spared at the start count.
+        oldest: The least arrival number that a source of each set may have, on the host.
+        occupied: Which slots hold a set, on the host.
+        next: The first slot of the next turn.
+    """
+
+    def __init__(self, count: int, k: int, grid: tuple[int, int], num_classes: int, device: torch.device) -> None:
+        self.drawn = Drawn(
+            torch.zeros(count, k, dtype=torch.long, device=device),
+            torch.zeros(count, k, dtype=torch.long, device=device),
+            torch.full((count, k), 1 / k, device=device),
+            torch.zeros(count, dtype=torch.long, device=device),
+        )
+        masks = torch.zeros(count, k, *grid, device=device)
+        self.state = SolverState(
+            mask_logits=masks,
+            last_change=masks.clone(),
+            best_mask_logits=masks.clone(),
+            teacher_logits=torch.zeros(count, num_classes, device=device),
+            margins=torch.full((count,), -torch.inf, device=device),
+            outcomes=torch.full((count,), int(Outcome.CAPPED), device=device),
+            num_steps=torch.zeros(count, dtype=torch.long, device=device),
+            running=torch.zeros(count, dtype=torch.bool, device=device),
+        )
+        self.ages = np.zeros(count, dtype=np.int64)
+        self.oldest = np.zeros(count, dtype=np.int64)
+        self.occupied = np.zeros(count, dtype=bool)
+        self.next = 0
+        self._flags: HostCopy | None = None
+
+    def __len__(self) -> int:
+        """Count the slots."""
+        return len(self.ages)
+
+    def turn(self, visits: int) -> Int[np.ndarray, " v"]:
+        """Give the slots that are visited now, each as often as any other."""
+        places = (self.next + np.arange(visits)) % len(self)
+        self.next = int((self.next + visits) % len(self))
+        return places
+
+    def ended(self, places: Int[np.ndarray, " v"], rounds: int, *, early: bool) -> Int[np.ndarray, " e"]:
+        """Name those of some slots whose set has ended.
+
+        Args:
+            places: The slots.
+            rounds: Visits after which every set has ended.
+            early: Whether sets may end before.
+        """
+        ended = self.ages[places] >= rounds
+        if early and self._flags is not None:
+            ended |= ~self._flags.read()[places]
+        return places[self.occupied[places] & ended]
+
+    def enter(
+        self,
+        places: Int[np.ndarray, " e"],
+        drawn: Drawn,
+        start: Float[Tensor, "e k s t"],
+        ages: Int[np.ndarray, " e"],
+        oldest: int,
+    ) -> None:
+        """Put new sets into slots."""
+        rows = torch.from_numpy(places).to(start.device)
+        self.drawn.put(rows, drawn)
+        for field in ("mask_logits", "best_mask_logits"):
+            getattr(self.state, field)[rows] = start
+        self.state.last_change[rows] = 0.0
+        self.state.teacher_logits[rows] = 0.0
+        self.state.margins[rows] = -torch.inf
+        self.state.outcomes[rows] = int(Outcome.CAPPED)
+        self.state.num_steps[rows] = torch.from_numpy(ages).to(start.device)
+        self.state.running[rows] = True
+        self.ages[places], self.oldest[places], self.occupied[places] = ages, oldest, True
+
+    def visited(self, places: Int[np.ndarray, " v"], state: SolverState, *, early: bool) -> None:
+        """Write back what a turn made of some slots."""
+        self.state.put(torch.from_numpy(places).to(state.running.device), state)
+        self.ages[places] += 1
+        if early:
+            self._flags = HostCopy(self.state.running)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Give all that the slots hold, for `load_tensors`."""
+        held = {f"drawn/{name}": value for name, value in vars(self.drawn).items()}
+        held |= {f"state/{name}": value for name, value in vars(self.state).items()}
+        host = np.stack([self.ages, self.oldest, self.occupied.astype(np.int64)])
+        return held | {"host": torch.from_numpy(host), "next": torch.tensor([self.next])}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor], device: torch.device) -> "Slots":
+        """Take up what `tensors` gave."""
+        parts: dict[str, dict[str, Tensor]] = {"drawn": {}, "state": {}}
+        for name, value in tensors.items():
+            part, _, field = name.partition("/")
+            if field:
+                parts[part][field] = value.to(device, copy=True)
+        slots = cls.__new__(cls)
+        slots.drawn, slots.state = Drawn(**parts["drawn"]), SolverState(**parts["state"])
+        ages, oldest, occupied = tensors["host"].numpy()
+        slots.ages, slots.oldest, slots.occupied = ages.copy(), oldest.copy(), occupied.astype(bool)
+        slots.next = int(tensors["next"])
+        slots._flags = HostCopy(slots.state.running)
+        return slots
+
+
+class HostCopy:
+    """A copy of flags that the host reads later, so that it need not wait for the device now."""
+
+    def __init__(self, flags: Bool[Tensor, " s"]) -> None:
+        self._event = None
+        self._flags = flags.clone() if not flags.is_cuda else flags
+        if flags.is_cuda:
+            self._flags = torch.empty(flags.shape, dtype=flags.dtype, pin_memory=True)
+            self._flags.copy_(flags, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record()
+
+    def read(self) -> Bool[np.ndarray, " s"]:
+        """Wait until the copy is there, and give it."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self._flags.numpy()

@@ -1,0 +1,252 @@
+"""The stream of a solving mixer: visits that move masks, and replays of sets that were solved before."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from supermix_pl.engine.stream.images import ImageStore
+from supermix_pl.engine.stream.plan import Plan
+from supermix_pl.engine.stream.ring import Ring
+from supermix_pl.engine.stream.slots import Drawn, Slots
+from supermix_pl.mixing import SuperMix
+from supermix_pl.mixing.sampling import choose_sources, draw_keys, draw_weights
+from supermix_pl.mixing.targets import soft_targets
+from supermix_pl.solver import advance
+from supermix_pl.solver.chunks import Chunks, show
+from supermix_pl.solver.masks import mix_images, normalized_masks
+from supermix_pl.solver.rounds import Show
+from supermix_pl.solver.rows import Rows
+from supermix_pl.teacher import FrozenTeacher
+
+_GUESSED_ROUNDS = 10  # of a set that may end early; what sets really take is followed
+_ON_HOST = ("oldest",)
+_REPLAYS_APART = 2**20  # numbers of looks of one step and the next: no two looks at a set share a number
+
+
+@dataclass
+class Shown(Rows):
+    """Views that the student is to see, with the teacher's logits of exactly these.
+
+    Attributes:
+        images: The views.
+        logits: The teacher's, of them.
+        mask_logits: The masks of the mixes behind them.
+        places: Of the sources, in the store of images.
+        classes: Of the sources.
+        mix_weights: Of the sources.
+        outcomes: Of the last pass that solved each set.
+        num_steps: Updates of the masks.
+    """
+
+    images: Float[Tensor, "b c h w"]
+    logits: Float[Tensor, "b n"]
+    mask_logits: Float[Tensor, "b k s t"]
+    places: Int[Tensor, "b k"]
+    classes: Int[Tensor, "b k"]
+    mix_weights: Float[Tensor, "b k"]
+    outcomes: Int[Tensor, " b"]
+    num_steps: Int[Tensor, " b"]
+
+    def soft_targets(self) -> Float[Tensor, "b n"]:
+        """Give Eq. 2."""
+        return soft_targets(self.classes, self.mix_weights, self.logits.shape[1])
+
+
+class Solving:
+    """Slots and store of a stream.
+
+    Args:
+        mixer: How sets are made and solved.
+        plan: The size of the stream.
+        images: Where the sources are.
+        capacity: Solved sets that are kept at most, >= 1.
+        num_classes: The teacher's n.
+        device: Where they are worked on.
+
+    Attributes:
+        ended: Sets that have left the slots so far.
+        visits_ended: Visits that these have had.
+        start_passes: Images that the teacher has passed so far, forward and backward, for the masks that sets start from.
+    """
+
+    def __init__(
+        self,
+        mixer: SuperMix,
+        plan: Plan,
+        images: ImageStore,
+        capacity: int,
+        num_classes: int,
+        device: torch.device,
+    ) -> None:
+        self._mixer = mixer
+        self.plan = plan
+        self.images = images
+        self.num_classes = num_classes
+        self.slots = Slots(plan.slots, mixer.k, mixer.mask_grid, num_classes, device)
+        self.store = Ring(capacity)
+        self.ended = 0
+        self.visits_ended = 0.0
+        self.start_passes = 0
+        self._entered = 0
+
+    @property
+    def rounds(self) -> float:
+        """Visits that a set takes, as far as they are known."""
+        if not self._mixer.early_stop or self.ended == 0:
+            return expected_rounds(self._mixer)
+        return self.visits_ended / self.ended
+
+    def turn(self, teacher: FrozenTeacher, view: Show, rng: np.random.Generator) -> tuple[Shown, Int[np.ndarray, " v"]]:
+        """Visit the next slots: sets that have ended leave, new ones enter, and all of these get a round.
+
+        Returns:
+            What the teacher was shown, and the age of each set in visits.
+        """
+        places = self.slots.turn(self.plan.visits)
+        early = bool(self._mixer.early_stop)
+        self._leave(self.slots.ended(places, self._mixer.max_steps + early, early=early))
+        self._enter(teacher, places[~self.slots.occupied[places]], rng)
+        rows = torch.from_numpy(places).to(self.slots.state.running.device)
+        drawn, before = self.slots.drawn.take(rows), self.slots.state.take(rows)
+        sets = drawn.sets(self.images, self.num_classes)
+        chunks = Chunks(teacher, self._mixer.chunk_size)
+        state, shown, logits = advance(self._mixer.solver, teacher, sets, before, view, chunks)
+        ages = self.slots.ages[places].copy()
+        self.slots.visited(places, state, early=early)
+        return Shown(
+            images=shown,
+            logits=logits,
+            mask_logits=before.mask_logits,
+            places=drawn.places,
+            classes=drawn.classes,
+            mix_weights=drawn.mix_weights,
+            outcomes=state.outcomes,
+            num_steps=before.num_steps,
+        ), ages
+
+    @torch.no_grad()
+    def replay(
+        self, teacher: FrozenTeacher, count: int, view: Show, step: int, rng: np.random.Generator
+    ) -> Shown:
+        """Show solved sets under a new view each; sets from the slots while none is solved.
+
+        Args:
+            teacher: Labels the views.
+            count: How many, >= 1.
+            view: What the student sees them under.
+            step: Of the training.
+            rng: Where chance comes from.
+        """
+        alive = np.flatnonzero(self._alive())
+        device = self.slots.state.running.device
+        if len(alive):
+            chosen = alive[rng.choice(len(alive), size=count, replace=count > len(alive))]
+            rows = torch.from_numpy(chosen).to(device)
+            held: dict[str, Any] = {
+                name: column[rows] for name, column in self.store.columns.items() if isinstance(column, Tensor)
+            }
+            held["mask_logits"] = held["mask_logits"].float()
+        else:
+            occupied = np.flatnonzero(self.slots.occupied)
+            rows = torch.from_numpy(occupied[rng.choice(len(occupied), count, replace=count > len(occupied))])
+            held = self._columns(rows.to(device))
+        keys = held.pop("keys")
+        sources = self.images.at(held["places"])
+        masks = normalized_masks(held["mask_logits"], (sources.shape[3], sources.shape[4]))
+        looks = (step + 1) * _REPLAYS_APART + torch.arange(count, device=device)
+        shown = view(mix_images(sources, masks), keys, looks)
+        return Shown(images=shown, logits=show(teacher, shown, self._mixer.chunk_size), **held)
+
+    def num_alive(self) -> int:
+        """Count the solved sets whose sources are still there."""
+        return int(self._alive().sum())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Give slots, store and counts, for `load_tensors`."""
+        held = {f"slots/{name}": value for name, value in self.slots.tensors().items()}
+        held |= {f"store/{name}": value for name, value in self.store.tensors().items()}
+        counts = torch.tensor([self.ended, self.visits_ended, self._entered], dtype=torch.float64)
+        return held | {"solving/counts": counts}
+
+    def load_tensors(self, tensors: dict[str, Tensor], device: torch.device) -> None:
+        """Take up what `tensors` gave."""
+        parts: dict[str, dict[str, Tensor]] = {"slots": {}, "store": {}, "solving": {}}
+        for name, value in tensors.items():
+            part, _, field = name.partition("/")
+            if part in parts:
+                parts[part][field] = value
+        self.slots = Slots.from_tensors(parts["slots"], device)
+        self.store = Ring.from_tensors(parts["store"], device, _ON_HOST)
+        ended, self.visits_ended, entered = parts["solving"]["counts"].tolist()
+        self.ended, self._entered = int(ended), int(entered)
+
+    def _alive(self) -> np.ndarray:
+        """Tell which sets of the store have all their sources: those of the oldest may be overwritten."""
+        if len(self.store) == 0:
+            return np.zeros(0, dtype=bool)
+        first = self.images.ring.added - self.images.ring.capacity
+        return np.asarray(self.store.columns["oldest"])[: len(self.store)] >= first
+
+    def _leave(self, places: Int[np.ndarray, " e"]) -> None:
+        if len(places) == 0:
+            return
+        held = self._columns(torch.from_numpy(places).to(self.slots.state.running.device))
+        held["mask_logits"], held["mix_weights"] = self._mixer.settle(
+            held["mask_logits"], held["mix_weights"], held["outcomes"]
+        )
+        held["mask_logits"] = held["mask_logits"].half()
+        self.store.add(held | {"oldest": self.slots.oldest[places]})
+        self.slots.occupied[places] = False
+        self.ended += len(places)
+        self.visits_ended += float(self.slots.ages[places].sum())
+
+    def _enter(self, teacher: FrozenTeacher, places: Int[np.ndarray, " e"], rng: np.random.Generator) -> None:
+        """Draw new sets of the newest images for free slots."""
+        if len(places) == 0:
+            return
+        mixer, count = self._mixer, len(places)
+        device = self.slots.state.running.device
+        candidates = self.images.ring.newest(self.plan.window)
+        window = torch.from_numpy(candidates).to(device)
+        ranks = torch.from_numpy(rng.random((count, len(candidates)), dtype=np.float32)).to(device)
+        classes = self.images.classes(window) if mixer.pairing == "distinct" else None
+        sources = window[choose_sources(ranks, classes, mixer.k)]
+        weights = torch.from_numpy(draw_weights(rng, count, mixer.k, mixer.alpha)).to(device, torch.float32)
+        drawn = Drawn(sources, self.images.classes(sources), weights, torch.from_numpy(draw_keys(rng, count)).to(device))
+        self.start_passes += mixer.start_passes(count)
+        start = mixer.start(teacher, self.images.at(sources), drawn.classes, weights)
+        ages = np.zeros(count, dtype=np.int64)
+        if not mixer.early_stop and self._entered < len(self.slots):  # so that sets do not all end together
+            ages = (self._entered + np.arange(count)) % mixer.max_steps
+            ages[self._entered + np.arange(count) >= len(self.slots)] = 0
+        self._entered += count
+        self.slots.enter(places, drawn, start, ages, self.images.ring.added - len(candidates))
+
+    def _columns(self, rows: Int[Tensor, " r"]) -> dict[str, Any]:
+        """Give sets of the slots as the store keeps them."""
+        drawn, state = self.slots.drawn.take(rows), self.slots.state.take(rows)
+        return {
+            "mask_logits": state.best_mask_logits,
+            "places": drawn.places,
+            "classes": drawn.classes,
+            "mix_weights": drawn.mix_weights,
+            "outcomes": state.outcomes,
+            "num_steps": state.num_steps,
+            "keys": drawn.keys,
+        }
+
+
+def expected_rounds(mixer: SuperMix) -> float:
+    """Say how many visits a set will take: its steps, or a guess where it may end before."""
+    return float(mixer.max_steps) if not mixer.early_stop else float(min(mixer.max_steps + 1, _GUESSED_ROUNDS))
+
+
+def set_bytes(mixer: SuperMix) -> int:
+    """Say what a solved set takes in the store."""
+    height, width = mixer.mask_grid
+    return 2 * mixer.k * height * width + mixer.k * (8 + 8 + 4) + 4 * 8
+

@@ -1,0 +1,105 @@
+"""What the student sees of mixes: a view of each, with the teacher's logits of exactly that view."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from supermix_pl.mixing.inputs import float_autograd, generator
+from supermix_pl.mixing.mixer import MixedBatch, Seed
+from supermix_pl.solver import Outcome
+from supermix_pl.solver.chunks import show
+from supermix_pl.solver.criterion import class_membership, margin
+from supermix_pl.teacher import FrozenTeacher, as_teacher
+from supermix_pl.views import Transform, Viewer
+
+_LEAST_LOGIT = -1e4
+_SHOWN = 0x5EE  # names the chance of views that are shown
+
+
+def present(
+    mix: MixedBatch,
+    teacher: FrozenTeacher | nn.Module | None,
+    images: Float[Tensor, "_ c _ _"],
+    view: Transform | None,
+    *,
+    seed: Seed,
+    exact: bool,
+    keys: Int[Tensor, " b"] | None = None,
+    look: int = 0,
+    chunk_size: int | None = None,
+) -> MixedBatch:
+    """Show mixes under a view, and ask the teacher for its logits of exactly what is shown.
+
+    Args:
+        mix: The mixes, in any precision.
+        teacher: None where mixes have none.
+        images: The natural batch, for dtype and memory format.
+        view: What the student is to see them under; None for the mixes as they are.
+        seed: Names the stream of chance of the batch.
+        exact: Whether the logits of the mixes, where they have some, are of exactly their pixels.
+        keys: Name the stream of chance of each set; drawn from the seed where None.
+        look: The number of this look at each set.
+        chunk_size: Images that the teacher sees at once; None for all.
+
+    Returns:
+        The mixes as the student sees them. Where the teacher's logits of a view are not finite, they are those of Eq. 2.
+    """
+    pixels = mix.images.to(torch.promote_types(mix.images.dtype, torch.float32))
+    with float_autograd(pixels.device), torch.no_grad():
+        if keys is None:
+            drawn = generator([*numbers(seed), _SHOWN]).integers(2**63 - 1, size=len(mix))
+            keys = torch.from_numpy(drawn).to(pixels.device)
+        viewer = Viewer(view, (*numbers(seed), _SHOWN), images.dtype)
+        shown = viewer(pixels, keys, torch.full_like(keys, look))
+        known = exact and view is None and images.dtype == pixels.dtype
+        mix = replace(mix, images=like_batch(shown, images))
+        if teacher is None or (known and mix.teacher_logits is not None):
+            return mix
+        logits = show(as_teacher(teacher), shown, chunk_size)
+        return label(mix, logits, viewed=view is not None, forwards=len(shown))
+
+
+def label(mix: MixedBatch, logits: Float[Tensor, "b n"], *, viewed: bool, forwards: int) -> MixedBatch:
+    """Give mixes the teacher's logits of what is shown.
+
+    Args:
+        mix: As it is shown.
+        logits: Of exactly its images.
+        viewed: Whether these are views that the masks were not solved on.
+        forwards: Passes that only labelled.
+    """
+    finite = logits.isfinite().all(dim=1)
+    return replace(
+        mix,
+        teacher_logits=torch.where(finite[:, None], logits, log_targets(mix.soft_targets).to(logits.dtype)),
+        outcomes=mix.outcomes.masked_fill(~finite, int(Outcome.NON_FINITE)),
+        holds=holds(mix, logits) if viewed else None,
+        teacher_forwards=mix.teacher_forwards + forwards,
+        label_forwards=mix.label_forwards + forwards,
+    )
+
+
+def holds(mix: MixedBatch, logits: Float[Tensor, "b n"]) -> Bool[Tensor, " b"]:
+    """Tell whether the top classes of logits are the classes of the sources."""
+    membership = class_membership(mix.source_classes, logits.shape[1])
+    return logits.isfinite().all(dim=1) & (margin(logits, membership) > 0)
+
+
+def log_targets(soft_targets: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
+    """Give finite logits whose softmax is soft targets."""
+    return soft_targets.log().clamp_min(_LEAST_LOGIT)
+
+
+def like_batch(mixes: Float[Tensor, "b c h w"], images: Float[Tensor, "_ c _ _"]) -> Float[Tensor, "b c h w"]:
+    """Give the mixes the dtype and the memory format of the batch that they join."""
+    channels_last = images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    return mixes.to(images.dtype).contiguous(memory_format=memory_format)
+
+
+def numbers(seed: Seed) -> Sequence[int]:
+    """Give a seed as numbers."""
+    return [seed] if isinstance(seed, int) else list(seed)

@@ -1,0 +1,111 @@
+"""Showing mixes under a transform, with chance from a seed and none from the global generators."""
+
+import random
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from pytorch_lightning.utilities.seed import isolate_rng
+from torch import Tensor
+
+from supermix_pl.transforms import View
+
+Transform = Callable[[Tensor], Tensor]
+"""Takes and gives a batch of images (b, c, h, w): a `View`, or any other, such as of torchvision or kornia."""
+
+
+class Viewer:
+    """Shows images under a transform.
+
+    A `View` draws for each image from its key and its number of looks. Any other transform is called once for all of
+    them, with Python's, NumPy's and torch's global generators seeded from the seed and the number of the call, and put
+    back afterwards.
+
+    Args:
+        transform: None shows the images as they are.
+        seed: Numbers >= 0 that name the chance of other transforms than a `View`.
+        dtype: Of the images that the student gets: they are rounded to it, so that the teacher sees the same. None
+            leaves them as they are.
+    """
+
+    def __init__(
+        self, transform: Transform | None, seed: Sequence[int], dtype: torch.dtype | None = None
+    ) -> None:
+        self.transform = transform
+        self._seed = tuple(seed)
+        self._calls = 0
+        self._dtype = dtype
+
+    def __call__(
+        self, images: Float[Tensor, "b c h w"], keys: Int[Tensor, " b"], rounds: Int[Tensor, " b"]
+    ) -> Float[Tensor, "b c height width"]:
+        """Show the images.
+
+        Args:
+            images: Mixes, in the solver's precision.
+            keys: Name the stream of chance of each, int64.
+            rounds: Which look at each this is.
+
+        Raises:
+            ValueError: If the transform gives something else than as many images.
+        """
+        shown = self._transformed(images, keys, rounds)
+        return shown if self._dtype is None or self._dtype == shown.dtype else shown.to(self._dtype).to(images.dtype)
+
+    def _transformed(self, images: Tensor, keys: Tensor, rounds: Tensor) -> Tensor:
+        if self.transform is None:
+            return images
+        if isinstance(self.transform, View):
+            return self.transform.apply(images, self.transform.draw(keys, rounds, (images.shape[2], images.shape[3])))
+        self._calls += 1
+        with seeded((*self._seed, self._calls)):
+            shown = self.transform(images)
+        if not isinstance(shown, Tensor) or shown.ndim != 4 or len(shown) != len(images):
+            got = tuple(shown.shape) if isinstance(shown, Tensor) else type(shown).__name__
+            raise ValueError(f"expected mixed_transform to give {len(images)} images (b, c, h, w), got {got}")
+        return shown.as_subclass(Tensor).to(images.dtype)
+
+
+@contextmanager
+def seeded(seed: Sequence[int]) -> Iterator[None]:
+    """Seed Python's, NumPy's and torch's global generators for a while, and put them back."""
+    drawn = int(np.random.default_rng(list(seed)).integers(2**63))
+    with isolate_rng():
+        random.seed(drawn)
+        np.random.seed(drawn % 2**32)
+        torch.manual_seed(drawn)
+        yield
+
+
+def keeps_graph(transform: Transform, images: Float[Tensor, "b c h w"]) -> bool:
+    """Tell whether a gradient flows from what a transform gives to the images that it takes.
+
+    Args:
+        transform: To be tried.
+        images: Of the kind that it will take; two of them are tried.
+    """
+    if isinstance(transform, View):
+        return True
+    with torch.enable_grad(), seeded((0,)):
+        leaf = images[:2].detach().clone().requires_grad_()
+        try:
+            shown = transform(leaf)
+        except RuntimeError as error:
+            if "grad" not in str(error):
+                raise
+            return False  # for instance "Can't call numpy() on Tensor that requires grad"
+        if not shown.requires_grad:
+            return False
+        (gradient,) = torch.autograd.grad(shown.sum(), leaf, allow_unused=True)
+    return gradient is not None and bool(gradient.isfinite().all()) and bool((gradient != 0).any())
+
+
+def has_stable_repr(transform: Transform) -> bool:
+    """Tell whether a transform's repr names its settings and not its place in memory."""
+    text = repr(transform)
+    return re.search(r"\bat 0x[0-9a-f]+|<lambda>|<locals>", text) is None and text != object.__repr__(transform)
+
+
