@@ -144,6 +144,8 @@ class FrozenTeacher:
             self.module.eval()
         with torch.autocast(images.device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None):
             prepared = self.prepare(images)
+            if prepared.data_ptr() == images.data_ptr():
+                prepared = prepared.clone()  # a network that works in place leaves the caller's images alone
             network = self.network(prepared)
             logits = _logits_of(self._run_compiled(network, prepared) if self.compile else network(prepared))
         if images.requires_grad and torch.is_grad_enabled() and not logits.requires_grad:

@@ -14,7 +14,7 @@ from supermix_pl.arguments import check_at_least, check_positive, check_transfor
 from supermix_pl.engine.engine import Engine, Run
 from supermix_pl.engine.stream.blind import mix_stored
 from supermix_pl.engine.stream.images import ImageStore, image_bytes
-from supermix_pl.engine.stream.plan import Plan, plan_for_reuse, reuse_for_budget
+from supermix_pl.engine.stream.plan import Plan, plan_for_store, reuse_for_budget
 from supermix_pl.engine.stream.ring import Ring
 from supermix_pl.engine.stream.solving import Shown, Solving, expected_rounds, set_bytes
 from supermix_pl.engine.stream.timing import PassTimes
@@ -56,7 +56,7 @@ class StreamEngine(Engine):
         budget: Time that solving may add, as a share of a training step, > 0, beyond one labelling pass of each mix
             that is shown. Measured in the first steps on rank 0, and kept in the checkpoint.
         slots: Sets that are being solved, >= 1; None for eight times the visits of a step, so that those of one set are
-            eight steps apart.
+            eight steps apart, and fewer where the images of these would take more than half of the store.
         show_from: The first visit of a set that the student sees, counted from 0; replays fill the batch. None shows
             the second half of the visits.
         store_bytes: What images and solved sets may take on the device, >= 1; allocated as it fills. It decides how
@@ -393,18 +393,18 @@ class StreamEngine(Engine):
         self._batch_size = self._batch_size or len(pixels)
         rounds = expected_rounds(mixer)
         show_from = math.ceil(rounds / 2) if self.show_from is None else self.show_from
-        plan = plan_for_reuse(self._reuse_now(), self._batch_size, rounds, show_from, self.slots)
-        in_work, an_image, a_set = plan.window + plan.slots + self._batch_size, image_bytes(pixels), set_bytes(mixer)
-        room = self.store_bytes - in_work * an_image
-        capacity = room // (an_image + a_set)
-        if capacity < self._batch_size:
-            least = in_work * an_image + self._batch_size * (an_image + a_set)
-            raise ValueError(
-                f"expected a store that holds the {in_work} images of sets that are being solved and a batch of solved "
-                f"sets, {least} bytes, got store_bytes={self.store_bytes}; raise it, or give fewer slots"
-            )
+        plan, room = plan_for_store(
+            self.store_bytes,
+            image_bytes(pixels),
+            set_bytes(mixer),
+            self._reuse_now(),
+            self._batch_size,
+            rounds,
+            show_from,
+            self.slots,
+        )
         self._visit_times, self._label_times = PassTimes(device), PassTimes(device)
-        self._images = self._open_images(capacity + in_work, device)
+        self._images = self._open_images(room.images, device)
         forwards, empty = 0, len(self._images.ring) == 0
         if empty:
             natural, classes = mixer.look(teacher, pixels, labels, natural_logits, with_saliency=False)
@@ -414,14 +414,15 @@ class StreamEngine(Engine):
         if teacher.num_classes is None:
             teacher(pixels[:1])
         assert teacher.num_classes is not None
-        self._solving = Solving(mixer, plan, self._images, capacity, teacher.num_classes, device)
+        self._solving = Solving(mixer, plan, self._images, room.sets, teacher.num_classes, device)
         if self._loaded is not None:
             self._solving.load_tensors(self._loaded, device)
             self._loaded = None
         rank_zero_info(
             f"Stream engine: {plan.visits} visits a turn to {plan.slots} slots, of which {plan.shown} are shown to the "
             f"student; the other mixes of its {self._batch_size} are replays. A set takes {rounds:g} visits and is shown "
-            f"about {plan.reuse:.1f} times; the store holds {capacity} solved sets in {self.store_bytes / 2**20:.0f} MiB"
+            f"about {plan.reuse:.1f} times; {self.store_bytes / 2**20:.0f} MiB hold {room.sets} solved sets, the last "
+            f"{room.sets * plan.reuse / self._batch_size:.0f} steps"
         )
         return forwards, empty
 

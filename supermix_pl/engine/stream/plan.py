@@ -3,9 +3,7 @@
 import math
 from dataclasses import dataclass
 
-_VISITS_APART = 8
-_BATCHES_IN_WINDOW = 8
-_LEAST_VISITS = 1
+_APART = 8  # turns between two visits of a set, and batches in the window, where there is room
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +30,9 @@ def shown_visits(reuse: float, rounds: float, show_from: int) -> float:
     return min(max(rounds - show_from, 0.0), reuse)
 
 
-def plan_for_reuse(reuse: float, batch_size: int, rounds: float, show_from: int, slots: int | None) -> Plan:
+def plan_for_reuse(
+    reuse: float, batch_size: int, rounds: float, show_from: int, slots: int | None, apart: int = _APART
+) -> Plan:
     """Show each set `reuse` times: in its visits from `show_from` on, and in replays.
 
     Args:
@@ -40,18 +40,72 @@ def plan_for_reuse(reuse: float, batch_size: int, rounds: float, show_from: int,
         batch_size: Mixes that a step shows.
         rounds: Visits that solve a set.
         show_from: The first visit that may be shown, counted from 0; `rounds` shows none.
-        slots: S; None for eight times the visits, so that those of one set are eight turns apart.
+        slots: S; None for as many as keep the visits of a set `apart`.
+        apart: Turns between two visits of a set, and batches in the window.
     """
-    visits = max(_LEAST_VISITS, math.ceil(batch_size * rounds / reuse - 1e-9))
-    slots = max(slots or _VISITS_APART * visits, visits)
+    visits = max(1, math.ceil(batch_size * rounds / reuse - 1e-9))
+    slots = max(slots or apart * visits, visits)
     shown = round(visits * shown_visits(reuse, rounds, show_from) / rounds)
     return Plan(
         visits=visits,
         slots=slots,
         shown=min(shown, visits, batch_size),
-        window=_BATCHES_IN_WINDOW * batch_size,
+        window=apart * batch_size,
         reuse=reuse,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """What the store has room for.
+
+    Attributes:
+        images: Of natural images.
+        sets: Of solved sets.
+    """
+
+    images: int
+    sets: int
+
+
+def plan_for_store(
+    store_bytes: int,
+    image_bytes: int,
+    set_bytes: int,
+    reuse: float,
+    batch_size: int,
+    rounds: float,
+    show_from: int,
+    slots: int | None,
+) -> tuple[Plan, Room]:
+    """Plan so that the images of sets that are being solved take half of the store at most, if that is possible.
+
+    Args:
+        store_bytes: For images and solved sets.
+        image_bytes: Of an image.
+        set_bytes: Of a solved set without its images; it brings one image of its own, as each is in k sets.
+        reuse: Views of a set, > 0.
+        batch_size: Mixes that a step shows.
+        rounds: Visits that solve a set.
+        show_from: The first visit that may be shown.
+        slots: As asked for; None for as many as there is room for.
+
+    Raises:
+        ValueError: If not even a batch of solved sets fits.
+    """
+    for apart in range(_APART, 0, -1):
+        plan = plan_for_reuse(reuse, batch_size, rounds, show_from, slots, apart)
+        in_work = plan.window + plan.slots + batch_size
+        if 2 * in_work * image_bytes <= store_bytes:
+            break
+    sets = (store_bytes - in_work * image_bytes) // (image_bytes + set_bytes)
+    if sets < batch_size:
+        least = in_work * image_bytes + batch_size * (image_bytes + set_bytes)
+        raise ValueError(
+            f"expected a store that holds the {in_work} images of sets that are being solved and a batch of solved sets, "
+            f"{least} bytes, got store_bytes={store_bytes}; raise it, or give fewer slots or a larger reuse"
+        )
+    return plan, Room(images=in_work + sets, sets=sets)
 
 
 def reuse_for_budget(
