@@ -336,6 +336,51 @@ def solve_one(
     return result(*best, "capped", max_steps)
 
 
+def solve_fixed(
+    teachers: Sequence[Teacher],
+    sources: Tensor,
+    classes: Tensor | Sequence[int],
+    weights: Tensor | Sequence[float],
+    *,
+    mask_size: tuple[int, int],
+    lambda_s: float,
+    sigma: float,
+    max_logit_step: float | None = None,
+    momentum: float = 0.0,
+    objective_name: Objective = "paper",
+) -> tuple[Tensor, Tensor]:
+    """One update for each teacher, whatever it sees: the last masks, and the logits that the last update came from.
+
+    Each teacher may look through a view of its own: that is a set solved under a fresh view in every round.
+    """
+    x = sources.detach().numpy()
+    labels = [int(source_class) for source_class in classes]
+    r = np.array([float(weight) for weight in weights], dtype=x.dtype)
+    mask_logits = np.zeros((len(x), *mask_size), dtype=x.dtype)
+    last_update, seen = np.zeros_like(mask_logits), np.zeros(0)
+    for teacher in teachers:
+        at = evaluate(teacher, x, mask_logits)
+        seen, target = at.teacher_logits, soft_target(labels, r, len(at.teacher_logits))
+        deciding = labels if objective_name == "criterion" else None
+        value, gradient = objective(at, x, target, mask_size, lambda_s, 0.0, deciding)
+        last_update = bound(newton_update(value, gradient, sigma) + momentum * last_update, max_logit_step)
+        mask_logits = mask_logits + last_update
+    return torch.from_numpy(mask_logits), torch.from_numpy(seen.copy())
+
+
+def crop_and_flip(image: Tensor, top: int, left: int, *, mirrored: bool, padding: int) -> Tensor:
+    """(c, h, w) -> (c, h, w): the part of the image in a border of zeros that begins at (top, left), then mirrored."""
+    height, width = image.shape[1:]
+    rows = []
+    for y in range(top - padding, top - padding + height):
+        pixels = []
+        for x in range(left - padding, left - padding + width):
+            inside = 0 <= y < height and 0 <= x < width
+            pixels.append(image[:, y, x] if inside else torch.zeros_like(image[:, 0, 0]))
+        rows.append(torch.stack(pixels[::-1] if mirrored else pixels, dim=1))
+    return torch.stack(rows, dim=1)
+
+
 # Saliency as a start
 
 

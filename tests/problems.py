@@ -8,9 +8,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from supermix_pl.solver import Outcome, Sets, Solution, Solver, UpdateRule, solve
+from supermix_pl.solver.chunks import Chunks
 from supermix_pl.solver.criterion import class_membership
 from supermix_pl.solver.masks import mix_images, normalized_masks
 from supermix_pl.solver.objective import Objective, paper_objective
+from supermix_pl.solver.rounds import Show, show_exactly
 
 NUM_CLASSES = 6
 
@@ -98,8 +100,8 @@ def random_weights(count: int, k: int, *, seed: int = 0) -> Tensor:
 
 
 def make_sets(sources: Tensor, classes: Tensor, weights: Tensor, num_classes: int = NUM_CLASSES) -> Sets:
-    targets = torch.zeros(len(sources), num_classes, dtype=sources.dtype)
-    return Sets(sources, targets.scatter_add_(1, classes, weights), class_membership(classes, num_classes))
+    targets = torch.zeros(len(sources), num_classes, dtype=sources.dtype).scatter_add_(1, classes, weights)
+    return Sets(sources, targets, class_membership(classes, num_classes), torch.arange(len(sources)) * 7919)
 
 
 def solve_sets(
@@ -115,6 +117,9 @@ def solve_sets(
     build_objective: Callable[[float, float], Objective] = paper_objective,
     min_steps: int = 1,
     max_steps: int = 8,
+    early_stop: bool = True,
+    show: Show = show_exactly,
+    chunks: Chunks | None = None,
 ) -> Solution:
     if start is None:
         start = sets.sources.new_zeros(*sets.sources.shape[:2], *grid)
@@ -125,8 +130,9 @@ def solve_sets(
         min_steps=min_steps,
         max_steps=max_steps,
         momentum=momentum,
+        early_stop=early_stop,
     )
-    return solve(solver, teacher, sets, start)
+    return solve(solver, teacher, sets, start, show=show, chunks=chunks)
 
 
 def masks_of(solution: Solution, sets: Sets) -> Tensor:

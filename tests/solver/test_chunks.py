@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from supermix_pl import FrozenTeacher, MixedBatch, SuperMix
-from supermix_pl.solver import NewtonSmoothProjection, Solver, SolverState
+from supermix_pl.solver import NewtonSmoothProjection, Solver, SolverState, advance
 from supermix_pl.solver.buckets import bucket, fill_up
-from supermix_pl.solver.chunks import Chunks, advance, is_out_of_memory
+from supermix_pl.solver.chunks import Chunks, is_out_of_memory
 from supermix_pl.solver.driver import solve
 from supermix_pl.solver.objective import paper_objective
 from tests.problems import Counting, SmoothTeacher, make_sets, natural_images, random_weights
@@ -112,8 +112,8 @@ def test_rounds_on_fixed_shapes() -> None:
     start = torch.zeros(9, 2, 4, 4).double()
     whole = parts = SolverState.start(sets, start)
     for _ in range(SOLVER.max_steps + 1):
-        whole = advance(SOLVER, teacher, sets, whole)
-        parts = advance(SOLVER, teacher, sets, parts, Chunks(teacher, 4))
+        whole, _, _ = advance(SOLVER, teacher, sets, whole)
+        parts, _, _ = advance(SOLVER, teacher, sets, parts, chunks=Chunks(teacher, 4))
     assert not whole.running.any()
     solution = solve(SOLVER, teacher, sets, start)
     for state in (whole, parts):

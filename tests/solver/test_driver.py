@@ -1,5 +1,7 @@
 """The loop: who goes on, who ends as what, what it costs, and that sets do not see each other."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -180,7 +182,7 @@ def test_one_source_is_solved_in_min_steps_with_its_own_image() -> None:
 
 def test_every_class_in_the_set_ends_after_min_steps() -> None:
     sets = problem(k=NUM_CLASSES)
-    sets = Sets(sets.sources, sets.soft_targets, torch.ones_like(sets.membership))
+    sets = replace(sets, membership=torch.ones_like(sets.membership))
     solution = solve_sets(TEACHER, sets, RULES[0], min_steps=3)
     assert solution.outcomes.eq(Outcome.SOLVED).all()
     assert solution.num_steps.eq(3).all()

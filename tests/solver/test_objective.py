@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from supermix_pl.solver.criterion import class_membership, margin
 from supermix_pl.solver.masks import normalized_masks
 from supermix_pl.solver.objective import (
+    Objective,
     criterion_objective,
     divergence,
     margin_objective,
@@ -27,6 +28,10 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 def random_masks(*shape: int, seed: int = 0) -> Tensor:
     return random(*shape, seed=seed).softmax(dim=1)
+
+
+def loss(objective: Objective, logits: Tensor, targets: Tensor, membership: Tensor, masks: Tensor) -> Tensor:
+    return objective.of_logits(logits, targets, membership) + objective.of_masks(masks)
 
 
 def soft_targets() -> Tensor:
@@ -110,8 +115,8 @@ def test_total_variation_of_differences_beyond_the_precision_counts_as_flat(heig
 def test_gradient_of_saturated_masks_is_finite(logit: float) -> None:
     mask_logits = logit * random(1, 2, 4, 4, seed=3).float()
     mask_logits.requires_grad_()
-    loss = total_variation(normalized_masks(mask_logits, (12, 12)))
-    (gradient,) = torch.autograd.grad(loss.sum(), mask_logits)
+    roughness = total_variation(normalized_masks(mask_logits, (12, 12)))
+    (gradient,) = torch.autograd.grad(roughness.sum(), mask_logits)
     assert gradient.isfinite().all()
 
 
@@ -119,7 +124,7 @@ def test_gradient_of_saturated_masks_is_finite(logit: float) -> None:
 def test_paper_objective_is_a_weighted_sum(roughness_weight: float) -> None:
     logits, targets, masks = random(3, 4), soft_targets(), random_masks(3, 2, 6, 5)
     membership = targets > 0
-    objective = paper_objective(25.0, roughness_weight)(logits, targets, membership, masks)
+    objective = loss(paper_objective(25.0, roughness_weight), logits, targets, membership, masks)
     for row in range(3):
         expected = (
             oracle.divergence(logits[row].numpy(), targets[row].numpy())[0]
@@ -133,8 +138,8 @@ def test_paper_objective_is_a_weighted_sum(roughness_weight: float) -> None:
 def test_margin_objective_is_softplus_of_the_missing_margin_and_a_fifth_of_the_papers(roughness_weight: float) -> None:
     logits, targets, masks = 4 * random(3, 4), soft_targets(), random_masks(3, 2, 6, 5)
     membership = class_membership(torch.tensor([[0, 2], [1, 1], [3, 0]]), 4)
-    objective = margin_objective(25.0, roughness_weight)(logits, targets, membership, masks)
-    paper = paper_objective(25.0, roughness_weight)(logits, targets, membership, masks)
+    objective = loss(margin_objective(25.0, roughness_weight), logits, targets, membership, masks)
+    paper = loss(paper_objective(25.0, roughness_weight), logits, targets, membership, masks)
     for row, classes in enumerate([(0, 2), (1,), (3, 0)]):
         lowest, highest = oracle.lowest_and_highest(logits[row].numpy(), classes)
         expected = math.log1p(math.exp(highest - lowest)) + 0.2 * paper[row].item()
@@ -144,8 +149,8 @@ def test_margin_objective_is_softplus_of_the_missing_margin_and_a_fifth_of_the_p
 def test_margin_objective_without_a_class_outside_is_finite_with_its_gradient() -> None:
     logits, masks = random(1, 3).requires_grad_(), random_masks(1, 3, 4, 4)
     targets, everyone = torch.full((1, 3), 1 / 3, dtype=torch.float64), torch.ones(1, 3, dtype=torch.bool)
-    value = margin_objective(25.0)(logits, targets, everyone, masks)
-    torch.testing.assert_close(value, 0.2 * paper_objective(25.0)(logits, targets, everyone, masks))
+    value = loss(margin_objective(25.0), logits, targets, everyone, masks)
+    torch.testing.assert_close(value, 0.2 * loss(paper_objective(25.0), logits, targets, everyone, masks))
     assert torch.autograd.grad(value.sum(), logits)[0].isfinite().all()
 
 
@@ -179,14 +184,14 @@ def test_smooth_margin_does_not_depend_on_the_level_of_the_logits() -> None:
 @pytest.mark.parametrize("roughness_weight", [0.0, 10.0])
 def test_criterion_objective_is_the_papers_minus_the_smooth_margin(roughness_weight: float) -> None:
     logits, targets, masks = 4 * random(3, 4), soft_targets(), random_masks(3, 2, 6, 5)
-    objective = criterion_objective(25.0, roughness_weight)(logits, targets, MEMBERSHIP, masks)
-    paper = paper_objective(25.0, roughness_weight)(logits, targets, MEMBERSHIP, masks)
+    objective = loss(criterion_objective(25.0, roughness_weight), logits, targets, MEMBERSHIP, masks)
+    paper = loss(paper_objective(25.0, roughness_weight), logits, targets, MEMBERSHIP, masks)
     torch.testing.assert_close(objective, paper - smooth_margin(logits, MEMBERSHIP))
 
 
 def test_criterion_objective_is_positive_where_a_set_is_not_solved() -> None:
     logits, masks, membership = 5 * random(200, 4), random_masks(200, 2, 3, 3), MEMBERSHIP[[0, 2]].repeat(100, 1)
-    objective = criterion_objective(0.0)(logits, membership.double() / 2, membership, masks)
+    objective = loss(criterion_objective(0.0), logits, membership.double() / 2, membership, masks)
     unsolved = margin(logits, membership) <= 0
     assert 20 < unsolved.sum() < 180
     assert (objective[unsolved] > 0).all()
@@ -196,6 +201,6 @@ def test_criterion_objective_without_a_class_outside_is_the_papers_with_a_finite
     logits, masks = random(2, 3).requires_grad_(), random_masks(2, 3, 4, 4)
     targets = torch.full((2, 3), 1 / 3, dtype=torch.float64)
     membership = torch.tensor([[True, True, True], [True, False, True]])
-    values = criterion_objective(25.0)(logits, targets, membership, masks)
-    torch.testing.assert_close(values[0], paper_objective(25.0)(logits, targets, membership, masks)[0])
+    values = loss(criterion_objective(25.0), logits, targets, membership, masks)
+    torch.testing.assert_close(values[0], loss(paper_objective(25.0), logits, targets, membership, masks)[0])
     assert torch.autograd.grad(values.sum(), logits)[0].isfinite().all()
