@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
-from torch import Tensor
+from torch import Tensor, nn
 
 from supermix_pl.arguments import check_at_least, check_flag, check_one_of, check_positive, check_probability, check_transform
 from supermix_pl.batch import Key, check_key, get_field
@@ -27,6 +27,7 @@ from supermix_pl.stopwatch import Stopwatch
 from supermix_pl.success import Success
 from supermix_pl.supervision import Supervision, TeacherSource
 from supermix_pl.teacher import FrozenTeacher
+from supermix_pl.transforms import View
 from supermix_pl.views import Transform
 
 _ENGINES: dict[str, Callable[[], Engine]] = {"stream": StreamEngine, "batch": BatchEngine}
@@ -42,7 +43,7 @@ class SuperMixCallback(LightningCallback):
             of a checkpoint of an earlier run of the trained module, whose `forward` gives logits; or "ema" for an
             exponential moving average of the module itself, or a `MovingAverage`; or None for a mixer that needs none.
             It must share no parameter with the trained module.
-        mixer: What makes the mixes: a `Mixer`, or a function that is called as mixers are.
+        mixer: What makes the mixes: a `Mixer`, or a function that is called as mixers are; None for `SuperMix.fast()`.
         mode: "extend" puts the mixes behind the natural images; "replace" puts them in their place.
         targets: What the mixes are labelled with. "teacher": (b,) integers, the teacher's class of the mix, so that the
             module need not change. "soft": (b, n), the weights of the sources on their classes (Eq. 2). "teacher_soft":
@@ -99,7 +100,7 @@ class SuperMixCallback(LightningCallback):
     def __init__(
         self,
         teacher: TeacherSource | None,
-        mixer: Mixer | Callable[..., MixedBatch] = SuperMix.fast(),
+        mixer: Mixer | Callable[..., MixedBatch] | None = None,
         *,
         mode: Literal["extend", "replace"] = "extend",
         targets: TargetFormat = "teacher",
@@ -108,7 +109,7 @@ class SuperMixCallback(LightningCallback):
         label_natural: bool = False,
         input_key: Key = 0,
         target_key: Key = 1,
-        mixed_transform: Transform | None = None,
+        mixed_transform: View | nn.Module | Transform | None = None,
         probability: float = 1.0,
         every_n_batches: int = 1,
         start_epoch: int = 0,
@@ -140,6 +141,8 @@ class SuperMixCallback(LightningCallback):
             raise ValueError(f"expected input_key and target_key to differ, got {input_key!r} for both")
         if mixed_transform is not None:
             check_transform("mixed_transform", mixed_transform)
+        if mixer is None:  # no mixer as default: a config that names another one would keep its settings
+            mixer = SuperMix.fast()
         if not isinstance(mixer, Mixer) and takes_seed(mixer):
             mixer = FunctionMixer(mixer, present)
         if not isinstance(mixer, Mixer):
