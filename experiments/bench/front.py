@@ -1,6 +1,7 @@
-"""Measure what solvers cost and what their masks are worth: `python -m supermix_pl.experiments.bench.front --help`.
+"""Measure which mixes hold, and at what cost: `python -m supermix_pl.experiments.bench.front --help`.
 
-Prints a table of sets solved, teacher passes, sharpness of the masks and saliency kept, and writes it with all numbers
+Prints tables of the share that holds under fresh views, teacher passes, probability of the set's classes, sharpness of
+the masks and saliency kept after some numbers of rounds, one row a setting of the solver. Writes them with all numbers
 to NAME_<device>.md and NAME_<device>.json, and as a picture to NAME_<device>.png.
 """
 
@@ -11,16 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
 from rich.progress import Progress
-from torch import Tensor
 
-from supermix_pl import FrozenTeacher, SuperMix
 from supermix_pl.experiments.bench import front_arguments, front_figure, front_report, output, provenance
-from supermix_pl.experiments.bench.curve import mix_batch
-from supermix_pl.experiments.bench.duel import Batch
-from supermix_pl.experiments.bench.front_rows import Row, worth
-from supermix_pl.experiments.bench.front_solvers import solvers
+from supermix_pl.experiments.bench.front_rows import Row, measure_batch
 from supermix_pl.solver.saliency import input_saliency
 
 PROGRAM = "supermix_pl.experiments.bench.front"
@@ -42,41 +37,41 @@ def main(command_line: Sequence[str] | None = None) -> None:
     front_figure.draw(rows, options, stem.with_name(stem.name + ".png"))
     output.publish(
         stem,
-        title="Front: passes, sets solved, sharpness, saliency kept",
+        title="Front: mixes that hold, passes, and what the masks are worth",
         origin=provenance.collect(PROGRAM, command_line, seeds=[options.seed], device=options.device),
-        settings=output.settings(options, "case", "output", "name"),
+        settings=output.settings(options, "case", "mixers", "output", "name"),
         remark=front_report.REMARK,
-        tables=front_report.tables(rows, options.case.dataset, options.caps),
-        content=front_report.content(rows, options.case.dataset, options.caps),
+        tables=front_report.tables(rows, options),
+        content=front_report.content(rows, options),
     )
 
 
 def measure(options: argparse.Namespace, split: str, progress: Progress) -> list[Row]:
-    """Run every solver on every batch of a split, in turn, each first as often as the others."""
-    device = torch.device(options.device)
-    subject = replace(options.case.subject, split=split, num_images=options.first + options.sets)
+    """Run every setting on every batch of a split."""
+    device, case = torch.device(options.device), options.case
+    subject = replace(case.subject, split=split, num_images=options.first + options.sets)
     teacher, images, labels = subject.open_labelled(device)
     parts = [values[options.first :].to(device).split(options.batch_size) for values in (images, labels)]
-    chosen = solvers(replace(options.case.mixer, max_steps=options.caps[-1]))
-    rows = [Row(name=name, split=split, mixer=chosen[name]) for name in options.solvers]
-    first = (parts[0][0], parts[1][0])
-    mix_batch(replace(options.case.mixer, max_steps=1), teacher, *first, seed=(options.seed,))  # sets the libraries up
+    rows = [Row(name=name, split=split, mixer=mixer) for name, mixer in options.mixers.items()]
     task = progress.add_task(split, total=len(rows) * len(parts[0]))
-    for number, batch in enumerate(zip(*parts, strict=True)):
-        saliency = _saliency(teacher, batch, options.case.mixer)
-        turn = number % len(rows)
-        for row in (*rows[turn:], *rows[:turn]):
+    for number, (batch, classes) in enumerate(zip(*parts, strict=True)):
+        given = classes if case.mixer.classes == "labels" else None
+        saliency = input_saliency(teacher, batch, given)[1]
+        for row in rows:
             progress.update(task, description=f"{split}, k={options.k}: {row.name}")
-            run, mix = mix_batch(row.mixer, teacher, *batch, seed=(options.seed, number))
-            row.runs.append(run)
-            row.worths.append(worth(mix, saliency))
+            measure_batch(
+                row,
+                teacher,
+                batch,
+                given,
+                saliency,
+                seed=(options.seed, number),
+                rounds=options.rounds,
+                view=case.view,
+                views=options.views,
+            )
             progress.advance(task)
     return rows
-
-
-def _saliency(teacher: FrozenTeacher, batch: Batch, mixer: SuperMix) -> Float[Tensor, "b h w"]:
-    images, labels = batch
-    return input_saliency(teacher, images, labels if mixer.classes == "labels" else None)[1]
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from supermix_pl.experiments.bench import arguments
-from supermix_pl.experiments.bench.front_solvers import FAST, NAMES, PAPER
+from supermix_pl.experiments.bench.front_settings import NEIGHBOURS, settings
 from supermix_pl.experiments.bench.set_arguments import check_sets
 from supermix_pl.experiments.bench.table4_cases import DATASETS, LITE, PRETRAINED, SHAPES, UNTRAINED, case
 
@@ -15,12 +15,12 @@ def parse(command_line: Sequence[str] | None, program: str) -> argparse.Namespac
     options = parser.parse_args(command_line)
     try:
         _check(options)
+        options.rounds = sorted(set(options.rounds))
         options.case = case(options.teacher, data=options.data, num_images=options.sets, k=options.k)
+        options.mixers = settings(options.case.mixer, options.tried, options.rounds[-1])
     except ValueError as error:
         parser.error(str(error))
-    options.solvers = [name for name in NAMES if name in {*options.solvers, PAPER, FAST}]
     options.splits = list(dict.fromkeys(options.splits))
-    options.caps = sorted(set(options.caps))
     options.name = options.name or f"{options.case.dataset}_k{options.k}"
     return options
 
@@ -28,7 +28,7 @@ def parse(command_line: Sequence[str] | None, program: str) -> argparse.Namespac
 def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"python -m {program}",
-        description="What solvers cost, and what their masks are worth.",
+        description="Which mixes hold under views that they were not solved on, and at what cost.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
@@ -45,9 +45,17 @@ def _parser(program: str) -> argparse.ArgumentParser:
     add("--sets", type=int, default=512, help="how many of each part, each of another image")
     add("--batch-size", type=int, default=128, help="sets that are solved together")
     add("--k", type=int, default=2, help="sources in a set")
-    add("--caps", type=int, nargs="+", default=[10, 30, 50], help="limits on steps; the largest is run")
-    add("--solvers", nargs="+", default=list(NAMES), choices=NAMES, metavar="NAME", help=f"of {'; '.join(NAMES)}")
-    add("--seed", type=int, default=0, help="of the partners and the mixing weights")
+    add("--rounds", type=int, nargs="+", default=[5, 8, 12, 16, 20], help="after which mixes are looked at")
+    add("--views", type=int, default=4, help="fresh ones of each mix")
+    add(
+        "--tried",
+        nargs="*",
+        default=list(NEIGHBOURS),
+        metavar="CHANGES",
+        help="of SuperMix.fast, each a row, such as 'sigma=1.0, lambda_s=30.0'; the paper's solver, SuperMix.fast and "
+        "what it was before, MixUp and CutMix always have a row",
+    )
+    add("--seed", type=int, default=0, help="of partners, mixing weights and views")
     add("--device", default="cpu", help="cpu or cuda")
     add("--threads", type=int, default=1, help="of the CPU")
     add("--name", help="of the files that are written, before the device; data set and k if not given")
@@ -57,4 +65,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
 
 def _check(options: argparse.Namespace) -> None:
     check_sets(options, "sets")
-    arguments.check_least(options, "first", 0)
+    for name, least in {"first": 0, "views": 1}.items():
+        arguments.check_least(options, name, least)
+    if min(options.rounds) < 1:
+        raise ValueError(f"expected --rounds >= 1, got {min(options.rounds)}")

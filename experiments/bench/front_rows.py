@@ -1,74 +1,114 @@
-"""Rows of the front: a solver on some sets, what it cost and what its mixes are worth."""
+"""Rows of the front: a mixer on the sets of a split after some rounds, what they cost and what its mixes are worth."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from supermix_pl import MixedBatch, SuperMix
-from supermix_pl.experiments.bench.curve import Run, cost
-from supermix_pl.solver.objective import divergence
+from supermix_pl import FrozenTeacher, MixedBatch, SuperMix
+from supermix_pl.experiments.bench.snapshots import Looks, Snapshot, look, snapshots
+from supermix_pl.mixing import BlindMixer
+from supermix_pl.mixing.inputs import generator
+from supermix_pl.mixing.sampling import draw_keys
+from supermix_pl.transforms import View
 
 
 @dataclass(frozen=True, kw_only=True)
 class Worth:
-    """What the mixes of a batch are worth, a value a set.
+    """What the mixes of a batch cost and are worth after some rounds.
 
     Args:
+        looks: What the teacher says of fresh views.
+        softness: Mean of m(1 - m) over the masks of each set.
         kept: Share of the sources' saliency that the masks keep; see `saliency_kept`.
-        divergence: KL(soft target || teacher's prediction of the mix).
-        heaviest: Whether the teacher's first class of the mix is that of the source of the largest weight.
+        forwards: Images that the teacher passed forward for them, these looks not counted.
+        backwards: Rows of input gradients.
     """
 
+    looks: Looks
+    softness: Float[Tensor, " b"]
     kept: Float[Tensor, " b"]
-    divergence: Float[Tensor, " b"]
-    heaviest: Bool[Tensor, " b"]
+    forwards: int
+    backwards: int
 
 
 @dataclass(kw_only=True)
 class Row:
-    """A solver on the sets of a split, a run a batch."""
+    """A mixer on the sets of a split, by rounds, a worth a batch."""
 
     name: str
     split: str
-    mixer: SuperMix
-    runs: list[Run] = field(default_factory=list)
-    worths: list[Worth] = field(default_factory=list)
+    mixer: SuperMix | BlindMixer
+    worths: dict[int, list[Worth]] = field(default_factory=dict)
 
-    def numbers(self, cap: int) -> dict[str, int | float | None]:
-        """Give what is published for a limit on steps, at most that of the runs; None where nothing was solved."""
-        found = cost(self.runs, cap)
-        numbers = found.numbers()
-        saliency_gradients = self.mixer.init != "zeros"
-        numbers["backwards_per_attempted"] = found.backwards / found.sets + saliency_gradients
-        if found.solved:
-            numbers["backwards_per_solved"] = (found.backwards + found.sets * saliency_gradients) / found.solved
-        solved = torch.cat([run.solved & (run.num_steps <= cap) for run in self.runs])
-        for name in ("kept", "divergence", "heaviest"):
-            values = torch.cat([getattr(worth, name) for worth in self.worths])[solved].double()
-            numbers[name] = float(values.mean()) if found.solved else None
-        numbers["solved_per_forward"] = found.solved / found.forwards
-        return numbers
+    def numbers(self, rounds: int) -> dict[str, int | float]:
+        """Give what is published of so many rounds."""
+        worths = self.worths[rounds]
+        sets = sum(len(each.kept) for each in worths)
+        holds, fresh, probability = (
+            torch.cat([getattr(each.looks, name) for each in worths]).double()
+            for name in ("holds", "fresh", "probability")
+        )
+        return {
+            "rounds": rounds,
+            "sets": sets,
+            "holds": float((holds * fresh).sum() / fresh.sum()),
+            "holds_of_all_views": float(holds.mean()),
+            "forwards": sum(each.forwards for each in worths) / sets,
+            "backwards": sum(each.backwards for each in worths) / sets,
+            "probability": float(probability.mean()),
+            "softness": float(torch.cat([each.softness for each in worths]).double().mean()),
+            "kept": float(torch.cat([each.kept for each in worths]).double().mean()),
+        }
 
-    def kept_by_all(self) -> float:
-        """Give the share of saliency kept in all sets, the unsolved ones as the largest limit leaves them."""
-        return float(torch.cat([worth.kept for worth in self.worths]).double().mean())
 
-
-def worth(mix: MixedBatch, saliency: Float[Tensor, "b h w"]) -> Worth:
-    """Say what the mixes of a batch are worth.
+def measure_batch(
+    row: Row,
+    teacher: FrozenTeacher,
+    images: Float[Tensor, "b c h w"],
+    labels: Int[Tensor, " b"] | None,
+    saliency: Float[Tensor, "b h w"],
+    *,
+    seed: Sequence[int],
+    rounds: Sequence[int],
+    view: View,
+    views: int,
+) -> None:
+    """Mix a batch and take down what that is worth.
 
     Args:
-        mix: The mixes.
-        saliency: Of the natural images.
+        row: Takes it.
+        teacher: Supervises and looks.
+        images: Normalised.
+        labels: What the classes of the sources are; None for the teacher's.
+        saliency: Of the images.
+        seed: Names the batch's stream of chance.
+        rounds: After which the mixes are looked at, rising.
+        view: As the student sees them.
+        views: Of each mix.
     """
-    assert mix.teacher_logits is not None
-    likeliest = mix.source_classes.gather(1, mix.mix_weights.argmax(dim=1, keepdim=True)).squeeze(1)
+    if isinstance(row.mixer, SuperMix):
+        found = snapshots(row.mixer, teacher, images, labels, seed=seed, rounds=rounds, view=view)
+        worths = {each.rounds: _worth(each, teacher, saliency, view, views) for each in found}
+    else:
+        mix = row.mixer(teacher, images, labels, seed=seed)
+        keys = torch.from_numpy(draw_keys(generator([*seed, 1]), len(mix))).to(images.device)
+        worth = _worth(Snapshot(rounds=0, mix=mix, keys=keys), teacher, saliency, view, views)
+        worths = dict.fromkeys(rounds, worth)
+    for number, worth in worths.items():
+        row.worths.setdefault(number, []).append(worth)
+
+
+def _worth(snapshot: Snapshot, teacher: FrozenTeacher, saliency: Tensor, view: View, views: int) -> Worth:
+    mix = snapshot.mix
     return Worth(
-        kept=saliency_kept(mix, saliency).cpu(),
-        divergence=divergence(mix.teacher_logits, mix.soft_targets).cpu(),
-        heaviest=(mix.teacher_logits.argmax(dim=1) == likeliest).cpu(),
+        looks=look(snapshot, teacher, view, views),
+        softness=(mix.masks * (1 - mix.masks)).mean(dim=(1, 2, 3)),
+        kept=saliency_kept(mix, saliency),
+        forwards=mix.teacher_forwards - mix.label_forwards,
+        backwards=mix.teacher_backwards,
     )
 
 

@@ -10,7 +10,7 @@ from supermix_pl.experiments.bench.table4_cases import SHAPES
 
 
 def check_sets(options: argparse.Namespace, *counts: str) -> None:
-    """Check k, batches, caps, data, device and the like.
+    """Check k, batches, data, device and the like.
 
     Args:
         options: With `sets` and the rest.
@@ -29,8 +29,6 @@ def check_sets(options: argparse.Namespace, *counts: str) -> None:
                 f"expected batches of at least k = {options.k} sets, got a last one of {rest}; choose "
                 f"--{name.replace('_', '-')} and --batch-size so that it has more"
             )
-    if min(options.caps) < 1:
-        raise ValueError(f"expected --caps >= 1, got {min(options.caps)}")
     if options.data is None or (options.data != SHAPES and not any(Path(options.data).glob("*.parquet"))):
         raise ValueError(f"expected Parquet shards in --data FOLDER, got {options.data}; {SHAPES} is the embedded set")
     check_device(options)

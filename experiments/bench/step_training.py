@@ -1,11 +1,10 @@
-"""A student that is trained on batches with mixes, a step at a time, and what may be put into its batches."""
+"""A student that is distilled on batches with mixes, a step at a time, and what may be put into its batches."""
 
-import argparse
 import copy
+import inspect
+import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from statistics import mean, median
-from typing import Any
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int
@@ -13,14 +12,21 @@ from torch import Tensor, nn
 
 from supermix_pl import FrozenTeacher, MixUp, SuperMix
 from supermix_pl.engine import BatchEngine, Engine, Run, StreamEngine
-from supermix_pl.experiments.bench.passes import timed
-from supermix_pl.losses import soft_cross_entropy
-from supermix_pl.mixing import Mixer
+from supermix_pl.experiments.bench.calls import arguments_in
+from supermix_pl.experiments.bench.passes import synchronize
+from supermix_pl.losses import distillation_loss
+from supermix_pl.mixing import MixedBatch, Mixer
 from supermix_pl.rewriting import BatchRewriter
-from supermix_pl.transforms import RandomCropFlip
+from supermix_pl.stopwatch import Stopwatch
+from supermix_pl.transforms import RandomCropFlip, View
 
-REFERENCE = "mixup"
-_MOST_STEPS_TO_WARM = 200
+REFERENCE, STREAM, BATCH = "mixup", "stream", "batch"
+RECOMMENDED, CHEAP = "", "max_steps=6, show_from=0"
+"""Changes of a stream's settings: none, and those of the cheap one."""
+
+_OF_THE_ENGINE = set(inspect.signature(StreamEngine).parameters)
+_STEPS_TO_WARM = 24  # a budget is planned by then, and sets leave the slots
+_SLOW_STEPS_TO_WARM = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,135 +37,160 @@ class Contender:
         name: In the table.
         mixer: Makes the mixes.
         engine: When.
-        labelled: Whether a teacher labels the mixes; else they carry the weights of their sources.
     """
 
     name: str
     mixer: Mixer
     engine: Engine
-    labelled: bool = True
+
+
+def stream(changes: str, k: int) -> Contender:
+    """Make a stream of SuperMix.fast.
+
+    Args:
+        changes: Arguments of SuperMix.fast and of StreamEngine, as they stand in a call.
+        k: Sources in a set.
+
+    Raises:
+        ValueError: If they cannot be read, or are of neither.
+        TypeError: Likewise.
+    """
+    given = arguments_in(changes)
+    engine = {name: value for name, value in given.items() if name in _OF_THE_ENGINE}
+    mixer = {name: value for name, value in given.items() if name not in _OF_THE_ENGINE}
+    name = f"{STREAM}, {changes}" if changes else STREAM
+    return Contender(name=name, mixer=SuperMix.fast(k=k, **mixer), engine=StreamEngine(**engine))
+
+
+def contenders(streams: Sequence[str], k: int, *, with_batch: bool = True) -> list[Contender]:
+    """List what is compared, the reference first.
+
+    Args:
+        streams: See `stream`.
+        k: Sources in a set.
+        with_batch: Whether the batch engine is among them.
+    """
+    reference = Contender(name=REFERENCE, mixer=MixUp(k=k), engine=StreamEngine())
+    batch = [Contender(name=BATCH, mixer=SuperMix.fast(k=k), engine=BatchEngine())] if with_batch else []
+    return [reference, *(stream(changes, k) for changes in streams), *batch]
 
 
 @dataclass(kw_only=True)
 class Timing:
-    """A contender's steps, of every block.
+    """A contender's steps.
 
     Attributes:
-        mixing: Seconds of mixing, a list a block.
-        training: Seconds of the training step after it, likewise.
-        fresh: New mixes of every step.
-        solved: Share of the drawn mixes that are solved, of every step.
-        plan: Slots and rounds of a stream.
+        seconds: Of a step, the mean of each block.
+        mixing: Of them, the seconds of mixing, likewise.
+        forwards: Teacher forwards a mix that was shown, of every step, beside those that label the natural images.
+        backwards: Input gradients a mix that was shown.
+        holds: Share of the shown mixes that hold.
     """
 
-    mixing: list[list[float]] = field(default_factory=list)
-    training: list[list[float]] = field(default_factory=list)
-    fresh: list[float] = field(default_factory=list)
-    solved: list[float] = field(default_factory=list)
-    plan: dict[str, Any] | None = None
+    seconds: list[float] = field(default_factory=list)
+    mixing: list[float] = field(default_factory=list)
+    forwards: list[float] = field(default_factory=list)
+    backwards: list[float] = field(default_factory=list)
+    holds: list[float] = field(default_factory=list)
 
-    def steps(self) -> list[float]:
-        """Give the mean step of every block: a stream may have turns in some steps only."""
-        return [
-            mean([a + b for a, b in zip(mixing, training, strict=True)])
-            for mixing, training in zip(self.mixing, self.training, strict=True)
-        ]
+    def count(self, mix: MixedBatch, labels: int) -> None:
+        """Take in a step's mixes.
 
+        Args:
+            mix: What was shown.
+            labels: Passes among those of the mix that label natural images.
+        """
+        self.forwards.append((mix.teacher_forwards - labels) / len(mix))
+        self.backwards.append(mix.teacher_backwards / len(mix))
+        if mix.holds is not None:
+            self.holds.append(float(mix.holds.float().mean()))
 
-NAMES = (
-    "mixup, labelled by the teacher",
-    "stream, fast",
-    "stream, paper's solver",
-    "8 uses, fast",
-    "batch, fast",
-    "batch, paper's solver",
-)
-"""What stands beside the reference."""
+    def ratios(self, reference: "Timing") -> list[float]:
+        """Give the steps over those of another contender, block by block."""
+        return [one / two for one, two in zip(self.seconds, reference.seconds, strict=True)]
 
 
 class Training:
-    """A student that is trained on extended batches, a step at a time.
+    """A student that is distilled on extended batches: the teacher's logits for every row, no second pass.
 
     Args:
         contender: What is put into the batches.
         student: Is trained, as a copy.
-        teacher: Supervises and labels the mixes.
+        teacher: Supervises and labels.
+        view: What the student sees mixes under.
         low_precision: Whether the student runs under bfloat16 autocast.
     """
 
     def __init__(
-        self, contender: Contender, student: nn.Module, teacher: FrozenTeacher, *, low_precision: bool
+        self,
+        contender: Contender,
+        student: nn.Module,
+        teacher: FrozenTeacher,
+        view: View | None = None,
+        *,
+        low_precision: bool,
     ) -> None:
         self.contender = contender
         self.timing = Timing()
         self._student = copy.deepcopy(student).train()
         self._optimizer = torch.optim.SGD(self._student.parameters(), lr=0.05, momentum=0.9, nesterov=True)
-        self._teacher = teacher if contender.labelled else None
+        self._teacher = teacher
         self._low_precision = low_precision
-        self._seen: list[float] = []
         self._number = 0
-        contender.engine.begin(Run(training_seconds=lambda: median(self._seen)))
+        self._device = next(student.parameters()).device
+        self._stopwatch = Stopwatch(self._device)
+        contender.engine.begin(Run(training_seconds=self._stopwatch.training_seconds))
         self._rewriter = BatchRewriter(
             mixer=contender.mixer,
             engine=contender.engine,
             mode="extend",
-            targets="teacher" if contender.labelled else "soft",
+            targets="teacher",
             input_key=0,
             target_key=1,
-            mixed_transform=RandomCropFlip(padding=2),
+            mixed_transform=RandomCropFlip() if view is None else view,
+            label_natural=True,
         )
 
-    def step(self, images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"]) -> tuple[float, float]:
-        """Mix a batch and train on it; give the seconds of both."""
-        device = images.device
-        (batch, mix), mixing = timed(
-            lambda: self._rewriter.rewrite((images, labels), self._teacher, stream=(0, self._number)), device
-        )
-        _, training = timed(lambda: self._train(*batch), device)
+    @property
+    def is_slow(self) -> bool:
+        """Whether sets are solved to their end in every step."""
+        return self.contender.engine.solves_now
+
+    def step(self, images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"]) -> MixedBatch:
+        """Mix a batch and train on it; the device may still be at it."""
+        self._stopwatch.start()
+        rewritten = self._rewriter.rewrite((images, labels), self._teacher, stream=(0, self._number))
+        self._stopwatch.mixed()
+        assert rewritten.mix is not None
+        assert rewritten.teacher_logits is not None
+        self._stopwatch.trained()
+        self._train(rewritten.batch[0], rewritten.teacher_logits)
+        self._stopwatch.trained()
         self._number += 1
-        self._seen.append(training)
-        self.timing.fresh.append(self.contender.engine.metrics().get("fresh", float(len(mix))))
-        self.timing.solved.append(mix.solved.float().mean().item())
-        return mixing, training
+        return rewritten.mix
 
     def warm_up(self, batches: Sequence[tuple[Tensor, Tensor]]) -> None:
-        """Run until a stream draws from its pool, and some steps at least."""
-        engine = self.contender.engine
-        for number in range(_MOST_STEPS_TO_WARM):
+        """Run until a stream has planned its work and its sets leave the slots."""
+        for number in range(_SLOW_STEPS_TO_WARM if self.is_slow else _STEPS_TO_WARM):
             self.step(*batches[number % len(batches)])
-            if number >= 3 and (not isinstance(engine, StreamEngine) or engine.metrics()["age"] > 0):
-                break
-        if isinstance(engine, StreamEngine):
-            for number in range(30 * engine.period):  # until the sets in its slots end at their steady rate
-                self.step(*batches[number % len(batches)])
-            self.timing.plan = None if engine.plan is None else asdict(engine.plan)
-        self.timing.fresh.clear()
-        self.timing.solved.clear()
 
-    def _train(self, images: Tensor, targets: Tensor) -> None:
+    def block(self, batches: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Time some steps, one on each batch, and count their passes afterwards."""
+        synchronize(self._device)
+        start = time.perf_counter()
+        mixes = [self.step(*batch) for batch in batches]
+        synchronize(self._device)
+        self.timing.seconds.append((time.perf_counter() - start) / len(batches))
+        recent = self._stopwatch.recent(len(batches))
+        assert recent is not None
+        self.timing.mixing.append(recent[0])
+        labels = 0 if self.contender.engine.takes_natural_logits else len(batches[0][0])
+        for mix in mixes:
+            self.timing.count(mix, labels)
+
+    def _train(self, images: Float[Tensor, "r c h w"], teacher_logits: Float[Tensor, "r n"]) -> None:
         with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self._low_precision):
             logits = self._student(images)
         self._optimizer.zero_grad()
-        soft_cross_entropy(logits.float(), targets).backward()
+        distillation_loss(logits.float(), teacher_logits.float()).backward()
         self._optimizer.step()
-
-
-def contenders(options: argparse.Namespace, num_classes: int) -> list[Contender]:
-    """List what is compared, the reference first."""
-    paper = SuperMix(k=options.k, mask_size=options.mask_size, sigma=options.sigma)
-    fast = SuperMix.fast(k=options.k, mask_size=options.mask_size)
-    blind = MixUp(k=options.k, num_classes=num_classes)
-
-    def stream() -> StreamEngine:
-        return StreamEngine(budget=options.budget)
-
-    everything = [
-        Contender(name=REFERENCE, mixer=blind, engine=BatchEngine(), labelled=False),
-        Contender(name="mixup, labelled by the teacher", mixer=blind, engine=BatchEngine()),
-        Contender(name="stream, fast", mixer=fast, engine=stream()),
-        Contender(name="stream, paper's solver", mixer=paper, engine=stream()),
-        Contender(name="8 uses, fast", mixer=fast, engine=StreamEngine(reuse=8)),
-        Contender(name="batch, fast", mixer=fast, engine=BatchEngine()),
-        Contender(name="batch, paper's solver", mixer=paper, engine=BatchEngine()),
-    ]
-    return [contender for contender in everything if contender.name in (REFERENCE, *options.contenders)]

@@ -73,6 +73,8 @@ def _parser(program: str) -> argparse.ArgumentParser:
 def _check(options: argparse.Namespace) -> None:
     check_sets(options, "sets", "tune_sets")
     arguments.check_least(options, "tune_cap", 1)
+    if min(options.caps) < 1:
+        raise ValueError(f"expected --caps >= 1, got {min(options.caps)}")
     if not all(0 < level <= 1 for level in options.levels):
         raise ValueError(f"expected --levels in (0, 1], got {options.levels}")
     if min(options.rates) <= 0 or min(options.weights) < 0:

@@ -8,6 +8,7 @@ from supermix_pl.experiments import networks
 from supermix_pl.experiments.bench import published
 from supermix_pl.experiments.bench.subject import Subject
 from supermix_pl.experiments.data.cifar import Cifar100
+from supermix_pl.transforms import RandomCropFlip, RandomResizedCropFlip, View
 
 LITE, SHAPES = "efficientnet_lite0", "shapes"
 PRETRAINED, UNTRAINED = "pretrained", "untrained"
@@ -28,6 +29,7 @@ class Dataset:
         mask_size: Side of the mask grid.
         crop: Side in pixels of the part of the images that the teachers see; None for all.
         prefix: Of its networks' names in `experiments.networks`.
+        view: What a student sees mixes under.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Dataset:
     mask_size: int
     crop: int | None
     prefix: str
+    view: View
 
 
 DATASETS = {
@@ -48,6 +51,7 @@ DATASETS = {
         mask_size=8,
         crop=None,
         prefix="",
+        view=RandomCropFlip(),
     ),
     "imagenet": Dataset(
         name="imagenet",
@@ -57,18 +61,20 @@ DATASETS = {
         mask_size=16,
         crop=224,
         prefix="imagenet_",
+        view=RandomResizedCropFlip(),
     ),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A teacher with its data and the solver's settings for them."""
+    """A teacher with its data, the solver's settings for them, and what a student sees mixes under."""
 
     dataset: str
     network: str
     subject: Subject
     mixer: SuperMix
+    view: View
 
 
 def case(spec: str, *, data: str, num_images: int, k: int) -> Case:
@@ -121,4 +127,4 @@ def case(spec: str, *, data: str, num_images: int, k: int) -> Case:
         pairing="distinct",
         classes="labels" if shapes else "teacher",
     )
-    return Case(dataset=dataset.name, network=network, subject=subject, mixer=mixer)
+    return Case(dataset=dataset.name, network=network, subject=subject, mixer=mixer, view=dataset.view)

@@ -1,0 +1,156 @@
+"""Mixes after some rounds of one run of a mixer, what they cost until then, and how they fare under views."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from supermix_pl import FrozenTeacher, MixedBatch, SuperMix
+from supermix_pl.mixing.assembly import assemble
+from supermix_pl.mixing.drawn import DrawnSets
+from supermix_pl.mixing.inputs import NaturalPass, check_images, float_autograd, generator
+from supermix_pl.mixing.presenting import numbers
+from supermix_pl.mixing.sampling import draw_keys, draw_sources, draw_weights
+from supermix_pl.solver import Outcome, SolverState, advance
+from supermix_pl.solver.chunks import Chunks, show
+from supermix_pl.solver.criterion import class_membership, margin
+from supermix_pl.solver.masks import normalized_masks
+from supermix_pl.transforms import View
+from supermix_pl.views import Viewer
+
+_FIRST_FRESH_LOOK = 2**20  # no round of a solver has this number
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Snapshot:
+    """Mixes after some rounds.
+
+    Args:
+        rounds: How many; steps at most, where sets may end early.
+        mix: What a mixer with that limit gives, before the teacher labels it.
+        keys: Name the stream of chance of each set.
+        solved_on: Parameters of the views that each set was solved on; None for the exact pixels.
+    """
+
+    rounds: int
+    mix: MixedBatch
+    keys: Int[Tensor, " b"]
+    solved_on: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Looks:
+    """What the teacher says of mixes under v fresh views each.
+
+    Args:
+        holds: Whether its top classes are those of the set.
+        fresh: Whether the set was not solved on that very view: of small images there are few.
+        probability: Of the set's classes together.
+    """
+
+    holds: Bool[Tensor, "b v"]
+    fresh: Bool[Tensor, "b v"]
+    probability: Float[Tensor, "b v"]
+
+    @property
+    def share(self) -> float:
+        """The share that holds of the views that were not solved on."""
+        return float(self.holds[self.fresh].double().mean())
+
+
+def snapshots(
+    mixer: SuperMix,
+    teacher: FrozenTeacher,
+    images: Float[Tensor, "b c h w"],
+    labels: Int[Tensor, " b"] | None,
+    *,
+    seed: Sequence[int],
+    rounds: Sequence[int],
+    view: View,
+) -> list[Snapshot]:
+    """Solve the sets of a batch once, and keep what a mixer with each of several `max_steps` would give.
+
+    Args:
+        mixer: How; its own `max_steps` does not count.
+        teacher: Supervises.
+        images: Normalised.
+        labels: For a mixer that takes the classes from them.
+        seed: Names the batch's stream of chance; the same one gives the mixer's own mixes.
+        rounds: The limits, rising.
+        view: What the mixes are to be shown under.
+    """
+    rng, images = generator(seed), check_images(images)
+    with float_autograd(images.device):
+        natural, classes = mixer.look(teacher, images, labels)
+        sources = draw_sources(rng, len(images), mixer.k, mixer.pairing, classes.cpu().numpy())
+        weights, keys = draw_weights(rng, len(images), mixer.k, mixer.alpha), draw_keys(rng, len(images))
+        drawn, start = mixer.draw(images, natural, classes, sources, weights, keys)
+        solver, sets = mixer.solver, drawn.sets
+        state, solving_view = SolverState.start(sets, start), mixer.solving_view(view, images)
+        viewer, chunks = Viewer(solving_view, (*numbers(seed), 0)), Chunks(teacher, mixer.chunk_size)
+        found = []
+        for number in range(rounds[-1] + solver.early_stop):
+            state, _, _ = advance(solver, teacher, sets, state, viewer, chunks)
+            done = number + (not solver.early_stop)  # the masks that may be kept have had so many steps
+            if done in rounds:
+                found.append(_snapshot(mixer, drawn, natural, state, done, solving_view))
+    return found
+
+
+def _snapshot(
+    mixer: SuperMix,
+    drawn: DrawnSets,
+    natural: NaturalPass,
+    state: SolverState,
+    rounds: int,
+    solving_view: object,
+) -> Snapshot:
+    size = (drawn.sources.shape[3], drawn.sources.shape[4])
+    logits, _ = mixer.settle(state.best_mask_logits, drawn.mix_weights, state.outcomes)
+    steps = torch.where(state.running, rounds, state.num_steps)
+    forwards = backwards = rounds * len(steps)
+    if mixer.early_stop:  # the rounds of a batch but the last end in a gradient, of every set that is in them
+        forwards = int((steps + 1).sum())
+        backwards = int((steps + 1).clamp_max(int(steps.max())).sum())
+    mix = assemble(
+        drawn,
+        normalized_masks(logits, size),
+        teacher_logits=None,
+        outcomes=torch.where(state.outcomes == Outcome.NON_FINITE, Outcome.NON_FINITE, Outcome.CAPPED),
+        num_steps=steps,
+        natural=natural,
+        teacher_forwards=natural.forwards + forwards,
+        teacher_backwards=natural.backwards + backwards,
+    )
+    solved_on = None
+    if isinstance(solving_view, View):
+        looks = [solving_view.draw(drawn.keys, torch.full_like(drawn.keys, each), size) for each in range(rounds)]
+        solved_on = torch.stack(looks, dim=1)
+    return Snapshot(rounds=rounds, mix=mix, keys=drawn.keys, solved_on=solved_on)
+
+
+@torch.no_grad()
+def look(snapshot: Snapshot, teacher: FrozenTeacher, view: View, count: int) -> Looks:
+    """Show mixes under views that are drawn anew; these passes are no part of what the mixes cost.
+
+    Args:
+        snapshot: The mixes.
+        teacher: Looks.
+        view: As the student sees them.
+        count: Views of each mix, >= 1.
+    """
+    mix, keys = snapshot.mix, snapshot.keys
+    size = (mix.images.shape[2], mix.images.shape[3])
+    holds, fresh, probability = [], [], []
+    for number in range(count):
+        parameters = view.draw(keys, torch.full_like(keys, _FIRST_FRESH_LOOK + number), size)
+        logits = show(teacher, view.apply(mix.images, parameters))
+        membership = class_membership(mix.source_classes, logits.shape[1])
+        holds.append(margin(logits, membership) > 0)
+        probability.append((logits.softmax(dim=1) * membership).sum(dim=1))
+        fresh.append(torch.ones_like(holds[-1]))
+        if snapshot.solved_on is not None and snapshot.solved_on.shape[2:] == parameters.shape[1:]:
+            fresh[-1] = (snapshot.solved_on != parameters[:, None]).any(dim=2).all(dim=1)
+    return Looks(holds=torch.stack(holds, 1), fresh=torch.stack(fresh, 1), probability=torch.stack(probability, 1))
