@@ -27,8 +27,7 @@ from supermix_pl.stopwatch import Stopwatch
 from supermix_pl.success import Success
 from supermix_pl.supervision import Supervision, TeacherSource
 from supermix_pl.teacher import FrozenTeacher
-from supermix_pl.transforms import View
-from supermix_pl.views import Transform
+from supermix_pl.views import Transform, View
 
 _ENGINES: dict[str, Callable[[], Engine]] = {"stream": StreamEngine, "batch": BatchEngine}
 _IN_BAR = ("supermix/holds", "supermix/solved_fraction", "supermix/ms")
