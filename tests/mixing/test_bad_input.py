@@ -12,6 +12,7 @@ from supermix_pl import CutMix, FrozenTeacher, MixUp, SuperMix
 from supermix_pl.mixing import Mixer
 from supermix_pl.mixing.blind import BlindMixer
 from supermix_pl.solver import SGD
+from supermix_pl.transforms import RandomCropFlip
 from tests.problems import NUM_CLASSES, Counting, SmoothTeacher, natural_images
 
 pytestmark = pytest.mark.usefixtures("unchecked")
@@ -67,11 +68,21 @@ def test_alpha(kind: Any, alpha: float) -> None:
         ({"objective": "kl"}, "expected objective to be one of paper, margin, criterion, got 'kl'"),
         ({"classes": "given"}, "expected classes to be one of teacher, labels, got 'given'"),
         ({"on_unsolved": "drop"}, "expected on_unsolved to be one of keep, source, mixup, got 'drop'"),
+        ({"views": "crop"}, "expected views to be one of auto, got 'crop'"),
+        ({"early_stop": 1}, "expected early_stop to be True or False, got 1"),
+        ({"early_stop": True, "views": "auto"}, "expected early_stop=False with views, got early_stop=True: one lucky"),
+        ({"early_stop": True, "views": RandomCropFlip()}, "one lucky view would end a set; max_steps sets the number"),
     ],
 )
 def test_arguments_of_supermix(arguments: dict[str, Any], expected: str) -> None:
     with raises(ValueError, expected):
         SuperMix(**arguments)
+
+
+@pytest.mark.parametrize("views", [3, RandomCropFlip])
+def test_views_that_are_no_transform(views: Any) -> None:
+    with raises(TypeError, "expected views to take and give images, got", repr(views)):
+        SuperMix(views=views)
 
 
 @pytest.mark.parametrize("kind", [MixUp, CutMix])

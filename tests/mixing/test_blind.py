@@ -1,6 +1,7 @@
 """MixUp and CutMix: weights, visible areas, boxes, with a teacher and without one."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from supermix_pl import CutMix, FrozenTeacher, MixedBatch, MixUp
+from supermix_pl import CutMix, FrozenTeacher, MixedBatch, MixUp, OneOf, SuperMix
 from supermix_pl.mixing.blind import BlindMixer
 from supermix_pl.mixing.mixer import Mixer
 from supermix_pl.solver import Outcome
@@ -110,19 +111,28 @@ def test_n_of_the_call_goes_before_that_of_the_mixer_and_the_teachers_before_bot
     assert mixer(SmoothTeacher(), images, LABELS, seed=0).soft_targets.shape[1] == NUM_CLASSES
 
 
-@each_mixer
-def test_what_the_teacher_cannot_see_gets_its_source_back(mixer: BlindMixer) -> None:
+@pytest.mark.parametrize("mixer", [MixUp(alpha=1e6), CutMix(alpha=1e6)])  # equal shares
+def test_mixes_that_the_teacher_cannot_see_have_the_labels_of_their_sources(mixer: BlindMixer) -> None:
     images = mark(natural_images(8), 3)
-    mixer = dataclasses.replace(mixer, k=2, alpha=1e6)  # equal shares
     mix = mixer(BlindToMarked(SmoothTeacher()), images, seed=0)
     lost = mix.outcomes == Outcome.NON_FINITE
     assert lost[3] or lost[2]
     assert lost.sum() <= 2
-    assert mix.images[lost].equal(images[lost])
-    assert mix.mix_weights[lost, 0].eq(1).all()
     assert mix.teacher_logits is not None
-    assert mix.teacher_logits.isfinite().all()
+    torch.testing.assert_close(mix.teacher_logits[lost].softmax(dim=1), mix.soft_targets[lost])
+    torch.testing.assert_close(mix.teacher_logits[~lost], SmoothTeacher()(mix.images[~lost]).detach())
     assert_consistent(mix, images)
+
+
+@pytest.mark.parametrize("mixer", [MixUp(alpha=1e6), CutMix(alpha=1e6)])
+def test_views_that_the_teacher_cannot_see_have_the_labels_of_their_sources(mixer: BlindMixer) -> None:
+    mix = mixer(BlindToMarked(SmoothTeacher()), mark(natural_images(8)), seed=0, view=lambda mixes: mark(mixes, 1, 6))
+    assert (mix.outcomes == Outcome.NON_FINITE).nonzero().flatten().tolist() == [1, 6]
+    assert mix.teacher_logits is not None
+    assert mix.holds is not None
+    torch.testing.assert_close(mix.teacher_logits[[1, 6]].softmax(dim=1), mix.soft_targets[[1, 6]])
+    assert not mix.holds[[1, 6]].any()
+    assert not mix.solved[[1, 6]].any()
 
 
 @each_mixer
@@ -150,6 +160,16 @@ def intervals_of(marked: np.ndarray) -> tuple[int, int]:
     return int(places[0]), len(places)
 
 
+def boxes(weights: np.ndarray, size: tuple[int, int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """CutMix's masks for these weights, and those that they really have."""
+
+    class Given(CutMix):
+        def draw_weights(self, rng: np.random.Generator, count: int, k: int) -> np.ndarray:
+            return weights
+
+    return Given().draw_masks(np.random.default_rng(seed), *weights.shape, size)
+
+
 @given(
     height=st.integers(1, 20),
     width=st.integers(1, 20),
@@ -161,7 +181,7 @@ def test_a_cutmix_box_has_the_images_shape_its_sources_share_and_lies_inside(
     height: int, width: int, weight: float, seed: int
 ) -> None:
     weights = np.array([[1 - weight, weight]])
-    masks, visible = CutMix().draw_masks(np.random.default_rng(seed), weights, (height, width))
+    masks, visible = boxes(weights, (height, width), seed)
     assert set(np.unique(masks)) <= {0.0, 1.0}
     np.testing.assert_allclose(masks.sum(axis=1), 1.0)
     box = masks[0, 1] > 0
@@ -176,7 +196,7 @@ def test_a_cutmix_box_has_the_images_shape_its_sources_share_and_lies_inside(
 
 def test_cutmix_boxes_reach_every_place_evenly() -> None:
     weights = np.tile([[0.75, 0.25]], (4000, 1))
-    masks, _ = CutMix().draw_masks(np.random.default_rng(0), weights, (6, 6))
+    masks, _ = boxes(weights, (6, 6))
     places = [(intervals_of(box.any(axis=1))[0], intervals_of(box.any(axis=0))[0]) for box in masks[:, 1] > 0]
     counts = np.unique(places, axis=0, return_counts=True)[1]
     assert len(counts) == 16  # a box of 3 x 3 has 4 x 4 places
@@ -185,7 +205,7 @@ def test_cutmix_boxes_reach_every_place_evenly() -> None:
 
 def test_later_cutmix_boxes_cover_earlier_ones() -> None:
     weights = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [0.5, 0.25, 0.25]])
-    masks, visible = CutMix().draw_masks(np.random.default_rng(3), weights, (8, 8))
+    masks, visible = boxes(weights, (8, 8), seed=3)
     np.testing.assert_allclose(visible[:2], [[0, 0, 1], [0, 1, 0]])
     last = masks[2, 2] > 0
     assert last.sum() == 16  # the last box is never covered
@@ -198,3 +218,67 @@ def test_cutmix_shares_follow_the_drawn_weights() -> None:
     mix = CutMix(alpha=1.0, num_classes=2)(None, images, torch.zeros(64, dtype=torch.long), seed=0)
     drawn = MixUp(alpha=1.0, num_classes=2)(None, images, torch.zeros(64, dtype=torch.long), seed=0)
     assert (mix.mix_weights - drawn.mix_weights).abs().max() < 0.04  # pixels are whole
+
+
+# One of several
+
+
+def is_cut(mix: MixedBatch) -> Tensor:
+    """Which mixes are pasted: their masks are 0 or 1 everywhere."""
+    return (mix.masks * (1 - mix.masks)).flatten(1).eq(0).all(dim=1)
+
+
+@pytest.mark.parametrize(("weights", "share"), [(None, 0.5), ([0.5, 0.5], 0.5), ([3, 1], 0.25), ([1, 0], 0.0)])
+@pytest.mark.parametrize("k", [2, 3])
+def test_each_mix_is_made_by_one_of_several(k: int, weights: list[float] | None, share: float) -> None:
+    mixer = OneOf([MixUp(k=k), CutMix(k=k)], weights=weights, num_classes=NUM_CLASSES)
+    images, labels = natural_images(400, (6, 6), dtype=torch.float32), torch.arange(400) % NUM_CLASSES
+    mix = mixer(None, images, labels, seed=0)
+    assert_consistent(mix, images)
+    assert mix.mix_weights.shape == (400, k)
+    found = is_cut(mix).double().mean().item()
+    assert found == share if share in (0, 1) else abs(found - share) < 0.11
+    uniform = (mix.masks.flatten(2) == mix.masks.flatten(2)[..., :1]).all(dim=2).all(dim=1)
+    assert (uniform | is_cut(mix)).all()
+
+
+def test_the_mixers_own_alpha_counts() -> None:
+    images, labels = natural_images(64, (6, 6), dtype=torch.float32), torch.arange(64) % NUM_CLASSES
+    flat, steep = (
+        OneOf([MixUp(alpha=alpha)], num_classes=NUM_CLASSES)(None, images, labels, seed=0).mix_weights
+        for alpha in (1e4, 0.01)
+    )
+    assert (flat - 0.5).abs().max() < 0.1
+    assert (steep - 0.5).abs().mean() > 0.4
+
+
+def test_one_of_one_is_that_one() -> None:
+    images, teacher = natural_images(8), FrozenTeacher(SmoothTeacher())
+    for mixer in (MixUp(k=3, pairing="random"), CutMix(k=3, pairing="random")):
+        alone = mixer(teacher, images, seed=4)
+        drawn = OneOf([mixer], pairing="random")(teacher, images, seed=4)
+        assert drawn.source_indices.equal(alone.source_indices)
+        assert drawn.images.shape == alone.images.shape
+
+
+def test_one_of_names_all_that_decides_its_mixes() -> None:
+    text = repr(OneOf([MixUp(alpha=0.2), CutMix()], weights=[1, 2], pairing="random", chunk_size=3))
+    assert all(part in text for part in (repr(MixUp(alpha=0.2)), repr(CutMix()), "(1, 2)", "random"))
+    assert "chunk_size" not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "expected"),
+    [
+        ({"mixers": []}, ValueError, "expected at least one mixer in mixers, got none; give for instance"),
+        ({"mixers": [MixUp(k=2), CutMix(k=3)]}, ValueError, r"expected mixers of one k, got \[2, 3\]"),
+        ({"mixers": [MixUp(), SuperMix()]}, TypeError, "expected mixers that draw their masks without looking"),
+        ({"mixers": [MixUp(), CutMix()], "weights": [1.0]}, ValueError, r"expected a weight for each of 2 mixers"),
+        ({"mixers": [MixUp(), CutMix()], "weights": [0, 0]}, ValueError, r"not all 0, got \[0, 0\]"),
+        ({"mixers": [MixUp(), CutMix()], "weights": [-1, 2]}, ValueError, "expected weights >= 0, got -1"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_one_of_what_cannot_be(arguments: dict[str, Any], kind: type[Exception], expected: str) -> None:
+    with pytest.raises(kind, match=expected):
+        OneOf(**arguments)

@@ -4,10 +4,11 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supermix_pl.mixing.sampling import Pairing, draw_sources, draw_weights
+from supermix_pl.mixing.sampling import Pairing, choose_sources, draw_keys, draw_sources, draw_weights
 from tests.problems import repeatable
 
 
@@ -95,3 +96,40 @@ def test_weights_are_shares_for_any_concentration(alpha: float, k: int, seed: in
     assert weights.shape == (20, k)
     assert ((weights >= 0) & (weights <= 1)).all()
     np.testing.assert_allclose(weights.sum(axis=1), 1.0)
+
+
+# On the device, among many images
+
+
+@given(
+    classes=st.lists(st.integers(0, 5), min_size=1, max_size=14),
+    k=st.integers(1, 6),
+    distinct=st.booleans(),
+    seed=st.integers(0, 99),
+)
+@repeatable
+def test_chosen_sources_are_images_of_low_rank_and_of_as_many_classes_as_there_are(
+    classes: list[int], k: int, distinct: bool, seed: int
+) -> None:
+    k = min(k, len(classes))
+    ranks = torch.from_numpy(generator(seed).random((7, len(classes)), dtype=np.float32))
+    chosen = choose_sources(ranks.clone(), torch.tensor(classes) if distinct else None, k)
+    assert chosen.shape == (7, k)
+    for row, own in zip(chosen.tolist(), ranks.tolist(), strict=True):
+        assert len(set(row)) == k
+        order = sorted(range(len(classes)), key=lambda image: own[image])
+        if not distinct:
+            assert row == order[:k]
+            continue
+        assert row[0] == order[0]
+        assert len({classes[image] for image in row}) == min(k, len(set(classes)))
+        for place in range(1, min(k, len(set(classes)))):  # the lowest of a new class
+            seen = {classes[image] for image in row[:place]}
+            assert row[place] == next(image for image in order if classes[image] not in seen)
+
+
+def test_keys_name_different_streams() -> None:
+    keys = draw_keys(generator(), 1000)
+    assert len(set(keys.tolist())) == 1000
+    assert keys.min() >= 0
+    assert draw_keys(generator(1), 1000).tolist() != keys.tolist()

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from supermix_pl import MixedBatch, MixUp, SuperMix
-from supermix_pl.mixing.targets import TargetFormat, concatenate, mixed_targets, natural_targets, soft_targets
+from supermix_pl.mixing.targets import (
+    TargetFormat,
+    blend,
+    concatenate,
+    mixed_targets,
+    natural_targets,
+    soft_targets,
+)
 from tests.problems import NUM_CLASSES, SmoothTeacher, natural_images, repeatable
 
 LABELS = torch.tensor([0, 5, 2, 2])
@@ -114,3 +121,43 @@ def test_mixes_take_the_dtype_of_the_natural_labels(mix: MixedBatch, natural: Te
     joined = concatenate(natural, mixed_targets(mix, target_format))
     assert isinstance(joined, Tensor)
     assert joined.dtype == natural.dtype
+
+
+# The teacher's probabilities
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+def test_temperature_softens_the_teachers_probabilities_and_nothing_else(mix: MixedBatch, temperature: float) -> None:
+    assert mix.teacher_logits is not None
+    soft = mixed_targets(mix, "teacher_soft", temperature)
+    assert isinstance(soft, Tensor)
+    powers = mix.teacher_logits.double().exp() ** (1 / temperature)
+    torch.testing.assert_close(soft.double(), powers / powers.sum(dim=1, keepdim=True), rtol=1e-4, atol=1e-6)
+    assert mixed_targets(mix, "soft", temperature) is mix.soft_targets
+    hard = mixed_targets(mix, "teacher", temperature)
+    assert isinstance(hard, Tensor)
+    assert hard.equal(mix.teacher_logits.argmax(dim=1))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_a_blend_is_an_average_of_given_labels_and_teacher(share: float, temperature: float) -> None:
+    logits = 3 * torch.randn(4, NUM_CLASSES, generator=torch.Generator().manual_seed(0))
+    mixed = blend(PROBABILITIES, logits, share, temperature)
+    expected = (1 - share) * PROBABILITIES + share * (logits / temperature).softmax(dim=1)
+    torch.testing.assert_close(mixed, expected)
+    torch.testing.assert_close(mixed.sum(dim=1), torch.ones(4))
+    if share == 0:
+        assert mixed.equal(PROBABILITIES)
+
+
+def test_a_blend_keeps_the_given_labels_where_the_teacher_sees_nothing() -> None:
+    logits = torch.zeros(4, NUM_CLASSES)
+    logits[1, 3], logits[2] = torch.nan, torch.inf
+    mixed = blend(PROBABILITIES, logits, 1.0, 1.0)
+    assert mixed[1:3].equal(PROBABILITIES[1:3])
+    torch.testing.assert_close(mixed[[0, 3]], torch.full((2, NUM_CLASSES), 1 / NUM_CLASSES))
+
+
+def test_a_blend_has_the_dtype_of_the_given_labels() -> None:
+    assert blend(PROBABILITIES.bfloat16(), torch.zeros(4, NUM_CLASSES), 0.5, 1.0).dtype == torch.bfloat16
