@@ -11,6 +11,8 @@ from torch import Tensor
 from supermix_pl import FrozenTeacher, MixedBatch, SuperMix
 from supermix_pl.experiments.bench.passes import timed
 from supermix_pl.experiments.bench.tables import Summary, Table, Target, mean_cell, median_cell
+from supermix_pl.mixing.presenting import holds
+from supermix_pl.views import Transform
 
 _OPTIONS = {
     "default": SuperMix(),
@@ -58,8 +60,8 @@ class Trial:
         seed: Of the mixing weights.
         sets: All sets, those of repeated classes too.
         attempted: Sets of k different classes.
-        solved: How many of them were solved.
-        forwards: Teacher forwards of the attempted sets, label forwards included.
+        solved: How many of them show the teacher their classes, in exactly what was given.
+        forwards: Teacher forwards of the attempted sets, those that give the classes of their images included.
         backwards: Input gradients of the attempted sets.
         seconds: Their part of the wall time.
         softness: m(1-m), summed over the solved sets.
@@ -110,22 +112,27 @@ class Acceptance:
 
 
 def run_trial(
-    mixer: SuperMix, teacher: FrozenTeacher, batches: Sequence[Float[Tensor, "_ c h w"]], *, seed: int
+    mixer: SuperMix,
+    teacher: FrozenTeacher,
+    batches: Sequence[Float[Tensor, "_ c h w"]],
+    *,
+    seed: int,
+    view: Transform | None = None,
 ) -> Trial:
-    """Mix every batch once and count."""
+    """Mix every batch once and count; with a view, those sets that hold under it."""
     parts = []
     for number, images in enumerate(batches):
-        mix, seconds = timed(lambda i=images, n=number: mixer(teacher, i, seed=(seed, n)), images.device)
-        parts.append(count(mix, mixer.k, seconds, seed))
+        mix, seconds = timed(lambda i=images, n=number: mixer(teacher, i, seed=(seed, n), view=view), images.device)
+        parts.append(count(mix, mixer, seconds, seed))
     totals = {field: sum(getattr(part, field) for part in parts) for field in Trial.__dataclass_fields__}
     return Trial(**totals | {"seed": seed})
 
 
-def count(mix: MixedBatch, k: int, seconds: float, seed: int) -> Trial:
+def count(mix: MixedBatch, mixer: SuperMix, seconds: float, seed: int) -> Trial:
     """Count what the sets of k different classes of a batch cost and gave."""
-    forwards, backwards = set_passes(mix)
-    attempted = different_classes(mix.source_classes, k)
-    solved = attempted & mix.solved
+    forwards, backwards = set_passes(mix, mixer)
+    attempted = different_classes(mix.source_classes, mixer.k)
+    solved = attempted & accepted(mix)
     softness = (mix.masks * (1 - mix.masks)).mean(dim=(1, 2, 3))
     passes = forwards + backwards
     return Trial(
@@ -147,18 +154,25 @@ def different_classes(source_classes: Int[Tensor, "b j"], k: int) -> Bool[Tensor
     return different if ordered.shape[1] == k else torch.zeros_like(different)
 
 
-def set_passes(mix: MixedBatch) -> tuple[Int[Tensor, " b"], Int[Tensor, " b"]]:
-    """Share the teacher's passes of a batch out to its sets.
+def accepted(mix: MixedBatch) -> Bool[Tensor, " b"]:
+    """Tell which mixes show the teacher the classes of their set, in exactly the images that they come with."""
+    assert mix.teacher_logits is not None
+    return holds(mix, mix.teacher_logits)
 
-    A set that ends after T steps was in T + 1 rounds, each a forward. All rounds of a batch but the last end in a
-    gradient, of every set that is in them.
+
+def set_passes(mix: MixedBatch, mixer: SuperMix) -> tuple[Int[Tensor, " b"], Int[Tensor, " b"]]:
+    """Share the teacher's passes of a batch out to its sets; those that only label what is shown are left out.
+
+    A set that ends after T steps, at the first test that it passes, was in T + 1 rounds, each a forward. All rounds of
+    a batch but the last end in a gradient, of every set that is in them. Where all sets take T steps there are T
+    rounds, each with a gradient.
 
     Raises:
         RuntimeError: If that is not how the solver counted.
     """
-    rounds = mix.num_steps + 1
+    rounds = mix.num_steps + bool(mixer.early_stop)
     gradients = rounds.clamp_max(int(mix.num_steps.max()))
-    natural_forwards = mix.teacher_forwards - int(rounds.sum())
+    natural_forwards = mix.teacher_forwards - mix.label_forwards - int(rounds.sum())
     natural_backwards = mix.teacher_backwards - int(gradients.sum())
     if natural_forwards not in (0, len(mix)) or natural_backwards not in (0, len(mix)):
         raise RuntimeError(

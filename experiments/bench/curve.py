@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from supermix_pl import FrozenTeacher, MixedBatch, SuperMix
+from supermix_pl import FrozenTeacher, SuperMix
 from supermix_pl.experiments.bench.acceptance import set_passes
 from supermix_pl.experiments.bench.passes import synchronize
 from supermix_pl.solver.objective import total_variation
@@ -109,27 +109,22 @@ def run_batch(
     *,
     seed: tuple[int, ...],
 ) -> Run:
-    """Mix a batch and note how every set fared."""
-    run, _ = mix_batch(mixer, teacher, images, labels, seed=seed)
-    return run
+    """Mix a batch, and note how every set fared.
 
-
-def mix_batch(
-    mixer: SuperMix,
-    teacher: FrozenTeacher,
-    images: Float[Tensor, "b c h w"],
-    labels: Int[Tensor, " b"],
-    *,
-    seed: tuple[int, ...],
-) -> tuple[Run, MixedBatch]:
-    """Mix a batch; give how every set fared, and the mixes."""
+    Args:
+        mixer: One whose sets end at the first test that they pass.
+        teacher: Takes images as they are.
+        images: A batch.
+        labels: Their classes.
+        seed: Of the mixer.
+    """
     clocked = ClockedTeacher(teacher)
     synchronize(images.device)
     start = time.perf_counter()
     mix = mixer(clocked, images, labels, seed=seed)
-    forwards, _ = set_passes(mix)  # notices a solver that makes other passes than those that are counted here
+    forwards, _ = set_passes(mix, mixer)  # notices a solver that makes other passes than those that are counted here
     rounds = mix.num_steps + 1
-    run = Run(
+    return Run(
         num_steps=mix.num_steps.cpu(),
         solved=mix.solved.cpu(),
         softness=(mix.masks * (1 - mix.masks)).mean(dim=(1, 2, 3)).cpu(),
@@ -137,7 +132,6 @@ def mix_batch(
         label_forwards=int((forwards - rounds)[0]),
         seconds=[end - start for end in clocked.ends[-int(rounds.max()) :]],
     )
-    return run, mix
 
 
 def cost(runs: Sequence[Run], cap: int) -> Cost:

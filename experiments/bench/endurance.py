@@ -28,11 +28,12 @@ from supermix_pl.experiments.bench import arguments, output, provenance
 from supermix_pl.experiments.bench.tables import Table, Target
 from supermix_pl.experiments.data import Shapes
 from supermix_pl.experiments.quiet import quiet_lightning
+from supermix_pl.transforms import RandomCropFlip
 
 PROGRAM = "supermix_pl.experiments.bench.endurance"
 TARGET = Target(what="growth %", limit=2.0)
-_MIXER = SuperMix(k=2, mask_size=8, max_steps=8, max_logit_step=2.0)
-_REUSE, _POOL_BYTES = 8.0, 2**18
+_MIXER = SuperMix.fast(mask_size=8, max_steps=8)
+_REUSE, _STORE_BYTES = 8.0, 2**20
 _SETTLED_OVER, _WRITTEN_EVERY = 50, 10
 _CHECKPOINTS = 20
 _NOTES = (
@@ -44,7 +45,7 @@ _NOTES = (
         f"Growth: the most at any step from the settled one on, against the median of the {_SETTLED_OVER} steps from "
         "there. Slope: of the least-squares line through the same steps."
     ),
-    f"{_CHECKPOINTS} checkpoints are written on the way, with the engine's state; the pool is full before it settles.",
+    f"{_CHECKPOINTS} checkpoints are written on the way, with the engine's state; the store is full before it settles.",
 )
 
 
@@ -148,8 +149,8 @@ def main(command_line: Sequence[str] | None = None) -> None:
         title=f"Memory of {options.steps} training steps, {options.engine} engine",
         origin=origin,
         settings=output.settings(options, "output"),
-        remark=f"{len(watch.resident)} steps in {seconds:.0f} s, {metrics['supermix/solved_fraction']:.0%} of the last "
-        "batch's sets solved.",
+        remark=f"{len(watch.resident)} steps in {seconds:.0f} s, {metrics['supermix/holds']:.0%} of the last batch's "
+        "mixes hold.",
         tables=[table(courses, options.settle)],
         content={
             "every": _WRITTEN_EVERY,
@@ -175,16 +176,19 @@ def train(options: argparse.Namespace, device: torch.device, folder: Path) -> tu
     data = Shapes(train_size=options.images, test_size=1, size=options.size, batch_size=options.batch_size)
     data.setup()
     teacher = FrozenTeacher(_trained(data, options.teacher_steps))
-    engine: Engine = BatchEngine() if options.engine == "batch" else StreamEngine(reuse=_REUSE, pool_bytes=_POOL_BYTES)
+    engine: Engine = (
+        BatchEngine() if options.engine == "batch" else StreamEngine(reuse=_REUSE, store_bytes=_STORE_BYTES)
+    )
     every = max(1, options.steps // _CHECKPOINTS)
     saving = ModelCheckpoint(folder, "run", every_n_train_steps=every, enable_version_counter=False)
-    watch = Watch(device)
+    watch, view = Watch(device), RandomCropFlip()
+    mixing = SuperMixCallback(teacher, _MIXER, engine=engine, mixed_transform=view, save_state=True, seed=options.seed)
     trainer = pl.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=1,
         max_epochs=-1,
         max_steps=options.steps,
-        callbacks=[SuperMixCallback(teacher, _MIXER, engine=engine, save_state=True, seed=options.seed), saving, watch],
+        callbacks=[mixing, saving, watch],
         limit_val_batches=0,
         logger=False,
         enable_progress_bar=False,

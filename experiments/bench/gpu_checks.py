@@ -13,14 +13,17 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from supermix_pl import FrozenTeacher, MixedBatch, SuperMix, SuperMixCallback
-from supermix_pl.engine import Run, StreamEngine
+from supermix_pl import CutMix, FrozenTeacher, MixedBatch, MixUp, SuperMix, SuperMixCallback
+from supermix_pl.engine import BatchEngine, Engine, Run, StreamEngine
 from supermix_pl.experiments import networks
 from supermix_pl.experiments.bench.gpu_subjects import Opened
 from supermix_pl.experiments.bench.passes import timed
 from supermix_pl.experiments.data import Shapes
+from supermix_pl.mixing import Mixer
+from supermix_pl.transforms import RandomCropFlip
 
 _SETS, _FIT_STEPS = 16, 6
+_VIEW = RandomCropFlip()
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-2}
 
 
@@ -44,9 +47,10 @@ def run_checks(opened: Opened) -> Iterator[Check]:
     checks: dict[str, Callable[[Opened], tuple[bool, str]]] = {
         "float64: mixes equal the CPU's": lambda opened: _like_cpu(opened, torch.float64),
         "float32 without TF32: mixes equal the CPU's": lambda opened: _like_cpu(opened, torch.float32),
-        "bf16, channels_last: finite, most outcomes equal float32's": _low_precision,
+        "bf16, channels_last: finite, most mixes hold or not as in float32": _low_precision,
         "compiled: mixes equal the eager ones": _compiled,
-        "compiled: stream engine": _compiled_stream,
+        "labels are the teacher's of the very image": lambda opened: _labels(opened, compiled=False),
+        "compiled: labels are the teacher's of the very image": lambda opened: _labels(opened, compiled=True),
         "training with the stream engine, FSDP on a GPU": _training,
     }
     for name, check in checks.items():
@@ -68,10 +72,10 @@ def _like_cpu(opened: Opened, dtype: torch.dtype) -> tuple[bool, str]:
     apart, equal = [], []
     with _without_tf32():
         for mixer in _mixers():
-            one, two = mixer(here, images, seed=0), mixer(there, images.cpu(), seed=0)
+            one, two = mixer(here, images, seed=0, view=_VIEW), mixer(there, images.cpu(), seed=0, view=_VIEW)
             apart.append(_apart(one, two))
-            equal.append(_equal_outcomes(one, two))
-    found = f"largest difference of a pixel {max(apart):.1e}, of all outcomes {min(equal):.0%} equal"
+            equal.append(_equally_held(one, two))
+    found = f"largest difference of a pixel {max(apart):.1e}, {min(equal):.0%} of all mixes hold or not as there"
     return max(apart) <= _TOLERANCE[dtype] and min(equal) == 1.0, found
 
 
@@ -79,10 +83,10 @@ def _low_precision(opened: Opened) -> tuple[bool, str]:
     low = FrozenTeacher(opened.teacher.module, dtype="bfloat16", channels_last=True)
     equal, finite = [], True
     for mixer in _mixers():
-        mix = mixer(low, opened.images, seed=0)
+        mix = mixer(low, opened.images, seed=0, view=_VIEW)
         finite = finite and bool(mix.images.isfinite().all()) and not bool(mix.non_finite.any())
-        equal.append(_equal_outcomes(mix, mixer(opened.teacher, opened.images, seed=0)))
-    return finite and min(equal) >= 0.5, f"finite: {finite}, of all outcomes {min(equal):.0%} equal"
+        equal.append(_equally_held(mix, mixer(opened.teacher, opened.images, seed=0, view=_VIEW)))
+    return finite and min(equal) >= 0.5, f"finite: {finite}, {min(equal):.0%} of all mixes hold or not as in float32"
 
 
 def _compiled(opened: Opened) -> tuple[bool, str]:
@@ -97,7 +101,7 @@ def _compiled(opened: Opened) -> tuple[bool, str]:
 
 def _compiled_in(opened: Opened, dtype: torch.dtype) -> tuple[Float[Tensor, " b"], str]:
     """Give each mix's largest difference from the eager one, and the times."""
-    device, mixer = opened.images.device, SuperMix(min_steps=3, max_steps=3)  # no set leaves: one shape is compiled
+    device, mixer = opened.images.device, SuperMix.fast(max_steps=3)  # no set leaves: one shape is compiled
     module, images = copy.deepcopy(opened.teacher.module).to(dtype), opened.images.to(dtype)
     compiled, plain = FrozenTeacher(module, compile=True), FrozenTeacher(module)
     with _without_tf32():
@@ -110,16 +114,29 @@ def _compiled_in(opened: Opened, dtype: torch.dtype) -> tuple[Float[Tensor, " b"
     return (one.images - two.images).abs().amax(dim=(1, 2, 3)), found
 
 
-def _compiled_stream(opened: Opened) -> tuple[bool, str]:
-    teacher = FrozenTeacher(opened.teacher.module, compile=True)
-    engine, images = StreamEngine(slots=8, rounds=1, until_warm="mixup"), opened.images[:8]
-    engine.begin(Run())
-    finite, fresh = True, 0.0
-    for step in range(_FIT_STEPS):
-        mix = engine.mix(SuperMix.fast(max_steps=3), teacher, images, opened.labels[:8], seed=(0, step))
-        finite = finite and bool(mix.images.isfinite().all())
-        fresh += engine.metrics()["fresh"]
-    return finite and fresh > 0, f"finite: {finite}, {fresh:.0f} new mixes in {_FIT_STEPS} steps"
+def _labels(opened: Opened, *, compiled: bool) -> tuple[bool, str]:
+    """Show all that was shown to the teacher once more, and hold it against the labels that came with it.
+
+    The same images mirrored must have other labels, or the check could not fail.
+    """
+    teacher, plain = FrozenTeacher(opened.teacher.module, compile=compiled), FrozenTeacher(opened.teacher.module)
+    images, labels = opened.images[:_SETS], opened.labels[:_SETS]
+    apart, mirrored = 0.0, float("inf")
+    with _without_tf32(), torch.no_grad():
+        for mixer, engine in _engines():
+            engine.begin(Run())
+            for step in range(_FIT_STEPS):
+                mix = engine.mix(mixer, teacher, images, labels, seed=(0, step), view=_VIEW)
+                assert mix.teacher_logits is not None
+                apart = max(apart, float((mix.teacher_logits - plain(mix.images)).abs().max()))
+                mirrored = min(mirrored, float((mix.teacher_logits - plain(mix.images.flip(3))).abs().max()))
+    found = f"largest difference of a logit {apart:.1e}, mirrored at least {mirrored:.1e}"
+    return apart <= _TOLERANCE[torch.float32] < mirrored, found
+
+
+def _engines() -> list[tuple[Mixer, Engine]]:
+    fast = SuperMix.fast(max_steps=3)
+    return [(fast, StreamEngine(reuse=3)), (MixUp(), StreamEngine()), (fast, BatchEngine()), (CutMix(), BatchEngine())]
 
 
 class _Student(pl.LightningModule):
@@ -145,7 +162,7 @@ def _training(opened: Opened) -> tuple[bool, str]:
     assert num_classes is not None
     torch.manual_seed(0)
     mixing = SuperMixCallback(
-        FrozenTeacher(opened.teacher.module), SuperMix.fast(max_steps=3), engine=StreamEngine(slots=_SETS, rounds=1)
+        FrozenTeacher(opened.teacher.module), SuperMix.fast(max_steps=3), engine=StreamEngine(slots=_SETS)
     )
     with TemporaryDirectory() as folder:
         trainer = pl.Trainer(
@@ -165,17 +182,19 @@ def _training(opened: Opened) -> tuple[bool, str]:
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    loss, fresh = metrics.get("loss", float("nan")), metrics.get("supermix/fresh", 0.0)
-    passed = trainer.global_step == _FIT_STEPS and loss == loss and fresh > 0
-    return passed, f"{type(trainer.strategy).__name__}, {trainer.global_step} steps, {fresh:.0f} new mixes in the last"
+    loss, stored = metrics.get("loss", float("nan")), metrics.get("supermix/stored", 0.0)
+    passed = trainer.global_step == _FIT_STEPS and loss == loss and stored > 0
+    return passed, f"{type(trainer.strategy).__name__}, {trainer.global_step} steps, {stored:.0f} solved sets stored"
 
 
 def _apart(one: MixedBatch, two: MixedBatch) -> float:
     return float((one.images.detach().cpu() - two.images.detach().cpu()).abs().max())
 
 
-def _equal_outcomes(one: MixedBatch, two: MixedBatch) -> float:
-    return float((one.outcomes.cpu() == two.outcomes.cpu()).float().mean())
+def _equally_held(one: MixedBatch, two: MixedBatch) -> float:
+    assert one.holds is not None
+    assert two.holds is not None
+    return float((one.holds.cpu() == two.holds.cpu()).float().mean())
 
 
 @contextlib.contextmanager

@@ -8,20 +8,17 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from supermix_pl import FrozenTeacher, SuperMix
+from supermix_pl import FrozenTeacher
 from supermix_pl.experiments.bench.subject import Subject
 from supermix_pl.experiments.bench.table4_cases import DATASETS, SHAPES, Dataset
 
 NETWORKS = {
-    "wrn_16_2": ("cifar", "-"),
-    "wrn_40_2": ("cifar", "6"),
-    "vgg13": ("cifar", "5"),
-    "resnet56": ("cifar", "-"),
-    "resnet34": ("imagenet", "60"),
-    "vgg16": ("imagenet", "230"),
-    "resnet8": ("cifar", "-"),
+    "wrn_16_2": ("cifar", "resnet20"),
+    "wrn_40_2": ("cifar", "wrn_16_2"),
+    "resnet34": ("imagenet", "imagenet_resnet18"),
+    "resnet8": ("cifar", "resnet8"),
 }
-"""Data set, and execution time in ms with smooth projection in Table 4 ("WRN" is presumably WRN-40-2)."""
+"""Teachers: data set and student."""
 
 _PASSES_TO_CALIBRATE = 20
 _SPREAD = 4.0
@@ -48,17 +45,9 @@ class Opened:
     labels: Int[Tensor, " b"]
 
     @property
-    def trained(self) -> bool:
-        """Whether acceptance means something."""
-        return self.subject.checkpoint is not None
-
-    def mixer(self) -> SuperMix:
-        """Give the paper's solver for the data set."""
-        return SuperMix(mask_size=self.dataset.mask_size, sigma=self.dataset.sigma)
-
-    def fast(self) -> SuperMix:
-        """Give the fast one."""
-        return SuperMix.fast(mask_size=self.dataset.mask_size)
+    def student(self) -> str:
+        """Name of the network that is trained."""
+        return NETWORKS[self.name][1]
 
 
 def subject_of(name: str, checkpoints: Mapping[str, str], data: Mapping[str, str], num_images: int) -> Subject:

@@ -76,7 +76,7 @@ def measure(
             solvers = list(setting.solvers().items())
             for name, mixer in solvers[:: -1 if turn % 2 else 1]:
                 replace(mixer, max_steps=1)(teacher, batches[0], seed=seed)  # sets the libraries up
-                found[setting, name].trials.append(run_trial(mixer, teacher, batches, seed=seed))
+                found[setting, name].trials.append(run_trial(mixer, teacher, batches, seed=seed, view=setting.view))
                 advance(f"seed {seed}: {setting.network}, k={mixer.k}, {setting.batch_size} sets, {name}")
     return found
 

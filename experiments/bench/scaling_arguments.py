@@ -31,7 +31,7 @@ def parse(command_line: Sequence[str] | None, program: str) -> argparse.Namespac
 def _points(options: argparse.Namespace) -> list[Point]:
     main = _case(options.teacher, options.data, options)
     mixer = replace(main.mixer, max_steps=options.max_steps)
-    base = Setting(network=main.network, subject=main.subject, mixer=mixer, batch_size=options.sets)
+    base = Setting(network=main.network, subject=main.subject, mixer=mixer, batch_size=options.sets, view=main.view)
     points = vary_main(base, options.ks, options.mask_sizes, options.batches)
     points.append(Point(variable="size", value=_SMALL, setting=base))
     points += vary_size(
@@ -63,7 +63,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
     add("--size-data", default=str(_SHARED / "data" / "imagenet_sample"), help=f"its images, or {SHAPES!r}")
     add("--sizes", type=int, nargs="+", default=[64, 96, 128, 160, 224], help="sides of the images")
     add("--size-sets", type=int, default=12, help="for each of these sizes, solved together")
-    add("--max-steps", type=int, default=30, help="of a set")
+    add("--max-steps", type=int, default=30, help="of a set of the paper's solver")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the mixing weights; each is a repeat of the times")
     add("--device", default="cpu", help="cpu or cuda")
     add("--threads", type=int, default=1, help="of the CPU")

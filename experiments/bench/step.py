@@ -156,6 +156,7 @@ def run(
     images: Float[Tensor, "n c h w"],
     labels: Int[Tensor, " n"],
     batch_size: int,
+    view: View | None = None,
 ) -> dict[str, Timing]:
     """Build a student and time its steps.
 
@@ -165,6 +166,7 @@ def run(
         images: In whole batches, or a rest is left out.
         labels: Their classes.
         batch_size: Natural images in a step.
+        view: What the student sees mixes under; None for a crop and a flip.
     """
     device, low = torch.device(options.device), options.precision == "bf16"
     with torch.no_grad():
@@ -179,7 +181,8 @@ def run(
     pairs = zip(images.split(batch_size), labels.split(batch_size), strict=True)
     batches = [(one.to(device), two.to(device)) for one, two in pairs if len(one) == batch_size]
     chosen = contenders(options.streams, options.k, with_batch=options.batch_engine)
-    return measure(chosen, student, teacher, batches, steps=options.steps, blocks=options.blocks, low_precision=low)
+    length = {"steps": options.steps, "blocks": options.blocks}
+    return measure(chosen, student, teacher, batches, **length, low_precision=low, view=view)
 
 
 def parse(command_line: Sequence[str]) -> argparse.Namespace:
