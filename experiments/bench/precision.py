@@ -80,8 +80,8 @@ _NOTES = (
     ),
     (
         "Solved: the row's teacher finds the classes of the set in the very pixels of the mix. Of the sets of k "
-        "different classes (the teacher's, as the row sees them); mean ± standard deviation over the seeds. Points: the "
-        "row's mean against that of fp32."
+        "different classes (the teacher's, as the row sees them); mean ± standard deviation over the seeds. Points: "
+        "the row's mean against that of fp32."
     ),
     (
         "Again in fp32: how many of the row's solved sets, with repeated classes too, pass the criterion when the "
