@@ -4,6 +4,7 @@ import random
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -80,17 +81,30 @@ def seeded(seed: Sequence[int]) -> Iterator[None]:
         yield
 
 
+_TRIES = 8  # a policy such as RandAugment lets a gradient through in some of its draws
+_tried: WeakKeyDictionary[Transform, bool] = WeakKeyDictionary()
+
+
 def keeps_graph(transform: Transform, images: Float[Tensor, "b c h w"]) -> bool:
-    """Tell whether a gradient flows from what a transform gives to the images that it takes.
+    """Tell whether gradients flow from what a transform gives to all images that it takes, in several draws.
 
     Args:
-        transform: To be tried.
+        transform: To be tried, the first time that it is asked about.
         images: Of the kind that it will take; two of them are tried.
     """
     if isinstance(transform, View):
         return True
-    with torch.enable_grad(), seeded((0,)):
-        leaf = images[:2].detach().clone().requires_grad_()
+    try:
+        if transform not in _tried:
+            _tried[transform] = all(_keeps_graph(transform, images[:2], number) for number in range(_TRIES))
+        return _tried[transform]
+    except TypeError:  # it cannot be remembered
+        return all(_keeps_graph(transform, images[:2], number) for number in range(_TRIES))
+
+
+def _keeps_graph(transform: Transform, images: Float[Tensor, "b c h w"], number: int) -> bool:
+    with torch.enable_grad(), seeded((number,)):
+        leaf = images.detach().clone().requires_grad_()
         try:
             shown = transform(leaf)
         except RuntimeError as error:
@@ -100,12 +114,10 @@ def keeps_graph(transform: Transform, images: Float[Tensor, "b c h w"]) -> bool:
         if not shown.requires_grad:
             return False
         (gradient,) = torch.autograd.grad(shown.sum(), leaf, allow_unused=True)
-    return gradient is not None and bool(gradient.isfinite().all()) and bool((gradient != 0).any())
+    return gradient is not None and bool(gradient.isfinite().all()) and bool((gradient != 0).flatten(1).any(1).all())
 
 
 def has_stable_repr(transform: Transform) -> bool:
     """Tell whether a transform's repr names its settings and not its place in memory."""
     text = repr(transform)
     return re.search(r"\bat 0x[0-9a-f]+|<lambda>|<locals>", text) is None and text != object.__repr__(transform)
-
-
