@@ -1,8 +1,8 @@
 """A plain classifier and the callback: `python examples/classifier.py`.
 
 The module knows nothing of mixing. It is trained once without mixes; what comes out is the frozen teacher of the second
-run, as in the paper. The stream engine spreads the solving over steps. Images are drawn here: coloured discs on noise,
-the class is the colour.
+run, as in the paper. `SuperMixCallback(teacher)` is all that the second run adds. Images are drawn here: coloured discs
+on noise, the class is the colour.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
-from supermix_pl import FrozenTeacher, SuperMix, SuperMixCallback
+from supermix_pl import FrozenTeacher, SuperMixCallback
 
 COLOURS = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1], [1, 0, 1]])
 SIDE = 16
@@ -86,7 +86,7 @@ def main() -> None:
     epochs = parser.parse_args().epochs
     pl.seed_everything(0)
     teacher = FrozenTeacher(fit(epochs).network)
-    fit(epochs, SuperMixCallback(teacher, SuperMix.fast(k=2), engine="stream"))
+    fit(epochs, SuperMixCallback(teacher))
 
 
 if __name__ == "__main__":

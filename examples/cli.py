@@ -1,17 +1,16 @@
 """LightningCLI with mixing: `python examples/cli.py fit --config examples/cli.yaml`.
 
-Mixing has a section of its own in the YAML file and on the command line (`--mixing.k=3`). LightningCLI needs
+The callback stands in the YAML file like any other; nothing here knows of it. On the command line it is
+`--trainer.callbacks+=supermix_pl.SuperMixCallback --trainer.callbacks.teacher=ema`. LightningCLI needs
 `pip install ".[cli]"`. Images are drawn here: bright stripes on noise, the class is their direction.
 """
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.cli import LightningCLI
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
-
-from supermix_pl import SuperMix, SuperMixCallback
 
 NUM_CLASSES, SIDE = 3, 16
 
@@ -74,25 +73,9 @@ class Classifier(pl.LightningModule):
         return torch.optim.Adam(self.parameters(), lr=self.learning_rate)
 
 
-class Mixing(SuperMixCallback):
-    """SuperMix with the arguments that this project turns; the teacher is the module's own moving average."""
-
-    def __init__(self, k: int = 2, max_steps: int = 20, start_epoch: int = 2) -> None:
-        mixer = SuperMix.fast(k=k, max_steps=max_steps)
-        super().__init__("ema", mixer, engine="stream", start_epoch=start_epoch, log="prog_bar")
-
-
-class CommandLine(LightningCLI):
-    """Lightning's command line, with mixing."""
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add `mixing`, a callback of every run."""
-        parser.add_lightning_class_args(Mixing, "mixing")
-
-
 def main() -> None:
     """Hand over to the command line."""
-    CommandLine(Classifier, Stripes, save_config_callback=None, seed_everything_default=0)
+    LightningCLI(Classifier, Stripes, seed_everything_default=0, save_config_kwargs={"overwrite": True})
 
 
 if __name__ == "__main__":

@@ -68,10 +68,11 @@ NOT_RUN_BLOCKS = [block for block in ALL if block.reason is not None]
 
 
 def test_blocks_are_found() -> None:
-    assert len(PAGES) == 10
+    assert len(PAGES) == 11
     assert sum(block.language == "python" for block in ALL) > 15
     fences = [fence for page in PAGES for fence in FENCE.findall(page.read_text())]
-    assert len(fences) == 2 * (len(ALL) + fences.count("text"))
+    others = sum(fences.count(language) for language in ("text", "yaml", "bibtex"))
+    assert len(fences) == 2 * (len(ALL) + others)
 
 
 @pytest.mark.parametrize("block", NOT_RUN_BLOCKS, ids=lambda block: block.place)
