@@ -25,8 +25,10 @@ class Interception:
         transfer = getattr(self._strategy, _METHOD)
 
         def transfer_and_rewrite(batch: Any, *args: Any, **kwargs: Any) -> Any:
+            # The loop names the hook that it is in; code that transfers a batch of its own is in another one
+            of_the_loop = trainer.lightning_module._current_fx_name == _METHOD
             batch = transfer(batch, *args, **kwargs)
-            return rewrite(batch) if trainer.training and batch is not None else batch
+            return rewrite(batch) if trainer.training and of_the_loop and batch is not None else batch
 
         setattr(self._strategy, _METHOD, transfer_and_rewrite)
 

@@ -53,9 +53,9 @@ _FAST: dict[str, Any] = {
     "views": "auto",
     "early_stop": False,
     "max_steps": 12,
-    "mask_size": 16,
-    "sigma": 0.5,
-    "lambda_s": 15.0,
+    "mask_size": 32,
+    "sigma": 1.0,
+    "lambda_s": 5.0,
     "objective": "criterion",
     "max_logit_step": 3.0,
     "momentum": 0.5,
@@ -82,7 +82,7 @@ class SuperMix(Mixer):
         lambda_s: Weight of the sparsity of the masks, >= 0.
         sigma: Standard deviation of the Gaussian that smooths the updates, in cells of the mask grid, >= 0. The rules
             "newton" and "sgd", and an `UpdateRule`, use it only for a start from saliency.
-        mask_size: Side of the mask grid, or its (height, width), >= 1 and no larger than the images.
+        mask_size: Side of the mask grid, or its (height, width), >= 1; for smaller images the grid has their size.
         min_steps: Steps that every set takes before it may end, >= 0; 0 also accepts a start that passes, from
             "zeros" the plain average.
         max_steps: Steps after which a set ends unsolved, >= min_steps and >= 1.
@@ -93,7 +93,7 @@ class SuperMix(Mixer):
         objective: "paper" (Eq. 3); "margin" also pulls on the two classes that decide whether a set is solved,
             "criterion" on all that are near to deciding it.
         max_logit_step: Largest change of one mask logit in a step, > 0; None for no bound.
-        momentum: Share of the last step that is added to the next one, in [0, 1).
+        momentum: Share of the last step that is added to the next one, in [0, 1); Nesterov's.
         classes: Whose classes the sources have: the "teacher"'s argmax, or the given "labels".
         on_unsolved: What becomes of a set that ends unsolved: "keep" its best mix, put its "source" image back, or
             "mixup" its sources with their weights. Sets that end non-finite always get their source back; without
@@ -179,9 +179,9 @@ class SuperMix(Mixer):
         Deviation: none of this is in the paper. See `docs/solver.md` for what each part is worth.
 
         - views="auto", early_stop=False: every set takes `max_steps` steps, each under a fresh view;
-        - masks on a grid of 16 x 16 that start at the plain average, with updates smoothed by half a cell: soft masks,
-          which hold better than sharp ones;
-        - objective="criterion": beside the KL the test itself is descended, smoothly;
+        - masks on a grid of 32 x 32 that start at the plain average, and a fifth of the paper's sparsity: fine, soft
+          masks, which hold better than coarse, sharp ones;
+        - objective="criterion": the test itself is descended, smoothly, and a fifth of the KL;
         - max_logit_step=3 and momentum=0.5: no step overshoots, and steps that agree add up;
         - pairing="distinct": the sources of a set differ in class as far as the batch has enough.
 
@@ -207,9 +207,14 @@ class SuperMix(Mixer):
 
     @property
     def mask_grid(self) -> tuple[int, int]:
-        """Height and width of the mask grid."""
+        """Height and width of the mask grid, of images that are no smaller."""
         height, width = (self.mask_size, self.mask_size) if isinstance(self.mask_size, int) else self.mask_size
         return height, width
+
+    def grid_for(self, images: Float[Tensor, "*batch h w"]) -> tuple[int, int]:
+        """Give height and width of the mask grid of some images: a grid is not finer than they are."""
+        height, width = self.mask_grid
+        return min(height, images.shape[-2]), min(width, images.shape[-1])
 
     @property
     def solver(self) -> Solver:
@@ -285,7 +290,7 @@ class SuperMix(Mixer):
         teacher = as_teacher(teacher)
         rng = generator(seed)
         pixels = check_images(images)
-        self.check_fit(pixels, labels)
+        self.check_labels_given(labels)
         with float_autograd(images.device):
             natural, classes = self.look(teacher, pixels, labels, natural_logits)
             check_seen(natural)
@@ -369,7 +374,7 @@ class SuperMix(Mixer):
             torch.from_numpy(keys).to(images.device),
         )
         if natural.saliency is None:
-            return drawn, images.new_zeros(*source_indices.shape, *self.mask_grid)
+            return drawn, images.new_zeros(*source_indices.shape, *self.grid_for(images))
         return drawn, self._start(natural.saliency, drawn.source_indices, drawn.mix_weights)
 
     def start(
@@ -381,7 +386,7 @@ class SuperMix(Mixer):
     ) -> Float[Tensor, "r k s t"]:
         """Give the masks that sets start from whose sources are at hand; a start from saliency costs k passes a set."""
         if self.init == "zeros":
-            return sources.new_zeros(*classes.shape, *self.mask_grid)
+            return sources.new_zeros(*classes.shape, *self.grid_for(sources))
         images = sources.flatten(0, 1)
         saliency = show_natural(
             teacher,
@@ -405,8 +410,8 @@ class SuperMix(Mixer):
         mix_weights: Float[Tensor, "r k"],
     ) -> Float[Tensor, "r k s t"]:
         if self.init == "saliency":
-            return saliency_logits(saliency, source_indices, self.mask_grid, self.sigma)
-        return contrast_logits(saliency, source_indices, mix_weights, self.mask_grid, self.sigma)
+            return saliency_logits(saliency, source_indices, self.grid_for(saliency), self.sigma)
+        return contrast_logits(saliency, source_indices, mix_weights, self.grid_for(saliency), self.sigma)
 
     def settle(
         self,
@@ -459,14 +464,8 @@ class SuperMix(Mixer):
             teacher_backwards=natural.backwards + solution.backwards,
         )
 
-    def check_fit(self, images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"] | None) -> None:
-        """Refuse images that are smaller than the masks, and labels that are missing."""
-        height, width = self.mask_grid
-        if height > images.shape[2] or width > images.shape[3]:
-            raise ValueError(
-                f"expected masks no larger than the images, got mask_size={self.mask_size} for images of "
-                f"{images.shape[2]} x {images.shape[3]} pixels; choose a smaller mask_size"
-            )
+    def check_labels_given(self, labels: Int[Tensor, " b"] | None) -> None:
+        """Refuse labels that are missing."""
         if self.classes == "labels" and labels is None:
             raise ValueError('expected labels for classes="labels", got None; give them or choose classes="teacher"')
 

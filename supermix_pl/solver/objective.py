@@ -30,7 +30,7 @@ class Objective:
         return loss + self.roughness_weight * total_variation(masks) if self.roughness_weight else loss
 
 
-_DIVERGENCE_SHARE = 0.2
+_DIVERGENCE_SHARE = 0.2  # beside a term that knows the criterion
 
 
 def divergence(logits: Float[Tensor, "b n"], soft_targets: Float[Tensor, "b n"]) -> Float[Tensor, " b"]:
@@ -119,11 +119,11 @@ def smooth_margin(logits: Float[Tensor, "b n"], membership: Bool[Tensor, "b n"])
 
 
 def criterion_objective(sparsity_weight: float, roughness_weight: float = 0.0) -> Objective:
-    """Build the paper's objective minus the smooth margin.
+    """Build a fifth of the KL plus lambda_s L_s minus the smooth margin.
 
     Deviation: not in the paper. KL alone asks for the mixing weights, which few mixes meet, so that its steps grow long
-    where little can be gained; what decides whether a set is solved here is part of the loss, and smooth, so that a
-    step towards one class does not lose another.
+    where little can be gained; what decides whether a set is solved is the loss here, and smooth, so that a step
+    towards one class does not lose another. The KL that is left keeps the share of each source near its weight.
 
     Args:
         sparsity_weight: lambda_s, >= 0.
@@ -133,6 +133,6 @@ def criterion_objective(sparsity_weight: float, roughness_weight: float = 0.0) -
     def of_logits(
         logits: Float[Tensor, "b n"], soft_targets: Float[Tensor, "b n"], membership: Bool[Tensor, "b n"]
     ) -> Float[Tensor, " b"]:
-        return divergence(logits, soft_targets) - smooth_margin(logits, membership)
+        return _DIVERGENCE_SHARE * divergence(logits, soft_targets) - smooth_margin(logits, membership)
 
     return Objective(of_logits=of_logits, sparsity_weight=sparsity_weight, roughness_weight=roughness_weight)

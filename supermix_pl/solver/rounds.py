@@ -68,7 +68,8 @@ class Solver:
         max_logit_step: Bound on the largest change of one mask logit in a step; None for none.
         min_steps: Steps before a set may end, >= 0.
         max_steps: Steps after which a set ends as it is, >= min_steps.
-        momentum: Share of the last change that is added to the rule's, before the bound, in [0, 1).
+        momentum: Share of the last change that is added to the rule's, before the bound, in [0, 1). Nesterov's: the
+            masks of the next round are those to which the momentum alone would carry them.
         early_stop: Whether a set ends at the first test that it passes, with the masks of its best test; else all sets
             take `max_steps` steps and end with their last masks.
     """
@@ -145,7 +146,10 @@ class Solver:
         step = self.update_rule.step(seen.losses + rendered.mask_losses.detach(), gradient)
         change = bound_step(step + self.momentum * state.last_change, self.max_logit_step)
         running = state.running[:, None, None, None]
-        moved = torch.where(running, state.mask_logits.detach() + change, state.mask_logits)
+        ahead = self.momentum * change
+        # `mask_logits` are ahead of where the last change led by the momentum, which is taken back
+        reached = state.mask_logits.detach() - self.momentum * state.last_change + change
+        moved = torch.where(running, reached + ahead, state.mask_logits)
         num_steps = state.num_steps + state.running
         state = replace(
             state,
@@ -155,5 +159,5 @@ class Solver:
         )
         if self.early_stop:
             return state
-        best = torch.where(running, moved, state.best_mask_logits)
+        best = torch.where(running, reached, state.best_mask_logits)
         return replace(state, best_mask_logits=best, running=state.running & (num_steps < self.max_steps))

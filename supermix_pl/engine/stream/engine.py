@@ -184,7 +184,7 @@ class StreamEngine(Engine):
                 assert isinstance(mixer, SuperMix)
                 if teacher is None:
                     raise ValueError("expected a teacher to supervise the masks, got None")
-                mixer.check_fit(pixels, labels)
+                mixer.check_labels_given(labels)
                 mix = self._mix_solved(mixer, teacher, images, pixels, labels, natural_logits, view, seed, rng)
         self._step += 1
         return mix
@@ -396,7 +396,7 @@ class StreamEngine(Engine):
         plan, room = plan_for_store(
             self.store_bytes,
             image_bytes(pixels),
-            set_bytes(mixer),
+            set_bytes(mixer, mixer.grid_for(pixels)),
             self._reuse_now(),
             self._batch_size,
             rounds,
@@ -414,7 +414,7 @@ class StreamEngine(Engine):
         if teacher.num_classes is None:
             teacher(pixels[:1])
         assert teacher.num_classes is not None
-        self._solving = Solving(mixer, plan, self._images, room.sets, teacher.num_classes, device)
+        self._solving = Solving(mixer, plan, self._images, room.sets, mixer.grid_for(pixels), teacher.num_classes, device)
         if self._loaded is not None:
             self._solving.load_tensors(self._loaded, device)
             self._loaded = None

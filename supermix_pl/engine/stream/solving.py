@@ -64,6 +64,7 @@ class Solving:
         plan: The size of the stream.
         images: Where the sources are.
         capacity: Solved sets that are kept at most, >= 1.
+        grid: Height and width of the mask grid.
         num_classes: The teacher's n.
         device: Where they are worked on.
 
@@ -79,6 +80,7 @@ class Solving:
         plan: Plan,
         images: ImageStore,
         capacity: int,
+        grid: tuple[int, int],
         num_classes: int,
         device: torch.device,
     ) -> None:
@@ -86,7 +88,7 @@ class Solving:
         self.plan = plan
         self.images = images
         self.num_classes = num_classes
-        self.slots = Slots(plan.slots, mixer.k, mixer.mask_grid, num_classes, device)
+        self.slots = Slots(plan.slots, mixer.k, grid, num_classes, device)
         self.store = Ring(capacity)
         self.ended = 0
         self.visits_ended = 0.0
@@ -245,8 +247,8 @@ def expected_rounds(mixer: SuperMix) -> float:
     return float(mixer.max_steps) if not mixer.early_stop else float(min(mixer.max_steps + 1, _GUESSED_ROUNDS))
 
 
-def set_bytes(mixer: SuperMix) -> int:
-    """Say what a solved set takes in the store."""
-    height, width = mixer.mask_grid
+def set_bytes(mixer: SuperMix, grid: tuple[int, int]) -> int:
+    """Say what a solved set takes in the store, on a mask grid of some height and width."""
+    height, width = grid
     return 2 * mixer.k * height * width + mixer.k * (8 + 8 + 4) + 4 * 8
 
