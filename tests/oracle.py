@@ -192,12 +192,12 @@ def objective(
 ) -> tuple[Any, Array]:
     """L = KL + lambda_s L_s + tv_weight TV (0: the paper's L') and its gradient for the mask logits (k, sh, sw).
 
-    With the classes of the sources, their smooth margin is subtracted, which is not in the paper.
+    With the classes of the sources, KL / 5 - their smooth margin takes the place of KL, which is not in the paper.
     """
     kl, logit_gradient = divergence(at.teacher_logits, target)
     if classes is not None:
         margin, margin_gradient = smooth_margin(at.teacher_logits, classes)
-        kl, logit_gradient = kl - margin, logit_gradient - margin_gradient
+        kl, logit_gradient = kl / 5 - margin, logit_gradient / 5 - margin_gradient
     image_gradient = at.pull_back(logit_gradient)
     sparse, sparse_gradient = sparsity(at.masks)
     value = kl + lambda_s * sparse
@@ -283,6 +283,8 @@ def solve_one(
 ) -> OracleResult:
     """Algorithm 1 for one set (k, c, h, w): one forward at every t = 0..T, one backward for every step.
 
+    Momentum, which is not in the paper, is Nesterov's: masks are tested where it would carry them.
+
     A solved set returns the iterate that passed the test, a capped one that of the largest margin (t >= min_steps,
     the first of several).
     A set with a non-finite teacher logit or mask returns the iterate where it was seen, whatever came before.
@@ -295,6 +297,7 @@ def solve_one(
     mask_logits = np.zeros((k, *mask_size), dtype=x.dtype)
     if init_logits is not None:
         mask_logits[:] = init_logits.detach().numpy()
+    reached = mask_logits.copy()
 
     def result(logits: Array, at: Evaluation, outcome: Outcome, t: int) -> OracleResult:
         mask_logits, masks, image, teacher_logits = (
@@ -330,7 +333,8 @@ def solve_one(
             value, gradient = objective(at, x, target, mask_size, lambda_s, tv_weight, deciding)
             update = -learning_rate * gradient
         last_update = bound(update + momentum * last_update, max_logit_step)
-        mask_logits = mask_logits + last_update
+        reached = reached + last_update
+        mask_logits = reached + momentum * last_update
 
     assert best is not None
     return result(*best, "capped", max_steps)
@@ -349,14 +353,14 @@ def solve_fixed(
     momentum: float = 0.0,
     objective_name: Objective = "paper",
 ) -> tuple[Tensor, Tensor]:
-    """One update for each teacher, whatever it sees: the last masks, and the logits that the last update came from.
+    """One update for each teacher, whatever it sees: where it led, and the logits that the last update came from.
 
     Each teacher may look through a view of its own: that is a set solved under a fresh view in every round.
     """
     x = sources.detach().numpy()
     labels = [int(source_class) for source_class in classes]
     r = np.array([float(weight) for weight in weights], dtype=x.dtype)
-    mask_logits = np.zeros((len(x), *mask_size), dtype=x.dtype)
+    mask_logits = reached = np.zeros((len(x), *mask_size), dtype=x.dtype)
     last_update, seen = np.zeros_like(mask_logits), np.zeros(0)
     for teacher in teachers:
         at = evaluate(teacher, x, mask_logits)
@@ -364,8 +368,9 @@ def solve_fixed(
         deciding = labels if objective_name == "criterion" else None
         value, gradient = objective(at, x, target, mask_size, lambda_s, 0.0, deciding)
         last_update = bound(newton_update(value, gradient, sigma) + momentum * last_update, max_logit_step)
-        mask_logits = mask_logits + last_update
-    return torch.from_numpy(mask_logits), torch.from_numpy(seen.copy())
+        reached = reached + last_update
+        mask_logits = reached + momentum * last_update
+    return torch.from_numpy(reached), torch.from_numpy(seen.copy())
 
 
 def crop_and_flip(image: Tensor, top: int, left: int, *, mirrored: bool, padding: int) -> Tensor:

@@ -139,14 +139,6 @@ def test_images_that_are_not_finite(mixer: Mixer, value: float) -> None:
     assert counting.forwards == 0
 
 
-@pytest.mark.parametrize(("mask_size", "shown"), [(13, "13"), ((12, 16), "(12, 16)"), ((13, 4), "(13, 4)")])
-def test_masks_larger_than_the_images(mask_size: Any, shown: str) -> None:
-    mixer = SuperMix(mask_size=mask_size)
-    expected = "expected masks no larger than the images, got mask_size=", shown, "for images of 12 x 15 pixels; choose"
-    with raises(ValueError, *expected):
-        mixer(SmoothTeacher(), natural_images(4, (12, 15)), seed=0)
-
-
 # Labels
 
 

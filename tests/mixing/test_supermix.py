@@ -232,6 +232,17 @@ def test_any_image_not_smaller_than_the_masks(size: tuple[int, int]) -> None:
     assert_consistent(SuperMix(**QUICK)(TEACHER, images, seed=0), images)
 
 
+@pytest.mark.parametrize(("mask_size", "grid"), [(13, (12, 13)), ((12, 16), (12, 15)), ((20, 4), (12, 4))])
+@pytest.mark.parametrize("init", ["zeros", "saliency", "contrast"])
+def test_a_grid_is_not_finer_than_the_images(mask_size: Any, grid: tuple[int, int], init: Any) -> None:
+    images = natural_images(4, (12, 15))
+    mix, expected = (
+        SuperMix(mask_size=size, max_steps=3, init=init)(TEACHER, images, seed=0) for size in (mask_size, grid)
+    )
+    assert mix.images.equal(expected.images)
+    assert_consistent(mix, images)
+
+
 @pytest.mark.parametrize("channels", [1, 4])
 def test_any_number_of_channels(channels: int) -> None:
     teacher, images = SmoothTeacher(channels=channels), natural_images(4, channels=channels)

@@ -2,14 +2,31 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from supermix_pl import MixedBatch, SuperMix
+from supermix_pl.mixing.sampling import draw_keys, draw_sources, draw_weights
+from supermix_pl.transforms import RandomCropFlip
 from tests import oracle
 from tests.problems import SmoothTeacher, natural_images, outcome_names
 
 CLOSE: dict[str, Any] = {"rtol": 1e-6, "atol": 1e-7}
+
+
+def looking_through(
+    teacher: SmoothTeacher, view: RandomCropFlip | None, key: torch.Tensor, look: int
+) -> oracle.Teacher:
+    """The teacher behind the view of one look at one set."""
+
+    def see(images: torch.Tensor) -> torch.Tensor:
+        if view is None:
+            return teacher(images)
+        top, left, mirrored = view.draw(key.view(1), torch.tensor([look]), (9, 13))[0].tolist()
+        return teacher(oracle.crop_and_flip(images[0], top, left, mirrored=bool(mirrored), padding=1)[None])
+
+    return see
 
 
 def oracle_results(
@@ -68,16 +85,32 @@ def test_masks_images_steps_outcomes_and_passes(k: int, init: str, rule: str) ->
         torch.testing.assert_close(mix.soft_targets[row], torch.from_numpy(target), **CLOSE)
 
 
+@pytest.mark.parametrize("views", [None, RandomCropFlip(padding=1)])
 @pytest.mark.parametrize("k", [2, 3])
-def test_the_fast_settings(k: int) -> None:
+def test_the_fast_settings(k: int, views: RandomCropFlip | None) -> None:
+    """The keys of the sets, which name their views, are drawn behind sources and weights."""
     teacher, images = SmoothTeacher(), natural_images(9, (9, 13), seed=k)
-    mixer = SuperMix.fast(k=k, mask_size=(3, 5), sigma=0.7, max_steps=6)
+    mixer = SuperMix.fast(k=k, mask_size=(3, 5), sigma=0.7, max_steps=5, views=views)
     mix = mixer(teacher, images, seed=3)
-    expected = oracle_results(teacher, images, mix, mixer, teacher(images).argmax(dim=1))
-    assert outcome_names(mix.outcomes) == [one.outcome for one in expected]
-    assert mix.num_steps.tolist() == [one.num_steps for one in expected]
-    assert len({one.num_steps for one in expected}) >= 3
-    torch.testing.assert_close(mix.images, torch.stack([one.image for one in expected]), **CLOSE)
+    rng, classes = np.random.default_rng([3]), teacher(images).argmax(dim=1)
+    assert mix.source_indices.numpy().tolist() == draw_sources(rng, 9, k, "distinct", classes.numpy()).tolist()
+    np.testing.assert_array_equal(mix.mix_weights.numpy(), draw_weights(rng, 9, k, mixer.alpha))
+    keys = torch.from_numpy(draw_keys(rng, 9))
+    for row, rows in enumerate(mix.source_indices.tolist()):
+        masks, _ = oracle.solve_fixed(
+            [looking_through(teacher, views, keys[row], look) for look in range(5)],
+            images[rows],
+            mix.source_classes[row],
+            mix.mix_weights[row],
+            mask_size=(3, 5),
+            lambda_s=mixer.lambda_s,
+            sigma=0.7,
+            max_logit_step=mixer.max_logit_step,
+            momentum=mixer.momentum,
+            objective_name="criterion",
+        )
+        expected = oracle.normalise(oracle.upsample(masks.numpy(), (9, 13)))
+        torch.testing.assert_close(mix.masks[row], torch.from_numpy(expected), **CLOSE)
 
 
 def test_given_labels_decide_classes_and_saliency() -> None:

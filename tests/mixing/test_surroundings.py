@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from supermix_pl import CutMix, FrozenTeacher, MixedBatch, MixUp, SuperMix
+from supermix_pl import CutMix, FrozenTeacher, MixedBatch, MixUp, OneOf, SuperMix
 from supermix_pl.mixing import Mixer
 from tests.problems import SmoothTeacher, natural_images
 
@@ -20,6 +20,8 @@ MIXERS = [
     SuperMix(mask_size=4, max_steps=2, pairing="distinct", classes="labels", on_unsolved="source"),
     MixUp(k=3, pairing="distinct"),
     CutMix(k=2, pairing="random"),
+    OneOf([MixUp(), CutMix()], pairing="random"),
+    SuperMix.fast(mask_size=4, max_steps=2),
 ]
 LABELS = torch.arange(6)
 

@@ -1,6 +1,7 @@
 """The loop: who goes on, who ends as what, what it costs, and that sets do not see each other."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -257,11 +258,14 @@ def test_a_rule_of_the_users_own_is_followed() -> None:
     assert set(solution.mask_logits.abs().unique().tolist()) <= {0.0, 0.5, 1.0}
 
 
-def test_momentum_adds_up_steps_that_agree() -> None:
-    solution = solve_sets(TEACHER, problem(), Push(), min_steps=3, max_steps=3, momentum=0.5)
-    assert solution.mask_logits[0].unique().tolist() == [1 + 1.5 + 1.75]
-    bounded = solve_sets(TEACHER, problem(), Push(), min_steps=3, max_steps=3, momentum=0.5, max_logit_step=1.25)
-    assert bounded.mask_logits[0].unique().tolist() == [1 + 1.25 + 1.25]
+@pytest.mark.parametrize(("bound", "changes"), [(None, [1, 1.5, 1.75]), (1.25, [1, 1.25, 1.25])])
+def test_momentum_adds_up_steps_that_agree(bound: float | None, changes: list[float]) -> None:
+    """Nesterov's: masks are tested half a change ahead of where they are."""
+    options: dict[str, Any] = {"min_steps": 3, "max_steps": 3, "momentum": 0.5, "max_logit_step": bound}
+    tested = solve_sets(TEACHER, problem(), Push(), **options)
+    assert tested.mask_logits[0].unique().tolist() == [sum(changes) + changes[-1] / 2]
+    reached = solve_sets(TEACHER, problem(), Push(), **options, early_stop=False)
+    assert reached.mask_logits[0].unique().tolist() == [sum(changes)]
 
 
 def test_inputs_are_left_alone() -> None:
