@@ -76,7 +76,7 @@ def seeded(seed: Sequence[int]) -> Iterator[None]:
     drawn = int(np.random.default_rng(list(seed)).integers(2**63))
     with isolate_rng():
         random.seed(drawn)
-        np.random.seed(drawn % 2**32)
+        np.random.seed(drawn % 2**32)  # noqa: NPY002
         torch.manual_seed(drawn)
         yield
 
