@@ -25,13 +25,15 @@ ALLOWED: dict[str, set[str]] = {
     "resuming": set(),
     "self_teacher": {"arguments", "checkpoint", "teacher"},
     "lightning_base": set(),
+    "views": {"transforms"},
     "solver": {"arguments", "teacher"},
-    "mixing": {"arguments", "solver", "teacher"},
+    "mixing": {"arguments", "solver", "teacher", "transforms", "views"},
+    "success": {"mixing"},
     "stopwatch": set(),
     "recent": set(),
     "side_files": set(),
-    "engine": {"arguments", "mixing", "solver", "teacher", "transforms"},
-    "rewriting": {"batch", "engine", "mixing", "solver", "teacher"},
+    "engine": {"arguments", "mixing", "solver", "teacher", "transforms", "views"},
+    "rewriting": {"batch", "engine", "mixing", "solver", "teacher", "views"},
     "supervision": {"mixing", "rewriting", "self_teacher", "teacher"},
     "picture_grid": {"mixing", "visualize"},
     "pictures": {"mixing", "picture_grid", "teacher"},
@@ -49,10 +51,25 @@ ALLOWED: dict[str, set[str]] = {
         "supervision",
         "side_files",
         "stopwatch",
+        "success",
         "teacher",
+        "transforms",
+        "views",
     },
     "mixin": {"callback", "mixing"},
     "__init__": {"callback", "engine", "mixin", "mixing", "self_teacher", "teacher", "version"},
+}
+STREAM: dict[str, set[str]] = {
+    "quantization": set(),
+    "ring": set(),
+    "plan": set(),
+    "timing": set(),
+    "images": {"quantization", "ring"},
+    "slots": {"images"},
+    "blind": {"images"},
+    "solving": {"images", "plan", "ring", "slots"},
+    "engine": {"blind", "images", "plan", "ring", "solving", "timing"},
+    "__init__": {"engine"},
 }
 FOREIGN = {"hydra", "omegaconf", "experiments"}
 LINKS = {"conf", "experiments"}  # top-level folders, linked into the package
@@ -99,11 +116,19 @@ def test_imports_run_downhill(path: Path) -> None:
     assert not {name.split(".")[0] for name in imports} & FOREIGN
 
 
-def test_allowed_imports_have_no_circle() -> None:
+@pytest.mark.parametrize("room", [path.stem for path in (PACKAGE / "engine" / "stream").glob("*.py")])
+def test_imports_run_downhill_within_the_stream(room: str) -> None:
+    imports = imports_of((PACKAGE / "engine" / "stream" / f"{room}.py").read_text())
+    within = {name.split(".")[3] for name in imports if name.startswith("supermix_pl.engine.stream.")}
+    assert within <= STREAM[room]
+
+
+@pytest.mark.parametrize("rooms", [ALLOWED, STREAM])
+def test_allowed_imports_have_no_circle(rooms: dict[str, set[str]]) -> None:
     below: dict[str, set[str]] = {}
-    while len(below) < len(ALLOWED):
-        free = [room for room, allowed in ALLOWED.items() if room not in below and allowed <= set(below)]
-        assert free, set(ALLOWED) - set(below)
+    while len(below) < len(rooms):
+        free = [room for room, allowed in rooms.items() if room not in below and allowed <= set(below)]
+        assert free, set(rooms) - set(below)
         below |= {room: set() for room in free}
 
 
@@ -135,6 +160,6 @@ print(sorted(loaded & {"hydra", "experiments", "supermix_pl.experiments", "super
 
 
 def test_public_names() -> None:
-    mixing = "BatchEngine CutMix FrozenTeacher MixUp MixedBatch MovingAverage StreamEngine SuperMix"
+    mixing = "BatchEngine CutMix FrozenTeacher MixUp MixedBatch MovingAverage OneOf StreamEngine SuperMix"
     assert sorted(supermix_pl.__all__) == f"{mixing} SuperMixCallback SuperMixMixin __version__".split()
     assert all(hasattr(supermix_pl, name) for name in supermix_pl.__all__)
