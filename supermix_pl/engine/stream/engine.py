@@ -414,7 +414,8 @@ class StreamEngine(Engine):
         if teacher.num_classes is None:
             teacher(pixels[:1])
         assert teacher.num_classes is not None
-        self._solving = Solving(mixer, plan, self._images, room.sets, mixer.grid_for(pixels), teacher.num_classes, device)
+        grid, n = mixer.grid_for(pixels), teacher.num_classes
+        self._solving = Solving(mixer, plan, self._images, room.sets, grid, n, device, pixels.dtype)
         if self._loaded is not None:
             self._solving.load_tensors(self._loaded, device)
             self._loaded = None

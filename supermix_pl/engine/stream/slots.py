@@ -49,6 +49,7 @@ class Slots:
         grid: Height and width of the mask grid.
         num_classes: The teacher's n.
         device: Where they are worked on.
+        dtype: Of masks and logits.
 
     Attributes:
         drawn: What the sets are made of.
@@ -59,20 +60,22 @@ class Slots:
         next: The first slot of the next turn.
     """
 
-    def __init__(self, count: int, k: int, grid: tuple[int, int], num_classes: int, device: torch.device) -> None:
+    def __init__(
+        self, count: int, k: int, grid: tuple[int, int], num_classes: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
         self.drawn = Drawn(
             torch.zeros(count, k, dtype=torch.long, device=device),
             torch.zeros(count, k, dtype=torch.long, device=device),
-            torch.full((count, k), 1 / k, device=device),
+            torch.full((count, k), 1 / k, device=device, dtype=dtype),
             torch.zeros(count, dtype=torch.long, device=device),
         )
-        masks = torch.zeros(count, k, *grid, device=device)
+        masks = torch.zeros(count, k, *grid, device=device, dtype=dtype)
         self.state = SolverState(
             mask_logits=masks,
             last_change=masks.clone(),
             best_mask_logits=masks.clone(),
-            teacher_logits=torch.zeros(count, num_classes, device=device),
-            margins=torch.full((count,), -torch.inf, device=device),
+            teacher_logits=torch.zeros(count, num_classes, device=device, dtype=dtype),
+            margins=torch.full((count,), -torch.inf, device=device, dtype=dtype),
             outcomes=torch.full((count,), int(Outcome.CAPPED), device=device),
             num_steps=torch.zeros(count, dtype=torch.long, device=device),
             running=torch.zeros(count, dtype=torch.bool, device=device),

@@ -67,6 +67,7 @@ class Solving:
         grid: Height and width of the mask grid.
         num_classes: The teacher's n.
         device: Where they are worked on.
+        dtype: In which precision.
 
     Attributes:
         ended: Sets that have left the slots so far.
@@ -83,12 +84,13 @@ class Solving:
         grid: tuple[int, int],
         num_classes: int,
         device: torch.device,
+        dtype: torch.dtype,
     ) -> None:
         self._mixer = mixer
         self.plan = plan
         self.images = images
         self.num_classes = num_classes
-        self.slots = Slots(plan.slots, mixer.k, grid, num_classes, device)
+        self.slots = Slots(plan.slots, mixer.k, grid, num_classes, device, dtype)
         self.store = Ring(capacity)
         self.ended = 0
         self.visits_ended = 0.0
@@ -151,7 +153,7 @@ class Solving:
             held: dict[str, Any] = {
                 name: column[rows] for name, column in self.store.columns.items() if isinstance(column, Tensor)
             }
-            held["mask_logits"] = held["mask_logits"].float()
+            held["mask_logits"] = held["mask_logits"].to(self.slots.state.mask_logits)
         else:
             occupied = np.flatnonzero(self.slots.occupied)
             rows = torch.from_numpy(occupied[rng.choice(len(occupied), count, replace=count > len(occupied))])
@@ -217,7 +219,7 @@ class Solving:
         ranks = torch.from_numpy(rng.random((count, len(candidates)), dtype=np.float32)).to(device)
         classes = self.images.classes(window) if mixer.pairing == "distinct" else None
         sources = window[choose_sources(ranks, classes, mixer.k)]
-        weights = torch.from_numpy(draw_weights(rng, count, mixer.k, mixer.alpha)).to(device, torch.float32)
+        weights = torch.from_numpy(draw_weights(rng, count, mixer.k, mixer.alpha)).to(self.slots.drawn.mix_weights)
         drawn = Drawn(sources, self.images.classes(sources), weights, torch.from_numpy(draw_keys(rng, count)).to(device))
         self.start_passes += mixer.start_passes(count)
         start = mixer.start(teacher, self.images.at(sources), drawn.classes, weights)
