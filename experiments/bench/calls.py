@@ -16,7 +16,9 @@ def arguments_in(text: str) -> dict[str, Any]:
     try:
         call = ast.parse(f"f({text})", mode="eval").body
         if isinstance(call, ast.Call) and not call.args:
-            return {each.arg: ast.literal_eval(each.value) for each in call.keywords if each.arg is not None}
+            found = {each.arg: ast.literal_eval(each.value) for each in call.keywords}
+            if None not in found:
+                return {name: value for name, value in found.items() if name is not None}
     except (SyntaxError, ValueError):
         pass
     raise ValueError(f"expected NAME=VALUE, NAME=VALUE with plain values, got {text!r}")

@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from supermix_pl import FrozenTeacher, MixedBatch, SuperMix
-from supermix_pl.experiments.bench.snapshots import Looks, Snapshot, look, snapshots
+from supermix_pl.experiments.bench.snapshots import Snapshot, look, snapshots
 from supermix_pl.mixing import BlindMixer
-from supermix_pl.mixing.inputs import generator
-from supermix_pl.mixing.sampling import draw_keys
 from supermix_pl.transforms import View
 
 
@@ -20,14 +18,18 @@ class Worth:
     """What the mixes of a batch cost and are worth after some rounds.
 
     Args:
-        looks: What the teacher says of fresh views.
+        holds: Whether the teacher finds the set's classes in each fresh view.
+        fresh: Whether a set was not solved on that very view.
+        probability: Of the set's classes together.
         softness: Mean of m(1 - m) over the masks of each set.
         kept: Share of the sources' saliency that the masks keep; see `saliency_kept`.
         forwards: Images that the teacher passed forward for them, these looks not counted.
         backwards: Rows of input gradients.
     """
 
-    looks: Looks
+    holds: Bool[Tensor, "b v"]
+    fresh: Bool[Tensor, "b v"]
+    probability: Float[Tensor, "b v"]
     softness: Float[Tensor, " b"]
     kept: Float[Tensor, " b"]
     forwards: int
@@ -48,8 +50,7 @@ class Row:
         worths = self.worths[rounds]
         sets = sum(len(each.kept) for each in worths)
         holds, fresh, probability = (
-            torch.cat([getattr(each.looks, name) for each in worths]).double()
-            for name in ("holds", "fresh", "probability")
+            torch.cat([getattr(each, name) for each in worths]).double() for name in ("holds", "fresh", "probability")
         )
         return {
             "rounds": rounds,
@@ -89,22 +90,16 @@ def measure_batch(
         view: As the student sees them.
         views: Of each mix.
     """
-    if isinstance(row.mixer, SuperMix):
-        found = snapshots(row.mixer, teacher, images, labels, seed=seed, rounds=rounds, view=view)
-        worths = {each.rounds: _worth(each, teacher, saliency, view, views) for each in found}
-    else:
-        mix = row.mixer(teacher, images, labels, seed=seed)
-        keys = torch.from_numpy(draw_keys(generator([*seed, 1]), len(mix))).to(images.device)
-        worth = _worth(Snapshot(rounds=0, mix=mix, keys=keys), teacher, saliency, view, views)
-        worths = dict.fromkeys(rounds, worth)
-    for number, worth in worths.items():
-        row.worths.setdefault(number, []).append(worth)
+    for snapshot in snapshots(row.mixer, teacher, images, labels, seed=seed, rounds=rounds, view=view):
+        row.worths.setdefault(snapshot.rounds, []).append(_worth(snapshot, teacher, saliency, view, views))
 
 
 def _worth(snapshot: Snapshot, teacher: FrozenTeacher, saliency: Tensor, view: View, views: int) -> Worth:
-    mix = snapshot.mix
+    mix, looks = snapshot.mix, look(snapshot, teacher, view, views)
     return Worth(
-        looks=look(snapshot, teacher, view, views),
+        holds=looks.holds,
+        fresh=looks.fresh,
+        probability=looks.probability,
         softness=(mix.masks * (1 - mix.masks)).mean(dim=(1, 2, 3)),
         kept=saliency_kept(mix, saliency),
         forwards=mix.teacher_forwards - mix.label_forwards,

@@ -10,7 +10,9 @@ from supermix_pl.mixing import BlindMixer
 
 PAPER, BEFORE, FAST, MIXUP, CUTMIX = "paper", "fast before", "fast", "mixup", "cutmix"
 BLIND = (MIXUP, CUTMIX)
-_BEFORE: dict[str, Any] = {  # what SuperMix.fast was while it was solved on exact pixels, until the first test passed
+# What SuperMix.fast was while it was solved on exact pixels, until the first test passed. The momentum was not Nesterov's
+# then, and the KL counted whole.
+_BEFORE: dict[str, Any] = {
     "init": "contrast",
     "objective": "criterion",
     "lambda_s": 0.0,
@@ -21,14 +23,16 @@ _BEFORE: dict[str, Any] = {  # what SuperMix.fast was while it was solved on exa
 }
 NEIGHBOURS = (
     "views=None",
-    "views=None, sigma=1.0",
-    "sigma=0.25",
-    "sigma=1.0",
-    "mask_size=8",
+    "views=None, mask_size=16, sigma=0.5, lambda_s=15.0",
     "mask_size=8, sigma=0.25",
+    "mask_size=16, sigma=0.5",
+    "mask_size=16, sigma=0.5, lambda_s=15.0",
     "mask_size=32, sigma=1.0",
+    "sigma=0.5",
+    "sigma=2.0",
     "lambda_s=0.0",
     "lambda_s=5.0",
+    "lambda_s=15.0",
     "lambda_s=30.0",
     "max_logit_step=2.0",
     "max_logit_step=5.0",

@@ -13,8 +13,8 @@ _NOTES = (
     (
         "A step in bfloat16: the teacher's pass of the natural images, mixing, and the student's step on these and as "
         f"many mixes, by the distillation loss. Ratio: within a block, to {REFERENCE}, a stream whose mixes the "
-        "teacher labels too, with passes compiled as the row says. Median (least - most) over the blocks. Forwards, backwards: "
-        "the teacher's a mix that is shown."
+        "teacher labels too, with passes compiled as the row says. Median (least - most) over the blocks. Forwards, "
+        "backwards: the teacher's a mix that is shown."
     ),
     (
         "Untrained: without weights from --checkpoint; batch norm and last layer are fitted to the batch, so that "

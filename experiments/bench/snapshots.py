@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from supermix_pl import FrozenTeacher, MixedBatch, SuperMix
+from supermix_pl.mixing import BlindMixer
 from supermix_pl.mixing.assembly import assemble
 from supermix_pl.mixing.drawn import DrawnSets
 from supermix_pl.mixing.inputs import NaturalPass, check_images, float_autograd, generator
@@ -21,6 +22,7 @@ from supermix_pl.transforms import View
 from supermix_pl.views import Viewer
 
 _FIRST_FRESH_LOOK = 2**20  # no round of a solver has this number
+_AT_ONCE = 128
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,11 +47,15 @@ class Looks:
     """What the teacher says of mixes under v fresh views each.
 
     Args:
+        images: The views.
+        logits: The teacher's.
         holds: Whether its top classes are those of the set.
         fresh: Whether the set was not solved on that very view: of small images there are few.
         probability: Of the set's classes together.
     """
 
+    images: Float[Tensor, "b v c h w"]
+    logits: Float[Tensor, "b v n"]
     holds: Bool[Tensor, "b v"]
     fresh: Bool[Tensor, "b v"]
     probability: Float[Tensor, "b v"]
@@ -61,7 +67,7 @@ class Looks:
 
 
 def snapshots(
-    mixer: SuperMix,
+    mixer: SuperMix | BlindMixer,
     teacher: FrozenTeacher,
     images: Float[Tensor, "b c h w"],
     labels: Int[Tensor, " b"] | None,
@@ -73,7 +79,7 @@ def snapshots(
     """Solve the sets of a batch once, and keep what a mixer with each of several `max_steps` would give.
 
     Args:
-        mixer: How; its own `max_steps` does not count.
+        mixer: How; its own `max_steps` does not count. One that does not look gives the same mixes after all rounds.
         teacher: Supervises.
         images: Normalised.
         labels: For a mixer that takes the classes from them.
@@ -81,6 +87,10 @@ def snapshots(
         rounds: The limits, rising.
         view: What the mixes are to be shown under.
     """
+    if isinstance(mixer, BlindMixer):
+        mix = mixer(teacher, images, labels, seed=seed)
+        keys = torch.from_numpy(draw_keys(generator([*seed, 1]), len(mix))).to(images.device)
+        return [Snapshot(rounds=number, mix=mix, keys=keys) for number in rounds]
     rng, images = generator(seed), check_images(images)
     with float_autograd(images.device):
         natural, classes = mixer.look(teacher, images, labels)
@@ -143,14 +153,16 @@ def look(snapshot: Snapshot, teacher: FrozenTeacher, view: View, count: int) -> 
     """
     mix, keys = snapshot.mix, snapshot.keys
     size = (mix.images.shape[2], mix.images.shape[3])
-    holds, fresh, probability = [], [], []
+    found = []
     for number in range(count):
         parameters = view.draw(keys, torch.full_like(keys, _FIRST_FRESH_LOOK + number), size)
-        logits = show(teacher, view.apply(mix.images, parameters))
+        shown = view.apply(mix.images, parameters)
+        logits = show(teacher, shown, _AT_ONCE)
         membership = class_membership(mix.source_classes, logits.shape[1])
-        holds.append(margin(logits, membership) > 0)
-        probability.append((logits.softmax(dim=1) * membership).sum(dim=1))
-        fresh.append(torch.ones_like(holds[-1]))
+        fresh = torch.ones_like(membership[:, 0])
         if snapshot.solved_on is not None and snapshot.solved_on.shape[2:] == parameters.shape[1:]:
-            fresh[-1] = (snapshot.solved_on != parameters[:, None]).any(dim=2).all(dim=1)
-    return Looks(holds=torch.stack(holds, 1), fresh=torch.stack(fresh, 1), probability=torch.stack(probability, 1))
+            fresh = (snapshot.solved_on != parameters[:, None]).any(dim=2).all(dim=1)
+        probability = (logits.softmax(dim=1) * membership).sum(dim=1)
+        found.append((shown, logits, margin(logits, membership) > 0, fresh, probability))
+    images, logits, holds, fresh, probability = (torch.stack(each, dim=1) for each in zip(*found, strict=True))
+    return Looks(images=images, logits=logits, holds=holds, fresh=fresh, probability=probability)

@@ -44,7 +44,8 @@ _NOTES = (
     (
         "A step: the teacher's pass of the natural images, mixing, then forward, backward and update of the student on "
         "all rows, by the distillation loss. Median of the blocks' means (least - most); ratios within a block to "
-        f"{REFERENCE}, a stream whose mixes the teacher labels too."
+        f"{REFERENCE}, a stream whose mixes the teacher labels too. CPU ratio: of the time that the process's threads "
+        "computed, which says more where other work ran beside."
     ),
     (
         "Forwards, backwards: the teacher's a mix that is shown, those of the natural images left out, which all have. "
@@ -104,13 +105,15 @@ def table(timings: dict[str, Timing], title: str) -> Table:
                 median_cell([1000 * seconds for seconds in timing.seconds], 0),
                 median_cell([1000 * seconds for seconds in timing.mixing], 0),
                 median_cell(ratios, 3),
+                median_cell(timing.ratios(timings[REFERENCE], "cpu"), 3),
                 f"{passes[0]:.2f}",
                 f"{passes[1]:.2f}",
                 f"{100 * mean(timing.holds):.0f}" if timing.holds else "-",
                 verdicts(name, median(ratios), *passes),
             )
         )
-    columns = ("step", "ms", "of it mixing", "ratio", "forwards / mix", "backwards / mix", "holds %", "goals")
+    columns = ("step", "ms", "of it mixing", "ratio", "CPU ratio", "forwards / mix", "backwards / mix", "holds %")
+    columns = (*columns, "goals")
     return Table(title=title, columns=columns, rows=rows, notes=_NOTES)
 
 

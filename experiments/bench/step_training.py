@@ -5,6 +5,7 @@ import inspect
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -81,6 +82,7 @@ class Timing:
 
     Attributes:
         seconds: Of a step, the mean of each block.
+        cpu: Seconds that the threads of this process computed, likewise: less is lost to what else the machine does.
         mixing: Of them, the seconds of mixing, likewise.
         forwards: Teacher forwards a mix that was shown, of every step, beside those that label the natural images.
         backwards: Input gradients a mix that was shown.
@@ -88,6 +90,7 @@ class Timing:
     """
 
     seconds: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
     mixing: list[float] = field(default_factory=list)
     forwards: list[float] = field(default_factory=list)
     backwards: list[float] = field(default_factory=list)
@@ -105,9 +108,9 @@ class Timing:
         if mix.holds is not None:
             self.holds.append(float(mix.holds.float().mean()))
 
-    def ratios(self, reference: "Timing") -> list[float]:
+    def ratios(self, reference: "Timing", clock: Literal["seconds", "cpu"] = "seconds") -> list[float]:
         """Give the steps over those of another contender, block by block."""
-        return [one / two for one, two in zip(self.seconds, reference.seconds, strict=True)]
+        return [one / two for one, two in zip(getattr(self, clock), getattr(reference, clock), strict=True)]
 
 
 class Training:
@@ -177,10 +180,11 @@ class Training:
     def block(self, batches: Sequence[tuple[Tensor, Tensor]]) -> None:
         """Time some steps, one on each batch, and count their passes afterwards."""
         synchronize(self._device)
-        start = time.perf_counter()
+        start, worked = time.perf_counter(), time.process_time()
         mixes = [self.step(*batch) for batch in batches]
         synchronize(self._device)
         self.timing.seconds.append((time.perf_counter() - start) / len(batches))
+        self.timing.cpu.append((time.process_time() - worked) / len(batches))
         recent = self._stopwatch.recent(len(batches))
         assert recent is not None
         self.timing.mixing.append(recent[0])

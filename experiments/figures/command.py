@@ -15,6 +15,7 @@ from supermix_pl.experiments.bench import provenance
 from supermix_pl.experiments.figures import (
     ablations,
     comparison,
+    holds,
     logit_map,
     methods,
     mixes,
@@ -99,9 +100,14 @@ FIGURES: dict[str, OfSubject | OfRuns] = {
         draw=top_probabilities.draw,
     ),
     "methods": OfSubject(
-        summary="sets solved against steps and passes, and what the mixes of each method show and keep",
+        summary="what holds against passes, and what the mixes of each method show and keep",
         add_arguments=methods.add_arguments,
         draw=methods.draw,
+    ),
+    "holds": OfSubject(
+        summary="mixes of each method as they are and under fresh views, with the teacher's first classes",
+        add_arguments=holds.add_arguments,
+        draw=holds.draw,
     ),
 }
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from supermix_pl import MixedBatch
+from supermix_pl.experiments.bench.acceptance import accepted
 from supermix_pl.experiments.figures import activation
 from supermix_pl.experiments.figures.sets import CHOICE, Sets, mixed_sets
 from supermix_pl.experiments.figures.style import (
@@ -171,7 +172,7 @@ def _facts(mix: MixedBatch, row: int) -> dict[str, float]:
     assert mix.teacher_logits is not None
     classes = set(mix.source_classes[row].tolist())
     top = set(mix.teacher_logits[row].topk(min(len(classes), mix.teacher_logits.shape[1])).indices.tolist())
-    return {"in_top_k": len(classes & top), "solved": bool(mix.solved[row]), "steps": int(mix.num_steps[row])}
+    return {"in_top_k": len(classes & top), "solved": bool(accepted(mix)[row]), "steps": int(mix.num_steps[row])}
 
 
 def _scales(figure: Figure, *, with_maps: bool, columns: tuple[int, int]) -> None:

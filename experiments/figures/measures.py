@@ -8,6 +8,7 @@ from torch import Tensor
 
 from supermix_pl import MixedBatch
 from supermix_pl.experiments.bench.front_rows import saliency_kept
+from supermix_pl.experiments.figures.held import Held
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,20 +16,24 @@ class Measures:
     """Numbers of one method's mixes, shares in [0, 1].
 
     Args:
-        shown: Share of mixes with every class of their set among the teacher's first classes.
-        forwards: Images that the teacher passed forward a mix, labelling included.
+        holds: Share of fresh views, on which the set was not solved, that have every class of the set on top.
+        shown: Share of mixes that do so on their exact pixels.
+        forwards: Images that the teacher passed forward a mix, those that label what is shown left out.
         backwards: Rows of input gradients a mix.
+        softness: Mean of m(1 - m) over the masks.
         saliency_kept: Share of a source's saliency (|image x input gradient|) where the mask keeps it; mean over
             sources and sets.
         boxes_kept: Share of the true box of a source's object that the mask keeps, likewise; None where none is known.
-        probability: Mean of the teacher's largest probability.
-        probability_deviation: Its standard deviation (n - 1) over the mixes.
-        mean_deviation: See `deviation_of_means`.
+        probability: Mean of the teacher's probability of the set's classes together, under fresh views.
+        probability_deviation: Its standard deviation (n - 1) over views and mixes.
+        mean_deviation: See `deviation_of_means`; of one fresh view a mix.
     """
 
+    holds: float
     shown: float
     forwards: float
     backwards: float
+    softness: float
     saliency_kept: float
     boxes_kept: float | None
     probability: float
@@ -36,26 +41,26 @@ class Measures:
     mean_deviation: float
 
 
-def measure(mix: MixedBatch, saliency: Float[Tensor, "b h w"], boxes: Int[Tensor, "b 4"] | None) -> Measures:
-    """Measure mixes that a teacher labelled.
+def measure(held: Held, saliency: Float[Tensor, "b h w"], boxes: Int[Tensor, "b 4"] | None) -> Measures:
+    """Measure mixes that a teacher looked at.
 
     Args:
-        mix: One mix for each natural image.
+        held: One mix for each natural image.
         saliency: Of the natural images.
         boxes: Of their objects: x0, y0, x1, y1 in pixels, ends exclusive.
     """
-    assert mix.teacher_logits is not None
-    probabilities = mix.teacher_logits.softmax(dim=1).double()
-    largest = probabilities.amax(dim=1)
+    mix, probability = held.snapshot.mix, held.looks.probability.double()
     return Measures(
-        shown=float(mix.solved.double().mean()),
-        forwards=mix.teacher_forwards / len(mix),
+        holds=held.looks.share,
+        shown=float(held.shown.double().mean()),
+        forwards=(mix.teacher_forwards - mix.label_forwards) / len(mix),
         backwards=mix.teacher_backwards / len(mix),
+        softness=float((mix.masks * (1 - mix.masks)).mean()),
         saliency_kept=float(saliency_kept(mix, saliency).mean()),
         boxes_kept=None if boxes is None else float(boxes_kept(mix, boxes).mean()),
-        probability=float(largest.mean()),
-        probability_deviation=float(largest.std()),
-        mean_deviation=deviation_of_means(probabilities),
+        probability=float(probability.mean()),
+        probability_deviation=float(probability.std()),
+        mean_deviation=deviation_of_means(held.looks.logits[:, 0].softmax(dim=1).double()),
     )
 
 
@@ -87,14 +92,3 @@ def deviation_of_means(probabilities: Float[Tensor, "b n"], parts: int = 8) -> f
     size = len(probabilities) // parts
     means = probabilities[: parts * size].unflatten(0, (parts, size)).mean(dim=1)
     return float(means.std(dim=0).mean())
-
-
-def solved_within(mix: MixedBatch, limit: int) -> list[float]:
-    """Give the share of sets that are solved within 0, 1, ..., `limit` steps: a set does not depend on the others."""
-    steps = torch.where(mix.solved, mix.num_steps, limit + 1)
-    return [float((steps <= number).double().mean()) for number in range(limit + 1)]
-
-
-def forwards_within(mix: MixedBatch, limit: int) -> list[float]:
-    """Give the teacher's forwards a set under limits of 0, 1, ..., `limit` steps: label, and one more than steps."""
-    return [float(mix.num_steps.clamp(max=number).double().mean()) + 2 for number in range(limit + 1)]

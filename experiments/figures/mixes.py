@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from supermix_pl import MixedBatch
+from supermix_pl.experiments.bench.acceptance import accepted
 from supermix_pl.experiments.figures.sets import CHOICE, mixed_sets
 from supermix_pl.experiments.figures.style import (
     LABEL,
@@ -51,7 +52,7 @@ def draw(subject: Subject, options: argparse.Namespace) -> Drawn:
     figure.set_figheight(figure.get_figheight() + _HEAD)
     figure.suptitle(headline(head, figure), fontsize=LABEL)
     numbers = [
-        {"method": name, "solved": mix.solved[rows].tolist(), "steps": mix.num_steps[rows].tolist()}
+        {"method": name, "solved": accepted(mix)[rows].tolist(), "steps": mix.num_steps[rows].tolist()}
         for name, mix in sets.mixes.items()
     ]
     return Drawn(figure=figure, numbers=numbers, seeds=[subject.seed])
@@ -140,5 +141,5 @@ def _label(axes: Axes, mix: MixedBatch, index: int, class_names: Sequence[str]) 
     top = mix.teacher_logits[index].softmax(0).topk(_K)
     found = zip(top.values.tolist(), top.indices.tolist(), strict=True)
     text = "\n".join(f"{readable(class_names[int(label)])} {probability:.2f}" for probability, label in found)
-    weight = "bold" if bool(mix.solved[index]) else "normal"
+    weight = "bold" if bool(accepted(mix)[index]) else "normal"
     axes.set_xlabel(text, fontsize=SMALL, fontweight=weight)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from supermix_pl import MixedBatch
+from supermix_pl.experiments.bench.acceptance import accepted
 from supermix_pl.experiments.figures.sets import chosen_images
 from supermix_pl.experiments.figures.style import (
     LABEL,
@@ -72,7 +73,7 @@ def draw(subject: Subject, options: argparse.Namespace) -> Drawn:
     scale.set_label("share of source 1", fontsize=LABEL)
     figure.suptitle(headline(_title(subject), figure), fontsize=LABEL)
     rows = [
-        {"sigma": sigma, "lambda_s": weight, "solved": bool(mix.solved[0]), "steps": int(mix.num_steps[0])}
+        {"sigma": sigma, "lambda_s": weight, "solved": bool(accepted(mix)[0]), "steps": int(mix.num_steps[0])}
         | {"mask_softness": float((mix.masks[0] * (1 - mix.masks[0])).mean())}
         for (sigma, weight), mix in mixes.items()
     ]
@@ -87,7 +88,7 @@ def _draw_mix(mask_axes: Axes, mix_axes: Axes, mix: MixedBatch, subject: Subject
     show_mask(mask_axes, mix.masks[0, 0])
     show_image(mix_axes, denormalize(mix.images[:1], subject.mean, subject.std)[0])
     steps = int(mix.num_steps[0])
-    words = f"{steps} step{'s' * (steps != 1)}" if mix.solved[0] else f"unsolved, {steps} steps"
+    words = f"{steps} step{'s' * (steps != 1)}" if accepted(mix)[0] else f"unsolved, {steps} steps"
     mix_axes.set_xlabel(words, fontsize=SMALL, labelpad=2)
 
 

@@ -20,11 +20,12 @@ COLOURS = {
     "natural": "#000000",
     "SuperMix": "#0072B2",
     "SuperMix.fast": "#56B4E9",
+    "fast before": "#8A8A00",
     "CutMix": "#D55E00",
     "MixUp": "#009E73",
     "external": "#CC79A7",
 }
-MARKS = {"natural": "o", "SuperMix": "s", "SuperMix.fast": "D", "CutMix": "^", "MixUp": "v", "external": "P"}
+MARKS = {"SuperMix": "s", "SuperMix.fast": "D", "fast before": "X"}
 _DPI = 130
 _LETTERS_AN_INCH = 13
 

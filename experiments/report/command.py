@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 _EXTRAS = ("matplotlib", "pandas", "scipy")
 _USE = """usage: supermix-report table1|table2|table3|table4|table5|custom FOLDER ...
-       supermix-report figure1|figure3|figure4|figure6|figure7|methods [OVERRIDE ...]
+       supermix-report figure1|figure3|figure4|figure6|figure7|methods|holds [OVERRIDE ...]
        supermix-report figure5 FOLDER ...
        supermix-report html FOLDER ...
 
@@ -33,7 +33,7 @@ def _hand_on(word: str, arguments: Sequence[str]) -> None:
         from supermix_pl.experiments.report import page
 
         page.main(arguments[1:])
-    elif word.startswith("figure") or word == "methods":
+    elif word.startswith("figure") or word in ("methods", "holds"):
         from supermix_pl.experiments.figures import command
 
         command.main(arguments)
