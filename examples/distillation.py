@@ -1,9 +1,9 @@
 """Knowledge distillation with the mixin: `python examples/distillation.py`.
 
 A small student learns from a larger teacher, on natural images and on mixes alike: what the teacher sees in a mix is
-in its probabilities rather than in its class. The callback has the teacher's logits of every row, so that the loss needs
-no second pass. The module brings its mixing along, so that whoever trains it need not know. Images are drawn here: a
-bright square, the class is its quadrant.
+in its probabilities rather than in its class. The callback has the teacher's logits of every row, so that the loss
+needs no second pass. The module brings its mixing along, so that whoever trains it need not know. Images are drawn
+here: a bright square, the class is its quadrant.
 """
 
 import argparse

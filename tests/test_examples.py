@@ -46,12 +46,14 @@ FROM_YAML: dict[str, tuple[dict[str, Any], Any]] = {
         OneOf([MixUp(), CutMix()], weights=[0.7, 0.3]),
     ),
     "engine": ({"engine": {"class_path": "supermix_pl.BatchEngine"}}, SuperMix.fast()),
+    "stream": ({"engine": {"class_path": "supermix_pl.StreamEngine", "init_args": {"reuse": 6}}}, SuperMix.fast()),
     "average": ({"teacher": {"class_path": "supermix_pl.MovingAverage", "init_args": {"decay": 0.9}}}, SuperMix.fast()),
     "network": ({"teacher": {"class_path": "tests.stand_ins.Network"}}, SuperMix.fast()),
     "own function": ({"teacher": {"class_path": "tests.test_examples.teacher_of"}}, SuperMix.fast()),
     "labels": ({"targets": "teacher_soft", "natural_targets": 0.5, "target_temperature": 2.0}, SuperMix.fast()),
     "keys": ({"input_key": "labelled.0", "target_key": 1, "log": "prog_bar"}, SuperMix.fast()),
 }
+BROKEN = {"stream": "views.Transform is a Callable alone, which no class_path fits: it lacks View | nn.Module"}
 
 
 def teacher_of(width: int = 3) -> Network:
@@ -121,8 +123,14 @@ def test_saved_config_of_the_cli_trains_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", FROM_YAML)
-def test_callback_comes_from_yaml(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.xfail(reason=BROKEN[name], strict=True)] if name in BROKEN else [])
+        for name in FROM_YAML
+    ],
+)
+def test_callback_comes_from_yaml(name: str) -> None:
     settings, mixer = FROM_YAML[name]
     callback = from_yaml({"teacher": "ema", **settings})
     assert callback.mixer == mixer
@@ -152,7 +160,8 @@ def test_callback_of_the_guide_comes_from_yaml(tmp_path: Path, monkeypatch: pyte
 
 
 def from_yaml(settings: dict[str, Any]) -> SuperMixCallback:
-    return callback_of({"trainer": {"callbacks": [{"class_path": "supermix_pl.SuperMixCallback", "init_args": settings}]}})
+    callback = {"class_path": "supermix_pl.SuperMixCallback", "init_args": settings}
+    return callback_of({"trainer": {"callbacks": [callback]}})
 
 
 def callback_of(arguments: Any) -> SuperMixCallback:
