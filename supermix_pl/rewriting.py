@@ -17,7 +17,15 @@ from supermix_pl.mixing.inputs import (
     float_autograd,
     show_natural,
 )
-from supermix_pl.mixing.targets import TargetFormat, Targets, blend, concatenate, mixed_targets, natural_targets
+from supermix_pl.mixing.targets import (
+    TargetFormat,
+    Targets,
+    blend,
+    concatenate,
+    mixed_targets,
+    natural_targets,
+    widened,
+)
 from supermix_pl.solver.chunks import Chunks
 from supermix_pl.teacher import FrozenTeacher
 from supermix_pl.views import Transform
@@ -99,7 +107,7 @@ class BatchRewriter:
         mixed = mixed_targets(mix, self.targets, self.target_temperature)
         if self.mode == "replace":
             if isinstance(mixed, Tensor) and not mixed.is_floating_point() and indices is not None:
-                mixed = mixed.to(labels.dtype)
+                mixed = mixed.to(widened(labels).dtype)
             logits = mix.teacher_logits if self.label_natural else None
             return Rewritten(self._with(batch, mix.images, mixed), mix, logits)
         if mix.images.shape[1:] != images.shape[1:]:
@@ -157,9 +165,7 @@ class BatchRewriter:
 
     def _look(self, teacher: FrozenTeacher, images: Tensor) -> Float[Tensor, "b n"]:
         with float_autograd(images.device):
-            logits = show_natural(
-                teacher, check_images(images), chunks=Chunks(teacher, self.mixer.chunk_size)
-            ).logits
+            logits = show_natural(teacher, check_images(images), chunks=Chunks(teacher, self.mixer.chunk_size)).logits
         assert logits is not None
         return logits
 

@@ -4,12 +4,12 @@ from torch import Tensor
 
 from supermix_pl.mixing import MixedBatch
 
-_FIRST, _LAST = 100, 200
+_FIRST, _LAST = 200, 400
 _TOO_FEW = 0.2
 
 
 class Success:
-    """The share of mixes that hold, or are solved where no view tells, over batches 100 to 200 of a fit.
+    """The share of mixes that hold, or are solved where no view tells, over batches 200 to 400 of a fit.
 
     Attributes:
         share: Known from the last of these batches on.

@@ -144,9 +144,7 @@ class BlindMixer(Mixer):
                 teacher_forwards=natural.forwards,
                 teacher_backwards=0,
             )
-            mix = present(
-                mix, teacher, images, view, seed=seed, exact=False, keys=keys, chunk_size=self.chunk_size
-            )
+            mix = present(mix, teacher, images, view, seed=seed, exact=False, keys=keys, chunk_size=self.chunk_size)
             return judge(mix)
 
 

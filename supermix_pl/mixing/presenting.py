@@ -45,7 +45,8 @@ def present(
         chunk_size: Images that the teacher sees at once; None for all.
 
     Returns:
-        The mixes as the student sees them. Where the teacher's logits of a view are not finite, they are those of Eq. 2.
+        The mixes as the student sees them. Where the teacher's logits of a view are not finite, they are those of Eq.
+        2.
     """
     pixels = mix.images.to(torch.promote_types(mix.images.dtype, torch.float32))
     with float_autograd(pixels.device), torch.no_grad():

@@ -70,9 +70,7 @@ def _distinct_sources(rng: np.random.Generator, classes: Int[np.ndarray, " b"], 
     return np.stack(chosen, axis=1)
 
 
-def choose_sources(
-    ranks: Float[Tensor, "b m"], classes: Int[Tensor, " m"] | None, k: int
-) -> Int[Tensor, "b k"]:
+def choose_sources(ranks: Float[Tensor, "b m"], classes: Int[Tensor, " m"] | None, k: int) -> Int[Tensor, "b k"]:
     """Choose the sources of b sets among m images, on the device: the host need not know the classes.
 
     Args:

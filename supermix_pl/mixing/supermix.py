@@ -98,8 +98,8 @@ class SuperMix(Mixer):
         on_unsolved: What becomes of a set that ends unsolved: "keep" its best mix, put its "source" image back, or
             "mixup" its sources with their weights. Sets that end non-finite always get their source back; without
             `early_stop` they alone do.
-        views: What the teacher sees a mix under while it is solved, drawn anew in every step: None for the exact pixels,
-            as in the paper; a transform of a batch of images through which gradients flow, such as `RandomCropFlip` or
+        views: What the teacher sees a mix under while it is solved, drawn anew in every step: None for the exact
+            pixels, as in the paper; a transform of a batch of images through which gradients flow, such as `RandomCropFlip` or
             one of kornia; or "auto" for what the callback or engine shows the student, and `RandomCropFlip` where that
             lets no gradient through or nothing is shown.
         early_stop: Whether a set ends at the first test that it passes, after `min_steps`, with the masks of its best
@@ -430,9 +430,7 @@ class SuperMix(Mixer):
         return torch.where((restored | averaged)[:, None, None, None], logits, mask_logits), weights
 
     @torch.no_grad()
-    def finish(
-        self, teacher: FrozenTeacher, drawn: DrawnSets, solution: Solution, natural: NaturalPass
-    ) -> MixedBatch:
+    def finish(self, teacher: FrozenTeacher, drawn: DrawnSets, solution: Solution, natural: NaturalPass) -> MixedBatch:
         """Mix the sets as they were solved, and do with the others what `on_unsolved` says.
 
         Args:
@@ -502,7 +500,7 @@ def _tell_substitute(shown: str) -> None:
         return
     _told.add(shown)
     warnings.warn(
-        f"no gradient flows through {shown}: the masks are solved under {RandomCropFlip()} instead, and the student sees "
-        "the former. Give SuperMix(views=...) a differentiable transform to solve under another one.",
+        f"no gradient flows through {shown}: the masks are solved under {RandomCropFlip()} instead, and the student "
+        "sees the former. Give SuperMix(views=...) a differentiable transform to solve under another one.",
         stacklevel=4,
     )

@@ -101,9 +101,16 @@ def blend(
 def concatenate(
     natural: Targets, mixed: Targets
 ) -> Tensor | tuple[Int[Tensor, "twice_b k"], Float[Tensor, "twice_b k"]]:
-    """Put the labels of the natural images before those of the mixes; the mixes take the natural labels' dtype."""
+    """Put the labels of the natural images before those of the mixes, which take their dtype if it holds them all."""
     if isinstance(natural, tuple) and isinstance(mixed, tuple):
         return torch.cat([natural[0], mixed[0]]), torch.cat([natural[1], mixed[1]])
     assert isinstance(natural, Tensor)
     assert isinstance(mixed, Tensor)
+    natural = widened(natural)
     return torch.cat([natural, mixed.to(natural.dtype)])
+
+
+def widened(labels: Tensor) -> Tensor:
+    """Give integer labels a dtype in which no class wraps: those of less than 32 bits become int64."""
+    small = not labels.is_floating_point() and labels.element_size() < 4
+    return labels.long() if small else labels

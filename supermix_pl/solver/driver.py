@@ -122,9 +122,7 @@ class _Passes:
     chunks: Chunks | None
     most: int | None
 
-    def of(
-        self, sets: Sets, state: SolverState, rendered: Rendered, *, with_gradient: bool
-    ) -> tuple[Seen, int, int]:
+    def of(self, sets: Sets, state: SolverState, rendered: Rendered, *, with_gradient: bool) -> tuple[Seen, int, int]:
         """Show all sets; give what the teacher says, and the images that passed forward and backward."""
 
         def see(rows: slice) -> tuple[Seen, int, int]:

@@ -10,6 +10,7 @@ from torch.nn.functional import pad, softplus
 
 from supermix_pl.solver.criterion import extreme_logits
 
+
 @dataclass(frozen=True, kw_only=True)
 class Objective:
     """A loss a set, in the part that reads the teacher's logits and the part that reads the masks.

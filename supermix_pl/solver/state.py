@@ -45,8 +45,8 @@ class SolverState(Rows):
     Attributes:
         mask_logits: The masks to test next.
         last_change: What the last update added to them; 0 before the first.
-        best_mask_logits: Those that the set would end with: of the test with the largest margin among those that may end
-            a set, or the last ones where all sets take the same number of steps.
+        best_mask_logits: Those that the set would end with: of the test with the largest margin among those that may
+            end a set, or the last ones where all sets take the same number of steps.
         teacher_logits: The teacher's logits of that test, or of the last one.
         margins: Its margin, -inf before the first such test.
         outcomes: An `Outcome` a set; of a set that goes on, what it would end as now.

@@ -1,6 +1,5 @@
 """The images that sets are drawn from: earlier natural images, in 8 bits, each once."""
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 

@@ -26,7 +26,7 @@ class Plan:
 
 
 def shown_visits(reuse: float, rounds: float, show_from: int) -> float:
-    """Count the visits of a set that the student sees: those from `show_from` on, the last ones if they are too many."""
+    """Count the visits of a set that the student sees: those from `show_from` on, the last ones if too many."""
     return min(max(rounds - show_from, 0.0), reuse)
 
 
@@ -96,14 +96,14 @@ def plan_for_store(
     for apart in range(_APART, 0, -1):
         plan = plan_for_reuse(reuse, batch_size, rounds, show_from, slots, apart)
         in_work = plan.window + plan.slots + batch_size
-        if 2 * in_work * image_bytes <= store_bytes:
+        sets = (store_bytes - in_work * image_bytes) // (image_bytes + set_bytes)
+        if 2 * in_work * image_bytes <= store_bytes and sets >= batch_size:
             break
-    sets = (store_bytes - in_work * image_bytes) // (image_bytes + set_bytes)
     if sets < batch_size:
         least = in_work * image_bytes + batch_size * (image_bytes + set_bytes)
         raise ValueError(
-            f"expected a store that holds the {in_work} images of sets that are being solved and a batch of solved sets, "
-            f"{least} bytes, got store_bytes={store_bytes}; raise it, or give fewer slots or a larger reuse"
+            f"expected a store that holds the {in_work} images of sets that are being solved and a batch of solved "
+            f"sets, {least} bytes, got store_bytes={store_bytes}; raise it, or give fewer slots or a larger reuse"
         )
     return plan, Room(images=in_work + sets, sets=sets)
 

@@ -72,7 +72,7 @@ class Solving:
     Attributes:
         ended: Sets that have left the slots so far.
         visits_ended: Visits that these have had.
-        start_passes: Images that the teacher has passed so far, forward and backward, for the masks that sets start from.
+        start_passes: Images that the teacher has passed so far, forward and backward, for the start of masks.
     """
 
     def __init__(
@@ -133,9 +133,7 @@ class Solving:
         ), ages
 
     @torch.no_grad()
-    def replay(
-        self, teacher: FrozenTeacher, count: int, view: Show, step: int, rng: np.random.Generator
-    ) -> Shown:
+    def replay(self, teacher: FrozenTeacher, count: int, view: Show, step: int, rng: np.random.Generator) -> Shown:
         """Show solved sets under a new view each; sets from the slots while none is solved.
 
         Args:
@@ -220,7 +218,9 @@ class Solving:
         classes = self.images.classes(window) if mixer.pairing == "distinct" else None
         sources = window[choose_sources(ranks, classes, mixer.k)]
         weights = torch.from_numpy(draw_weights(rng, count, mixer.k, mixer.alpha)).to(self.slots.drawn.mix_weights)
-        drawn = Drawn(sources, self.images.classes(sources), weights, torch.from_numpy(draw_keys(rng, count)).to(device))
+        drawn = Drawn(
+            sources, self.images.classes(sources), weights, torch.from_numpy(draw_keys(rng, count)).to(device)
+        )
         self.start_passes += mixer.start_passes(count)
         start = mixer.start(teacher, self.images.at(sources), drawn.classes, weights)
         ages = np.zeros(count, dtype=np.int64)
@@ -253,4 +253,3 @@ def set_bytes(mixer: SuperMix, grid: tuple[int, int]) -> int:
     """Say what a solved set takes in the store, on a mask grid of some height and width."""
     height, width = grid
     return 2 * mixer.k * height * width + mixer.k * (8 + 8 + 4) + 4 * 8
-
