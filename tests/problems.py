@@ -41,6 +41,21 @@ class SmoothTeacher(nn.Module):
         return 3 * (logits - self.centre) / self.spread
 
 
+class FlatTeacher(nn.Module):
+    """A linear map of the pixels: cheap, and no view of an image has the logits of another."""
+
+    def __init__(self, num_classes: int = NUM_CLASSES, *, channels: int = 3, side: int = 8, seed: int = 0) -> None:
+        super().__init__()
+        chance = torch.Generator().manual_seed(seed)
+        self.flatten, self.head = nn.Flatten(), nn.Linear(channels * side * side, num_classes)
+        with torch.no_grad():
+            self.head.weight.copy_(0.3 * torch.randn(self.head.weight.shape, generator=chance))
+            self.head.bias.zero_()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.flatten(images))
+
+
 class Counting(nn.Module):
     """Counts the rows that pass a teacher forward, and the rows of gradients that come back."""
 

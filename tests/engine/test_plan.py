@@ -1,156 +1,120 @@
-"""Slots, rounds and turns from a demand or a budget."""
-
-from dataclasses import replace
+"""How many visits, slots and replays follow from the uses of a set, the size of the store, or a budget of time."""
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
-from supermix_pl.engine.plan import Plan, Times, ending_sets, plan_for_budget, plan_for_reuse, plan_of
-from supermix_pl.engine.timing import Sample, times_of
+from supermix_pl.engine.stream.plan import Plan, plan_for_reuse, plan_for_store, reuse_for_budget, shown_visits
+from tests.problems import repeatable
+
+reuses = st.floats(0.3, 200)
+sizes = st.integers(1, 300)
 
 
-@pytest.mark.parametrize("reuse", [0.5, 1, 3, 8, 30, 500])
-@pytest.mark.parametrize("tests", [1.0, 2.5, 9.0, 40.0])
-@pytest.mark.parametrize("rounds", [None, 1, 3])
-@pytest.mark.parametrize(("every", "launching"), [(None, False), (None, True), (1, True), (5, False)])
-def test_demand_is_met_and_no_more_than_by_a_slot(
-    reuse: float, tests: float, rounds: int | None, every: int | None, launching: bool
+@given(reuse=reuses, batch_size=sizes, rounds=st.integers(1, 50), show_from=st.integers(0, 60))
+@repeatable
+def test_visits_solve_a_set_for_every_so_many_mixes(
+    reuse: float, batch_size: int, rounds: int, show_from: int
 ) -> None:
-    plan = plan_for_reuse(reuse, 128, tests, rounds, every, launching=launching)
-    assert every is None or plan.rounds == (rounds or 1)
-    assert plan.fresh >= 128 / reuse - 1e-9
-    assert plan.reuse <= reuse + 1e-9
-    fewer = ending_sets(plan.slots - 1, plan.rounds, tests) / plan.every_n_steps
-    assert plan.slots == 1 or fewer < 128 / reuse
-    assert plan.rounds == rounds or (rounds is None and plan.rounds <= max(1, tests / 2))
-    assert plan.every_n_steps == (every or plan.every_n_steps)
+    plan = plan_for_reuse(reuse, batch_size, rounds, show_from, None)
+    exact = batch_size * rounds / reuse
+    assert exact - 1e-6 <= plan.visits < max(exact, 0) + 1 + 1e-6
+    assert plan.slots == 8 * plan.visits
+    assert plan.window == 8 * batch_size
+    assert 0 <= plan.shown <= min(plan.visits, batch_size)
+    if show_from >= rounds:
+        assert plan.shown == 0
+    elif rounds - show_from <= reuse and plan.visits <= batch_size:
+        assert plan.shown == pytest.approx(plan.visits * (rounds - show_from) / rounds, abs=0.51)
+    # What a set is shown in its visits is not more than it is shown at all
+    assert plan.shown * rounds / plan.visits <= reuse + 0.5 * rounds / plan.visits + 1e-6
 
 
-@pytest.mark.parametrize(("reuse", "tests", "every", "slots"), [(8, 5.3, 3, 255), (8, 9, 1, 144), (60, 5.3, 22, 249)])
-def test_where_launching_counts_turns_are_as_rare_as_the_slots_allow(
-    reuse: float, tests: float, every: int, slots: int
+def test_plans_by_hand() -> None:
+    assert plan_for_reuse(12, 64, 12, 6, None) == Plan(visits=64, slots=512, shown=32, window=512, reuse=12)
+    assert plan_for_reuse(24, 64, 12, 6, None) == Plan(visits=32, slots=256, shown=16, window=512, reuse=24)
+    assert plan_for_reuse(2, 64, 12, 6, None).shown == 64  # two of six: the last ones
+    assert plan_for_reuse(12, 64, 12, 0, None).shown == 64  # every visit, no replay
+    assert plan_for_reuse(12, 64, 12, 12, None).shown == 0
+    assert plan_for_reuse(400, 8, 12, 6, None).visits == 1
+    assert plan_for_reuse(12, 64, 12, 6, 100).slots == 100
+    assert plan_for_reuse(12, 64, 12, 6, 10).slots == 64  # no set twice in a turn
+    assert shown_visits(3, 12, 6) == 3
+    assert shown_visits(30, 12, 6) == 6
+    assert shown_visits(30, 6, 8) == 0
+
+
+@given(
+    store_bytes=st.integers(2_000, 10_000_000),
+    image=st.integers(50, 5000),
+    own=st.integers(50, 5000),
+    reuse=reuses,
+    batch_size=sizes,
+    slots=st.none() | st.integers(1, 500),
+)
+@repeatable
+def test_the_store_has_room_for_its_rows_and_no_more(
+    store_bytes: int, image: int, own: int, reuse: float, batch_size: int, slots: int | None
 ) -> None:
-    plan = plan_for_reuse(reuse, 128, tests, None, None, launching=True)
-    assert (plan.every_n_steps, plan.slots, plan.rounds) == (every, slots, 1)
-    assert plan_for_reuse(reuse, 128, tests, 1, None, launching=True) == plan
-    assert plan_for_reuse(reuse, 128, tests, None, None, launching=False).every_n_steps == 1
-    assert plan_for_reuse(reuse, 128, tests, 2, None, launching=True).every_n_steps == 1
+    try:
+        plan, room = plan_for_store(store_bytes, image, own, reuse, batch_size, 12, 6, slots)
+    except ValueError as error:
+        closest = plan_for_reuse(reuse, batch_size, 12, 6, slots, 1)
+        in_work = closest.window + closest.slots + batch_size
+        least = in_work * image + batch_size * (image + own)
+        assert least > store_bytes
+        assert f"{least} bytes, got store_bytes={store_bytes}; raise it, or give fewer slots" in str(error)
+        return
+    assert room.images * image + room.sets * own <= store_bytes
+    assert (room.images + 1) * image + (room.sets + 1) * own > store_bytes
+    assert room.sets >= batch_size
+    in_work = plan.window + plan.slots + batch_size
+    assert room.images == in_work + room.sets
+    wanted = plan_for_reuse(reuse, batch_size, 12, 6, slots)
+    assert plan.visits == wanted.visits
+    assert plan.slots <= wanted.slots
+    if plan != wanted and plan.window > batch_size:  # shrunk until half was free, and no further
+        assert 2 * in_work * image <= store_bytes
+        assert plan.window % batch_size == 0
+        more = plan_for_reuse(reuse, batch_size, 12, 6, slots, plan.window // batch_size + 1)
+        taken = (more.window + more.slots + batch_size) * image
+        assert 2 * taken > store_bytes or taken + batch_size * (image + own) > store_bytes
+    if slots is not None:
+        assert plan.slots == max(slots, plan.visits)
 
 
-def test_rarer_turns_that_are_asked_for_take_more_slots_and_no_more_rounds() -> None:
-    plans = [plan_for_reuse(8, 128, 5.3, None, every, launching=True) for every in (1, 3, 4, 10)]
-    assert [plan.slots for plan in plans] == [85, 255, 340, 848]
-    assert {plan.rounds for plan in plans} == {1}
+@given(
+    budget=st.floats(0.02, 2.0),
+    batch_size=st.integers(8, 200),
+    show_from=st.sampled_from([0, 3, 6, 9, 12]),
+    training=st.floats(0.01, 1.0),
+    per_label=st.floats(1e-5, 1e-2),
+    dearer=st.floats(1.0, 6.0),
+)
+@repeatable
+def test_a_budget_is_what_solving_takes_beyond_one_label_a_mix(
+    budget: float, batch_size: int, show_from: int, training: float, per_label: float, dearer: float
+) -> None:
+    rounds, per_visit = 12.0, dearer * per_label
+    reuse = reuse_for_budget(
+        budget, batch_size, rounds, show_from, training=training, per_visit=per_visit, per_label=per_label
+    )
+    visits = batch_size * rounds / reuse
+    shown = min(visits * max(rounds - show_from, 0) / rounds, batch_size)
+    spent = visits * per_visit + (batch_size - shown) * per_label
+    beyond = spent - batch_size * per_label
+    assume(per_visit - per_label * (rounds - show_from) / rounds >= 0.1 * per_visit)  # else solving is nearly free
+    assert beyond == pytest.approx(budget * training, rel=1e-6)
 
 
-def test_rounding_adds_no_round() -> None:
-    plan = plan_for_reuse(30, 96, 5.0, None, None, launching=True)
-    assert (plan.slots, plan.rounds, plan.every_n_steps) == (192, 1, 12)
+def test_a_larger_budget_solves_more_sets() -> None:
+    times = {"training": 0.2, "per_visit": 0.002, "per_label": 0.001}
+    reuses = [reuse_for_budget(budget, 64, 12, 6, **times) for budget in (0.05, 0.1, 0.25, 0.5, 1.0, 4.0)]
+    assert reuses == sorted(reuses, reverse=True)
+    assert reuses[0] / reuses[1] == pytest.approx(2)
 
 
-TIMES = Times(training=1.0, draw=0.004, exchange=0.002, per_set=0.002, round=0.004, per_slot=0.001)
-LAUNCHING = Times(training=0.010, draw=0.0004, exchange=0.005, per_set=0.00003, round=0.007, per_slot=0.00002)
-
-
-@pytest.mark.parametrize("times", [TIMES, LAUNCHING])
-@pytest.mark.parametrize("budget", [0.1, 0.25, 1.0])
-@pytest.mark.parametrize("rounds", [None, 1, 2])
-@pytest.mark.parametrize("every", [None, 20])
-def test_budget_is_spent_and_not_passed(times: Times, budget: float, rounds: int | None, every: int | None) -> None:
-    plan = plan_for_budget(budget, 64, 9.0, times, rounds, every)
-    assert plan.share is not None
-    assert plan.share == pytest.approx(times.seconds(plan) / times.training)
-    if times is LAUNCHING and budget == 0.1 and every == 20:  # one slot is more than the budget
-        assert (plan.slots, plan.rounds) == (1, rounds or 1)
-    else:
-        assert plan.share <= 0.8 * budget
-        assert plan.share > 0.72 * budget or plan.slots == 128  # two an image
-    assert rounds in (None, plan.rounds)
-    assert every in (None, plan.every_n_steps)
-
-
-def test_large_budgets_take_rounds_before_they_take_memory() -> None:
-    small, large = (plan_for_budget(budget, 64, 9.0, TIMES, None, None) for budget in (0.1, 0.5))
-    assert (small.rounds, large.rounds) == (1, 3)
-    assert large.slots <= 128
-    assert (small.every_n_steps, large.every_n_steps) == (1, 1)
-
-
-def test_where_launching_takes_most_of_the_time_turns_are_rare() -> None:
-    """A budget of a quarter, of which a round of one slot alone would take five times as much."""
-    plan = plan_for_budget(0.25, 128, 5.3, LAUNCHING, None, None)
-    assert plan.share is not None
-    assert plan.share <= 0.2
-    assert plan.every_n_steps > 5
-    assert plan.slots <= 256
-    assert plan.reuse < 35
-    often = plan_for_budget(0.25, 128, 5.3, LAUNCHING, None, 1)
-    assert (often.slots, often.reuse) == (1, pytest.approx(128 * 5.3))
-    assert often.share is not None
-    assert often.share > 1
-
-
-def test_of_a_budget_that_drawing_exceeds_half_goes_into_solving() -> None:
-    plan = plan_for_budget(0.25, 128, 5.3, replace(LAUNCHING, draw=0.003), None, None)
-    assert plan.share is not None
-    assert 0.3 + 0.08 < plan.share <= 0.3 + 0.1
-    assert plan.slots > 100
-
-
-@pytest.mark.parametrize("per_slot", [1e-9, 1e-3])
-def test_slots_are_bounded_whatever_the_budget(per_slot: float) -> None:
-    plan = plan_for_budget(50.0, 64, 9.0, replace(TIMES, per_slot=per_slot), None, None)
-    assert (plan.slots, plan.rounds, plan.every_n_steps) == (128, 4, 1)
-
-
-def test_a_budget_too_small_for_anything_still_gives_a_slot() -> None:
-    plan = plan_for_budget(1e-6, 64, 9.0, TIMES, None, 1)
-    assert (plan.slots, plan.rounds) == (1, 1)
-    assert plan.share is not None
-    assert plan.share > 0.01
-
-
-@pytest.mark.parametrize("every", [1, 4])
-def test_fresh_mixes_agree_with_a_simulation(every: int) -> None:
-    """Slots that refill at the end of a turn, sets that need 1 to 9 rounds."""
-    for rounds in (1, 2, 3):
-        remaining = [1 + slot % 9 for slot in range(90)]
-        needs, ended, steps = 0, 0, 2400
-        for step in range(steps):
-            for slot in range(90):
-                remaining[slot] -= rounds if step % every == 0 else 0
-                if remaining[slot] <= 0:
-                    ended += 1
-                    needs += 1
-                    remaining[slot] = 1 + needs % 9
-        plan = plan_of(90, rounds, 128, 5.0, every_n_steps=every)
-        assert ended / steps == pytest.approx(plan.fresh, rel=0.03)
-
-
-def test_what_follows_from_slots() -> None:
-    plan = plan_of(90, 2, 128, 4.5)
-    assert plan == Plan(slots=90, rounds=2, tests=4.5, reuse=128 / 36)
-    assert plan.fresh == 36
-    rare = plan_of(90, 2, 128, 4.5, every_n_steps=3)
-    assert (rare.ending, rare.fresh, rare.reuse) == (36, 12, 3 * 128 / 36)
-
-
-def test_times_are_medians_of_samples_of_one_size() -> None:
-    def sample(few: int, many: int, times: tuple[float, float, float, float, float]) -> Sample:
-        names = ("round_of_few", "round_of_many", "exchange_of_few", "exchange_of_many", "draw")
-        return Sample(few=few, many=many, **dict(zip(names, times, strict=True)))
-
-    samples = [
-        sample(4, 16, (0.3, 0.9, 0.2, 0.5, 0.01)),
-        sample(1, 5, (9.0, 9.0, 9.0, 9.0, 9.0)),
-        sample(4, 16, (0.2, 0.8, 0.4, 0.7, 0.02)),
-        sample(4, 16, (7.0, 7.0, 7.0, 7.0, 7.0)),
-    ]
-    times = times_of(samples, training=3.0)
-    assert (times.training, times.draw) == (3.0, 0.02)
-    assert times.per_slot == pytest.approx(0.6 / 12)
-    assert times.round == pytest.approx(0.9 - 0.6 / 12 * 16)
-    assert times.per_set == pytest.approx(0.3 / 12)
-    assert times.exchange == pytest.approx(0.7 - 0.3 / 12 * 16)
-    alone = times_of([sample(2, 2, (0.3, 0.3, 0.2, 0.2, 0.0))], training=1.0)
-    assert (alone.round, alone.per_slot) == (0.0, pytest.approx(0.15))
-    assert (alone.exchange, alone.per_set) == (0.0, pytest.approx(0.1))
+def test_a_budget_for_nothing_still_solves_a_little() -> None:
+    reuse = reuse_for_budget(1e-12, 64, 12, 6, training=1e-3, per_visit=1.0, per_label=0.5)
+    assert reuse == pytest.approx(64 * 12 / 1e-3)
+    assert plan_for_reuse(reuse, 64, 12, 6, None).visits == 1

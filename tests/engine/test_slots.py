@@ -1,101 +1,156 @@
-"""Sets in slots end as they would alone, whenever they enter."""
+"""Sets in slots, whenever they enter and in whatever turns they are visited, end as they would alone."""
+
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from supermix_pl.engine.slots import Slots
-from supermix_pl.mixing.drawn import DrawnSets
-from supermix_pl.solver import NewtonSmoothProjection, Outcome, Solver, solve
+from supermix_pl.engine.stream.images import ImageStore
+from supermix_pl.engine.stream.slots import Drawn, Slots
+from supermix_pl.solver import NewtonSmoothProjection, Outcome, Solver, advance, solve
 from supermix_pl.solver.objective import paper_objective
+from supermix_pl.transforms import RandomCropFlip
+from supermix_pl.views import Viewer
 from tests.problems import NUM_CLASSES, BlindToMarked, SmoothTeacher, mark, natural_images, random_weights
 
 TEACHER = SmoothTeacher().requires_grad_(False)
-RULE = NewtonSmoothProjection()
-SOLVER = Solver(objective=paper_objective(25.0), update_rule=RULE, max_logit_step=None, min_steps=1, max_steps=6)
-COUNT = 10
+COUNT, STEPS, CPU, DOUBLE = 10, 6, torch.device("cpu"), torch.float64
 
 
-def drawn_sets(images: torch.Tensor | None = None) -> tuple[DrawnSets, torch.Tensor]:
-    images = natural_images(COUNT) if images is None else images
-    members = (torch.arange(COUNT)[:, None] + torch.arange(2)) % COUNT
-    logits = TEACHER(images.nan_to_num())
-    classes = logits.argmax(dim=1)
-    drawn = DrawnSets(images[members], members, classes[members], random_weights(COUNT, 2), logits)
-    return drawn, torch.zeros(COUNT, 2, 4, 4).double()
+def solver(*, early_stop: bool) -> Solver:
+    return Solver(
+        objective=paper_objective(25.0),
+        update_rule=NewtonSmoothProjection(),
+        max_logit_step=None,
+        min_steps=1,
+        max_steps=STEPS,
+        momentum=0.3,
+        early_stop=early_stop,
+    )
 
 
-@pytest.mark.parametrize("rounds", [1, 2, 5])
-@pytest.mark.parametrize("count", [1, 3, 10, 16])
-def test_every_set_ends_as_the_batch_loop_ends_it(count: int, rounds: int) -> None:
-    drawn, start = drawn_sets()
-    expected = solve(SOLVER, TEACHER, drawn.sets, start)
-    assert len(set(expected.num_steps.tolist())) >= 2
-    slots = Slots(count, drawn, start)
-    waiting, inside, ended, steps = list(range(COUNT)), {}, {}, 0
-    while len(ended) < COUNT:
-        free = slots.free()
-        assert set(free) == set(range(count)) - set(inside)
+def sets_of(images: torch.Tensor) -> tuple[ImageStore, Drawn]:
+    store = ImageStore(COUNT)
+    store.add(images, TEACHER(images).argmax(dim=1))
+    places = (torch.arange(COUNT)[:, None] + torch.arange(2)) % COUNT
+    return store, Drawn(places, store.classes(places), random_weights(COUNT, 2), 1000 + torch.arange(COUNT))
+
+
+def slots_of(count: int) -> Slots:
+    return Slots(count, 2, (4, 4), NUM_CLASSES, CPU, DOUBLE)
+
+
+@pytest.mark.parametrize("early_stop", [True, False])
+@pytest.mark.parametrize("view", [None, RandomCropFlip(padding=1)])
+@pytest.mark.parametrize(("count", "visits"), [(1, 1), (4, 3), (10, 10), (16, 5)])
+def test_every_set_ends_as_the_batch_loop_ends_it(count: int, visits: int, view: Any, early_stop: bool) -> None:
+    store, drawn = sets_of(natural_images(COUNT))
+    rules, start = solver(early_stop=early_stop), torch.zeros(COUNT, 2, 4, 4).double()
+    show = Viewer(view, (0,))
+    expected = solve(rules, TEACHER, drawn.sets(store, NUM_CLASSES), start, show=show)
+    assert len(set(expected.num_steps.tolist())) >= (2 if early_stop else 1)
+    slots, waiting, inside, ended = slots_of(count), list(range(COUNT)), dict[int, int](), set[int]()
+    for _ in range(60 * COUNT):
+        places = slots.turn(visits)
+        for place in slots.ended(places, STEPS + early_stop, early=early_stop).tolist():
+            number = inside.pop(place)
+            ended.add(number)
+            state = slots.state.take(torch.tensor([place]))
+            assert state.outcomes[0] == expected.outcomes[number]
+            assert state.num_steps[0] == expected.num_steps[number]
+            for name, wanted in (("best_mask_logits", "mask_logits"), ("teacher_logits", "teacher_logits")):
+                found = getattr(state, name)[0]
+                torch.testing.assert_close(found, getattr(expected, wanted)[number], rtol=1e-6, atol=1e-7)
+            slots.occupied[place] = False
+        free = places[~slots.occupied[places]]
         entering, waiting = waiting[: len(free)], waiting[len(free) :]
         if entering:
             rows = torch.tensor(entering)
-            slots.enter(free[: len(entering)], drawn.take(rows), start[rows])
-            inside |= dict(zip(free.tolist(), entering, strict=False))
-        slots.advance(SOLVER, TEACHER, rounds)
-        steps += 1
-        left = slots.leave()
-        if left is not None:
-            gone = sorted(set(inside) - set(np.setdiff1d(np.arange(count), slots.free())))
-            for row, slot in enumerate(gone):
-                number = inside.pop(slot)
-                ended[number] = left[1]
-                assert left[0].mix_weights[row].equal(drawn.mix_weights[number])
-                assert left[0].source_indices[row].eq(-1).all()
-                assert left[1].outcomes[row] == expected.outcomes[number]
-                assert left[1].num_steps[row] == expected.num_steps[number]
-                assert left[1].margins[row].isclose(expected.margins[number])
-                for name in ("mask_logits", "teacher_logits"):
-                    torch.testing.assert_close(getattr(left[1], name)[row], getattr(expected, name)[number])
-    assert steps <= COUNT * 7
+            taken = free[: len(entering)]
+            slots.enter(taken, drawn.take(rows), start[rows], np.zeros(len(entering), dtype=np.int64), 0)
+            inside |= dict(zip(taken.tolist(), entering, strict=True))
+        if len(ended) == COUNT:
+            break
+        rows = torch.from_numpy(places)
+        sets, before = slots.drawn.take(rows).sets(store, NUM_CLASSES), slots.state.take(rows)
+        state, _, _ = advance(rules, TEACHER, sets, before, show)
+        slots.visited(places, state, early=early_stop)
+    assert ended == set(range(COUNT))
 
 
-def test_a_set_without_a_finite_logit_leaves_non_finite() -> None:
-    drawn, start = drawn_sets(mark(natural_images(COUNT), 4))
-    slots = Slots(COUNT, drawn, start)
-    slots.enter(np.arange(COUNT), drawn, start)
-    slots.advance(SOLVER, BlindToMarked(TEACHER), 1)
-    left = slots.leave()
-    assert left is not None
-    assert (left[1].outcomes == Outcome.NON_FINITE).sum() == 2
-    slots.advance(SOLVER, BlindToMarked(TEACHER), 9)
-    others = slots.leave()
-    assert others is not None
-    assert len(left[1].outcomes) + len(others[1].outcomes) == COUNT
-    assert others[1].mask_logits.isfinite().all()
+@pytest.mark.parametrize(("count", "visits"), [(8, 2), (7, 3), (5, 5)])
+def test_turns_visit_all_slots_alike(count: int, visits: int) -> None:
+    slots = slots_of(count)
+    found = np.concatenate([slots.turn(visits) for _ in range(count)])
+    assert np.bincount(found, minlength=count).tolist() == [visits] * count
+    for slot in range(count):
+        apart = np.diff(np.flatnonzero(found == slot))
+        assert set(apart) == {count}
 
 
-def test_empty_slots_do_not_leave() -> None:
-    drawn, start = drawn_sets()
-    slots = Slots(4, drawn, start)
-    slots.advance(SOLVER, TEACHER, 3)
-    assert slots.leave() is None
-    assert (len(slots), slots.k, slots.image_shape) == (4, 2, drawn.sources.shape[2:])
-    assert slots.tensors()["drawn/own_logits"].shape == (4, NUM_CLASSES)
+def test_empty_slots_do_not_end() -> None:
+    slots = slots_of(3)
+    slots.ages[:] = 99
+    assert slots.ended(np.arange(3), STEPS, early=False).size == 0
+    assert slots.ended(np.arange(3), STEPS, early=True).size == 0
+    slots.occupied[1] = True
+    assert slots.ended(np.arange(3), STEPS, early=False).tolist() == [1]
+
+
+def test_a_set_that_enters_leaves_nothing_of_the_one_before() -> None:
+    store, drawn = sets_of(natural_images(COUNT))
+    slots, rules = slots_of(2), solver(early_stop=True)
+    zeros = torch.zeros(2, 2, 4, 4).double()
+    first, second = (drawn.take(torch.tensor(rows)) for rows in ([0, 1], [5, 6]))
+    slots.enter(np.arange(2), first, zeros, np.zeros(2, dtype=np.int64), 0)
+    for _ in range(4):
+        state, _, _ = advance(rules, TEACHER, slots.drawn.sets(store, NUM_CLASSES), slots.state)
+        slots.visited(np.arange(2), state, early=True)
+    slots.enter(np.arange(2), second, zeros + 0.5, np.array([0, 3]), 7)
+    fresh = slots_of(2)
+    fresh.enter(np.arange(2), second, zeros + 0.5, np.array([0, 3]), 7)
+    for part in ("drawn", "state"):
+        for name, value in vars(getattr(slots, part)).items():
+            assert value.equal(vars(getattr(fresh, part))[name]), name
+    assert slots.ages.tolist() == fresh.ages.tolist() == [0, 3]
+    assert slots.oldest.tolist() == [7, 7]
+    assert slots.state.num_steps.tolist() == [0, 3]
+
+
+def test_a_set_without_a_finite_logit_ends_non_finite() -> None:
+    store, drawn = sets_of(mark(natural_images(COUNT), 4))
+    for early_stop in (True, False):
+        slots, rules = slots_of(COUNT), solver(early_stop=early_stop)
+        slots.enter(np.arange(COUNT), drawn, torch.zeros(COUNT, 2, 4, 4).double(), np.zeros(COUNT, dtype=np.int64), 0)
+        for _ in range(STEPS + 1):
+            sets = slots.drawn.sets(store, NUM_CLASSES)
+            state, _, _ = advance(rules, BlindToMarked(TEACHER), sets, slots.state)
+            slots.visited(np.arange(COUNT), state, early=early_stop)
+        assert slots.ended(np.arange(COUNT), STEPS + 1, early=early_stop).tolist() == list(range(COUNT))
+        assert slots.state.outcomes.eq(Outcome.NON_FINITE).nonzero().flatten().tolist() == [3, 4]
+        assert slots.state.best_mask_logits.isfinite().all()
 
 
 def test_saved_and_loaded_goes_on_alike() -> None:
-    drawn, start = drawn_sets()
-    slots = Slots(5, drawn, start)
-    first = torch.arange(3)
-    slots.enter(np.arange(3), drawn.take(first), start[first])
-    slots.advance(SOLVER, TEACHER, 1)
-    other = Slots.from_tensors({name: value.clone() for name, value in slots.tensors().items()}, torch.device("cpu"))
-    results = []
-    for one in (slots, other):
-        one.leave()
-        one.enter(one.free()[:2], drawn.take(torch.tensor([7, 8])), start[:2])
-        one.advance(SOLVER, TEACHER, 8)
-        results.append(one.leave())
-    assert results[0][0].mix_weights.equal(results[1][0].mix_weights)
-    for name in ("mask_logits", "teacher_logits", "outcomes", "num_steps"):
-        assert getattr(results[0][1], name).equal(getattr(results[1][1], name))
+    store, drawn = sets_of(natural_images(COUNT))
+    slots, rules = slots_of(5), solver(early_stop=True)
+    slots.enter(np.arange(3), drawn.take(torch.arange(3)), torch.zeros(3, 2, 4, 4).double(), np.array([0, 1, 2]), 4)
+    slots.turn(3)
+
+    def visit(which: Slots) -> None:
+        state, _, _ = advance(rules, TEACHER, which.drawn.sets(store, NUM_CLASSES), which.state)
+        which.visited(np.arange(5), state, early=True)
+
+    visit(slots)
+    other = Slots.from_tensors({name: value.clone() for name, value in slots.tensors().items()}, CPU)
+    for which in (slots, other):
+        visit(which)
+        which.turn(4)
+    assert slots.next == other.next == 2
+    for name in ("ages", "oldest", "occupied"):
+        assert getattr(slots, name).tolist() == getattr(other, name).tolist()
+    assert slots.ended(np.arange(5), 99, early=True).tolist() == other.ended(np.arange(5), 99, early=True).tolist()
+    for part in ("drawn", "state"):
+        for name, value in vars(getattr(slots, part)).items():
+            assert value.equal(vars(getattr(other, part))[name]), name
