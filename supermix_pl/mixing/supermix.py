@@ -99,9 +99,9 @@ class SuperMix(Mixer):
             "mixup" its sources with their weights. Sets that end non-finite always get their source back; without
             `early_stop` they alone do.
         views: What the teacher sees a mix under while it is solved, drawn anew in every step: None for the exact
-            pixels, as in the paper; a transform of a batch of images through which gradients flow, such as `RandomCropFlip` or
-            one of kornia; or "auto" for what the callback or engine shows the student, and `RandomCropFlip` where that
-            lets no gradient through or nothing is shown.
+            pixels, as in the paper; a transform of a batch of images through which gradients flow, such as
+            `RandomCropFlip` or one of kornia; or "auto" for what the callback or engine shows the student, and
+            `RandomCropFlip` where that lets no gradient through or nothing is shown.
         early_stop: Whether a set ends at the first test that it passes, after `min_steps`, with the masks of its best
             test; else every set takes `max_steps` steps and ends with its last masks. None is True without `views`;
             with them it must not be True, as one lucky view would end a set.

@@ -422,8 +422,8 @@ class StreamEngine(Engine):
         rank_zero_info(
             f"Stream engine: {plan.visits} visits a turn to {plan.slots} slots, of which {plan.shown} are shown to the "
             f"student; the other mixes of its {self._batch_size} are replays. A set takes {rounds:g} visits and is "
-            f"shown about {plan.reuse:.1f} times; {self.store_bytes / 2**20:.0f} MiB hold {room.sets} solved sets, the last "
-            f"{room.sets * plan.reuse / self._batch_size:.0f} steps"
+            f"shown about {plan.reuse:.1f} times; {self.store_bytes / 2**20:.0f} MiB hold {room.sets} solved sets, the "
+            f"last {room.sets * plan.reuse / self._batch_size:.0f} steps"
         )
         return forwards, empty
 
