@@ -1,6 +1,7 @@
 """Draws what k, alpha, lambda_s, sigma and mask_size do to the mixes: `python docs/draw_parameters.py DATA TEACHER`.
 
-DATA is a folder of CIFAR-100 as Parquet shards, TEACHER a checkpoint of wrn_16_2.
+DATA is a folder of CIFAR-100 as Parquet shards, TEACHER a checkpoint of wrn_16_2. Under a mix stands in how many fresh
+views it holds: in how many crops and flips the teacher's likeliest classes are those of the sources.
 """
 
 import argparse
@@ -24,16 +25,18 @@ from supermix_pl import FrozenTeacher, MixedBatch, SuperMix
 from supermix_pl.checkpoint import load_checkpoint
 from supermix_pl.experiments.data.cifar import Cifar100
 from supermix_pl.experiments.networks import wrn_16_2
+from supermix_pl.transforms import RandomCropFlip
 
 _MEAN, _STD = Cifar100.statistics
 _VALUES: dict[str, tuple[float, ...]] = {
     "alpha": (0.3, 1, 3, 30),
     "lambda_s": (0, 5, 25, 100),
     "sigma": (0, 0.5, 1, 2),
-    "mask_size": (2, 4, 8, 16),
+    "mask_size": (4, 8, 16, 32),
 }
 _KS = (2, 3, 4)
-_OF_FAST = ("alpha", "mask_size")  # what is chosen with SuperMix.fast too, beside k
+_OF_FAST = ("alpha", "lambda_s", "mask_size")  # what is chosen with SuperMix.fast too, beside k
+_LOOKS = 20
 _MIXERS: dict[str, Callable[..., SuperMix]] = {"SuperMix": SuperMix, "SuperMix.fast": SuperMix.fast}
 _SETS = {"SuperMix": 4, "SuperMix.fast": 2}
 _SETS_OF_K = {"SuperMix": 2, "SuperMix.fast": 1}
@@ -58,9 +61,9 @@ def main() -> None:
             for name, mixer in _MIXERS.items()
             if name == "SuperMix" or parameter in _OF_FAST
         }
-        _save(_beside(images, mixes, parameter, names), options.output / f"{parameter}.png")
+        _save(_beside(images, mixes, parameter, names, teacher), options.output / f"{parameter}.png")
     by_k = {k: {name: mixer(k=k)(teacher, images, seed=0) for name, mixer in _MIXERS.items()} for k in _KS}
-    _save(_sources(images, by_k, names), options.output / "k.png")
+    _save(_sources(images, by_k, names, teacher), options.output / "k.png")
 
 
 def _images(data: Path) -> tuple[Tensor, list[str]]:
@@ -80,7 +83,11 @@ def _names(metadata: str) -> list[str]:
 
 
 def _beside(
-    images: Tensor, mixes: Mapping[str, Mapping[float, MixedBatch]], parameter: str, names: list[str]
+    images: Tensor,
+    mixes: Mapping[str, Mapping[float, MixedBatch]],
+    parameter: str,
+    names: list[str],
+    teacher: FrozenTeacher,
 ) -> Figure:
     """Draw a set a row: its two sources, then mask and mix of every value."""
     values = list(next(iter(mixes.values())))
@@ -102,14 +109,16 @@ def _beside(
             mask.imshow(mix.masks[row, 0].numpy(), cmap=_SHARES, vmin=0, vmax=1, interpolation="nearest")
             mask.set_xlabel("weights " + ", ".join(f"{weight:.2f}" for weight in mix.mix_weights[row]), fontsize=8)
             _show(mixed, mix.images[row])
-            mixed.set_xlabel(_outcome(mix, row), fontsize=8)
+            mixed.set_xlabel(_held(mix, row, teacher), fontsize=8)
     titles = ["source 1", "source 2", *(f"{parameter} = {value:g}\n{part}" for value in values for part in _PARTS)]
     for cell, title in zip(axes[0], titles, strict=True):
         cell.set_title(title, fontsize=9)
     return _finished(figure, axes)
 
 
-def _sources(images: Tensor, mixes: Mapping[int, Mapping[str, MixedBatch]], names: list[str]) -> Figure:
+def _sources(
+    images: Tensor, mixes: Mapping[int, Mapping[str, MixedBatch]], names: list[str], teacher: FrozenTeacher
+) -> Figure:
     """Draw a set a row, some for every k: its sources, its masks, its mix."""
     most = max(mixes)
     lines = [
@@ -129,7 +138,7 @@ def _sources(images: Tensor, mixes: Mapping[int, Mapping[str, MixedBatch]], name
             mask.imshow(mix.masks[row, j].numpy(), cmap=_SHARES, vmin=0, vmax=1, interpolation="nearest")
             mask.set_xlabel(f"mask {j + 1}", fontsize=8)
         _show(line[-1], mix.images[row])
-        line[-1].set_xlabel(_outcome(mix, row), fontsize=8)
+        line[-1].set_xlabel(_held(mix, row, teacher), fontsize=8)
         line[0].set_ylabel(title, fontsize=9)
     return _finished(figure, axes)
 
@@ -139,9 +148,16 @@ def _with_distinct_classes(mix: MixedBatch) -> list[int]:
     return [row for row, classes in enumerate(mix.source_classes.tolist()) if len(set(classes)) == len(classes)]
 
 
-def _outcome(mix: MixedBatch, row: int) -> str:
-    steps = int(mix.num_steps[row])
-    return f"{steps} step{'s' * (steps != 1)}" if bool(mix.solved[row]) else "not solved"
+@torch.no_grad()
+def _held(mix: MixedBatch, row: int, teacher: FrozenTeacher) -> str:
+    """Say under how many fresh views the teacher's likeliest classes are those of the sources."""
+    shown = mix.images[row].expand(_LOOKS, -1, -1, -1)
+    keys = torch.full((_LOOKS,), row)
+    view = RandomCropFlip()
+    views = view.apply(shown, view.draw(keys, torch.arange(_LOOKS), (shown.shape[2], shown.shape[3])))
+    classes = mix.source_classes[row].unique()
+    likeliest = teacher(views).topk(len(classes), dim=1).indices.sort(dim=1).values
+    return f"holds in {int((likeliest == classes).all(dim=1).sum())} of {_LOOKS}"
 
 
 def _show(axes: Any, image: Tensor) -> None:
