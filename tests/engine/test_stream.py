@@ -1,442 +1,702 @@
-"""The stream engine by itself: what it gives, that it favours no kind of set, and what it refuses."""
+"""The stream of a solving mixer: what it asks of the teacher, how often it shows a set, and of what images sets are."""
 
-import warnings
+import copy
+import pickle
+from collections import Counter
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from supermix_pl import FrozenTeacher, MixedBatch, MixUp, SuperMix
-from supermix_pl.engine import Run, StreamEngine, stream
-from supermix_pl.engine.draw import draw_some
+from supermix_pl import FrozenTeacher, SuperMix
+from supermix_pl.engine import Run, StreamEngine
+from supermix_pl.engine.stream.timing import PassTimes
+from supermix_pl.mixing import FunctionMixer, present
 from supermix_pl.solver import Outcome
-from tests.problems import BlindToMarked, Counting, SmoothTeacher, mark, natural_images
+from supermix_pl.solver.criterion import class_membership, margin
+from supermix_pl.solver.masks import mix_images
+from supermix_pl.transforms import RandomCropFlip
+from tests.engine.streams import (
+    EARLY,
+    EXACT,
+    FAST,
+    ROUNDS,
+    SIZE,
+    batch_of,
+    counting_teacher,
+    named_batch,
+    names_of,
+    odd_sizes,
+    run,
+    teacher_of,
+)
+from tests.problems import NUM_CLASSES, BlindToMarked, FlatTeacher, mark
 
-MIXER = SuperMix(k=2, mask_size=4, max_steps=6)
-LABELS = None
+CPU = torch.device("cpu")
+unchecked = pytest.mark.usefixtures("unchecked")  # many steps: the checks would take most of the time
 
 
-def teacher_of(module: nn.Module | None = None) -> FrozenTeacher:
-    return FrozenTeacher(SmoothTeacher() if module is None else module)
+# What is asked for is what is measured
 
 
-def batches(count: int, size: int = 16, seed: int = 0) -> Tensor:
-    return natural_images(count * size, seed=seed).view(count, size, 3, 12, 12)
+@pytest.mark.parametrize("odd", [False, True])
+@pytest.mark.parametrize("reuse", [2, 8, 12, 40])
+@unchecked
+def test_uses_asked_for_are_uses_measured(reuse: int, odd: bool) -> None:
+    sizes = list(odd_sizes(300)) if odd else None
+    ran = run(StreamEngine(reuse=reuse), 300, sizes=sizes)
+    assert ran.metrics[-1]["uses"] == pytest.approx(reuse, rel=0.1)
+    # The same by what was shown: each set that entered has weights of its own
+    shown = Counter(name for mix in ran.mixes for name in names_of(mix))
+    ended = sum(metrics["fresh"] for metrics in ran.metrics)
+    assert shown.total() / ended == pytest.approx(reuse, rel=0.1)
+    assert ended <= len(shown) * 1.1
+    assert len(shown) <= ended + ran.engine.plan.slots  # pyright: ignore[reportOptionalMemberAccess]
 
 
-def run(engine: StreamEngine, images: Tensor, mixer: SuperMix = MIXER, teacher: Any = None) -> list[MixedBatch]:
-    teacher = teacher or teacher_of()
-    return [engine.mix(mixer, teacher, batch, None, seed=(0, step)) for step, batch in enumerate(images)]
+@pytest.mark.parametrize("reuse", [4, 12])
+@unchecked
+def test_uses_of_sets_that_end_early_follow_what_they_take(reuse: int) -> None:
+    ran = run(StreamEngine(reuse=reuse), 300, EARLY)
+    assert ran.metrics[-1]["uses"] == pytest.approx(reuse, rel=0.1)
+    steps = torch.cat([mix.num_steps for mix in ran.mixes[100:]])
+    assert len(steps.unique()) > 4
 
 
-def metrics_of(engine: StreamEngine, images: Tensor, mixer: SuperMix = MIXER) -> list[dict[str, float]]:
+@pytest.mark.parametrize("odd", [False, True])
+@pytest.mark.parametrize(
+    ("options", "visits", "replays"),
+    [
+        ({"reuse": 12}, 1, 0.5),
+        ({"reuse": 24}, 0.5, 0.75),
+        ({"reuse": 3}, 4, 0),
+        ({"reuse": 12, "show_from": 0}, 1, 0),
+        ({"reuse": 12, "show_from": 12}, 1, 1),
+        ({"reuse": 24, "show_from": 3}, 0.5, 1 - 0.5 * 0.75),
+        ({"reuse": 12, "slots": 40}, 1, 0.5),
+    ],
+)
+@unchecked
+def test_forwards_and_backwards_a_shown_mix(
+    options: dict[str, Any], visits: float, replays: float, odd: bool
+) -> None:
+    counting, teacher = counting_teacher()
+    engine = StreamEngine(**options)
+    asked: list[tuple[int, int]] = []
+
+    def watch(step: int, mix: Any) -> None:
+        assert (counting.forwards, counting.backwards) == (mix.teacher_forwards, mix.teacher_backwards)
+        assert mix.teacher_forwards - mix.label_forwards >= mix.teacher_backwards
+        asked.append((counting.forwards, mix.label_forwards))
+        counting.forwards = counting.backwards = 0
+
+    sizes = list(odd_sizes(160)) if odd else None
+    ran = run(engine, 160, EXACT, teacher, watch=watch, sizes=sizes)
+    late = ran.mixes[40:]
+    shown = sum(len(mix) for mix in late)
+    backwards = sum(mix.teacher_backwards for mix in late) / shown
+    labels = sum(mix.label_forwards for mix in late) / shown
+    forwards = sum(count for count, _ in asked[40:]) / shown
+    assert backwards == pytest.approx(visits, rel=0.03)
+    assert labels == pytest.approx(replays, rel=0.06, abs=0.01)
+    assert forwards - labels - backwards == pytest.approx(1 / options["reuse"], rel=0.1)  # classes of new images
+
+
+@unchecked
+def test_a_step_of_whole_batches_costs_the_same() -> None:
+    ran = run(StreamEngine(reuse=12), 60)
+    assert len({mix.teacher_backwards for mix in ran.mixes[1:]}) == 1
+    assert len({mix.label_forwards for mix in ran.mixes[1:]}) == 1
+
+
+@pytest.mark.parametrize("show_from", [None, 0, 4, 9])
+@unchecked
+def test_visits_are_shown_from_a_set_age_on(show_from: int | None) -> None:
+    ran = run(StreamEngine(reuse=12, show_from=show_from), 120)
+    first = ROUNDS // 2 if show_from is None else show_from
+    steps = torch.cat([mix.num_steps for mix in ran.mixes[60:]])
+    visits = steps[steps < ROUNDS]
+    counts = visits.bincount(minlength=ROUNDS).double() / len(visits)
+    assert counts[:first].sum() <= 0.02
+    assert counts[first:].min() > 0.5 / (ROUNDS - first)
+    replays = (steps == ROUNDS).double().mean()
+    assert replays == pytest.approx(1 - min(1, (ROUNDS - first) / 12), abs=0.03)
+
+
+@unchecked
+def test_visits_of_a_set_are_as_many_steps_apart_as_there_are_turns_of_the_slots() -> None:
+    ran = run(StreamEngine(reuse=12, show_from=0), 150)
+    seen: dict[tuple[float, ...], list[int]] = {}
+    for step, mix in enumerate(ran.mixes):
+        for name, age in zip(names_of(mix), mix.num_steps.tolist(), strict=True):
+            if age < ROUNDS:
+                seen.setdefault(name, []).append(step)
+    whole = [steps for steps in seen.values() if len(steps) == ROUNDS]
+    assert len(whole) > 50
+    assert {gap for steps in whole for gap in np.diff(steps).tolist()} == {8}
+
+
+# Replays
+
+
+@unchecked
+def test_replays_are_spread_over_sets() -> None:
+    ran = run(StreamEngine(reuse=24), 300)
+    counts = Counter[tuple[float, ...]]()
+    for mix in ran.mixes:
+        replayed = [name for name, age in zip(names_of(mix), mix.num_steps.tolist(), strict=True) if age == ROUNDS]
+        if ran.metrics[ran.mixes.index(mix)]["stored"] >= SIZE:
+            assert len(set(replayed)) == len(replayed)  # no set twice in a step
+        counts.update(replayed)
+    ended = sum(metrics["fresh"] for metrics in ran.metrics)
+    mean = counts.total() / ended
+    assert 10 < mean < 20
+    early = set(counts) - {name for name, count in counts.items() if count < 1}
+    assert len(early) > 0.8 * ended
+    assert max(counts.values()) < 8 * mean  # the first sets, which were alone in the store
+    later = [counts[name] for name in {name for mix in ran.mixes[60:120] for name in names_of(mix)}]
+    assert max(later) < 4 * mean
+
+
+@unchecked
+def test_every_look_at_a_set_is_another_view() -> None:
+    looks: list[tuple[Tensor, Tensor]] = []
+
+    class Watching(RandomCropFlip):
+        def draw(self, keys: Tensor, rounds: Tensor, size: tuple[int, int]) -> Tensor:
+            looks.append((keys, rounds))
+            return super().draw(keys, rounds, size)
+
+    view = Watching(padding=2)
+    run(StreamEngine(reuse=24), 100, FAST, view=view)
+    pairs = torch.cat([torch.stack(pair, dim=1) for pair in looks])
+    assert len(pairs) > 1000
+    assert len(pairs.unique(dim=0)) == len(pairs)
+    # Of a set that is replayed late or early the views are others: looks of replays are numbered by the step
+    assert len(pairs[:, 0].unique()) < len(pairs) / 10
+
+
+@unchecked
+def test_replays_show_the_masks_that_the_sets_ended_with() -> None:
+    """On exact pixels a replay has the logits that the final masks have, again and again."""
+    ran = run(StreamEngine(reuse=12, default_transform=None), 120)
+    first: dict[tuple[float, ...], Tensor] = {}
+    again = 0
+    for mix in ran.mixes:
+        for row, name in enumerate(names_of(mix)):
+            if mix.num_steps[row] == ROUNDS:
+                again += name in first
+                torch.testing.assert_close(mix.images[row], first.setdefault(name, mix.images[row]))
+    assert again > 100
+    assert (mix.images - mix_images(sources_of(ran.engine), mix.masks)).abs().max() < 1e-5
+
+
+def sources_of(engine: StreamEngine) -> Tensor:
+    assert engine._images is not None
+    assert engine._places is not None
+    return engine._images.at(engine._places)
+
+
+def test_what_is_solved_is_what_the_teacher_said_of_the_masks() -> None:
+    ran = run(StreamEngine(reuse=4), 60, FAST)
+    mix = ran.mixes[-1]
+    assert mix.teacher_logits is not None
+    assert mix.holds is not None
+    holding = margin(mix.teacher_logits, class_membership(mix.source_classes, NUM_CLASSES)) > 0
+    assert mix.holds.equal(holding)
+    assert mix.holds.any()
+    assert mix.outcomes.eq(Outcome.SOLVED).any()
+    torch.testing.assert_close(mix.masks.sum(dim=1), torch.ones(SIZE, 8, 8))
+    assert mix.source_indices.eq(-1).all()
+
+
+def test_masks_get_better_with_the_rounds() -> None:
+    ran = run(StreamEngine(reuse=12, show_from=0), 120, FAST)
+    late = ran.mixes[60:]
+    age = torch.cat([mix.num_steps for mix in late])
+    holds = torch.cat([mix.holds for mix in late if mix.holds is not None]).double()
+    assert holds[age >= 8].mean() > holds[age <= 3].mean() + 0.1
+
+
+# Images
+
+
+@pytest.mark.parametrize("mixer", [EXACT, FAST, EARLY, SuperMix.fast(k=3, mask_size=4, max_steps=5)])
+@unchecked
+def test_sources_are_never_of_the_batch_beside_them_but_in_the_first_step(mixer: SuperMix) -> None:
+    engine = StreamEngine(reuse=6, default_transform=None)
+    found: list[set[int]] = []
+
+    def watch(step: int, mix: Any) -> None:
+        sources = sources_of(engine)
+        numbers = sources[:, :, 0, 0, 0].round().long()
+        torch.testing.assert_close(mix.images, mix_images(sources, mix.masks), atol=1e-3, rtol=1e-3)
+        assert mix.source_classes.equal(teacher(sources.flatten(0, 1)).argmax(dim=1).view(numbers.shape))
+        assert all(len(set(row)) == mixer.k for row in numbers.tolist())
+        found.append(set(numbers.flatten().tolist()))
+
     teacher = teacher_of()
-    found = []
-    for step, batch in enumerate(images):
-        engine.mix(mixer, teacher, batch, None, seed=(0, step))
-        found.append(engine.metrics())
-    return found
+    run(engine, 80, mixer, teacher, batch=named_batch, watch=watch, view=None)
+    assert found[0] <= set(range(SIZE))
+    for step, numbers in enumerate(found[1:], start=1):
+        assert max(numbers) < step * SIZE
+    assert max(found[-1]) > 40 * SIZE  # new images come in
+    taken = {number // SIZE for numbers in found for number in numbers}
+    assert len(taken) > 50
 
 
-def test_the_batch_engine_fills_in_until_the_pool_is_warm() -> None:
-    engine, images = StreamEngine(reuse=3), batches(12)
-    given = run(engine, images)
-    for step, mix in enumerate(given):
-        fresh = MIXER(teacher_of(), images[step], seed=(0, step))
-        if step < 3:  # as many batches as a mix is used
-            assert mix.images.equal(fresh.images)
-            assert mix.source_indices[:, 0].equal(torch.arange(16))
-        else:
-            assert mix.source_indices.eq(-1).all()
-            assert not torch.isclose(mix.images, fresh.images).flatten(1).all(dim=1).any()
+@pytest.mark.parametrize("mixer", [EXACT, EARLY])
+@unchecked
+def test_images_come_from_all_places_of_the_batches(mixer: SuperMix) -> None:
+    engine = StreamEngine(reuse=12, default_transform=None)
+    found: set[int] = set()
+    run(
+        engine, 150, mixer, batch=named_batch, view=None,
+        watch=lambda step, mix: found.update(sources_of(engine)[:, :, 0, 0, 0].long().flatten().tolist()),
+    )  # fmt: skip
+    places = np.bincount([number % SIZE for number in found if number >= 8 * SIZE], minlength=SIZE)
+    assert places.min() > 0.3 * places.mean()
+    assert places.max() < 2 * places.mean()
 
 
-def test_mixup_fills_in_where_it_is_asked_for() -> None:
-    engine, images = StreamEngine(reuse=2, until_warm="mixup"), batches(12)
-    given = run(engine, images)
-    first = MixUp(k=2)(teacher_of(), images[1], None, seed=(0, 1))
-    assert given[1].images.equal(first.images)
-    assert given[1].num_steps.eq(0).all()
-    assert given[-1].num_steps.gt(0).all()
+def test_given_labels_are_the_classes_where_the_mixer_takes_them() -> None:
+    mixer = SuperMix(mask_size=4, max_steps=4, classes="labels", early_stop=False, max_logit_step=1.0)
+    engine = StreamEngine(reuse=4, default_transform=None)
+
+    def watch(step: int, mix: Any) -> None:
+        numbers = sources_of(engine)[:, :, 0, 0, 0].round().long()
+        assert mix.source_classes.equal(numbers % NUM_CLASSES)
+
+    counting, teacher = counting_teacher()
+    teacher(batch_of(0)[0])
+    counting.forwards = 0
+    ran = run(engine, 30, mixer, teacher, batch=named_batch, watch=watch, view=None)
+    assert sum(mix.teacher_forwards for mix in ran.mixes) == counting.forwards
+    assert all(mix.teacher_forwards == mix.teacher_backwards + mix.label_forwards for mix in ran.mixes)
 
 
-def test_mixes_are_what_the_teacher_said_of_them() -> None:
-    engine = StreamEngine(reuse=2, pool_dtype="batch", keep_masks=True)
-    teacher, images = teacher_of(), batches(10)
-    for mix in run(engine, images, teacher=teacher)[4:]:
-        assert mix.teacher_logits is not None
-        torch.testing.assert_close(teacher(mix.images), mix.teacher_logits)
-        assert mix.outcomes.eq(Outcome.SOLVED).any()
-        members = torch.zeros_like(mix.teacher_logits, dtype=torch.bool).scatter_(1, mix.source_classes, True)
-        count = members.sum(dim=1)
-        for row in mix.solved.nonzero().squeeze(1).tolist():
-            assert set(mix.teacher_logits[row].topk(int(count[row])).indices.tolist()) == set(
-                mix.source_classes[row].tolist()
-            )
-        assert mix.masks.shape == (16, 2, 12, 12)
-        torch.testing.assert_close(mix.masks.sum(dim=1), torch.ones(16, 12, 12), atol=1e-2, rtol=0)
+@pytest.mark.parametrize("pairing", ["random", "shift", "distinct"])
+def test_distinct_sets_have_distinct_classes(pairing: Any) -> None:
+    mixer = SuperMix(k=3, mask_size=4, max_steps=4, early_stop=False, pairing=pairing, max_logit_step=1.0)
+    ran = run(StreamEngine(reuse=2), 20, mixer)
+    classes = torch.cat([mix.source_classes for mix in ran.mixes[5:]])
+    distinct = torch.tensor([len(set(row)) == 3 for row in classes.tolist()])
+    assert distinct.all() == (pairing == "distinct")
 
 
-@pytest.mark.parametrize("options", [{"slots": 20}, {"slots": 9, "rounds": 3}, {"reuse": 4.0}, {}])
-@pytest.mark.usefixtures("unchecked")  # many steps: the checks would take most of the time
-def test_a_step_costs_the_same_whatever_ends(options: dict[str, Any]) -> None:
-    counting = Counting(SmoothTeacher())
-    engine, teacher = StreamEngine(**options), FrozenTeacher(counting, fold=False)
-    forwards, backwards = [], []
-    for step, batch in enumerate(batches(60)):
-        counting.forwards = counting.backwards = 0
-        mix = engine.mix(MIXER, teacher, batch, None, seed=(0, step))
-        assert (mix.teacher_forwards, mix.teacher_backwards) == (counting.forwards, counting.backwards)
-        forwards.append(counting.forwards)
-        backwards.append(counting.backwards)
-    plan = engine.plan
-    assert plan is not None
-    assert set(backwards[10:]) == {plan.slots * plan.rounds}
-    entries = np.array(forwards[10:]) - plan.slots * plan.rounds
-    assert (entries <= 2 * np.ceil(2 * plan.fresh)).all()
+@unchecked
+def test_known_logits_of_the_natural_images_spare_their_passes() -> None:
+    images = [batch_of(step) for step in range(20)]
+    counting, teacher = counting_teacher()
+    totals, weights = [], []
+    for known in (False, True):
+        engine = StreamEngine(reuse=4)
+        total = 0
+        for step, (batch, labels) in enumerate(images):
+            logits = teacher(batch) if known else None
+            counting.forwards = 0
+            mix = engine.mix(EXACT, teacher, batch, labels, seed=(0, step), natural_logits=logits)
+            assert counting.forwards == mix.teacher_forwards
+            total += counting.forwards
+            assert not known or mix.teacher_forwards == mix.teacher_backwards + mix.label_forwards
+        totals.append(total)
+        weights.append(mix.mix_weights)
+    assert totals[1] < totals[0]
+    assert weights[0].equal(weights[1])
 
 
-@pytest.mark.parametrize("options", [{"slots": 60}, {"reuse": 4.0}, {"reuse": 4.0, "rounds": 2}])
-@pytest.mark.usefixtures("unchecked")  # many steps: the checks would take most of the time
-def test_between_turns_a_step_asks_the_teacher_for_nothing(options: dict[str, Any]) -> None:
-    counting = Counting(SmoothTeacher())
-    engine, teacher = StreamEngine(**options, every_n_steps=5), FrozenTeacher(counting, fold=False)
-    backwards = []
-    for step, batch in enumerate(batches(60)):
-        counting.forwards = counting.backwards = 0
-        mix = engine.mix(MIXER, teacher, batch, None, seed=(0, step))
-        assert (mix.teacher_forwards, mix.teacher_backwards) == (counting.forwards, counting.backwards)
-        assert len(mix) == len(batch)
-        if step > 20 and step % 5:
-            assert counting.forwards == engine.metrics()["fresh"] == 0
-        backwards.append(counting.backwards)
-    plan = engine.plan
-    assert plan is not None
-    assert set(backwards[20::5]) == {plan.slots * plan.rounds}
+# The store
 
 
-@pytest.mark.parametrize("every", [1, 4])
-@pytest.mark.usefixtures("unchecked")  # many steps: the checks would take most of the time
-def test_uses_and_fresh_mixes_are_as_planned(every: int) -> None:
-    engine = StreamEngine(reuse=4.0, pool_bytes=2**18, every_n_steps=every)
-    found = metrics_of(engine, batches(150))
-    assert engine.plan is not None
-    fresh = np.mean([step["fresh"] for step in found[20:]])
-    assert fresh == pytest.approx(engine.plan.fresh, rel=0.25)
-    assert 16 / fresh == pytest.approx(4.0, rel=0.3)
-    assert found[-1]["age"] > found[6]["age"] > 0
-    assert found[-1]["pool_bytes"] <= 2**18
-    assert found[-1]["uses"] == pytest.approx(4.0, rel=0.4)
+@unchecked
+def test_the_store_keeps_its_bound_and_grows_as_it_fills() -> None:
+    bound = 120_000
+    engine = StreamEngine(reuse=6, store_bytes=bound)
+    found = [metrics["store_bytes"] for metrics in run(engine, 300, FAST).metrics]
+    assert max(found) <= bound
+    assert found[0] < 0.7 * bound
+    assert found[-1] > 0.85 * bound
+    assert found == sorted(found)
+    assert len(set(found)) > 3
+    assert engine._solving is not None
+    assert engine._images is not None
+    held = [*engine._images.ring.columns.values(), *engine._solving.store.columns.values()]
+    assert sum(column.nbytes for column in held) == found[-1]
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("unchecked")  # many steps: the checks would take most of the time
-def test_no_kind_of_set_is_favoured() -> None:
-    """Outcomes, steps, classes and weights in the pool against those of the batch engine, over a long run."""
-    images = natural_images(96)
-    chance = np.random.default_rng(0)
-    mixer = SuperMix(k=2, mask_size=4, max_steps=8, pairing="random")
-    engine, teacher = StreamEngine(slots=37, rounds=2, pool_bytes=10**7), teacher_of()
-    order = [torch.from_numpy(chance.permutation(96)[:32]) for _ in range(500)]
-    whole = [mixer(teacher, images[rows], seed=(1, step)) for step, rows in enumerate(order[:130])]
-    for step, rows in enumerate(order):
-        engine.mix(mixer, teacher, images[rows], None, seed=(0, step))
-    assert engine._pool is not None
-    held = engine._pool.tensors()
-    assert len(held["outcomes"]) > 3000
-    hard = {"batch": torch.cat([mix.outcomes for mix in whole]), "stream": held["outcomes"]}
-    steps = {"batch": torch.cat([mix.num_steps for mix in whole]), "stream": held["num_steps"]}
-    classes = {"batch": torch.cat([mix.source_classes for mix in whole]), "stream": held["source_classes"]}
-    weights = {"batch": torch.cat([mix.mix_weights for mix in whole]), "stream": held["mix_weights"]}
+@pytest.mark.parametrize("mixer", [FAST, EARLY, SuperMix(mask_size=4, max_steps=40, max_logit_step=0.05)])
+@unchecked
+def test_sets_die_with_their_images(mixer: SuperMix) -> None:
+    """In a small store the oldest images are written over; no set shows the images of others."""
+    engine = StreamEngine(reuse=6, store_bytes=120_000, default_transform=None)
+    first: dict[tuple[float, ...], Tensor] = {}
+    stored: list[float] = []
 
-    def share(found: dict[str, Tensor], wanted: int) -> tuple[float, float, float]:
-        one, two = ((found[name] == wanted).double().mean().item() for name in ("batch", "stream"))
-        sizes = [found[name].numel() for name in ("batch", "stream")]
-        return one, two, 3.5 * (one * (1 - one) * sum(1 / size for size in sizes)) ** 0.5
+    def watch(step: int, mix: Any) -> None:
+        sources = sources_of(engine)
+        numbers = sources[:, :, 0, 0, 0].round().long()
+        torch.testing.assert_close(mix.images, mix_images(sources, mix.masks), atol=1e-2, rtol=1e-3)
+        assert mix.source_classes.equal(numbers % NUM_CLASSES)
+        for row, name in enumerate(names_of(mix)):
+            assert first.setdefault(name, numbers[row]).equal(numbers[row])
+        stored.append(engine.metrics()["stored"])
 
-    for found, wanted in [
-        (hard, Outcome.CAPPED),
-        *((steps, count) for count in range(1, 9)),
-        *((classes, c) for c in range(6)),
-    ]:
-        one, two, tolerance = share(found, int(wanted))
-        assert abs(one - two) <= max(tolerance, 0.01), (wanted, one, two, tolerance)
-    assert 0.05 < share(hard, Outcome.CAPPED)[0] < 0.95
-    for moment in (1, 2):
-        one, two = (weights[name][:, 0].double().pow(moment).mean() for name in ("batch", "stream"))
-        assert abs(one - two) < 0.015
+    labelled = SuperMix(**{**vars(mixer), "classes": "labels"})
+    run(engine, 500, labelled, batch=named_batch, watch=watch, view=None)
+    assert engine._images is not None
+    assert engine._images.ring.added > 2 * engine._images.ring.capacity  # all were written over, twice
+    assert engine._solving is not None
+    assert min(stored[100:]) > 0.3 * engine._solving.store.capacity
 
 
-@pytest.mark.parametrize("pairing", ["shift", "random", "distinct"])
-@pytest.mark.parametrize("count", [1, 5, 16, 40])
-@pytest.mark.parametrize("k", [1, 3])
-def test_sets_are_drawn_evenly_and_seen_only_where_used(pairing: Any, count: int, k: int) -> None:
-    images, counting = batches(1)[0], Counting(SmoothTeacher())
-    mixer = SuperMix(k=k, mask_size=4, pairing=pairing)
-    teacher = FrozenTeacher(counting, fold=False)
-    natural, drawn, start = draw_some(mixer, teacher, images, None, count, np.random.default_rng(0))
-    firsts = [int((images == source).flatten(1).all(dim=1).nonzero()) for source in drawn.sources[:, 0]]
-    uses = np.bincount(firsts, minlength=16)
-    assert uses.max() - uses.min() <= 1
-    for row in range(count):
-        assert len({source.sum().item() for source in drawn.sources[row]}) == k
-        assert drawn.source_classes[row].equal(teacher(drawn.sources[row]).argmax(dim=1))
-        torch.testing.assert_close(drawn.own_logits[row], teacher(drawn.sources[row, :1])[0])
-    shown = len({source.sum().item() for source in drawn.sources.flatten(0, 1)})
-    assert natural.forwards == (16 if pairing == "distinct" else shown)
-    assert pairing == "distinct" or shown == min(16, count + k - 1)  # sets share their images
-    assert start.shape == (count, k, 4, 4)
+@pytest.mark.parametrize("options", [{"store_bytes": 1}, {"store_bytes": 20_000}, {"store_bytes": 100_000, "slots": 999}])
+def test_a_store_that_is_too_small_is_refused_before_anything_is_solved(options: dict[str, int]) -> None:
+    counting, teacher = counting_teacher()
+    engine = StreamEngine(reuse=6, **options)
+    with pytest.raises(ValueError, match=r"expected a store that holds the \d+ images of sets .* (\d+) bytes, got") as said:
+        run(engine, 1, FAST, teacher)
+    assert counting.forwards == 0
+    assert f"store_bytes={options['store_bytes']}; raise it, or give fewer slots" in str(said.value)
+    least = int(str(said.value).split(" bytes, got")[0].split()[-1])
+    run(StreamEngine(reuse=6, **{**options, "store_bytes": least}), 1, FAST)
+    with pytest.raises(ValueError, match="expected a store that holds"):
+        run(StreamEngine(reuse=6, **{**options, "store_bytes": least - 1}), 1, FAST)
 
 
-@pytest.mark.parametrize("pairing", ["shift", "random", "distinct"])
-def test_no_image_of_a_batch_is_favoured_where_few_sets_are_drawn(pairing: Any) -> None:
-    images, mixer, teacher = batches(1)[0], SuperMix(k=2, mask_size=4, pairing=pairing), teacher_of()
-    rng, firsts = np.random.default_rng(0), list[int]()
-    for _ in range(120):
-        _, drawn, _ = draw_some(mixer, teacher, images, None, 2, rng)
-        firsts += [int((images == source).flatten(1).all(dim=1).nonzero()) for source in drawn.sources[:, 0]]
-    uses = np.bincount(firsts, minlength=16)  # 15 expected
-    assert uses.min() >= 4
-    assert uses.max() <= 30
-
-
-@pytest.mark.parametrize("on_unsolved", ["keep", "source", "mixup"])
-def test_on_unsolved_decides_what_enters_the_pool(on_unsolved: Any) -> None:
-    mixer = SuperMix(k=2, mask_size=4, max_steps=2, on_unsolved=on_unsolved)
-    engine, teacher = StreamEngine(reuse=1, pool_dtype="batch", keep_masks=True), teacher_of()
-    images = batches(12)
-    mix = run(engine, images, mixer, teacher)[-1]
-    capped = mix.outcomes == Outcome.CAPPED
-    assert 0 < capped.sum() < 16
-    torch.testing.assert_close(teacher(mix.images), mix.teacher_logits)
-    if on_unsolved == "source":
-        assert mix.mix_weights[capped].equal(torch.tensor([1.0, 0.0]).double().expand(int(capped.sum()), 2))
-        natural = images.flatten(0, 1)
-        assert all((natural == image).flatten(1).all(dim=1).any() for image in mix.images[capped])
-    if on_unsolved == "mixup":
-        shares = mix.mix_weights[capped][:, :, None, None].expand(-1, -1, 12, 12)
-        torch.testing.assert_close(mix.masks[capped].double(), shares, atol=1e-3, rtol=0)
-    assert mix.num_steps[~capped].gt(0).all()
-
-
-@pytest.mark.usefixtures("unchecked")  # many steps: the checks would take most of the time
-def test_images_that_the_teacher_cannot_see_leave_as_they_are() -> None:
-    images = torch.stack([mark(batch, 3, 4) for batch in batches(150)])
-    engine = StreamEngine(slots=24, pool_dtype="batch")
-    given = run(engine, images, teacher=teacher_of(BlindToMarked(SmoothTeacher())))
-    assert engine._pool is not None
-    lost = engine._pool.tensors()["outcomes"] == Outcome.NON_FINITE
-    assert len(lost) > 1000
-    assert lost.double().mean() == pytest.approx(3 / 16, abs=0.03)  # of a shifted pair
-    for mix in given:
-        assert mix.images.isfinite().all()
-        assert mix.teacher_logits is not None
-        assert mix.teacher_logits.isfinite().all()
-    natural = images.flatten(0, 1)
-    for mix in given[-3:]:
-        for image in mix.images[mix.outcomes == Outcome.NON_FINITE]:
-            assert (natural == image).flatten(1).all(dim=1).any()
-
-
-def test_the_same_seeds_give_the_same_mixes_and_others_do_not() -> None:
-    images, teacher = batches(10), teacher_of()
-
-    def last(seed: int) -> MixedBatch:
-        engine = StreamEngine(reuse=2)
-        return [engine.mix(MIXER, teacher, batch, None, seed=(seed, step)) for step, batch in enumerate(images)][-1]
-
-    assert last(0).images.equal(last(0).images)
-    assert not last(0).images.equal(last(1).images)
-
-
-@pytest.mark.parametrize("saved_at", [1, 2, 5, 9])
-@pytest.mark.parametrize("every", [None, 3])
-def test_saved_and_loaded_goes_on_to_the_bit(saved_at: int, every: int | None) -> None:
-    images, teacher = batches(14), teacher_of()
-    whole = run(StreamEngine(reuse=2, every_n_steps=every), images, teacher=teacher)
-    first, second = (StreamEngine(reuse=2, every_n_steps=every) for _ in range(2))
-    run(first, images[:saved_at], teacher=teacher)
-    second.begin(Run())
-    second.load_state_dict(first.state_dict())
-    second.load_tensors({name: value.clone() for name, value in first.tensors().items()}, torch.device("cpu"))
-    for step in range(saved_at, 14):
-        mix = second.mix(MIXER, teacher, images[step], None, seed=(0, step))
-        assert mix.images.equal(whole[step].images)
-        assert mix.teacher_forwards == whole[step].teacher_forwards
-
-
-def test_without_the_tensors_the_pool_fills_anew_under_the_same_plan() -> None:
-    images, teacher = batches(14), teacher_of()
-    first, second = StreamEngine(reuse=2), StreamEngine(reuse=2)
-    run(first, images[:9], teacher=teacher)
-    second.load_state_dict(first.state_dict())
-    assert second.plan == first.plan
-    mix = second.mix(MIXER, teacher, images[9], None, seed=(0, 9))
-    assert mix.source_indices.ge(0).all()  # the batch engine fills in
-    later = [second.mix(MIXER, teacher, images[step], None, seed=(0, step)) for step in range(10, 14)]
-    assert later[-1].source_indices.eq(-1).all()
+# Odd batches
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 40])
 def test_batches_of_other_sizes_get_as_many_mixes(size: int) -> None:
-    engine, teacher = StreamEngine(reuse=2, slots=None), teacher_of()
-    images = batches(6)
-    run(engine, images, teacher=teacher)
-    odd = engine.mix(MIXER, teacher, natural_images(size), None, seed=(0, 6))
+    engine, teacher = StreamEngine(reuse=6), teacher_of()
+    run(engine, 6, teacher=teacher)
+    odd = engine.mix(EXACT, teacher, *batch_of(6, size), seed=(0, 6), view=RandomCropFlip())
     assert len(odd) == size
-    assert len(engine.mix(MIXER, teacher, images[0], None, seed=(0, 7))) == 16
+    assert len(engine.mix(EXACT, teacher, *batch_of(7), seed=(0, 7))) == SIZE
 
 
-def test_a_first_batch_of_one_image() -> None:
-    engine, teacher = StreamEngine(reuse=2), teacher_of()
-    with pytest.warns(UserWarning, match="a batch of 1 images is smaller than k=2"):
-        assert len(engine.mix(MIXER, teacher, natural_images(1), None, seed=(0, 0))) == 1
-    given = [engine.mix(MIXER, teacher, batch, None, seed=(0, 1 + step)) for step, batch in enumerate(batches(8))]
-    assert given[-1].source_indices.eq(-1).all()
+@pytest.mark.parametrize("k", [2, 3])
+def test_batches_of_one_image(k: int) -> None:
+    """What is smaller than k at first is no hindrance: images of later batches are mixed."""
+    mixer = SuperMix(k=k, mask_size=4, max_steps=4, early_stop=False, max_logit_step=1.0)
+    ran = run(StreamEngine(reuse=2, default_transform=None), 30, mixer, sizes=[1] * 30, batch=named_batch, view=None)
+    assert [len(mix) for mix in ran.mixes] == [1] * 30
+    first, last = ran.mixes[0], ran.mixes[-1]
+    torch.testing.assert_close(first.images, named_batch(0, 1)[0])
+    assert last.masks.shape[1] == k
+    assert not any(last.images.allclose(named_batch(step, 1)[0]) for step in range(30))
 
 
-def test_a_budget_is_measured_once_on_the_first_rank() -> None:
-    asked = []
-
-    def broadcast(value: Any) -> Any:
-        asked.append(value)
-        return value
-
-    engine = StreamEngine(budget=0.5)
-    engine.begin(Run(True, broadcast, lambda: 0.5))
-    run(engine, batches(16))
-    plan = engine.plan
-    assert plan is not None
-    assert plan.share is not None
-    assert plan.share <= 0.45
-    assert plan.share > 0.2 or plan.slots == 32  # two an image
-    assert asked == [pytest.approx(plan.tests), plan]
-
-    other = StreamEngine(budget=0.5)
-    other.begin(Run(False, lambda value: plan if value is None else value, lambda: pytest.fail("asked")))
-    run(other, batches(16))
-    assert other.plan == plan
+@unchecked
+def test_a_first_batch_that_is_small_does_not_decide_for_ever_what_is_asked() -> None:
+    ran = run(StreamEngine(reuse=8), 300, sizes=[5, *[SIZE] * 299])
+    assert ran.metrics[-1]["uses"] == pytest.approx(8, rel=0.1)
 
 
-@pytest.mark.parametrize(("training", "warned"), [(0.5, False), (1e-5, True)])
-def test_a_budget_that_cannot_be_kept_is_warned_of(training: float, warned: bool) -> None:
-    engine = StreamEngine(budget=0.5)
-    engine.begin(Run(training_seconds=lambda: training))
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        run(engine, batches(16))
-    found = [str(each.message) for each in caught if "expected a budget that pays for mixes" in str(each.message)]
-    assert len(found) == warned
-    if warned:
-        assert engine.plan is not None
-        assert f"a mix is used {engine.plan.reuse:.0f} times" in found[0]
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_other_precisions(dtype: torch.dtype) -> None:
+    def batch(step: int, size: int) -> tuple[Tensor, Tensor]:
+        images, labels = batch_of(step, size)
+        return images.to(dtype).to(memory_format=torch.channels_last), labels
+
+    teacher = FrozenTeacher(FlatTeacher().to(torch.float64 if dtype == torch.float64 else torch.float32), fold=False)
+    ran = run(StreamEngine(reuse=4), 30, FAST, teacher, batch=batch)
+    mix = ran.mixes[-1]
+    assert mix.images.dtype == dtype
+    assert mix.images.is_contiguous(memory_format=torch.channels_last)
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    assert mix.masks.dtype == wide
+    assert mix.teacher_logits is not None
+    torch.testing.assert_close(mix.teacher_logits, teacher(mix.images.to(wide)), rtol=1e-4, atol=1e-4)
 
 
-def test_plans_of_checkpoints_that_had_a_turn_in_every_step() -> None:
-    engine = StreamEngine(slots=9)
-    run(engine, batches(3))
-    state = engine.state_dict()
-    del state["plan"]["every_n_steps"]
-    other = StreamEngine(slots=9)
-    other.load_state_dict(state)
-    assert other.plan == engine.plan
+# What the teacher cannot see
 
 
-@pytest.mark.parametrize("options", [{"reuse": 2.0}, {"budget": 0.5}])
-@pytest.mark.usefixtures("unchecked")
-def test_the_plan_is_for_whole_batches(options: dict[str, Any]) -> None:
-    """Of epochs of two batches, the second one small."""
-    engine, teacher = StreamEngine(**options), teacher_of()
-    engine.begin(Run(training_seconds=lambda: 0.5))
-    images = batches(24)
-    for step, batch in enumerate(images):
-        engine.mix(MIXER, teacher, batch[: 16 if step % 2 == 0 else 3], None, seed=(0, step))
-        if step % 2:
-            assert engine.plan is None or engine.plan.slots > 2 * 3
+@pytest.mark.parametrize("early_stop", [False, True])
+@unchecked
+def test_views_that_the_teacher_cannot_see_carry_the_labels_of_the_sources(early_stop: bool) -> None:
+    def batch(step: int, size: int) -> tuple[Tensor, Tensor]:
+        images, labels = batch_of(step, size)
+        return mark(images, 3, 4), labels
+
+    mixer = SuperMix(mask_size=4, max_steps=5, early_stop=early_stop, max_logit_step=1.0, pairing="random")
+    teacher = teacher_of(BlindToMarked(FlatTeacher()))
+    ran = run(StreamEngine(reuse=4, default_transform=None), 100, mixer, teacher, batch=batch, view=None)
+    lost = torch.cat([mix.non_finite for mix in ran.mixes[20:]])
+    assert 0.1 < lost.double().mean() < 0.35  # a pair has a marked image in 23 of 100 cases
+    for mix in ran.mixes:
+        assert mix.teacher_logits is not None
+        assert mix.images.isfinite().all()
+        assert mix.masks.isfinite().all()
+        blind = mix.images[:, 0, 0, 0] > 1
+        assert mix.non_finite[blind].all()
+        torch.testing.assert_close(mix.teacher_logits[blind].softmax(dim=1), mix.soft_targets[blind])
+        torch.testing.assert_close(mix.teacher_logits[~blind], FlatTeacher()(mix.images[~blind]).detach())
+    replayed = torch.cat([mix.mix_weights[mix.non_finite & (mix.num_steps < 5)] for mix in ran.mixes[20:]])
+    assert (replayed[:, 0] == 1).any()  # they are kept as their source alone
+
+
+@pytest.mark.parametrize("on_unsolved", ["source", "mixup"])
+@unchecked
+def test_on_unsolved_decides_what_is_kept_of_a_set(on_unsolved: Any) -> None:
+    mixer = SuperMix(mask_size=4, max_steps=3, max_logit_step=0.1, on_unsolved=on_unsolved, pairing="random")
+    ran = run(StreamEngine(reuse=2, default_transform=None), 40, mixer, view=None)
+    seen = 0
+    for mix in ran.mixes[20:]:
+        kept = mix.outcomes.eq(Outcome.CAPPED) & mix.num_steps.eq(3)
+        weights = mix.mix_weights[kept]
+        for row, masks in enumerate(mix.masks[kept]):
+            flat = masks.flatten(1)
+            if (flat == flat[:, :1]).all():  # what has just been visited for the last time is not settled yet
+                seen += 1
+                torch.testing.assert_close(flat[:, 0], weights[row], atol=2e-3, rtol=0)
+                assert (weights[row, 0] == 1) == (on_unsolved == "source")
+    assert seen > 20
+
+
+# Chance, copies, and going on
+
+
+def test_the_same_seeds_give_the_same_mixes_and_others_do_not() -> None:
+    first, again = (run(StreamEngine(reuse=4), 10, FAST).mixes[-1] for _ in range(2))
+    assert first.images.equal(again.images)
+    engine, teacher = StreamEngine(reuse=4), teacher_of()
+    for step in range(10):
+        other = engine.mix(FAST, teacher, *batch_of(step), seed=(1, step), view=RandomCropFlip())
+    assert not first.images.equal(other.images)
+
+
+@unchecked
+def test_chunks_change_nothing_but_rounding() -> None:
+    whole, parts = (
+        run(StreamEngine(reuse=4), 20, SuperMix.fast(mask_size=4, max_steps=5, chunk_size=size)).mixes[-1]
+        for size in (None, 3)
+    )
+    for name in ("images", "masks", "teacher_logits"):
+        torch.testing.assert_close(getattr(parts, name), getattr(whole, name), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("mixer", [FAST, EARLY, SuperMix(mask_size=4, max_steps=4, init="saliency", pairing="random")])
+@pytest.mark.parametrize("saved_at", [1, 2, 9, 31])
+@unchecked
+def test_saved_and_loaded_goes_on_to_the_bit(saved_at: int, mixer: SuperMix) -> None:
+    options: dict[str, Any] = {"reuse": 5, "store_bytes": 80_000}
+    sizes = list(odd_sizes(40))
+    whole = run(StreamEngine(**options), 40, mixer, sizes=sizes)
+    first, second = StreamEngine(**options), StreamEngine(**options)
+    run(first, saved_at, mixer, sizes=sizes)
+    state = pickle.loads(pickle.dumps(first.state_dict()))
+    tensors = {name: value.clone() for name, value in first.tensors().items()}
+    second.check(mixer)
+    second.begin(Run())
+    second.load_state_dict(state)
+    second.load_tensors(tensors, CPU)
+    assert second.steps == saved_at
+    resumed = run(second, range(saved_at, 40), mixer, sizes=sizes[saved_at:])
+    for mix, expected in zip(resumed.mixes, whole.mixes[saved_at:], strict=True):
+        for name in ("images", "masks", "teacher_logits", "mix_weights", "outcomes", "num_steps", "source_classes"):
+            assert getattr(mix, name).equal(getattr(expected, name)), name
+        assert mix.teacher_forwards == expected.teacher_forwards
+    assert resumed.metrics[-1]["uses"] == whole.metrics[-1]["uses"]
+    assert resumed.metrics[-1]["stored"] == whole.metrics[-1]["stored"]
+
+
+def test_without_the_tensors_the_store_fills_anew_and_the_accounts_go_on() -> None:
+    first, second = StreamEngine(reuse=4), StreamEngine(reuse=4)
+    run(first, 20)
+    second.check(EXACT)
+    second.load_state_dict(first.state_dict())
+    assert second.steps == 20
+    ran = run(second, range(20, 30), batch=named_batch, view=None)
+    assert set(sources_of(second)[:, :, 0, 0, 0].long().flatten().tolist()) <= set(range(20 * SIZE, 30 * SIZE))
+    assert ran.metrics[-1]["uses"] > 0
+
+
+@pytest.mark.parametrize(
+    ("engine", "mixer"),
+    [
+        (StreamEngine(reuse=5), EXACT),
+        (StreamEngine(reuse=4, slots=99), EXACT),
+        (StreamEngine(reuse=4, show_from=2), EXACT),
+        (StreamEngine(reuse=4, store_bytes=10**6), EXACT),
+        (StreamEngine(reuse=4), SuperMix(k=3, mask_size=4, max_steps=5, early_stop=False)),
+    ],
+)
+def test_other_settings_than_those_of_the_checkpoint_begin_anew(
+    engine: StreamEngine, mixer: SuperMix, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = StreamEngine(reuse=4)
+    run(first, 12)
+    engine.check(mixer)
+    engine.begin(Run())
+    with caplog.at_level("INFO"):
+        engine.load_state_dict(first.state_dict())
+    assert caplog.text.count("its settings or the mixer's are others than in the checkpoint, so it begins anew") == 1
+    engine.load_tensors(first.tensors(), CPU)
+    assert engine.steps == 12
+    ran = run(engine, range(12, 16), mixer, batch=named_batch, view=None)
+    assert len(ran.mixes[-1]) == SIZE
+    numbers = sources_of(engine)[:, :, 0, 0, 0].long()
+    assert numbers.min() >= 12 * SIZE
+
+
+def test_the_state_of_another_engine_lets_the_stream_begin() -> None:
+    engine = StreamEngine(reuse=4)
+    engine.load_state_dict({})
+    assert engine.steps == 0
+    assert len(run(engine, 2).mixes) == 2
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda engine: pickle.loads(pickle.dumps(engine))])
+def test_copies_keep_the_settings_and_drop_the_run(copied: Any) -> None:
+    engine = StreamEngine(reuse=5, show_from=3, slots=70, store_bytes=10**6, default_transform=RandomCropFlip(padding=3))
+    engine.begin(Run(broadcast=lambda value: value, training_seconds=lambda: 1.0))
+    before = run(engine, 5)
+    other = copied(engine)
+    assert repr(other) == repr(engine)
+    assert other.default_transform == RandomCropFlip(padding=3)
+    assert (other.steps, other.plan, other.metrics(), other.tensors()) == (0, None, {}, {})
+    assert other._asked() == engine._asked()
+    assert len(pickle.dumps(engine)) < 5000
+    again = run(other, 5)
+    assert again.mixes[-1].images.equal(before.mixes[-1].images)
+    assert engine.steps == 5  # the copied one goes on
+    run(engine, [5])
+
+
+# Budgets
+
+
+def timed(monkeypatch: pytest.MonkeyPatch, visit: float, label: float | None) -> None:
+    """Passes that take so long a row: the first clock that an engine makes is that of visits."""
+    made: list[PassTimes] = []
+    plain = PassTimes.__init__
+
+    def init(self: PassTimes, device: torch.device) -> None:
+        plain(self, device)
+        made.append(self)
+
+    def per_row(self: PassTimes) -> float | None:
+        return label if made.index(self) % 2 else visit
+
+    monkeypatch.setattr(PassTimes, "__init__", init)
+    monkeypatch.setattr(PassTimes, "per_row", per_row)
+
+
+@pytest.mark.parametrize(("budget", "reuse"), [(0.3, 12.0), (0.15, 24.0), (0.9, 4.0)])
+@unchecked
+def test_a_budget_becomes_the_uses_that_it_pays_for(
+    budget: float, reuse: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """16 mixes a step; a visit takes 2, of which the half that is shown spares 1; the step 80: 16 visits are .3."""
+    timed(monkeypatch, visit=2.0, label=1.0)
+    said: list[Any] = []
+    engine = StreamEngine(budget=budget)
+    engine.begin(Run(broadcast=lambda value: said.append(value) or value, training_seconds=lambda: 80.0))
+    ran = run(engine, 300)
     assert engine.plan is not None
-    assert engine.plan.reuse == pytest.approx(16 / engine.plan.fresh)
+    assert engine.plan.reuse == pytest.approx(reuse)
+    assert said == [pytest.approx(reuse)]
+    assert ran.metrics[-1]["uses"] == pytest.approx(reuse, rel=0.1)
+    assert engine.state_dict()["reuse"] == pytest.approx(reuse)
+    spent = [2.0 * mix.teacher_backwards + mix.label_forwards - SIZE for mix in ran.mixes[60:]]
+    assert np.mean(spent) / 80 == pytest.approx(budget, rel=0.06)
 
 
-def test_of_a_small_batch_few_sets_enter_a_rare_turn() -> None:
-    engine, teacher = StreamEngine(slots=40, every_n_steps=2), teacher_of()
-    run(engine, batches(2), teacher=teacher)
-    entered = []
-    for step in (2, 3, 4):
-        before = engine._slots.free().size if engine._slots is not None else 40
-        engine.mix(SuperMix(k=2, mask_size=4, max_steps=6), teacher, batches(1)[0][:3], None, seed=(0, step))
-        assert engine._slots is not None
-        entered.append(before - engine._slots.free().size)
-    assert max(entered) <= 2 * 3
-
-
-@pytest.mark.parametrize(("device", "bound"), [("cuda", True), ("cpu", False)])
-def test_launching_counts_on_a_gpu(device: str, bound: bool) -> None:
-    assert stream._is_launch_bound(torch.device(device)) == bound
-
-
-def test_where_launching_counts_a_stream_of_few_new_mixes_has_rare_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[torch.device] = []
-    monkeypatch.setattr("supermix_pl.engine.stream._is_launch_bound", lambda device: asked.append(device) or True)
-    engine = StreamEngine(reuse=20)
-    run(engine, batches(8))
-    assert asked == [torch.device("cpu")]
+def test_other_ranks_take_the_first_ones_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed(monkeypatch, visit=2.0, label=1.0)
+    engine = StreamEngine(budget=0.3)
+    engine.begin(Run(False, lambda value: 7.5 if value is None else value, lambda: pytest.fail("asked")))
+    run(engine, 12)
     assert engine.plan is not None
-    assert engine.period == engine.plan.every_n_steps > 1
+    assert engine.plan.reuse == 7.5
 
 
-def test_a_pool_that_is_empty_is_filled_before_a_budget_is_planned() -> None:
-    """A run that is resumed before its plan, whose first batches would only be averaged."""
-    engine = StreamEngine(budget=0.5, until_warm="mixup")
-    engine.begin(Run(training_seconds=lambda: 0.5))
-    run(engine, batches(4))
-    state = engine.state_dict()
-    assert state["plan"] is None
-    resumed = StreamEngine(budget=0.5, until_warm="mixup")
-    resumed.begin(Run(training_seconds=lambda: 0.5))
-    resumed.load_state_dict(state)
-    run(resumed, batches(16))
-    assert resumed.plan is not None
-    assert resumed.plan.tests == pytest.approx(state["tests"])
+@pytest.mark.parametrize(("training", "visit"), [(None, 2.0), (80.0, None)])
+def test_a_budget_waits_until_there_are_times(
+    training: float | None, visit: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning's finders do not train, and in their first steps nothing was timed."""
+    timed(monkeypatch, visit=visit, label=1.0)  # pyright: ignore[reportArgumentType]
+    known: list[float | None] = [training]
+    engine = StreamEngine(budget=0.3)
+    engine.begin(Run(training_seconds=lambda: known[0]))
+    assert len(run(engine, 25).mixes) == 25
+    assert engine.plan is not None
+    assert engine.plan.reuse == 12  # the default, until a budget can be kept
+    if training is None:
+        known[0] = 80.0
+        run(engine, range(25, 32))
+        assert engine.plan.reuse == pytest.approx(12.0)
+        assert engine.state_dict()["reuse"] == pytest.approx(12.0)
 
 
-def test_a_budget_without_a_clock_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected times of training steps for budget="):
-        run(StreamEngine(budget=0.5), batches(16))
+def test_a_planned_budget_is_kept_in_the_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed(monkeypatch, visit=2.0, label=None)
+    first = StreamEngine(budget=0.3)
+    first.begin(Run(training_seconds=lambda: 80.0))
+    run(first, 12)
+    second = StreamEngine(budget=0.3)
+    second.check(EXACT)
+    second.begin(Run(training_seconds=lambda: pytest.fail("measured again")))
+    second.load_state_dict(first.state_dict())
+    run(second, range(12, 24))
+    assert second.plan == first.plan
+
+
+# What does not fit
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"budget": 0.1, "reuse": 3}, "expected at most one of budget, reuse and slots"),
-        ({"slots": 4, "reuse": 3}, "expected at most one of budget, reuse and slots"),
+        ({"budget": 0.1, "reuse": 3}, "expected at most one of reuse and budget, got 3 and 0.1"),
         ({"budget": 0.0}, "expected budget > 0, got 0.0"),
         ({"reuse": -1}, "expected reuse > 0, got -1"),
         ({"slots": 0}, "expected slots to be an integer >= 1, got 0"),
-        ({"rounds": 0}, "expected rounds to be an integer >= 1, got 0"),
-        ({"every_n_steps": 0}, "expected every_n_steps to be an integer >= 1, got 0"),
-        ({"pool_bytes": 0}, "expected pool_bytes to be an integer >= 1, got 0"),
-        ({"pool_bytes": None}, "expected pool_bytes to be an integer >= 1, got None"),
-        ({"keep_masks": "no"}, "expected keep_masks to be True or False, got 'no'"),
-        ({"relabel": None}, "expected relabel to be True or False, got None"),
-        ({"pool_dtype": "int4"}, "expected pool_dtype to be one of uint8, batch, got 'int4'"),
-        ({"until_warm": "cutmix"}, "expected until_warm to be one of batch, mixup, got 'cutmix'"),
+        ({"show_from": -1}, "expected show_from to be an integer >= 0, got -1"),
+        ({"store_bytes": 0}, "expected store_bytes to be an integer >= 1, got 0"),
+        ({"store_bytes": None}, "expected store_bytes to be an integer >= 1, got None"),
     ],
 )
-@pytest.mark.usefixtures("unchecked")
+@unchecked
 def test_bad_arguments(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         StreamEngine(**options)
 
 
-def test_mixers_that_solve_nothing_are_refused() -> None:
-    with pytest.raises(TypeError, match="expected SuperMix for the stream engine"):
-        StreamEngine().check(MixUp())
+@pytest.mark.parametrize("transform", [3, RandomCropFlip])
+@unchecked
+def test_what_is_no_transform(transform: Any) -> None:
+    with pytest.raises(TypeError, match="expected default_transform to take and give images, got"):
+        StreamEngine(default_transform=transform)
+
+
+def test_mixers_whose_work_cannot_be_spread_are_refused() -> None:
+    mixer = FunctionMixer(EXACT.__call__, present)
+    with pytest.raises(TypeError, match=r'expected SuperMix, .* for the stream engine, got FunctionMixer.*engine="batch"'):
+        StreamEngine().check(mixer)
+
+
+def test_a_solving_mixer_needs_a_teacher() -> None:
+    with pytest.raises(ValueError, match="expected a teacher to supervise the masks, got None"):
+        StreamEngine().mix(EXACT, None, *batch_of(0), seed=0)
 
 
 def test_images_of_another_size_are_refused() -> None:
-    engine, teacher = StreamEngine(reuse=2), teacher_of()
-    run(engine, batches(6), teacher=teacher)
-    with pytest.raises(ValueError, match=r"one shape for the stream engine, got \(3, 8, 8\) after \(3, 12, 12\)"):
-        engine.mix(MIXER, teacher, natural_images(16, (8, 8)), None, seed=(0, 6))
+    engine, teacher = StreamEngine(reuse=6), teacher_of()
+    run(engine, 3, teacher=teacher)
+    images = torch.zeros(SIZE, 3, 8, 6)
+    with pytest.raises(ValueError, match=r"one shape for the stream engine, got \(3, 8, 6\) after \(3, 8, 8\)"):
+        engine.mix(EXACT, teacher, images, None, seed=(0, 3))
+
+
+def test_its_own_names() -> None:
+    engine = StreamEngine(reuse=3, show_from=2, store_bytes=9)
+    assert repr(engine) == "StreamEngine(reuse=3, show_from=2, store_bytes=9)"
+    assert (engine.solves_now, engine.takes_natural_logits, engine.period) == (False, True, 1)
+    assert engine.default_transform == RandomCropFlip()
+    assert engine.plan is None
