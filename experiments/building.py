@@ -5,7 +5,6 @@ import inspect
 import json
 import logging
 import time
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,22 @@ from torch import nn
 
 from supermix_pl import FrozenTeacher, MovingAverage, SuperMixCallback
 from supermix_pl.arguments import check_one_of
-from supermix_pl.engine import BatchEngine, StreamEngine
+from supermix_pl.engine import BatchEngine, Engine, StreamEngine
 from supermix_pl.experiments import resolvers
 from supermix_pl.experiments.data import ImageDataModule, UnlabelledImages
-from supermix_pl.experiments.mixes import FixedMixes, Plan, ReplayEngine, describe, generate
+from supermix_pl.experiments.mixes import (
+    FixedMixes,
+    MisplacedMixes,
+    Plan,
+    ReplayEngine,
+    describe,
+    describe_mixer,
+    generate,
+)
 from supermix_pl.experiments.tasks import Classification, ContrastiveDistillation, Distillation
 from supermix_pl.experiments.teachers import checked_path
-from supermix_pl.mixing import CutMix, Mixer, MixUp
+from supermix_pl.mixing import FunctionMixer, Mixer, present
+from supermix_pl.views import Transform
 
 resolvers.register()  # here, not in the commands: a launcher's processes import this module
 _STEPS_TO_TRY = 1_000_000  # more than any warm-up has
@@ -61,10 +69,10 @@ def check_complete(config: DictConfig) -> None:
             _check_settings(part, config[part])
     _check_optimisation(config)
     kept = next((name for name in ("mixed", "external") if config.data.get(name)), None)
-    if kept and get_object(config.engine._target_) is not BatchEngine:
+    if kept and get_object(config.engine._target_) not in (BatchEngine, engine_for):
         raise ValueError(
-            f"expected engine=batch beside data.{kept}, whose images are made before, got {config.engine._target_}; to "
-            f"mix on the fly give data.{kept}=null and a mixer"
+            f"expected engine=auto or batch beside data.{kept}, whose images are made before, got "
+            f"{config.engine._target_}; to mix on the fly give data.{kept}=null and a mixer"
         )
 
 
@@ -105,30 +113,41 @@ def build_mixing(
 ) -> SuperMixCallback | None:
     """Build the callback that mixes, if a mixer, fixed mixes or external images are chosen.
 
-    A mixer without a teacher learns the classes from the data. Fixed mixes need no mixer.
+    A mixer without a teacher learns the classes from the data. Fixed mixes need no mixer. For distillation the callback
+    has the teacher label every row.
 
     Raises:
         ValueError: If images that were made before do not fit the data, the mixer or the lack of a teacher, or mixing
             or task have arguments that are out of their range.
     """
-    mixer: Any = instantiate(config.mixer) if config.mixer else None
+    mixer = _build_mixer(config, teacher, datamodule)
     if mixer is None and datamodule.external is None and datamodule.mixed is None:
         return None
-    if teacher is None and isinstance(mixer, MixUp | CutMix):
-        mixer = replace(mixer, num_classes=datamodule.num_classes)
     _check_kept(teacher, mixer, datamodule)
-    opened = datamodule.opened
-    view = instantiate(config.mixing.mixed_transform)
-    if isinstance(view, partial):
-        view = view(mean=opened.mean, std=opened.std)
-    objects: dict[str, Any] = {"teacher": teacher} if mixer is None else {"teacher": teacher, "mixer": mixer}
+    objects: dict[str, Any] = {"teacher": teacher, "mixed_transform": _build_view(config, datamodule)}
+    if mixer is not None:
+        objects["mixer"] = mixer
+    if issubclass(get_class(config.task._target_), Distillation) and teacher is not None:
+        objects["label_natural"] = True
     if datamodule.mixed == "auto":  # before hours of solving: can what follows be built at all?
         build_task(config, teacher, build(config.mixing, **objects, engine=BatchEngine()), datamodule)
     kept = _kept_images(config, teacher, mixer, datamodule)
     if kept is None:
-        return build(config.mixing, **objects, mixed_transform=view, engine=_build_engine(config.engine, view))
-    engine = ReplayEngine(kept, mean=opened.mean, std=opened.std, batch_size=datamodule.batch_size, view=view)
-    return build(config.mixing, **objects, mixed_transform=None, engine=engine)
+        engine = instantiate(config.engine)
+        return build(config.mixing, **objects, engine=engine(mixer) if isinstance(engine, partial) else engine)
+    opened = datamodule.opened
+    engine = ReplayEngine(kept, mean=opened.mean, std=opened.std, batch_size=datamodule.batch_size)
+    return build(config.mixing, **objects, engine=engine)
+
+
+def engine_for(mixer: Mixer, **settings: Any) -> Engine:
+    """Choose the engine for a mixer: the stream with these settings, or batches where it cannot spread the work.
+
+    Args:
+        mixer: What makes the mixes.
+        settings: Of `StreamEngine`.
+    """
+    return StreamEngine(**settings) if mixer.streams else BatchEngine()
 
 
 def build_task(
@@ -204,11 +223,23 @@ def _check_optimisation(config: DictConfig) -> None:
         raise ValueError(f"expected settings that {config[part]._target_} takes for {part}, got: {error}") from error
 
 
-def _build_engine(node: DictConfig, view: Any) -> Any:
-    """Build an engine; where the mixes are to be left as they are, its own transform is off too."""
-    kind = get_object(node._target_)
-    streams = isinstance(kind, type) and issubclass(kind, StreamEngine) and "default_transform" not in node
-    return instantiate(node, **({"default_transform": None} if streams and view is None else {}))
+def _build_mixer(
+    config: DictConfig, teacher: FrozenTeacher | MovingAverage | None, datamodule: ImageDataModule
+) -> Mixer | None:
+    """Build the mixer, if one is chosen; one without a teacher is told the number of classes."""
+    if not config.mixer:
+        return None
+    mixer = instantiate(config.mixer)
+    if not isinstance(mixer, Mixer):  # a function
+        mixer = FunctionMixer(mixer, present)
+    return mixer.with_classes(datamodule.num_classes) if teacher is None else mixer
+
+
+def _build_view(config: DictConfig, datamodule: ImageDataModule) -> Transform | None:
+    """Build what the student sees mixes under; one that is still to be told the data's statistics is told."""
+    view = instantiate(config.mixing.mixed_transform)
+    opened = datamodule.opened
+    return view(mean=opened.mean, std=opened.std) if isinstance(view, partial) else view
 
 
 def _has_teacher(config: DictConfig) -> bool:
@@ -239,7 +270,7 @@ def _check_kept(
 
 def _kept_images(
     config: DictConfig, teacher: FrozenTeacher | MovingAverage | None, mixer: Mixer | None, datamodule: ImageDataModule
-) -> FixedMixes | np.ndarray | None:
+) -> FixedMixes | MisplacedMixes | np.ndarray | None:
     """Open the images to train on beside the natural ones, if they are not mixed on the fly."""
     if datamodule.external is None and datamodule.mixed is None:
         return None
@@ -248,20 +279,30 @@ def _kept_images(
     if datamodule.mixed == "auto":
         assert isinstance(teacher, FrozenTeacher)
         assert mixer is not None
-        return FixedMixes(make_mixes(config, teacher, mixer, datamodule))
-    mixes = FixedMixes(str(datamodule.mixed))
+        mixes = FixedMixes(make_mixes(config, teacher, mixer, datamodule))
+    else:
+        mixes = FixedMixes(str(datamodule.mixed))
+        _check_fit(config, mixes, mixer, datamodule)
+    return MisplacedMixes(mixes, datamodule, datamodule.seed) if datamodule.misplaced else mixes
+
+
+def _check_fit(config: DictConfig, mixes: FixedMixes, mixer: Mixer | None, datamodule: ImageDataModule) -> None:
+    """Refuse mixes that were made for other data, or by another mixer than the one that is named."""
     for name, wanted in {"image_size": list(datamodule.image_size), "num_classes": datamodule.num_classes}.items():
         if mixes.about[name] != wanted:
             raise ValueError(
                 f"expected mixes with {name} {wanted}, as the data have, got {mixes.about[name]} in {mixes.folder}: "
                 "make others with supermix-generate, or give other data"
             )
-    if mixer is not None and mixes.about["mixer"] != repr(mixer):
-        raise ValueError(
-            f"expected mixes of {mixer}, got those of {mixes.about['mixer']} in {mixes.folder}: choose the mixer that "
-            "made them, or mixer=none"
-        )
-    return mixes
+    if mixer is None:
+        return
+    for name, wanted in describe_mixer(mixer, _build_view(config, datamodule), datamodule).items():
+        if mixes.about[name] != wanted:
+            of = "mixes of" if name == "mixer" else "mixes that were solved under"
+            raise ValueError(
+                f"expected {of} {wanted}, got those of {mixes.about[name]} in {mixes.folder}: choose what made them, "
+                "or mixer=none"
+            )
 
 
 def make_mixes(
@@ -281,10 +322,12 @@ def make_mixes(
         folder: Where to; None for a folder in the cache that is named by all that decides on the mixes.
     """
     plan: Plan = instantiate(config.fixed)
+    view = _build_view(config, datamodule)
+    about = json.dumps(describe(datamodule, teacher, mixer, plan, view=view))
     if folder is None:
-        about = json.dumps(describe(datamodule, teacher, mixer, plan))
         folder = Path(config.paths.cache_dir) / "mixes" / hashlib.sha256(about.encode()).hexdigest()[:16]
     _log.info("%d mixes in %s", plan.size, folder)
-    while not generate(folder, datamodule, teacher, mixer, plan, progress=config.trainer.enable_progress_bar):
+    progress = config.trainer.enable_progress_bar
+    while not generate(folder, datamodule, teacher, mixer, plan, view=view, progress=progress):
         time.sleep(5)  # other processes are at work on the rest
     return Path(folder)

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from supermix_pl.checkpoint import load_checkpoint
 from supermix_pl.experiments.data import ImageDataModule
@@ -24,7 +25,10 @@ from supermix_pl.experiments.evaluation import Robustness
 from supermix_pl.experiments.report.runs import find_runs
 
 FILE = "evaluation.json"
-_OF_TRAINING = ("seed", "batch_size", "images_per_class", "augment", "mixed", "external", "with_indices")
+_OF_TRAINING = (
+    *("seed", "batch_size", "images_per_class", "augment", "epoch_batches", "with_indices"),
+    *("mixed", "misplaced", "external"),
+)
 
 
 def evaluate(folder: Path, settings: Robustness, known: dict[str, ImageDataModule] | None = None) -> Path:
@@ -45,6 +49,24 @@ def evaluate(folder: Path, settings: Robustness, known: dict[str, ImageDataModul
     earlier = read(folder)
     if earlier is not None and earlier["settings"] == asdict(settings):
         return path
+    network, datamodule = open_run(folder, known)
+    part = path.with_suffix(".part")
+    measured = settings.measure(network, datamodule) | {"training": training_id(folder)}
+    part.write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
+    part.replace(path)
+    return path
+
+
+def open_run(folder: Path, known: dict[str, ImageDataModule] | None = None) -> tuple[nn.Module, ImageDataModule]:
+    """Open the network of a finished run, on a GPU if there is one, and its data.
+
+    Args:
+        folder: Of the run: config.yaml and weights.pth.
+        known: Data that are open already, to share between runs; those of this run are added.
+
+    Raises:
+        ValueError: If there are no weights, or they are not of the network that the config names.
+    """
     weights = folder / "weights.pth"
     if not weights.is_file():
         raise ValueError(f"expected {weights}, which supermix-train writes, found no such file: train it again")
@@ -54,12 +76,7 @@ def evaluate(folder: Path, settings: Robustness, known: dict[str, ImageDataModul
     network = load_checkpoint(instantiate(config.network, num_classes=datamodule.num_classes), weights)
     if config.get("channels_last"):
         network = network.to(memory_format=torch.channels_last)
-    network = network.to("cuda" if torch.cuda.is_available() else "cpu")
-    part = path.with_suffix(".part")
-    measured = settings.measure(network, datamodule) | {"training": training_id(folder)}
-    part.write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
-    part.replace(path)
-    return path
+    return network.to("cuda" if torch.cuda.is_available() else "cpu"), datamodule
 
 
 def read(folder: Path) -> dict[str, Any] | None:

@@ -1,11 +1,15 @@
-"""`supermix-generate`: makes a fixed data set of mixes, as the paper does before it trains."""
+"""`supermix-generate`: makes a fixed data set of mixes, as the paper does before it trains.
+
+By `SuperMix.fast` where no mixer is chosen: masks that are solved under the views that the training will show, which is
+what `mixing.mixed_transform` says.
+"""
 
 import logging
 
 import hydra
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from supermix_pl import FrozenTeacher
 from supermix_pl.experiments.building import build_data, build_teacher, check_complete, make_mixes
@@ -19,17 +23,26 @@ def main(config: DictConfig) -> None:
     """Mix the training images; a stopped run goes on where it was, several may share the work."""
     torch.set_float32_matmul_precision(config.matmul_precision)
     check_complete(config)
+    if not config.get("mixer"):
+        with open_dict(config):
+            config.mixer = {"_target_": "supermix_pl.SuperMix.fast"}
     datamodule = build_data(config)
     teacher = build_teacher(config, datamodule)
-    if not isinstance(teacher, FrozenTeacher) or not config.mixer:
+    if not isinstance(teacher, FrozenTeacher):
         raise ValueError(
-            "expected a trained teacher and a mixer, got "
-            f"teacher={type(teacher).__name__ if teacher else 'none'} mixer={'one' if config.mixer else 'none'}: "
-            "choose, for instance, teacher=checkpoint mixer=supermix"
+            f"expected a trained teacher, got teacher={type(teacher).__name__ if teacher else 'none'}: choose, for "
+            "instance, teacher=checkpoint teacher.checkpoint=FILE"
         )
     mixes = FixedMixes(make_mixes(config, teacher, instantiate(config.mixer), datamodule, config.folder))
-    solved = sum(float(shard.solved.sum()) for shard in mixes.shards) / len(mixes)
-    _log.info("%d mixes in %s, %.1f %% of them solved", len(mixes), mixes.folder, 100 * solved)
+    holds, solved = (
+        100 * sum(float(getattr(shard, name).sum()) for shard in mixes.shards) / len(mixes)
+        for name in ("holds", "solved")
+    )
+    views = mixes.about["views"]
+    _log.info(
+        "%d mixes in %s, solved %s: %.1f %% hold under a fresh view, %.1f %% met the criterion in their last pass",
+        *(len(mixes), mixes.folder, f"under {views}" if views else "on their exact pixels", holds, solved),
+    )
 
 
 if __name__ == "__main__":

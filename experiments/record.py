@@ -7,15 +7,28 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from supermix_pl import SuperMixCallback
+from supermix_pl import FrozenTeacher, SuperMixCallback
 
-_COUNTS = ("samples", "mixes", "forwards", "backwards", "solved")
+_COUNTS = (
+    "samples",
+    "mixes",
+    "forwards",
+    "backwards",
+    "solved",
+    "holds",
+    "looked_at",
+    "steps",
+    "passed",
+    "traced_back",
+)
 
 
 class RunRecorder(pl.Callback):
-    """Time the training steps and add up what the mixing did.
+    """Time the training steps and add up what the mixing did, and all that the teacher passed in training.
 
     A step's time runs from the end of the step before to its own end: fetching, mixing, forward, backward, update. The
     first step of an epoch is left out. Where some batches are mixed, only their steps count. A resumed run goes on
@@ -23,10 +36,12 @@ class RunRecorder(pl.Callback):
 
     Args:
         mixing: The callback that mixes; None without mixing.
+        teacher: Whose passes are counted, whoever asks for them; None if there is none.
     """
 
-    def __init__(self, mixing: SuperMixCallback | None) -> None:
+    def __init__(self, mixing: SuperMixCallback | None, teacher: FrozenTeacher | None = None) -> None:
         self._mixing = mixing
+        self._teacher = teacher
         self._seconds: list[float] = []
         self._mixed_seconds: list[float] = []
         self._last: float | None = None
@@ -34,6 +49,9 @@ class RunRecorder(pl.Callback):
         self._samples = 0
         self._forwards, self._backwards = 0, 0
         self._solved: Tensor | int = 0
+        self._holds: Tensor | int = 0
+        self._looked_at, self._steps = 0, 0
+        self._passed, self._traced_back = 0, 0
 
     def state_dict(self) -> dict[str, int]:
         """Give the counts."""
@@ -43,6 +61,27 @@ class RunRecorder(pl.Callback):
         """Take up the counts of the run that is resumed."""
         for name in _COUNTS:
             setattr(self, f"_{name}", state_dict[name])
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look over the teacher's shoulder."""
+        if self._teacher is not None:
+            prepare = self._teacher.prepare
+
+            def counted(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c height width"]:
+                self._passed += len(images)
+                self._traced_back += len(images) if images.requires_grad and torch.is_grad_enabled() else 0
+                return prepare(images)
+
+            self._teacher.prepare = counted
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let the teacher be."""
+        if self._teacher is not None:
+            vars(self._teacher).pop("prepare", None)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Let the teacher be."""
+        self.on_train_end(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget the step before, which was followed by validation."""
@@ -58,16 +97,21 @@ class RunRecorder(pl.Callback):
             (self._seconds if mix is None else self._mixed_seconds).append(now - self._last)
         self._last = now
         self._samples += len(batch[0]) * trainer.world_size  # all ranks have batches of one size
+        self._steps += 1
         if mix is not None:
             self._mixes += len(mix)
             self._forwards += mix.teacher_forwards
             self._backwards += mix.teacher_backwards
             self._solved = self._solved + mix.solved.sum()
+            if mix.holds is not None:
+                self._holds = self._holds + mix.holds.sum()
+                self._looked_at += len(mix)
 
     def metrics(self) -> dict[str, float]:
-        """Give the images that the student saw on all ranks, the median time of a step in ms, and what a mix cost.
+        """Give the images that the student saw on all ranks, the median time of a step in ms, and what it all cost.
 
-        Times and mixes are those of this rank. Steps between which the mixing has its turns count by their mean.
+        Times, mixes and passes are those of this rank. Steps between which the mixing has its turns count by their
+        mean.
         """
         seconds = self._mixed_seconds or self._seconds
         metrics: dict[str, float] = {"student_samples": self._samples}
@@ -82,6 +126,11 @@ class RunRecorder(pl.Callback):
             metrics["supermix/solved_fraction"] = float(self._solved) / self._mixes
             metrics["supermix/teacher_forwards_per_mix"] = self._forwards / self._mixes
             metrics["supermix/teacher_backwards_per_mix"] = self._backwards / self._mixes
+        if self._looked_at:
+            metrics["supermix/holds"] = float(self._holds) / self._looked_at
+        if self._teacher is not None and self._steps:
+            metrics["teacher/forwards_per_step"] = self._passed / self._steps
+            metrics["teacher/backwards_per_step"] = self._traced_back / self._steps
         return metrics
 
 

@@ -45,12 +45,24 @@ def precision(accelerator: str) -> str:
     Args:
         accelerator: As `pl.Trainer` takes it; "cpu" even where there is a GPU.
     """
+    return "bf16-mixed" if _has_bfloat16(accelerator) else "32-true"
+
+
+def bfloat16(accelerator: str) -> str | None:
+    """Give the dtype of a teacher's passes, likewise: "bfloat16", or None for that of its weights.
+
+    Args:
+        accelerator: As `pl.Trainer` takes it; "cpu" even where there is a GPU.
+    """
+    return "bfloat16" if _has_bfloat16(accelerator) else None
+
+
+def _has_bfloat16(accelerator: str) -> bool:
     on_gpu = accelerator != "cpu" and torch.cuda.is_available()
-    has_bfloat16 = on_gpu or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bf16-mixed" if has_bfloat16 else "32-true"
+    return on_gpu or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def register() -> None:
     """Make them known to OmegaConf."""
-    for resolver in (epochs, validation_period, learning_rate, precision):
+    for resolver in (epochs, validation_period, learning_rate, precision, bfloat16):
         OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)

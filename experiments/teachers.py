@@ -1,6 +1,5 @@
-"""Where the experiments' teachers come from: a checkpoint, or a short training on the same data."""
+"""Where the experiments' teachers come from: a checkpoint, or a short training on the data."""
 
-import copy
 import hashlib
 import itertools
 import json
@@ -25,7 +24,8 @@ from supermix_pl.experiments.tasks.schedules import linear
 
 _INDIFFERENT = {  # arguments of data modules that do not change what a teacher learns
     *("seed", "batch_size", "eval_batch_size", "cache_dir", "num_workers"),
-    *("mixed", "external", "with_indices"),
+    *("mixed", "misplaced", "external", "with_indices", "epoch_batches"),
+    *("images_per_class", "data_seed"),  # the images themselves are looked at
 }
 
 
@@ -108,7 +108,9 @@ def fit_teacher(
     channels_last: bool = False,
     compile: bool = False,
 ) -> FrozenTeacher:
-    """Train a teacher on the student's own data, once: later runs with the same arguments load it from the folder.
+    """Train a teacher on the data, once: later runs with the same arguments load it from the folder.
+
+    It sees all training images, also where the student has but `images_per_class` of them; not those that are held out.
 
     Args:
         datamodule: What the student trains on, set up.
@@ -128,7 +130,8 @@ def fit_teacher(
     """
     check_at_least("epochs", epochs, 1)
     check_at_least("batch_size", batch_size, 1)
-    settings = [_describe(datamodule), _name(network), epochs, batch_size, learning_rate, weight_decay, precision, seed]
+    data = datamodule.with_all_images()
+    settings = [_describe(data), _name(network), epochs, batch_size, learning_rate, weight_decay, precision, seed]
     digest = hashlib.sha256(repr(settings).encode()).hexdigest()[:12]
     path = Path(folder) / f"{type(datamodule).__name__.lower()}-{_name(network)}-{digest}.pth"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -157,7 +160,6 @@ def fit_teacher(
                 check_val_every_n_epoch=epochs,
                 default_root_dir=folder,
             )
-            data = copy.copy(datamodule)
             data.seed, data.batch_size = seed, batch_size
             trainer.fit(task, datamodule=data)
             save_weights(task, f"{path}.part", epochs)
@@ -264,7 +266,8 @@ def teacher_accuracy(
 def _describe(datamodule: ImageDataModule) -> list[tuple[str, object]]:
     """List what decides on the teacher's training data."""
     arguments = named_arguments(type(datamodule)).keys() - _INDIFFERENT
-    return [(name, getattr(datamodule, name)) for name in sorted(arguments)]
+    images = digest_images(*datamodule.training_samples())
+    return [("images", images), *((name, getattr(datamodule, name)) for name in sorted(arguments))]
 
 
 def _name(network: Callable[..., nn.Module]) -> str:

@@ -48,7 +48,7 @@ def train(config: DictConfig) -> dict[str, Any]:
     mixing = build_mixing(config, teacher, datamodule)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     task = build_task(config, teacher, mixing, datamodule)
-    recorder = RunRecorder(mixing)
+    recorder = RunRecorder(mixing, teacher if isinstance(teacher, FrozenTeacher) else None)
     callbacks = [*instantiate_all(config.callbacks), *([mixing] if mixing else []), recorder]
     if not config.trainer.enable_progress_bar:
         callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]

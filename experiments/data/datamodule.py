@@ -1,5 +1,6 @@
 """What every data module here has in common: attributes, subsets, loaders."""
 
+import copy
 import inspect
 import math
 from collections.abc import Sequence
@@ -52,10 +53,12 @@ class CommonArguments(TypedDict, total=False):
     images_per_class: int | None
     validation_fraction: float
     drop_last: bool
+    epoch_batches: int | None
     with_indices: bool
     mean: Sequence[float] | None
     std: Sequence[float] | None
     mixed: str | None
+    misplaced: bool
     external: str | None
 
 
@@ -79,11 +82,14 @@ class ImageDataModule(pl.LightningDataModule):
         images_per_class: Size of the training subset in each class; default everything.
         validation_fraction: Part of each class's training images, in [0, 1), that is held out for validation.
         drop_last: Whether a last, smaller training batch is left out.
+        epoch_batches: Training batches of an epoch, which then goes over the images pass after pass; None for one pass.
+            For few images, of which a pass is too short to validate or to save after.
         with_indices: Whether training batches are (images, labels, indices), indices of `train_labels`.
         mean: Mean of each channel on the scale [0, 1], for normalisation; default the data set's own.
         std: Standard deviation of each channel on the scale [0, 1]; default the data set's own.
         mixed: A fixed data set of mixes to train on beside the natural images: the folder that `supermix-generate`
             wrote, or "auto" for one that `supermix-train` makes first. Kept for the training to read.
+        misplaced: Whether the masks of those mixes are laid on other training images, drawn at random: a control.
         external: A folder of images without labels to train on beside the natural images, likewise.
     """
 
@@ -98,10 +104,12 @@ class ImageDataModule(pl.LightningDataModule):
         images_per_class: int | None = None,
         validation_fraction: float = 0.0,
         drop_last: bool = False,
+        epoch_batches: int | None = None,
         with_indices: bool = False,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         mixed: str | None = None,
+        misplaced: bool = False,
         external: str | None = None,
     ) -> None:
         super().__init__()
@@ -111,6 +119,8 @@ class ImageDataModule(pl.LightningDataModule):
             check_at_least(name, value, 0)
         if images_per_class is not None:  # None takes every image
             check_at_least("images_per_class", images_per_class, 1)
+        if epoch_batches is not None:
+            check_at_least("epoch_batches", epoch_batches, 1)
         check_share("validation_fraction", validation_fraction)
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
@@ -120,12 +130,16 @@ class ImageDataModule(pl.LightningDataModule):
         self.images_per_class = images_per_class
         self.validation_fraction = validation_fraction
         self.drop_last = drop_last
+        self.epoch_batches = epoch_batches
         self.with_indices = with_indices
         self.mean = _three("mean", mean)
         self.std = _three("std", std)
         if mixed is not None and external is not None:
             raise ValueError(f"expected mixed or external, got both: {mixed} and {external}")
+        if misplaced and mixed is None:
+            raise ValueError("expected mixed where misplaced is True, got None: there are no masks to lay elsewhere")
         self.mixed = mixed
+        self.misplaced = misplaced
         self.external = external
         self._opened: Opened | None = None
 
@@ -142,6 +156,13 @@ class ImageDataModule(pl.LightningDataModule):
         if self._opened is None:
             self._opened = self.open_data()
             self.mean, self.std = self._opened.mean, self._opened.std
+
+    def with_all_images(self) -> "ImageDataModule":
+        """Returns a copy that trains on every training image that is not held out, in epochs of one pass."""
+        other = copy.copy(self)
+        other.images_per_class, other.epoch_batches = None, None
+        other._opened = self._opened
+        return other
 
     @property
     def opened(self) -> Opened:
@@ -254,6 +275,7 @@ class ImageDataModule(pl.LightningDataModule):
             shuffle=training and not getattr(trainer, "overfit_batches", 0),
             augment=training,
             drop_last=training and self.drop_last,
+            epoch_batches=self.epoch_batches if training else None,
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
             clock=self._clock if trainer and training else None,

@@ -29,6 +29,8 @@ class ResumableLoader:
         shuffle: Whether the order is random.
         augment: Whether samples come in their training view.
         drop_last: Whether a last smaller batch is left out.
+        epoch_batches: Batches of an epoch on each rank, >= 1: pass after pass over the samples, each in an order and
+            views of its own, and a last smaller batch of each left out; None for one pass.
         rank: This process among `world_size`.
         world_size: Number of processes.
         clock: Tells the trainer's epoch and how many of its batches training has finished: a batch that was fetched but
@@ -48,6 +50,7 @@ class ResumableLoader:
         shuffle: bool = True,
         augment: bool = True,
         drop_last: bool = False,
+        epoch_batches: int | None = None,
         rank: int = 0,
         world_size: int = 1,
         clock: Callable[[], tuple[int, int]] | None = None,
@@ -64,15 +67,16 @@ class ResumableLoader:
         self.seed = seed
         self.shuffle = shuffle
         self.augment = augment
-        self.drop_last = drop_last
+        self.drop_last = drop_last or epoch_batches is not None
+        self.epoch_batches = epoch_batches
         self.rank = rank
         self.world_size = world_size
         self._clock = clock
         self._epoch = self._pass = self._batch = self._start = 0
-        if len(self) == 0:
+        if self._pass_length() == 0:
             raise ValueError(
                 f"expected samples for at least one batch, got {len(self.indices)} for batches of {batch_size} on each "
-                f"of {world_size} ranks, drop_last={drop_last}: lower batch_size or turn drop_last off"
+                f"of {world_size} ranks, drop_last={self.drop_last}: lower batch_size or turn drop_last off"
             )
 
     @property
@@ -92,8 +96,7 @@ class ResumableLoader:
 
     def __len__(self) -> int:
         """Number of batches of an epoch on each rank."""
-        mine = self._num_mine()
-        return mine // self.batch_size if self.drop_last else -(-mine // self.batch_size)
+        return self.epoch_batches or self._pass_length()
 
     def __iter__(self) -> Iterator[Batch]:
         """Yields the epoch's batches, from where a loaded state stopped.
@@ -103,12 +106,11 @@ class ResumableLoader:
         if self._clock is not None:
             self.set_epoch(self._clock()[0])
         start, self._start = self._start, 0
-        stream = (self.seed, self._epoch, self._pass)
-        remaining = self._index_batches(stream)[start:]
         self._batch = start
-        for batch in self.source.batches(remaining, stream=(*stream, _VIEW) if self.augment else None):
-            self._batch += 1
-            yield batch
+        for stream, remaining in self._remaining(start):
+            for batch in self.source.batches(remaining, stream=(*stream, _VIEW) if self.augment else None):
+                self._batch += 1
+                yield batch
         self._pass, self._batch = self._pass + 1, 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -136,12 +138,27 @@ class ResumableLoader:
         self._epoch, self._pass = state_dict["epoch"], state_dict["pass"]
         self._batch = self._start = state_dict["batch"]
 
-    def _layout(self) -> dict[str, int | bool]:
-        names = ("batch_size", "seed", "shuffle", "augment", "drop_last", "world_size")
+    def _layout(self) -> dict[str, int | bool | None]:
+        names = ("batch_size", "seed", "shuffle", "augment", "drop_last", "epoch_batches", "world_size")
         return {"num_samples": len(self.indices), **{name: getattr(self, name) for name in names}}
 
     def _num_mine(self) -> int:
         return len(self.indices) // self.world_size if self.drop_last else -(-len(self.indices) // self.world_size)
+
+    def _pass_length(self) -> int:
+        """Number of batches of one pass over the samples, on each rank."""
+        mine = self._num_mine()
+        return mine // self.batch_size if self.drop_last else -(-mine // self.batch_size)
+
+    def _remaining(self, start: int) -> Iterator[tuple[tuple[int, ...], list[Indices]]]:
+        """Yields the index batches from `start` on, pass by pass, each with what names its chance."""
+        stream, each = (self.seed, self._epoch, self._pass), self._pass_length()
+        if self.epoch_batches is None:
+            yield stream, self._index_batches(stream)[start:]
+            return
+        for number in range(start // each, -(-self.epoch_batches // each)):
+            own, first = (*stream, number), number * each
+            yield own, self._index_batches(own)[max(start - first, 0) : self.epoch_batches - first]
 
     def _index_batches(self, stream: tuple[int, ...]) -> list[Indices]:
         order = self.indices
@@ -149,4 +166,4 @@ class ResumableLoader:
             order = np.random.default_rng((*stream, _ORDER)).permutation(order)
         # np.resize starts over from the front where the ranks' shares do not come out even
         mine = np.resize(order, self._num_mine() * self.world_size)[self.rank :: self.world_size]
-        return [mine[i : i + self.batch_size] for i in range(0, len(self) * self.batch_size, self.batch_size)]
+        return [mine[i : i + self.batch_size] for i in range(0, self._pass_length() * self.batch_size, self.batch_size)]

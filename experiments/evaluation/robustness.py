@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from supermix_pl.arguments import check_at_least, check_not_negative
 from supermix_pl.experiments.data import ImageDataModule
@@ -53,7 +54,8 @@ class Robustness:
 
         Returns:
             `accuracy`, `calibration_error`, `fgsm_accuracy`, `corrupted_accuracy` (mean of all corruptions and
-            severities) and `corrupted/NAME/SEVERITY`, all in [0, 1]; the numbers of images, and `settings`.
+            severities) and `corrupted/NAME/SEVERITY`, all in [0, 1]; `nll`, the mean of -log p(label) in nats; the
+            numbers of images, and `settings`.
         """
         network.eval()
         normalisation = Normalisation(datamodule.opened.mean, datamodule.opened.std)
@@ -69,6 +71,7 @@ class Robustness:
         return {
             "accuracy": float(_hits(all_logits, all_labels).mean()),
             "calibration_error": calibration_error(all_logits, all_labels, bins=self.bins),
+            "nll": float(cross_entropy(all_logits, all_labels)),
             "fgsm_accuracy": float(torch.cat(attacked).mean()),
             "corrupted_accuracy": sum(corrupted.values()) / len(corrupted),
             **corrupted,

@@ -4,28 +4,30 @@ import contextlib
 import functools
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from supermix_pl import FrozenTeacher, MixedBatch
+from supermix_pl import FrozenTeacher, MixedBatch, SuperMix
 from supermix_pl.arguments import check_at_least
 from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.data.pixels import Normalisation
 from supermix_pl.experiments.digests import digest_images, digest_teacher
 from supermix_pl.experiments.mixes.progress import GenerationProgress
 from supermix_pl.experiments.mixes.shards import FORMAT, Mixes, is_whole, shard_path, write_shard
-from supermix_pl.mixing import Mixer
-from supermix_pl.solver.chunks import show
+from supermix_pl.mixing import Mixer, present
+from supermix_pl.transforms import RandomCropFlip
+from supermix_pl.views import Transform, has_stable_repr
 
 _DEFAULT_GRID = (8, 8)
+_HOLDS = 1  # of a batch's stream of chance: the view that tells which mixes hold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +71,13 @@ def generate(
     mixer: Mixer,
     plan: Plan,
     *,
+    view: Transform | None = None,
     progress: bool = True,
 ) -> bool:
     """Make what a folder of mixes lacks. Several processes may do so at once: each takes shards that nobody works on.
 
-    The sources are the training images, without augmentation, in a new order for every pass over them.
+    The sources are the training images, without augmentation, in a new order for every pass over them. The mixes are
+    kept as they are, without a view; masks are solved under views where the mixer says so.
 
     Args:
         folder: Made if need be; shards that are there stay.
@@ -81,17 +85,20 @@ def generate(
         teacher: On the device to work on.
         mixer: Makes the mixes.
         plan: How many.
+        view: What the training will show them under, for a mixer with views="auto".
         progress: Whether to show a progress bar, on a terminal; else finished shards are logged.
 
     Returns:
         Whether the folder is whole; False if other processes are still at work on the rest.
 
     Raises:
-        ValueError: If the folder holds mixes of another origin.
+        ValueError: If the folder holds mixes of another origin, or the mixer's views have no repr of their settings.
     """
+    about = describe(datamodule, teacher, mixer, plan, view=view)
+    mixer = resolve_views(mixer, view, datamodule)
     folder = Path(folder).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
-    _keep_about(folder, describe(datamodule, teacher, mixer, plan))
+    _keep_about(folder, about)
     with GenerationProgress(plan.size, bar=progress) as shown:
         for shard in range(plan.num_shards):
             path = shard_path(folder, shard)
@@ -108,7 +115,9 @@ def generate(
     return all(is_whole(shard_path(folder, shard)) for shard in range(plan.num_shards))
 
 
-def describe(datamodule: ImageDataModule, teacher: FrozenTeacher, mixer: Mixer, plan: Plan) -> dict[str, Any]:
+def describe(
+    datamodule: ImageDataModule, teacher: FrozenTeacher, mixer: Mixer, plan: Plan, *, view: Transform | None = None
+) -> dict[str, Any]:
     """Say what decides on a set of mixes: two sets of one description are equal."""
     source, samples = datamodule.training_samples()
     return {
@@ -119,8 +128,38 @@ def describe(datamodule: ImageDataModule, teacher: FrozenTeacher, mixer: Mixer, 
         "num_sources": len(samples),
         "sources": f"{type(datamodule).__name__} {digest_images(source, samples)}",
         "teacher": digest_teacher(teacher),
-        "mixer": repr(mixer),
+        **describe_mixer(mixer, view, datamodule),
     }
+
+
+def describe_mixer(mixer: Mixer, view: Transform | None, datamodule: ImageDataModule) -> dict[str, str | None]:
+    """Name a mixer with its settings, and what its masks are solved under: None for the exact pixels."""
+    resolved = resolve_views(mixer, view, datamodule)
+    views = resolved.views if isinstance(resolved, SuperMix) else None
+    return {"mixer": repr(mixer), "views": None if views is None else repr(views)}
+
+
+def resolve_views(mixer: Mixer, view: Transform | None, datamodule: ImageDataModule) -> Mixer:
+    """Give a mixer that solves under what the training will show, where that was left to it.
+
+    Args:
+        mixer: Any.
+        view: What the training will show the mixes under.
+        datamodule: Tells the size of the images; set up.
+
+    Raises:
+        ValueError: If the views let no gradient through, or their repr does not name their settings.
+    """
+    if not isinstance(mixer, SuperMix) or mixer.views is None:
+        return mixer
+    images = torch.rand(2, 3, *datamodule.image_size, generator=torch.Generator().manual_seed(0))
+    views = mixer.solving_view(view, images)
+    if views is not None and not has_stable_repr(views):
+        raise ValueError(
+            f"expected views with a repr of their settings, by which fixed mixes are known, got {views!r}: give the "
+            "class a __repr__, take a view of supermix_pl.transforms, or mix on the fly with data.mixed=null"
+        )
+    return replace(mixer, views=views)
 
 
 def _keep_about(folder: Path, about: dict[str, Any]) -> None:
@@ -153,11 +192,15 @@ def _make_shard(
     batches = source.batches([samples[batch] for batch in rows], stream=None)
     device = next(teacher.module.parameters()).device
     for number, (start, batch, (images, labels, *_)) in enumerate(zip(starts, rows, batches, strict=True)):
-        mix = mixer(teacher, images.to(device), labels.to(device), seed=(plan.seed, shard, number))
+        images, seed = images.to(device), (plan.seed, shard, number)
+        mix = mixer(teacher, images, labels.to(device), seed=seed)
         grid = getattr(mixer, "mask_grid", _DEFAULT_GRID)
         pixels = normalisation.pixels(mix.images)
-        logits = show(teacher, normalisation.normalise(pixels), getattr(mixer, "chunk_size", None))
-        yield _keep(mix, batch, pixels, logits, grid, min(plan.batch_size, length - start))
+        kept = replace(mix, images=normalisation.normalise(pixels))
+        view = getattr(mixer, "views", None) or RandomCropFlip()
+        seen = present(kept, teacher, images, view, seed=(*seed, _HOLDS), exact=False, chunk_size=mixer.chunk_size)
+        assert seen.holds is not None
+        yield _keep(mix, batch, pixels, seen.holds, grid, min(plan.batch_size, length - start))
 
 
 def source_order(count: int, positions: Int64[np.ndarray, " b"], seed: int) -> Int64[np.ndarray, " b"]:
@@ -179,11 +222,11 @@ def _keep(
     mix: MixedBatch,
     rows: Int64[np.ndarray, " b"],
     pixels: UInt8[Tensor, "b 3 h w"],
-    logits: Float[Tensor, "b n"],
+    holds: Bool[Tensor, " b"],
     grid: tuple[int, int],
     length: int,
 ) -> Mixes:
-    """Take what is kept of the mixes to the host: bytes, the teacher's logits of them, small masks."""
+    """Take what is kept of the mixes to the host: bytes, small masks, how they ended."""
     device = mix.images.device
     height, width = (min(sides) for sides in zip(grid, mix.masks.shape[2:], strict=True))
     kept = {
@@ -192,8 +235,8 @@ def _keep(
         "source_classes": mix.source_classes,
         "mix_weights": mix.mix_weights.float(),
         "masks": adaptive_avg_pool2d(mix.masks.float(), (height, width)).half(),
-        "teacher_logits": logits.float(),
         "solved": mix.solved,
+        "holds": holds,
         "num_steps": mix.num_steps.int(),
     }
     return Mixes(**{name: value[:length].cpu().numpy() for name, value in kept.items()})

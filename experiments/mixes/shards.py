@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float16, Float32, Int32, Int64, UInt8
 from safetensors.numpy import save_file
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -24,8 +24,8 @@ class Mixes:
         source_classes: Their classes.
         mix_weights: Their weights, summing to 1.
         masks: Mean share of each source in each cell of a coarse grid.
-        teacher_logits: The teacher's logits of `images` as they are kept.
-        solved: Whether the solver met the criterion.
+        solved: Whether the solver met the criterion in its last pass.
+        holds: Whether the teacher's top classes of a view that was not solved on are those of the sources.
         num_steps: Updates of the masks.
     """
 
@@ -34,8 +34,8 @@ class Mixes:
     source_classes: Int64[np.ndarray, "m k"]
     mix_weights: Float32[np.ndarray, "m k"]
     masks: Float16[np.ndarray, "m k s t"]
-    teacher_logits: Float32[np.ndarray, "m n"]
     solved: Bool[np.ndarray, " m"]
+    holds: Bool[np.ndarray, " m"]
     num_steps: Int32[np.ndarray, " m"]
 
     def __len__(self) -> int:

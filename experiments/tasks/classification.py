@@ -13,17 +13,19 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from supermix_pl import SuperMixCallback
-from supermix_pl.arguments import check_not_negative
+from supermix_pl.arguments import check_not_negative, check_one_of
 from supermix_pl.losses import soft_cross_entropy
 from supermix_pl.metrics import accuracy
 
 Batch = tuple[Float[Tensor, "b c h w"], Any]
+_AVERAGES = ("kinds", "rows")
 
 
 class Classification(pl.LightningModule):
     """Cross-entropy on whatever reaches `training_step`; accuracy of the last and of the best epoch.
 
-    loss = ce_weight (CE natural + CE mixed); where a batch is not extended by mixes, ce_weight CE.
+    loss = ce_weight (CE natural + CE mixed); where a batch is not extended by mixes, and with average="rows",
+    ce_weight CE.
 
     Args:
         network: Gives logits (b, n) of images (b, c, h, w).
@@ -32,6 +34,8 @@ class Classification(pl.LightningModule):
         scheduler: Builds a schedule from the optimiser and the number of its steps.
         mixing: The callback that mixes the batches; None without mixing.
         ce_weight: Weight of the cross-entropy, >= 0.
+        average: Of a batch that mixes extend: "kinds" adds the mean over its natural images and that over its mixes, as
+            the authors' code does; "rows" is the mean over all of them, as in any module that knows of no mixes.
         separate_forwards: Whether natural and mixed images pass the student apart, so that batch norm sees them apart
             as in the authors' code.
     """
@@ -45,13 +49,16 @@ class Classification(pl.LightningModule):
         scheduler: Callable[..., LRScheduler],
         mixing: SuperMixCallback | None = None,
         ce_weight: float = 1.0,
+        average: str = "kinds",
         separate_forwards: bool = False,
     ) -> None:
         super().__init__()
         check_not_negative("ce_weight", ce_weight)
+        check_one_of("average", average, _AVERAGES)
         self.network = network
         self.mixing = mixing
         self.ce_weight = ce_weight
+        self.average = average
         self.separate_forwards = separate_forwards
         self.best = {"accuracy": 0.0, "accuracy_top5": 0.0, "epoch": 0}
         self._optimizer = optimizer
@@ -85,9 +92,10 @@ class Classification(pl.LightningModule):
         mix = None if self.mixing is None else self.mixing.mix
         return count if mix is None else count - len(mix)
 
-    def num_kinds(self, count: int) -> int:
-        """Tell whether natural images and mixes are both in a batch of so many, 2, or one of them alone, 1."""
-        return 1 if self.num_natural(count) in (0, count) else 2
+    def sum_of_means(self, mean: Tensor, count: int) -> Tensor:
+        """Give the loss of a batch of so many from its mean over all rows: natural images and mixes are as many."""
+        both = self.average == "kinds" and 0 < self.num_natural(count) < count
+        return 2 * mean if both else mean
 
     def classify(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n"]:
         """Give the logits of a training batch, in one forward or in two."""
@@ -97,8 +105,8 @@ class Classification(pl.LightningModule):
         return torch.cat([self(images[:natural]), self(images[natural:])])
 
     def cross_entropy(self, logits: Float[Tensor, "b n"], targets: Any) -> Tensor:
-        """Weigh the cross-entropy of the natural images and of the mixes; both means count alike."""
-        return self.ce_weight * self.num_kinds(len(logits)) * soft_cross_entropy(logits, targets)
+        """Weigh the cross-entropy of the batch."""
+        return self.ce_weight * self.sum_of_means(soft_cross_entropy(logits, targets), len(logits))
 
     def log_step(self, loss: Tensor, logits: Float[Tensor, "b n"], targets: Any) -> Tensor:
         """Log loss and accuracy of a training batch; give the loss."""

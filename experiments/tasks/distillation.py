@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from supermix_pl import FrozenTeacher
 from supermix_pl.arguments import check_not_negative, check_one_of, check_positive
 from supermix_pl.experiments.tasks.classification import Batch, Classification
-from supermix_pl.losses import distillation_loss
+from supermix_pl.losses import distillation_loss, soft_cross_entropy
 
-_MATCHED = ("natural", "all")
+_ROWS = ("natural", "all")
 
 
 class Distillation(Classification):
@@ -19,7 +19,11 @@ class Distillation(Classification):
 
     loss = ce_weight (CE natural + CE mixed) + kd_weight T^2 KL natural, as in the authors' code; the defaults are the
     plain KD rows' of the paper; its rows with mixes have ce_weight=1.8 and kd_weight=0.2. With matched="all" the last
-    term is kd_weight T^2 (KL natural + KL mixed). Where mixes replace the natural images, it is on the mixes.
+    term is kd_weight T^2 (KL natural + KL mixed), with classified="natural" the first one is ce_weight CE natural, and
+    with average="rows" both are means over their rows. Where mixes replace the natural images, both are on the mixes.
+
+    The teacher's logits are always of exactly the images that the student sees: those that came with the batch, where
+    the callback labels all rows (`label_natural=True`) with this teacher, else those of a pass of its own.
 
     Args:
         network: The student.
@@ -29,6 +33,7 @@ class Distillation(Classification):
         temperature: T, > 0.
         matched: Where the student matches the teacher's logits: on the "natural" images of an extended batch, or on
             "all". Deviation: the latter is not in the paper, whose mixes carry no more than the teacher's class.
+        classified: Where it learns from labels: on "all" rows, or on the "natural" images alone, likewise.
         common: Arguments of `Classification`.
     """
 
@@ -41,16 +46,19 @@ class Distillation(Classification):
         kd_weight: float = 0.9,
         temperature: float = 4.0,
         matched: str = "natural",
+        classified: str = "all",
         **common: Any,
     ) -> None:
         super().__init__(network, ce_weight=ce_weight, **common)
         check_not_negative("kd_weight", kd_weight)
         check_positive("temperature", temperature)
-        check_one_of("matched", matched, _MATCHED)
+        check_one_of("matched", matched, _ROWS)
+        check_one_of("classified", classified, _ROWS)
         self.teacher = teacher
         self.kd_weight = kd_weight
         self.temperature = temperature
         self.matched = matched
+        self.classified = classified
 
     def on_fit_start(self) -> None:
         """Bring the teacher beside the student."""
@@ -60,26 +68,32 @@ class Distillation(Classification):
         """Match the labels of the batch and the teacher's logits of its images."""
         images, targets, *_ = batch
         logits = self.classify(images)
-        teacher_logits = self._to_match(images)
+        count = self._count(self.classified, len(images))
+        if count < len(images):
+            loss = self.ce_weight * soft_cross_entropy(logits[:count], _first(targets, count))
+        else:
+            loss = self.cross_entropy(logits, targets)
+        teacher_logits = self.teacher_logits(images)
         divergence = distillation_loss(logits[: len(teacher_logits)], teacher_logits, temperature=self.temperature)
         if len(teacher_logits) == len(logits):
-            divergence = self.num_kinds(len(logits)) * divergence
-        return self.log_step(self.cross_entropy(logits, targets) + self.kd_weight * divergence, logits, targets)
+            divergence = self.sum_of_means(divergence, len(logits))
+        return self.log_step(loss + self.kd_weight * divergence, logits, targets)
 
-    def _to_match(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "m n"]:
-        """Give the teacher's logits of the natural images, which stand first, or of all; of mixes that are alone.
+    def teacher_logits(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "m n"]:
+        """Give the logits to match: of the natural images of a training batch, which stand first, or of all."""
+        count = self._count(self.matched, len(images))
+        if self.mixing is not None and self.mixing.teacher is self.teacher:
+            known = self.mixing.teacher_logits
+            if known is not None:
+                return known[:count]
+        with torch.no_grad():
+            return self.teacher(images[:count].float())
 
-        Those that it gave when the batch was mixed are taken up, but for mixes beside natural images: a stream has cut
-        and flipped them since.
-        """
-        mix = self.mixing.mix if self.mixing is not None and self.mixing.teacher is self.teacher else None
-        if mix is not None and len(mix) == len(images) and mix.teacher_logits is not None:
-            return mix.teacher_logits
-        natural = self.num_natural(len(images)) or len(images)
-        parts, first, last = [], 0, len(images) if self.matched == "all" else natural
-        if mix is not None and mix.natural_logits is not None:
-            parts, first = [mix.natural_logits], natural
-        if first < last:
-            with torch.no_grad():
-                parts.append(self.teacher(images[first:last].float()))
-        return torch.cat(parts)
+    def _count(self, rows: str, count: int) -> int:
+        """Count the first rows of a batch of so many: its natural images, or all; of mixes that are alone all."""
+        return count if rows == "all" else self.num_natural(count) or count
+
+
+def _first(targets: Any, count: int) -> Any:
+    """Give the labels of the first rows, in any format."""
+    return targets[:count] if isinstance(targets, Tensor) else tuple(part[:count] for part in targets)

@@ -12,6 +12,7 @@ from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.data.datamodule import Opened
 from supermix_pl.experiments.mixes import Plan, generate
 from supermix_pl.mixing import Mixer
+from supermix_pl.views import Transform
 
 NUM_TRAIN = 11
 SIZE = 8
@@ -50,8 +51,8 @@ def teacher_of(seed: int = 0, **options: Any) -> FrozenTeacher:
         return FrozenTeacher(network(), **options)
 
 
-def make(folder: Path, mixer: Mixer = MIXER, plan: Plan = PLAN, **options: Any) -> bool:
-    return generate(folder, data_of(**options), teacher_of(), mixer, plan, progress=False)
+def make(folder: Path, mixer: Mixer = MIXER, plan: Plan = PLAN, view: Transform | None = None, **options: Any) -> bool:
+    return generate(folder, data_of(**options), teacher_of(), mixer, plan, view=view, progress=False)
 
 
 def shard_bytes(folder: Path) -> dict[str, bytes]:

@@ -17,10 +17,10 @@ from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
 from PIL import Image
 
-from supermix_pl import FrozenTeacher, SuperMix
+from supermix_pl import BatchEngine, FrozenTeacher, MixedBatch, MixUp, StreamEngine, SuperMix
 from supermix_pl.experiments.building import build_mixing, build_teacher, check_complete
 from supermix_pl.experiments.data import ImageDataModule, Shapes
-from supermix_pl.experiments.mixes import FixedMixes, Plan, ReplayEngine, generate
+from supermix_pl.experiments.mixes import FixedMixes, MisplacedMixes, Plan, ReplayEngine, generate
 from supermix_pl.experiments.networks import resnet8
 from supermix_pl.experiments.teachers import untrained_teacher
 from supermix_pl.experiments.train import train
@@ -233,7 +233,7 @@ def command(module: str, folder: Path, *overrides: str) -> str:
 @pytest.mark.slow
 def test_generate_then_train(tmp_path: Path) -> None:
     said = command("generate", tmp_path, "folder=mixes")
-    assert "12 mixes in mixes," in said
+    assert "12 mixes in mixes, solved on their exact pixels:" in said
     assert "shard 2: 12 of 12 mixes" in said
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "mixes").glob("mixes-*")}
     assert "shard" not in command("generate", tmp_path, "folder=mixes")
@@ -244,14 +244,18 @@ def test_generate_then_train(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lacking", ["teacher", "mixer"])
-def test_generating_needs_a_teacher_and_a_mixer(tmp_path: Path, lacking: str) -> None:
-    overrides = ["folder=mixes", "network=resnet8", "data.train_size=10", "data.test_size=6"]
-    overrides += {"teacher": ["mixer=supermix"], "mixer": ["teacher=untrained"]}[lacking]
+@pytest.mark.parametrize("teacher", ["untrained", "none"])
+def test_generating_needs_a_teacher_and_no_choice_of_a_mixer(tmp_path: Path, teacher: str) -> None:
+    overrides = ["folder=mixes", "network=resnet8", "data.train_size=10", "data.test_size=6", f"teacher={teacher}"]
+    overrides += ["fixed.size=4", "fixed.batch_size=4"]
     arguments = [sys.executable, "-m", "supermix_pl.experiments.generate", *overrides]
     done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert f"{lacking}=none" in done.stderr
-    assert not (tmp_path / "mixes").exists()
+    if teacher == "none":
+        assert "expected a trained teacher, got teacher=none" in done.stderr
+        assert not (tmp_path / "mixes").exists()
+    else:
+        about = FixedMixes(tmp_path / "mixes").about
+        assert (about["mixer"], about["views"]) == (repr(SuperMix.fast()), repr(RandomCropFlip(padding=2)))
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
@@ -266,10 +270,70 @@ def test_the_memory_format_reaches_the_teachers_passes_and_not_its_module(tmp_pa
 @pytest.mark.parametrize("name", ["mixed", "external"])
 def test_an_engine_beside_images_that_were_made_before_is_refused_at_once(tmp_path: Path, name: str) -> None:
     config = composed(tmp_path, "engine=stream", f"data.{name}=auto")
-    with pytest.raises(ValueError, match=rf"expected engine=batch beside data.{name}, .*give data.{name}=null"):
+    with pytest.raises(ValueError, match=rf"expected engine=auto or batch beside data.{name}, .*give data.{name}=null"):
         check_complete(config)
     config.data[name] = None
     check_complete(config)
+    check_complete(composed(tmp_path, f"data.{name}=auto"))
+
+
+@pytest.mark.parametrize(
+    ("mixer", "engine"), [("supermix_fast", StreamEngine), ("half", StreamEngine), ("supermix", StreamEngine)]
+)
+def test_the_engine_goes_by_the_mixer(tmp_path: Path, mixer: str, engine: type) -> None:
+    mixing = mixing_of(composed(tmp_path, f"mixer={mixer}", "engine.reuse=5"), shapes())
+    assert type(mixing._engine) is engine
+    assert mixing._engine.reuse == 5
+
+
+def test_mixers_that_no_stream_knows_are_worked_on_batch_by_batch(tmp_path: Path) -> None:
+    config = composed(tmp_path)
+    config.mixer = {"_target_": f"{__name__}.own_mixer", "_partial_": True}
+    assert type(mixing_of(config, shapes())._engine) is BatchEngine
+
+
+def own_mixer(teacher: Any, images: torch.Tensor, labels: Any = None, *, seed: Any) -> MixedBatch:
+    return MixUp()(teacher, images, labels, seed=seed)
+
+
+@pytest.mark.parametrize("mixer", ["mixup", "cutmix", "half"])
+def test_mixers_without_a_teacher_are_told_the_classes(tmp_path: Path, mixer: str) -> None:
+    config = composed(tmp_path, f"mixer={mixer}", "mixing.targets=soft", teacher="none")
+    mixing = mixing_of(config, shapes())
+    assert mixing.mixer.num_classes == 10
+    assert mixing.teacher is None
+
+
+@pytest.mark.parametrize("task", ["classification", "distillation"])
+def test_distillation_has_every_row_labelled(tmp_path: Path, task: str) -> None:
+    mixing = mixing_of(composed(tmp_path, *MIXER, f"task={task}"), shapes())
+    assert mixing._rewriter.label_natural == (task == "distillation")
+
+
+def test_fixed_mixes_are_solved_under_what_the_training_shows(tmp_path: Path) -> None:
+    fast = ["mixer=supermix_fast", "mixer.max_steps=2", "data.mixed=auto", "mixing.mixed_transform.padding=3"]
+    config = composed(tmp_path, *fast)
+    mixing = mixing_of(config, shapes(mixed="auto"))
+    (made,) = (tmp_path / "cache" / "mixes").iterdir()
+    about = FixedMixes(made).about
+    assert about["views"] == repr(RandomCropFlip(padding=3)) == repr(mixing._rewriter.mixed_transform)
+    assert about["mixer"] == repr(SuperMix.fast(max_steps=2))
+    again = composed(tmp_path, *fast[:2], f"data.mixed={made}")
+    with pytest.raises(ValueError, match=r"expected mixes that were solved under RandomCropFlip\(padding=2.*padding=3"):
+        mixing_of(again, shapes(mixed=str(made)))
+    again.mixing.mixed_transform.padding = 3
+    assert mixing_of(again, shapes(mixed=str(made))) is not None
+
+
+def test_a_control_has_the_mixes_of_its_subject(tmp_path: Path) -> None:
+    fixed = [*MIXER, "data.mixed=auto"]
+    subject = mixing_of(composed(tmp_path, *fixed), shapes(mixed="auto"))
+    control = mixing_of(composed(tmp_path, *fixed, "data.misplaced=true"), shapes(mixed="auto", misplaced=True))
+    assert len(list((tmp_path / "cache" / "mixes").iterdir())) == 1
+    kinds = [type(mixing._engine._images) for mixing in (subject, control)]
+    assert kinds == [FixedMixes, MisplacedMixes]
+    with pytest.raises(ValueError, match="expected mixed where misplaced is True, got None"):
+        shapes(misplaced=True)
 
 
 def test_no_transform_is_none_for_a_stream_too(tmp_path: Path) -> None:
@@ -283,7 +347,7 @@ def test_a_streams_own_transform_stands_where_it_is_named(tmp_path: Path) -> Non
     config = composed(tmp_path, *MIXER, "engine=stream", "engine.reuse=2")
     config.mixing.mixed_transform = None
     own = {"_target_": "supermix_pl.transforms.RandomCropFlip", "padding": 7}
-    config.engine = {**config.engine, "default_transform": own}
+    config.engine.default_transform = own
     assert mixing_of(config, shapes())._rewriter.mixed_transform.padding == 7
 
 

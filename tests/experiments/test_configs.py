@@ -11,11 +11,12 @@ from hydra.errors import ConfigCompositionException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from supermix_pl import SuperMix, SuperMixCallback
-from supermix_pl.experiments import resolvers
+from supermix_pl import CutMix, MixUp, OneOf, SuperMix, SuperMixCallback
+from supermix_pl.experiments import few_images, resolvers
 from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.data.datamodule import named_arguments
 from supermix_pl.experiments.tasks.schedules import multistep
+from supermix_pl.transforms import RandomCropFlip
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 ELSEWHERE = ("__pycache__", "network", "pair")  # test_cells takes all of these
@@ -32,6 +33,7 @@ REQUIRED = {
     ("protocol", "imagenet"): ["pair=resnet34-resnet18"],
     ("experiment", "distillation"): ["teacher.checkpoint=teacher.pth"],
     ("experiment", "study"): ["data.folder=shards", "teacher.checkpoint=teacher.pth"],
+    ("experiment", "few_images"): ["data.folder=shards", "teacher.checkpoint=teacher.pth"],
 }
 resolvers.register()
 PATHS = ["paths.root_dir=root", "paths.output_dir=output"]
@@ -63,11 +65,16 @@ def test_every_option_is_complete_and_its_targets_exist_and_take_every_key(group
 def test_values_repeated_for_the_command_line_are_the_defaults_in_python(group: str) -> None:
     for option in [option for of, option in OPTIONS if of == group]:
         different = {"train_size", "test_size", "seed"} if group == "data" else set()
+        if option in ("auto", "stream"):
+            different.add("default_transform")  # mixing.mixed_transform says it
+        if option == "supermix_fast":
+            continue  # it is compared with SuperMix.fast
         if option.startswith("imagenet"):  # the paper's
             different |= {"batch_size", "eval_batch_size", "resize_ratio"}
         node = OmegaConf.to_container(composed(f"{group}={option}", *REQUIRED.get((group, option), []))[group])
         assert isinstance(node, dict)
-        parameters = _parameters(get_object(node["_target_"])) if node else {}
+        target = "supermix_pl.engine.StreamEngine" if option == "auto" else node.get("_target_")
+        parameters = _parameters(get_object(target)) if target else {}
         for name, parameter in parameters.items():
             value = node.get(name, parameter.default)
             interpolated = isinstance(value, str) and "${" in value
@@ -103,11 +110,136 @@ def test_milestones_without_a_protocol_are_the_default_in_python() -> None:
     )
 
 
-@pytest.mark.parametrize("mixer", ["mixup", "cutmix", "supermix"])
-def test_kd_on_the_mixes_has_the_losses_of_plain_kd(mixer: str) -> None:
-    plain, paper, mixed = (composed(f"method={name}") for name in ("kd", f"kd_{mixer}", f"kd_all_{mixer}"))
-    assert mixed.task == {**plain.task, "matched": "all", "separate_forwards": True}
-    assert (mixed.mixer, mixed.data) == (paper.mixer, paper.data)
+ON_ALL = ("mixup", "cutmix", "half", "supermix")
+FIXED = ("mixup", "cutmix", "supermix", "supermix_exact", "misplaced")
+
+
+@pytest.mark.parametrize(
+    "name", [*(f"kd_all_{mixer}" for mixer in ON_ALL), *(f"kd_all_{mixer}_fixed" for mixer in FIXED)]
+)
+def test_methods_that_match_the_teacher_on_all_rows_have_one_loss(name: str) -> None:
+    natural, randaugment, mixed = (composed(f"method={method}") for method in ("kd_natural", "kd_randaugment", name))
+    assert mixed.task == natural.task == randaugment.task
+    assert (mixed.task.ce_weight, mixed.task.kd_weight, mixed.task.temperature) == (0.1, 0.9, 4.0)
+    assert (mixed.task.matched, mixed.task.classified, mixed.task.average) == ("all", "natural", "rows")
+    assert not mixed.task.separate_forwards
+    assert (mixed.method.kind, natural.method.kind) == ("extended", "natural")
+    assert mixed.data.mixed == ("auto" if name.endswith("_fixed") else None)
+    assert mixed.data.misplaced == ("misplaced" in name)
+
+
+def test_mixes_that_are_compared_differ_by_what_their_names_say() -> None:
+    mixer = {name: instantiate(composed(f"method={name}").mixer) for name in METHODS_OF_MIXES}
+    fast = SuperMix.fast()
+    recommended = ("kd_all_supermix", "kd_all_supermix_fixed", "kd_all_misplaced_fixed")
+    assert all(mixer[name] == fast for name in (*recommended, "callback_supermix", "default_supermix"))
+    assert mixer["kd_all_supermix_exact_fixed"] == SuperMix.fast(views=None)
+    assert mixer["kd_all_mixup"] == mixer["kd_all_mixup_fixed"] == MixUp()
+    assert mixer["kd_all_cutmix"] == mixer["kd_all_cutmix_fixed"] == CutMix()
+    assert mixer["kd_all_half"] == OneOf([MixUp(), CutMix()])
+
+
+METHODS_OF_MIXES = [
+    *(f"kd_all_{name}" for name in ON_ALL),
+    *(f"kd_all_{name}_fixed" for name in FIXED),
+    *("callback_supermix", "default_supermix"),
+]
+
+
+@pytest.mark.parametrize(
+    "name", [f"{loss}_{mixer}" for loss in ("ce", "kd") for mixer in ("mixup", "cutmix", "supermix")]
+)
+def test_the_papers_rows_keep_their_meaning(name: str) -> None:
+    config = composed(f"method={name}")
+    mixers = {"mixup": MixUp(alpha=3.0), "cutmix": CutMix(alpha=3.0), "supermix": SuperMix()}
+    assert instantiate(config.mixer) == mixers[name[3:]]
+    weights = {"ce": (2.0, None), "kd": (1.8, 0.2)}[name[:2]]
+    assert (config.task.ce_weight, config.task.get("kd_weight")) == weights
+    assert (config.data.mixed, config.task.separate_forwards, config.task.average) == ("auto", True, "kinds")
+    assert config.task.get("matched", "natural") == "natural"
+
+
+def test_the_defaults_of_the_callback_are_a_method() -> None:
+    config = composed("method=default_supermix")
+    own = {"_target_", "mixed_transform", "seed", "log"}
+    parameters = inspect.signature(SuperMixCallback).parameters
+    assert all(config.mixing[name] == parameters[name].default for name in config.mixing if name not in own)
+    assert (config.task._target_.rpartition(".")[2], config.task.average) == ("Classification", "rows")
+
+
+def test_distillation_by_the_callback_alone_is_a_method() -> None:
+    config = composed("method=callback_supermix")
+    assert (config.mixing.targets, config.mixing.natural_targets) == ("teacher_soft", "teacher")
+    assert (config.task._target_.rpartition(".")[2], config.task.average) == ("Classification", "rows")
+
+
+def test_the_recommendation_is_the_quickstart() -> None:
+    config = composed("experiment=quickstart")
+    assert instantiate(config.mixer) == SuperMix.fast() == SuperMixCallback("ema").mixer
+    assert (
+        instantiate(config.engine)(SuperMix.fast()).__dict__ == instantiate(composed("engine=stream").engine).__dict__
+    )
+    assert config.mixing.mode == "extend"
+
+
+@pytest.mark.parametrize(
+    ("override", "changes"),
+    [
+        ("k=3", {"k": 3}),
+        ("alpha=1", {"alpha": 1}),
+        ("lambda_s=30", {"lambda_s": 30}),
+        ("sigma=1", {"sigma": 1}),
+        ("mask_size=[8,4]", {"mask_size": (8, 4)}),
+        ("max_steps=6", {"max_steps": 6}),
+        ("views=null", {"views": None}),
+        ("pairing=random", {"pairing": "random"}),
+        (
+            "views={_target_: supermix_pl.transforms.RandomCropFlip, padding: 4}",
+            {"views": RandomCropFlip(padding=4)},
+        ),
+    ],
+)
+def test_the_recommended_mixer_takes_what_the_command_line_says(override: str, changes: dict[str, Any]) -> None:
+    config = composed("mixer=supermix_fast", f"mixer.{override}", "pair=resnet34-resnet18")
+    assert instantiate(config.mixer) == SuperMix.fast(**changes)  # and nothing from the pair
+
+
+def test_without_a_choice_there_is_no_mixer_and_the_engine_goes_by_it() -> None:
+    config = composed()
+    assert not config.mixer
+    assert config.engine._target_.endswith("engine_for")
+    assert {**config.engine, "_target_": ""} == {**composed("engine=stream").engine, "_target_": "", "_partial_": True}
+
+
+def test_few_images_have_the_protocol_of_the_study() -> None:
+    given = ["experiment=few_images", "data.folder=shards", "teacher.checkpoint=teacher.pth", "seed=3"]
+    assert set(few_images.ARMS.values()) <= {path.stem for path in (CONF / "method").glob("*.yaml")}
+    for arm, method in few_images.ARMS.items():
+        config = composed(*given, f"method={method}", "data.images_per_class=25")
+        OmegaConf.resolve(config)
+        natural = arm in ("kd", "kd_randaugment", "plain")
+        data, optimizer = config.data, config.optimizer
+        assert (data.images_per_class, data.data_seed, data.seed, data.epoch_batches) == (25, 3, 3, 3125)
+        assert data.batch_size * (1 if natural else 2) == 128
+        assert (optimizer.lr, optimizer.momentum, optimizer.nesterov, optimizer.weight_decay) == (0.1, 0.9, True, 5e-4)
+        assert (config.scheduler._target_.rpartition(".")[2], config.scheduler.warmup) == ("cosine", 0.03)
+        assert (config.trainer.max_epochs, config.trainer.val_check_interval) == (1, 0.5)
+        assert config.network._target_.endswith("resnet20")
+        assert config.channels_last
+        assert (config.data.augment is True) == (arm != "kd_randaugment")
+        assert instantiate(config.mixing.mixed_transform) == RandomCropFlip(padding=2)
+        assert config.fixed.size == 20_000
+        distils = arm not in ("plain", "default", "supermix_callback")
+        assert config.task._target_.endswith("Distillation") == distils
+        if distils:
+            assert (config.task.classified, config.task.average) == ("natural", "rows")
+    augment = composed(*given, "method=kd_randaugment").data.augment
+    assert (augment.policy.num_ops, augment.policy.magnitude, augment.crop_flip.padding, augment.cutout) == (
+        2,
+        14,
+        4,
+        0,
+    )
 
 
 def test_an_unknown_key_is_an_error() -> None:

@@ -23,11 +23,15 @@ from supermix_pl.experiments.mixes import FixedMixes, Mixes, Plan, describe, gen
 from supermix_pl.experiments.mixes.generation import source_order
 from supermix_pl.experiments.mixes.shards import shard_path
 from supermix_pl.mixing import Mixer
+from supermix_pl.transforms import RandomCropFlip
+from supermix_pl.views import Transform
 from tests.experiments.mixes_toys import MIXER, NUM_TRAIN, PLAN, SIZE, data_of, make, shard_bytes, teacher_of
+
+UNDER_VIEWS = SuperMix.fast(mask_size=4, max_steps=3)
 
 
 @dataclass(frozen=True)
-class Failing:
+class Failing(Mixer):
     """Makes some batches, then fails; to those who ask it looks like the mixer."""
 
     mixer: Mixer
@@ -63,9 +67,6 @@ def test_what_is_kept_of_a_mix(made: Path) -> None:
     mixes = whole(made)
     data, teacher = data_of(), teacher_of()
     assert len(mixes) == 25
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (data.mean, data.std))
-    logits = teacher((torch.from_numpy(mixes.images).float() / 255 - mean) / std)
-    np.testing.assert_allclose(mixes.teacher_logits, logits.numpy(), atol=1e-5)
     assert mixes.masks.shape == (25, 2, 4, 4)  # the solver's grid
     np.testing.assert_allclose(mixes.masks.sum(axis=1), 1, atol=2e-3)
     np.testing.assert_allclose(mixes.mix_weights.sum(axis=1), 1, atol=1e-6)
@@ -74,6 +75,58 @@ def test_what_is_kept_of_a_mix(made: Path) -> None:
     natural = next(iter(source.batches([samples], stream=None)))[0]
     classes = teacher(natural).argmax(dim=1).numpy()
     np.testing.assert_array_equal(mixes.source_classes, classes[mixes.source_indices])
+
+
+def solved_under(folder: Path, view: Transform | None, mixer: SuperMix = UNDER_VIEWS) -> str | None:
+    assert make(folder, mixer, Plan(size=8, batch_size=8), view)
+    return FixedMixes(folder).about["views"]
+
+
+def test_masks_are_solved_under_what_the_training_will_show(tmp_path: Path) -> None:
+    shown, other = RandomCropFlip(2), RandomCropFlip(2, flip_probability=0.0)
+    assert solved_under(tmp_path / "shown", shown) == repr(shown)
+    named = replace(UNDER_VIEWS, views=shown)
+    assert solved_under(tmp_path / "named", other, named) == repr(shown)
+    assert solved_under(tmp_path / "default", None) == repr(RandomCropFlip())
+    assert solved_under(tmp_path / "exact", shown, replace(UNDER_VIEWS, views=None)) is None
+    made = {name: whole(tmp_path / name) for name in ("shown", "named", "default", "exact")}
+    np.testing.assert_array_equal(made["shown"].images, made["named"].images)
+    for name in ("default", "exact"):
+        assert not np.array_equal(made[name].images, made["shown"].images)
+
+
+def test_which_mixes_hold_is_told_by_a_view_of_what_is_kept(tmp_path: Path) -> None:
+    teacher, data = teacher_of(), data_of()
+    mirrored = RandomCropFlip(0, flip_probability=1.0)  # chance has no say
+    assert make(tmp_path, UNDER_VIEWS, Plan(size=64, batch_size=8), mirrored)
+    mixes = whole(tmp_path)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (data.mean, data.std))
+    images = (torch.from_numpy(mixes.images).float() / 255 - mean) / std
+    pairs = np.sort(mixes.source_classes, axis=1)
+    for flipped in (True, False):
+        seen = teacher(images.flip(3) if flipped else images).topk(2).indices.numpy()
+        assert np.array_equal((np.sort(seen, axis=1) == pairs).all(axis=1), mixes.holds) == flipped
+    assert 0 < mixes.holds.mean() < 1
+
+
+class Nameless(RandomCropFlip):
+    def __repr__(self) -> str:
+        return object.__repr__(self)
+
+
+@pytest.mark.parametrize("views", ["auto", Nameless()], ids=["shown", "named"])
+def test_views_without_a_stable_name_are_refused(tmp_path: Path, views: Any) -> None:
+    with pytest.raises(ValueError, match=r"expected views with a repr of their settings.*Nameless object at"):
+        make(tmp_path / "mixes", replace(UNDER_VIEWS, views=views), view=Nameless())
+    assert not (tmp_path / "mixes").exists()
+
+
+def test_a_view_that_breaks_the_graph_is_not_solved_under(tmp_path: Path) -> None:
+    def rounded(images: torch.Tensor) -> torch.Tensor:
+        return images.round()
+
+    with pytest.warns(UserWarning, match="no gradient flows through"):
+        assert solved_under(tmp_path, rounded) == repr(RandomCropFlip())
 
 
 @pytest.mark.parametrize("k", [1, 2, 3])
@@ -187,6 +240,8 @@ def test_the_description_tells_apart_what_gives_other_mixes() -> None:
         "statistics": (data_of(mean=(0.5, 0.5, 0.5)), teacher, MIXER, PLAN),
         "subset": (data_of(images_per_class=3), teacher, MIXER, PLAN),
         "mixer": (data, teacher, MixUp(), PLAN),
+        "views": (data, teacher, replace(UNDER_VIEWS, views=RandomCropFlip(1)), PLAN),
+        "other views": (data, teacher, replace(UNDER_VIEWS, views=RandomCropFlip(2)), PLAN),
         "plan": (data, teacher, MIXER, replace(PLAN, batch_size=5)),
     }
     own = json.dumps(describe(data, teacher, MIXER, PLAN))

@@ -29,19 +29,21 @@ def task_of(kind: type[Classification] = Classification, **options: Any) -> Clas
     return task
 
 
-def mixing_of(teacher: FrozenTeacher, images: Tensor, *, natural_logits: bool) -> tuple[SuperMixCallback, MixedBatch]:
+def mixing_of(teacher: FrozenTeacher, images: Tensor, *, labelled: bool) -> tuple[SuperMixCallback, MixedBatch]:
+    """A callback in a training step; its mixes were shifted after they were labelled, which no loss may miss."""
     callback = SuperMixCallback(teacher, MixUp())
     mix = callback.mixer(teacher, images, seed=0)
-    mix.images = mix.images + 2  # so that their statistics are others
-    mix.natural_logits = teacher(images) if natural_logits else None
+    mix.images = mix.images + 2
+    mix.natural_logits = teacher(images + 1)
     callback.mix = mix
+    callback.teacher_logits = teacher(torch.cat([images, mix.images])) if labelled else None
     return callback, mix
 
 
-def batch_of(teacher: FrozenTeacher, *, natural_logits: bool = False) -> Any:
+def batch_of(teacher: FrozenTeacher, *, labelled: bool = False) -> Any:
     images = torch.randn(NATURAL, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(2))
     labels = torch.tensor([0, 1, 2, 0])
-    mixing, mix = mixing_of(teacher, images, natural_logits=natural_logits)
+    mixing, mix = mixing_of(teacher, images, labelled=labelled)
     assert mix.teacher_logits is not None
     return mixing, torch.cat([images, mix.images]), torch.cat([labels, mix.teacher_logits.argmax(dim=1)])
 
@@ -52,10 +54,10 @@ def divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: floa
 
 
 @pytest.mark.parametrize("separate", [False, True], ids=["one-forward", "two-forwards"])
-@pytest.mark.parametrize("natural_logits", [False, True])
-def test_the_losses_by_hand(separate: bool, natural_logits: bool) -> None:
+@pytest.mark.parametrize("labelled", [False, True])
+def test_the_losses_by_hand(separate: bool, labelled: bool) -> None:
     teacher = teacher_of()
-    mixing, images, labels = batch_of(teacher, natural_logits=natural_logits)
+    mixing, images, labels = batch_of(teacher, labelled=labelled)
     network = student()
     if separate:
         natural, mixed = network(images[:NATURAL]), network(images[NATURAL:])
@@ -73,38 +75,56 @@ def test_the_losses_by_hand(separate: bool, natural_logits: bool) -> None:
     assert not torch.allclose(kl, divergence(mixed, teacher(images[NATURAL:]), 3.0))
 
 
-@pytest.mark.parametrize("natural_logits", [False, True])
-def test_the_divergence_of_natural_images_and_mixes(natural_logits: bool) -> None:
+@pytest.mark.parametrize("labelled", [False, True])
+def test_the_divergence_of_natural_images_and_mixes(labelled: bool) -> None:
     teacher = teacher_of()
-    mixing, images, labels = batch_of(teacher, natural_logits=natural_logits)
+    mixing, images, labels = batch_of(teacher, labelled=labelled)
     seen: list[int] = []
     teacher.module.register_forward_hook(lambda module, inputs, logits: seen.append(len(logits)))
     options = {"mixing": mixing, "teacher": teacher, "ce_weight": 0.0, "kd_weight": 0.5, "temperature": 2.0}
     loss = task_of(Distillation, matched="all", **options).training_step((images, labels), 0)
-    assert seen == [NATURAL if natural_logits else len(images)]  # the mixes as they are now, not as they were labelled
+    assert seen == ([] if labelled else [len(images)])
 
     natural, mixed = student()(images).split(NATURAL)
     expected = divergence(natural, teacher(images[:NATURAL]), 2.0) + divergence(mixed, teacher(images[NATURAL:]), 2.0)
     torch.testing.assert_close(loss, 0.5 * expected)
 
 
+@pytest.mark.parametrize("targets", ["teacher", "teacher_soft", "pairs"])
+def test_means_over_rows_and_cross_entropy_on_the_natural_images(targets: str) -> None:
+    teacher = teacher_of()
+    mixing, images, labels = batch_of(teacher, labelled=True)
+    given: Any = labels
+    if targets == "teacher_soft":
+        given = torch.nn.functional.one_hot(labels, 3).float()
+    elif targets == "pairs":
+        given = labels[:, None].expand(-1, 2), torch.tensor([[0.3, 0.7]]).expand(len(labels), -1)
+    logits = student()(images)
+    rows = {"mixing": mixing, "average": "rows"}
+    plain = task_of(ce_weight=1.5, **rows).training_step((images, given), 0)
+    torch.testing.assert_close(plain, 1.5 * cross_entropy(logits, labels))
+    options = {**rows, "teacher": teacher, "ce_weight": 0.1, "kd_weight": 0.9, "matched": "all"}
+    loss = task_of(Distillation, classified="natural", **options).training_step((images, given), 0)
+    kl = divergence(logits, teacher(images), 4.0)
+    torch.testing.assert_close(loss, 0.1 * cross_entropy(logits[:NATURAL], labels[:NATURAL]) + 0.9 * kl)
+
+
 @pytest.mark.parametrize("rows", [slice(None), slice(NATURAL, None)], ids=["extend", "replace"])
-@pytest.mark.parametrize("natural_logits", [False, True])
+@pytest.mark.parametrize("labelled", [False, True])
 @pytest.mark.parametrize("own", [False, True])
-def test_logits_of_the_mixing_are_used_again(rows: slice, natural_logits: bool, own: bool) -> None:
+def test_logits_that_come_with_the_batch_are_used_again(rows: slice, labelled: bool, own: bool) -> None:
     teacher, other = teacher_of(), teacher_of(1)
-    mixing, images, labels = batch_of(teacher, natural_logits=natural_logits)
+    mixing, images, labels = batch_of(teacher, labelled=labelled)
     images, labels = images[rows], labels[rows]
+    if labelled:
+        mixing.teacher_logits = mixing.teacher_logits[rows]
     seen: list[int] = []
     distilling = teacher if own else other
     distilling.module.register_forward_hook(lambda module, inputs, logits: seen.append(len(logits)))
     task = task_of(Distillation, mixing=mixing, teacher=distilling, ce_weight=0.0, kd_weight=0.5, temperature=2.0)
     loss = task.training_step((images, labels), 0)
-    shared = own and (natural_logits or len(images) == NATURAL)
-    assert seen == ([] if shared else [NATURAL])
-    expected = divergence(student()(images)[:NATURAL], distilling(images[:NATURAL]), 2.0)
-    if not own or len(images) > NATURAL:  # the toy's mixes were shifted after they were labelled
-        torch.testing.assert_close(loss, 0.5 * expected)
+    assert seen == ([] if own and labelled else [NATURAL])
+    torch.testing.assert_close(loss, 0.5 * divergence(student()(images)[:NATURAL], distilling(images[:NATURAL]), 2.0))
 
 
 def test_batch_norm_sees_natural_images_and_mixes_apart() -> None:
@@ -123,15 +143,15 @@ def test_batch_norm_sees_natural_images_and_mixes_apart() -> None:
 
 @pytest.mark.parametrize("mode", ["natural", "replace"])
 @pytest.mark.parametrize("kind", [Classification, Distillation])
-@pytest.mark.parametrize("matched", ["natural", "all"])
-def test_a_batch_of_one_kind_passes_once_and_counts_once(mode: str, kind: type[Classification], matched: str) -> None:
+@pytest.mark.parametrize("rows_of", ["natural", "all"])
+def test_a_batch_of_one_kind_passes_once_and_counts_once(mode: str, kind: type[Classification], rows_of: str) -> None:
     teacher = teacher_of()
     mixing, images, labels = batch_of(teacher)
     rows = slice(NATURAL) if mode == "natural" else slice(NATURAL, None)
     images, labels = images[rows], labels[rows]
-    wanted = teacher(images) if mode == "natural" else mixing.mix.teacher_logits
+    wanted = teacher(images)
     mixing.mix = mixing.mix if mode == "replace" else None
-    own = {"teacher": teacher, "kd_weight": 0.5, "temperature": 2.0, "matched": matched}
+    own = {"teacher": teacher, "kd_weight": 0.5, "temperature": 2.0, "matched": rows_of, "classified": rows_of}
     options = own if kind is Distillation else {}
     task = task_of(kind, mixing=mixing, ce_weight=1.5, separate_forwards=True, **options)
     logits = student()(images)
@@ -148,6 +168,8 @@ def test_a_batch_of_one_kind_passes_once_and_counts_once(mode: str, kind: type[C
         (Distillation, {"kd_weight": -1.0}, "expected kd_weight >= 0, got -1.0"),
         (Distillation, {"temperature": 0.0}, "expected temperature > 0, got 0.0"),
         (Distillation, {"matched": "mixed"}, "expected matched to be one of natural, all, got 'mixed'"),
+        (Distillation, {"classified": "mixed"}, "expected classified to be one of natural, all, got 'mixed'"),
+        (Classification, {"average": "sets"}, "expected average to be one of kinds, rows, got 'sets'"),
     ],
 )
 def test_arguments_out_of_range(kind: type[Classification], options: dict[str, Any], message: str) -> None:

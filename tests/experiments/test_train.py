@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,6 @@ from supermix_pl.checkpoint import load_checkpoint
 from supermix_pl.experiments import generate
 from supermix_pl.experiments.data import ImageFolder, Shapes
 from supermix_pl.experiments.networks import resnet8
-from supermix_pl.experiments.tasks import Distillation
 from supermix_pl.experiments.teachers import fit_teacher
 from supermix_pl.experiments.train import build_mixing, train
 
@@ -165,45 +165,25 @@ def test_a_teacher_is_fitted_on_image_files(tmp_path: Path) -> None:
     assert len(list((tmp_path / "kept").glob("*.pth"))) == 2
 
 
-@pytest.mark.parametrize("mode", ["extend", "replace", None])
-def test_distillation_matches_the_teacher_on_the_rows_that_it_says(mode: str | None) -> None:
-    from functools import partial
-
-    from supermix_pl import FrozenTeacher, SuperMix, SuperMixCallback
-    from supermix_pl.experiments.tasks.schedules import constant
-    from supermix_pl.losses import distillation_loss, soft_cross_entropy
-
-    torch.manual_seed(0)
-    teacher = FrozenTeacher(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 3)))
-    mixing = SuperMixCallback(teacher, SuperMix(mask_size=2, max_steps=2))
-    task = Distillation(
-        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 3)),
-        num_classes=3,
-        optimizer=partial(torch.optim.SGD, lr=0.1),
-        scheduler=constant,
-        teacher=teacher,
-        mixing=mixing,
-        ce_weight=1.5,
-        kd_weight=0.5,
-        temperature=2.0,
-    )
-    task.log = lambda *args, **kwargs: None
-    images, labels = torch.rand(4, 3, 4, 4), torch.tensor([0, 1, 2, 0])
-    match, count = teacher(images), 1
-    batch = images, labels
-    if mode is not None:
-        mix = mixing.mixer(teacher, images, seed=0)
-        mixing.mix = mix
-        assert mix.teacher_logits is not None
-        found = mix.teacher_logits.argmax(1)
-        batch = (
-            (mix.images, found) if mode == "replace" else (torch.cat([images, mix.images]), torch.cat([labels, found]))
+def test_a_fitted_teacher_sees_all_images_whatever_the_student_has(tmp_path: Path) -> None:
+    settings = {"network": resnet8, "folder": tmp_path, "precision": "32-true", "progress": False, "epochs": 1}
+    few: list[dict[str, Any]] = [{}, {"images_per_class": 1, "epoch_batches": 3}, {"images_per_class": 2, "seed": 5}]
+    for options in few:
+        data = Shapes(train_size=60, test_size=10, batch_size=10, **options)
+        data.setup()
+        fit_teacher(data, **settings)
+        assert (data.images_per_class, data.epoch_batches) == (
+            options.get("images_per_class"),
+            options.get("epoch_batches"),
         )
-        match, count = (mix.teacher_logits, 1) if mode == "replace" else (match, 2)
-    logits = task(batch[0])
-    expected = 1.5 * count * soft_cross_entropy(logits, batch[1])
-    expected = expected + 0.5 * distillation_loss(logits[:4], match, temperature=2.0)
-    torch.testing.assert_close(task.training_step(batch, 0), expected)
+    assert len(list(tmp_path.glob("*.pth"))) == 1
+    other = Shapes(train_size=50, test_size=10, batch_size=10)
+    other.setup()
+    fit_teacher(other, **settings)
+    held = Shapes(train_size=60, test_size=10, batch_size=10, validation_fraction=0.3)
+    held.setup()
+    fit_teacher(held, **settings)
+    assert len(list(tmp_path.glob("*.pth"))) == 3
 
 
 def sweep(folder: Path, *overrides: str) -> list[dict[str, float]]:
