@@ -1,6 +1,7 @@
 """`make demo`, with next to nothing to train."""
 
 import contextlib
+import csv
 import io
 import json
 from pathlib import Path
@@ -11,75 +12,93 @@ from PIL import Image
 
 from supermix_pl.experiments import demo
 
+STEPS = 4
 TINY = (
-    *("data.train_size=40", "data.test_size=40", "data.batch_size=8", "teacher.epochs=1", "teacher.batch_size=8"),
-    *("trainer.max_epochs=3", "mixing.start_epoch=2", "mixer.k=3"),
+    *("data.train_size=40", "data.test_size=40", "data.images_per_class=2", "teacher.epochs=1", "teacher.batch_size=8"),
+    *(f"protocol.steps={STEPS}", "protocol.batch_size.natural=8", "protocol.batch_size.extended=4"),
+    *("trainer.val_check_interval=0.5", "teacher.network._target_=supermix_pl.experiments.networks.resnet8"),
 )
-STUDENTS = ("plain", "MixUp", "CutMix", "SuperMix.fast", "SuperMix.fast, stream")
 
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("demo")
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        demo.main(["--output", str(folder), *TINY])
+        demo.main(["--output", str(folder), "--csv", str(folder / "seeds.csv"), *TINY])
     return folder, printed.getvalue()
 
 
+def runs_in(folder: Path) -> dict[str, dict[str, Any]]:
+    return {run["student"]: run for run in json.loads((folder / "metrics.json").read_text())["runs"]}
+
+
 def test_every_student_is_trained_on_as_many_samples(ran: tuple[Path, str]) -> None:
-    runs = json.loads((ran[0] / "metrics.json").read_text())["runs"]
-    assert tuple(runs) == STUDENTS
-    assert {run["student_samples"] for run in runs.values()} == {40 * 2 + 2 * 40}
+    runs = runs_in(ran[0])
+    assert tuple(runs) == tuple(demo.METHODS)
+    assert {run["student_samples"] for run in runs.values()} == {8 * STEPS}
 
 
-def test_only_those_with_a_mixer_mix(ran: tuple[Path, str]) -> None:
-    runs = json.loads((ran[0] / "metrics.json").read_text())["runs"]
-    mixes = {name: run.get("supermix/mixes") for name, run in runs.items()}
-    assert mixes == {name: None if name == "plain" else 40 for name in STUDENTS}
+def test_only_those_with_a_mixer_hold_something(ran: tuple[Path, str]) -> None:
+    assert {name: run["holds"] is not None for name, run in runs_in(ran[0]).items()} == {
+        name: name in ("MixUp + KD", "CutMix + KD", "SuperMix + KD") for name in demo.METHODS
+    }
+
+
+def test_passes_of_the_teacher(ran: tuple[Path, str]) -> None:
+    """KD looks at its 8 natural images; MixUp at 4 and as many mixes; SuperMix has gradients."""
+    runs = runs_in(ran[0])
+    assert runs["KD"]["forwards"] == runs["MixUp + KD"]["forwards"] == 8
+    assert runs["MixUp + KD"]["backwards"] == 0 < runs["SuperMix + KD"]["backwards"]
 
 
 def test_table_has_a_row_for_every_student(ran: tuple[Path, str]) -> None:
     """In the 80 columns of a terminal, without an ellipsis."""
     rows = [line for line in ran[1].splitlines() if line.startswith("│")]
-    assert [row.split("│")[1].strip() for row in rows] == list(STUDENTS)
+    assert [row.split("│")[1].strip() for row in rows] == list(demo.METHODS)
+    assert all(len(row) <= 80 and "…" not in row for row in rows)
 
 
-def test_picture_is_drawn(ran: tuple[Path, str]) -> None:
-    with Image.open(ran[0] / "mixes.png") as picture:
-        assert min(picture.size) > 300
-    assert "mixes.png" in ran[1]
+def test_pictures_are_drawn(ran: tuple[Path, str]) -> None:
+    for name in ("mixes.png", "curves.png"):
+        with Image.open(ran[0] / name) as picture:
+            assert min(picture.size) > 300
+        assert name in ran[1].replace("\n", "")
 
 
-def test_one_student_learns_by_the_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    configs: list[Any] = []
-    result = {"ms_per_step": 1.0, "test/accuracy": 0.5}
-    monkeypatch.setattr(demo, "train", lambda config: configs.append(config) or result)
-    monkeypatch.setattr(demo, "_draw", lambda *_: tmp_path)
-    demo.main(["--output", str(tmp_path)])
-    assert [config.engine._target_.rpartition(".")[2] for config in configs] == [*4 * ["BatchEngine"], "StreamEngine"]
+def test_rows_that_are_there_are_passed_over(
+    ran: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "seeds.csv"
+    path.write_text((ran[0] / "seeds.csv").read_text())
+    trained: list[tuple[str, int]] = []
+
+    def train(name: str, seed: int, options: Any) -> dict[str, Any]:
+        trained.append((name, seed))
+        return dict.fromkeys(demo.COLUMNS, 0.5) | {"student": name, "seed": seed}
+
+    monkeypatch.setattr(demo, "_train", train)
+    for name in ("_draw_curves", "_draw_mixes"):
+        monkeypatch.setattr(demo, name, lambda *_: tmp_path)
+    with contextlib.redirect_stdout(io.StringIO()):
+        demo.main([*TINY, "--output", str(ran[0]), "--csv", str(path), "--seeds", "1", "2"])
+    assert trained == [(name, 2) for name in demo.METHODS]
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["student"], row["seed"]) for row in rows] == [(name, seed) for seed in "12" for name in demo.METHODS]
+
+
+def test_means_of_the_committed_seeds_stand_beside() -> None:
+    rows = [{"student": "KD", "seed": 1, "accuracy": 0.2, "calibration_error": 0.5, "holds": None, "ms_per_step": 5.0}]
+    seeds = [rows[0] | {"accuracy": accuracy} for accuracy in (0.2, 0.3)]
+    table = demo._table(rows, seeds)
+    assert list(table.columns[-1].cells) == ["25.0 % (50.0)"]
 
 
 @pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (["mixer=supermix"], "got mixer=supermix: the demo itself chooses mixer"),
-        (["engine=batch"], "got engine=batch: the demo itself chooses engine"),
-        (["experiment=study"], "the demo itself chooses experiment"),
-        (["mixer.max_steps=20"], "expected overrides that all students share: Could not override 'mixer.max_steps'"),
-        (["engine.reuse=4"], "expected overrides that all students share: Could not override 'engine.reuse'"),
-        (["foo=1"], "expected overrides that all students share: Could not override 'foo'"),
-    ],
+    ("override", "message"),
+    [("mixer=mixup", "chooses mixer"), ("seed=3", "chooses seed"), ("data.trainsize=40", "data.trainsize")],
 )
-def test_overrides_are_of_all_students(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], overrides: list[str], message: str
-) -> None:
-    with pytest.raises(SystemExit) as end:
-        demo.main(["--output", str(tmp_path), *overrides])
-    assert end.value.code == 2
-    assert message in " ".join(capsys.readouterr().err.split())
-
-
-def test_first_epoch_with_mixes_must_come(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_overrides_that_cannot_be(override: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        demo.main(["--output", str(tmp_path), "trainer.max_epochs=3", "mixing.start_epoch=3"])
-    assert "expected trainer.max_epochs above mixing.start_epoch" in capsys.readouterr().err
+        demo.main([override])
+    assert message in capsys.readouterr().err.replace("\n", " ")
