@@ -10,8 +10,8 @@ from supermix_pl.mixing import BlindMixer
 
 PAPER, BEFORE, FAST, MIXUP, CUTMIX = "paper", "fast before", "fast", "mixup", "cutmix"
 BLIND = (MIXUP, CUTMIX)
-# What SuperMix.fast was while it was solved on exact pixels, until the first test passed. The momentum was not Nesterov's
-# then, and the KL counted whole.
+# What SuperMix.fast was while it was solved on exact pixels, until the first test passed. The momentum was not
+# Nesterov's then, and the KL counted whole.
 _BEFORE: dict[str, Any] = {
     "init": "contrast",
     "objective": "criterion",

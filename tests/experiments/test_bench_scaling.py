@@ -14,6 +14,7 @@ from supermix_pl.experiments.bench import scaling, scaling_arguments
 from supermix_pl.experiments.bench.gpu_subjects import calibrate
 from supermix_pl.experiments.bench.scaling_settings import FAST, PAPER, Setting, vary_main
 from supermix_pl.experiments.bench.subject import Subject
+from supermix_pl.transforms import RandomCropFlip
 
 SUBJECT = Subject(
     network="resnet8",
@@ -24,24 +25,28 @@ SUBJECT = Subject(
     mean=(0.5071, 0.4867, 0.4408),
     std=(0.2675, 0.2565, 0.2761),
 )
-BASE = Setting(network="resnet8", subject=SUBJECT, mixer=SuperMix(max_steps=3, pairing="distinct"), batch_size=8)
+VIEW = RandomCropFlip()
+MIXER = SuperMix(max_steps=3, pairing="distinct")
+BASE = Setting(network="resnet8", subject=SUBJECT, mixer=MIXER, batch_size=8, view=VIEW)
 
 
 def test_a_series_varies_one_thing() -> None:
     points = vary_main(BASE, ks=[2, 4], mask_sizes=[8, 16], batches=[4, 8, 12])
     found = {(point.variable, point.value): point.setting for point in points}
-    assert found["k", 2] == found["mask_size", 8] == found["batch", 8] == BASE
+    assert found["k", 2] == found["batch", 8] == BASE
+    assert found["mask_size", 8] == replace(BASE, mask_size=8)
     assert found["k", 4] == replace(BASE, mixer=replace(BASE.mixer, k=4))
-    assert found["mask_size", 16] == replace(BASE, mixer=replace(BASE.mixer, mask_size=16, sigma=2.0))
+    assert found["mask_size", 16] == replace(BASE, mixer=replace(MIXER, mask_size=16, sigma=2.0), mask_size=16)
     assert found["batch", 4] == replace(BASE, batch_size=4)
     assert found["batch", 12] == replace(BASE, batch_size=12, subject=replace(SUBJECT, num_images=12))
 
 
 def test_the_fast_solver_is_for_the_same_sets() -> None:
-    mixer = replace(BASE.mixer, k=3, mask_size=16, sigma=2.0)
+    mixer = replace(MIXER, k=3, mask_size=16, sigma=2.0)
     solvers = replace(BASE, mixer=mixer).solvers()
-    assert solvers[PAPER] == mixer
-    assert solvers[FAST] == SuperMix.fast(k=3, mask_size=16, max_steps=3, pairing="distinct")
+    assert solvers == {PAPER: mixer, FAST: SuperMix.fast(k=3)}
+    fast = replace(BASE, mask_size=4).solvers()[FAST]
+    assert fast == SuperMix.fast(mask_size=4, sigma=SuperMix.fast().sigma * 4 / max(SuperMix.fast().mask_grid))
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +78,10 @@ def test_end_to_end(tmp_path: Path, checkpoint: Path) -> None:
     ]
     for solver in (PAPER, FAST):
         base = rows["k", 2, solver]
-        for same in (("size", 32), ("mask_size", 8), ("batch", 8)):
+        for same in (("size", 32), ("batch", 8)):
             assert rows[*same, solver]["trials"] == base["trials"]
+        masks = [trial["softness"] for trial in rows["mask_size", 8, solver]["trials"]]
+        assert (masks == [trial["softness"] for trial in base["trials"]]) == (solver == PAPER)
         assert rows["batch", 4, solver]["peak_bytes"] < base["peak_bytes"] < rows["k", 3, solver]["peak_bytes"]
     assert "## Against sources in a set, k" in text
     assert "| 40 | resnet8 | fast | 4 |" in text
@@ -89,14 +96,16 @@ def test_numbers_agree_with_a_call_of_the_mixer(checkpoint: Path) -> None:
     found = scaling.measure([setting], [7], torch.device("cpu"), lambda _: None)
     teacher, images = setting.subject.open(torch.device("cpu"))
     for name, mixer in setting.solvers().items():
-        mixes = [mixer(teacher, batch, seed=(7, number)) for number, batch in enumerate(images.split(4))]
+        mixes = [mixer(teacher, batch, seed=(7, number), view=VIEW) for number, batch in enumerate(images.split(4))]
         (trial,) = found[setting, name].trials
         kept = [mix.source_classes[:, 0] != mix.source_classes[:, 1] for mix in mixes]
         assert trial.sets == 8
         assert trial.attempted == sum(int(rows.sum()) for rows in kept) > 0
-        assert trial.solved == sum(int(mix.solved[rows].sum()) for mix, rows in zip(mixes, kept, strict=True))
+        assert trial.solved == sum(
+            int(mix.holds[rows].sum()) for mix, rows in zip(mixes, kept, strict=True) if mix.holds is not None
+        )
         if trial.attempted == 8:
-            assert trial.forwards == sum(mix.teacher_forwards for mix in mixes)
+            assert trial.forwards == sum(mix.teacher_forwards - mix.label_forwards for mix in mixes)
         assert asdict(trial)["seconds"] > 0
 
 

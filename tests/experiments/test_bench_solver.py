@@ -13,6 +13,7 @@ from supermix_pl import FrozenTeacher, SuperMix
 from supermix_pl.experiments.bench import acceptance, arguments, solver
 from supermix_pl.experiments.data import Shapes
 from supermix_pl.experiments.networks import resnet8
+from supermix_pl.transforms import RandomCropFlip
 
 IMAGES = 20
 MEAN, STD = (0.4, 0.5, 0.6), (0.3, 0.25, 0.2)
@@ -119,7 +120,7 @@ def test_time_is_shared_out_by_passes(checkpoint: Path) -> None:
     network = resnet8(num_classes=10)
     network.load_state_dict(torch.load(checkpoint, weights_only=True)["model"])
     mix = SuperMix(max_steps=10)(FrozenTeacher(network), shapes(), seed=0)
-    trial = acceptance.count(mix, 2, 3.0, 0)
+    trial = acceptance.count(mix, SuperMix(max_steps=10), 3.0, 0)
     share = (trial.forwards + trial.backwards) / (mix.teacher_forwards + mix.teacher_backwards)
     assert 0 < share < 1
     assert trial.seconds == pytest.approx(3.0 * share)
@@ -130,7 +131,24 @@ def test_another_way_of_counting_is_noticed(checkpoint: Path) -> None:
     network.load_state_dict(torch.load(checkpoint, weights_only=True)["model"])
     mix = SuperMix(max_steps=3)(FrozenTeacher(network), shapes(), seed=0)
     with pytest.raises(RuntimeError, match="another way"):
-        acceptance.set_passes(replace(mix, teacher_backwards=mix.teacher_backwards - 1))
+        acceptance.set_passes(replace(mix, teacher_backwards=mix.teacher_backwards - 1), SuperMix(max_steps=3))
+
+
+@pytest.mark.parametrize("view", [None, RandomCropFlip()])
+@pytest.mark.parametrize("mixer", [SuperMix(max_steps=3), SuperMix.fast(max_steps=3)])
+def test_passes_that_label_are_not_a_sets_own(checkpoint: Path, mixer: SuperMix, view: RandomCropFlip | None) -> None:
+    network = resnet8(num_classes=10)
+    network.load_state_dict(torch.load(checkpoint, weights_only=True)["model"])
+    mix = mixer(FrozenTeacher(network), shapes(), seed=0, view=view)
+    forwards, backwards = acceptance.set_passes(mix, mixer)
+    assert int(forwards.sum()) + mix.label_forwards == mix.teacher_forwards
+    assert int(backwards.sum()) == mix.teacher_backwards
+    assert (mix.label_forwards > 0) == (view is not None or not mixer.early_stop)
+    with torch.no_grad():
+        logits = network(mix.images)
+    for row, found in enumerate(acceptance.accepted(mix).tolist()):
+        classes = sorted(set(mix.source_classes[row].tolist()))
+        assert found == (sorted(logits[row].topk(len(classes)).indices.tolist()) == classes)
 
 
 @pytest.mark.slow

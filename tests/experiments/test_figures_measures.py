@@ -2,17 +2,13 @@
 
 import math
 
+import pytest
 import torch
 
 from supermix_pl import CutMix, MixUp
+from supermix_pl.experiments.figures.held import SOLVERS, held_methods, hold, view_of
 from supermix_pl.experiments.figures.logit_map import class_spread
-from supermix_pl.experiments.figures.measures import (
-    boxes_kept,
-    deviation_of_means,
-    forwards_within,
-    measure,
-    solved_within,
-)
+from supermix_pl.experiments.figures.measures import boxes_kept, deviation_of_means, measure
 from supermix_pl.solver.saliency import input_saliency
 from tests.experiments.figures_toys import subject
 
@@ -20,14 +16,15 @@ from tests.experiments.figures_toys import subject
 def test_averages_keep_half_of_everything() -> None:
     toys = subject()
     assert toys.boxes is not None
-    mix = MixUp()(toys.teacher, toys.images, seed=0)
+    (held,) = hold(MixUp(), toys, [1], view_of(toys), 3)
     _, saliency = input_saliency(toys.teacher, toys.images, None)
-    found = measure(mix, saliency, toys.boxes)
+    found = measure(held, saliency, toys.boxes)
     assert math.isclose(found.saliency_kept, 0.5, rel_tol=1e-5)
     assert found.boxes_kept is not None
     assert math.isclose(found.boxes_kept, 0.5, rel_tol=1e-5)
-    assert found.forwards == 2  # the image itself, and the mix
-    assert measure(mix, saliency, None).boxes_kept is None
+    assert (found.forwards, found.backwards) == (1, 0)  # the image itself
+    assert found.softness == pytest.approx(float((held.snapshot.mix.masks * (1 - held.snapshot.mix.masks)).mean()))
+    assert measure(held, saliency, None).boxes_kept is None
 
 
 def test_boxes_are_counted_pixel_by_pixel() -> None:
@@ -42,13 +39,26 @@ def test_boxes_are_counted_pixel_by_pixel() -> None:
         assert math.isclose(kept, sum(shares) / 2, rel_tol=1e-5)
 
 
-def test_a_lower_limit_is_read_from_one_run() -> None:
+def test_what_holds_is_asked_of_the_teacher() -> None:
     toys = subject()
-    whole = toys.supermix(toys.teacher, toys.images, seed=0)
-    for limit in (1, 2):
-        short = type(toys.supermix)(mask_size=4, max_steps=limit)(toys.teacher, toys.images, seed=0)
-        assert solved_within(whole, 4)[limit] == float(short.solved.double().mean())
-        assert forwards_within(whole, 4)[limit] == short.teacher_forwards / len(short)
+    mixers = held_methods(toys)
+    assert [*mixers] == [*SOLVERS, "MixUp", "CutMix"]
+    for mixer in mixers.values():
+        first, last = hold(mixer, toys, [1, 4], view_of(toys), 3)
+        for held in (first, last):
+            mix, logits = held.snapshot.mix, toys.teacher(held.snapshot.mix.images)
+            for row in range(len(mix)):
+                classes = sorted(set(mix.source_classes[row].tolist()))
+                assert len(classes) == 2
+                shown = sorted(logits[row].topk(2).indices.tolist()) == classes
+                assert bool(held.shown[row]) == shown
+                assert [sorted(each.topk(2).indices.tolist()) == classes for each in held.looks.logits[row]] == (
+                    held.looks.holds[row].tolist()
+                )
+        assert (last.snapshot.mix.num_steps >= first.snapshot.mix.num_steps).all()
+    sources = {name: hold(mixer, toys, [1], view_of(toys), 1)[0].snapshot.mix for name, mixer in mixers.items()}
+    first = sources["SuperMix"].source_indices
+    assert all(mix.source_indices.equal(first) for mix in sources.values())
 
 
 def test_means_of_equal_parts_do_not_vary() -> None:
