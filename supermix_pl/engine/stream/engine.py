@@ -215,7 +215,6 @@ class StreamEngine(Engine):
             "asked": self._asked(),
             "reuse": self._reuse,
             "due": [self._due_visits, self._due_images],
-            "shown": self._shown,
             "batch_size": self._batch_size,
         }
 
@@ -234,7 +233,6 @@ class StreamEngine(Engine):
             return
         self._reuse = state["reuse"]
         self._due_visits, self._due_images = state["due"]
-        self._shown = state["shown"]
         self._batch_size = state["batch_size"]
 
     def tensors(self) -> dict[str, Tensor]:
@@ -254,7 +252,6 @@ class StreamEngine(Engine):
         self._anew = False
         self._reuse: float | None = None
         self._due_visits, self._due_images = 0.0, 0.0
-        self._shown = 0
         self._batch_size = 0
         self._images: ImageStore | None = None
         self._solving: Solving | None = None
@@ -327,8 +324,8 @@ class StreamEngine(Engine):
         solving_view = mixer.solving_view(view, pixels)
         lessons = solving_view is view or solving_view == view
         before = solving.ended, solving.start_passes
-        self._due_visits += count * solving.rounds / self._reuse_now()
-        if self._shown == 0:  # there must be something to show
+        self._due_visits += solving.due_visits(count, self._reuse_now())
+        if solving.shown == 0:  # there must be something to show
             self._due_visits = max(self._due_visits, solving.plan.visits)
         visits: list[Shown] = []
         ages: list[np.ndarray] = []
@@ -350,13 +347,13 @@ class StreamEngine(Engine):
         if not taken_in:
             forwards += self._take_in(mixer, teacher, pixels, labels, natural_logits, rng)
         shown = parts[0] if len(parts) == 1 else concatenate(parts)
-        self._shown += count
+        solving.shown += count
         passed = len(visits) * solving.plan.visits
         looked = solving.start_passes - before[1]
         self._places = shown.places
         self._metrics = {
             "fresh": float(solving.ended - before[0]),
-            "uses": self._shown / solving.ended if solving.ended else 0.0,
+            "uses": solving.shown / solving.ended if solving.ended else 0.0,
             "stored": float(solving.num_alive()),
             "store_bytes": float(solving.images.ring.num_bytes + solving.store.num_bytes),
         }
@@ -494,9 +491,9 @@ class StreamEngine(Engine):
                 )
         reuse = self._run.broadcast(reuse)
         if reuse is not None:
-            step, batch_size = self._step, self._batch_size
+            step, batch_size, shape = self._step, self._batch_size, self._image_shape
             self._forget()
-            self._step, self._batch_size, self._reuse = step, batch_size, reuse
+            self._step, self._batch_size, self._image_shape, self._reuse = step, batch_size, shape, reuse
 
     def _reuse_now(self) -> float:
         return self._reuse or self.reuse or _DEFAULT_REUSE

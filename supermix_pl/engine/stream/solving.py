@@ -23,6 +23,9 @@ from supermix_pl.solver.rows import Rows
 from supermix_pl.teacher import FrozenTeacher
 
 _GUESSED_ROUNDS = 10  # of a set that may end early; what sets really take is followed
+_GUESSED_TURNS = 4  # turns whose sets the guess counts as much as
+_STEPS_TO_CATCH_UP = 64
+_MOST_PACE = 1.5
 _ON_HOST = ("oldest",)
 _REPLAYS_APART = 2**20  # numbers of looks of one step and the next: no two looks at a set share a number
 
@@ -70,8 +73,9 @@ class Solving:
         dtype: In which precision.
 
     Attributes:
-        ended: Sets that have left the slots so far.
-        visits_ended: Visits that these have had.
+        shown: Mixes that the student has seen so far.
+        visited: Visits so far.
+        ended: Sets that have left the slots for the store so far.
         start_passes: Images that the teacher has passed so far, forward and backward, for the start of masks.
     """
 
@@ -92,17 +96,27 @@ class Solving:
         self.num_classes = num_classes
         self.slots = Slots(plan.slots, mixer.k, grid, num_classes, device, dtype)
         self.store = Ring(capacity)
-        self.ended = 0
-        self.visits_ended = 0.0
+        self.shown, self.visited, self.ended = 0, 0, 0
         self.start_passes = 0
         self._entered = 0
 
-    @property
-    def rounds(self) -> float:
-        """Visits that a set takes, as far as they are known."""
-        if not self._mixer.early_stop or self.ended == 0:
-            return expected_rounds(self._mixer)
-        return self.visits_ended / self.ended
+    def due_visits(self, count: int, reuse: float) -> float:
+        """Say how many visits the sets take that a step calls for.
+
+        Where sets may end early, the visits of a set are counted as they come, those of sets in the slots too: the sets
+        that have ended so far are the easy ones. Sets that are missing, or too many, are made up for slowly.
+
+        Args:
+            count: Mixes that the step shows.
+            reuse: Views of a set.
+        """
+        rounds, sets = expected_rounds(self._mixer), count / reuse
+        if not self._mixer.early_stop:
+            return rounds * sets
+        guessed = _GUESSED_TURNS * self.plan.visits
+        rounds = (self.visited + rounds * guessed) / (self.ended + guessed)
+        pace = 1 + (self.shown / reuse - self.ended) / (_STEPS_TO_CATCH_UP * sets)
+        return rounds * sets * min(max(pace, 1 / _MOST_PACE), _MOST_PACE)
 
     def turn(self, teacher: FrozenTeacher, view: Show, rng: np.random.Generator) -> tuple[Shown, Int[np.ndarray, " v"]]:
         """Visit the next slots: sets that have ended leave, new ones enter, and all of these get a round.
@@ -112,6 +126,7 @@ class Solving:
         """
         places = self.slots.turn(self.plan.visits)
         early = bool(self._mixer.early_stop)
+        self.slots.occupied[places] &= self._have_images(self.slots.oldest[places])
         self._leave(self.slots.ended(places, self._mixer.max_steps + early, early=early))
         self._enter(teacher, places[~self.slots.occupied[places]], rng)
         rows = torch.from_numpy(places).to(self.slots.state.running.device)
@@ -121,6 +136,7 @@ class Solving:
         state, shown, logits = advance(self._mixer.solver, teacher, sets, before, view, chunks)
         ages = self.slots.ages[places].copy()
         self.slots.visited(places, state, early=early)
+        self.visited += len(places)
         return Shown(
             images=shown,
             logits=logits,
@@ -171,8 +187,7 @@ class Solving:
         """Give slots, store and counts, for `load_tensors`."""
         held = {f"slots/{name}": value for name, value in self.slots.tensors().items()}
         held |= {f"store/{name}": value for name, value in self.store.tensors().items()}
-        counts = torch.tensor([self.ended, self.visits_ended, self._entered], dtype=torch.float64)
-        return held | {"solving/counts": counts}
+        return held | {"solving/counts": torch.tensor([self.shown, self.visited, self.ended, self._entered])}
 
     def load_tensors(self, tensors: dict[str, Tensor], device: torch.device) -> None:
         """Take up what `tensors` gave."""
@@ -183,15 +198,17 @@ class Solving:
                 parts[part][field] = value
         self.slots = Slots.from_tensors(parts["slots"], device)
         self.store = Ring.from_tensors(parts["store"], device, _ON_HOST)
-        ended, self.visits_ended, entered = parts["solving"]["counts"].tolist()
-        self.ended, self._entered = int(ended), int(entered)
+        self.shown, self.visited, self.ended, self._entered = parts["solving"]["counts"].tolist()
 
     def _alive(self) -> np.ndarray:
         """Tell which sets of the store have all their sources: those of the oldest may be overwritten."""
         if len(self.store) == 0:
             return np.zeros(0, dtype=bool)
-        first = self.images.ring.added - self.images.ring.capacity
-        return np.asarray(self.store.columns["oldest"])[: len(self.store)] >= first
+        return self._have_images(np.asarray(self.store.columns["oldest"])[: len(self.store)])
+
+    def _have_images(self, oldest: Int[np.ndarray, " r"]) -> np.ndarray:
+        """Tell of sets by the least arrival number of their sources whether all of these are there."""
+        return oldest >= self.images.ring.added - self.images.ring.capacity
 
     def _leave(self, places: Int[np.ndarray, " e"]) -> None:
         if len(places) == 0:
@@ -204,7 +221,6 @@ class Solving:
         self.store.add(held | {"oldest": self.slots.oldest[places]})
         self.slots.occupied[places] = False
         self.ended += len(places)
-        self.visits_ended += float(self.slots.ages[places].sum())
 
     def _enter(self, teacher: FrozenTeacher, places: Int[np.ndarray, " e"], rng: np.random.Generator) -> None:
         """Draw new sets of the newest images for free slots."""
@@ -213,6 +229,8 @@ class Solving:
         mixer, count = self._mixer, len(places)
         device = self.slots.state.running.device
         candidates = self.images.ring.newest(self.plan.window)
+        if len(candidates) < mixer.k:  # of the first, small batches: an image is in a set more than once
+            candidates = np.resize(candidates, mixer.k)
         window = torch.from_numpy(candidates).to(device)
         ranks = torch.from_numpy(rng.random((count, len(candidates)), dtype=np.float32)).to(device)
         classes = self.images.classes(window) if mixer.pairing == "distinct" else None
