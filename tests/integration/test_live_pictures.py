@@ -20,8 +20,7 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.profilers import SimpleProfiler
 
-from supermix_pl import FrozenTeacher, MixUp, StreamEngine, SuperMix, SuperMixCallback
-from supermix_pl.engine import Run
+from supermix_pl import FrozenTeacher, MixUp, StreamEngine, SuperMixCallback
 from supermix_pl.picture_grid import ShownSets
 from supermix_pl.pictures import Pictures
 from tests.integration.test_packages import PACKAGES
@@ -170,10 +169,11 @@ def test_other_ranks_draw_nothing(tmp_path: Path, drawn: list[int], monkeypatch:
 @pytest.mark.parametrize("options", [{"fast_dev_run": True}, {"barebones": True}])
 def test_trial_runs_draw_nothing(tmp_path: Path, drawn: list[int], options: Any) -> None:
     callback = make_callback(log_images_every=1)
+    student = Student()
     pl.Trainer(accelerator="cpu", default_root_dir=tmp_path, max_epochs=1, callbacks=[callback], **options).fit(
-        Student(), loader()
+        student, loader()
     )
-    assert callback.mix is not None
+    assert student.mixes[-1] is not None
     assert drawn == []
 
 
@@ -193,53 +193,21 @@ def test_profiler_tells_pictures_from_mixing(tmp_path: Path, drawn: list[int]) -
     assert len(profiler.recorded_durations["[SuperMix]picture"]) == len(drawn) == 2
 
 
-def test_stream_engine_shows_sets_that_ended_with_their_sources(tmp_path: Path, shown: list[ShownSets]) -> None:
-    engine = StreamEngine(slots=8, rounds=2)
+def test_a_stream_shows_views_as_the_student_saw_them_with_their_sources(
+    tmp_path: Path, shown: list[ShownSets]
+) -> None:
+    engine = StreamEngine(default_transform=None)
     callback = make_callback(engine=engine, log_images_every=1)
-    make_trainer(tmp_path, callback).fit(Student(), loader(32))
-    assert callback.mix is not None
-    assert bool((callback.mix.source_indices == -1).all())  # the pool was drawn from
+    student = Student()
+    make_trainer(tmp_path, callback).fit(student, loader(32))
     assert len(shown) == 8
-    assert shown[0].sources is not None  # the batch's own, until the pool is warm
-    for sets in shown[-4:]:
+    for sets, images in zip(shown, student.images, strict=True):
         assert sets.sources is not None
         assert sets.masks is not None
         assert len(sets.names) == len(sets.mixes) == len(sets.sources) == 4
+        torch.testing.assert_close(sets.mixes, images[-4:])
         expected = (sets.masks.unsqueeze(2) * sets.sources).sum(dim=1)
         torch.testing.assert_close(sets.mixes, expected, atol=1e-3, rtol=0)
-    assert not torch.equal(shown[-1].mixes, shown[-4].mixes)  # those that ended last
-
-
-@pytest.mark.parametrize("keep_masks", [False, True])
-def test_stream_engine_without_ended_sets_shows_what_the_pool_has(keep_masks: bool) -> None:
-    """A stream that takes its pool from a checkpoint, before the first of its sets ends."""
-    engine = StreamEngine(slots=8, keep_masks=keep_masks)
-    images, labels = natural_data(4)
-    teacher = FrozenTeacher(Teacher())
-    *_, mix = [engine.mix(SuperMix(max_steps=4), teacher, images, labels, seed=step) for step in range(6)]
-    assert bool((mix.source_indices == -1).all())
-    shown_images, shown_mix = engine.to_show(images, mix)
-    assert shown_images is images
-    assert shown_mix is mix
-    assert bool(mix.masks.numel()) == keep_masks
-
-
-def test_mixes_of_the_batch_itself_are_shown_by_a_stream_too() -> None:
-    engine, mixer = StreamEngine(slots=8), SuperMix(max_steps=4)
-    images, labels = natural_data(4)
-    teacher = FrozenTeacher(Teacher())
-    engine.begin(Run(draws=True))
-    *_, mix = [engine.mix(mixer, teacher, images, labels, seed=step) for step in range(6)]
-    assert engine.to_show(images, mix)[1] is not mix
-    of_the_batch = mixer(teacher, images, labels, seed=0)  # as while the pool is being filled
-    assert engine.to_show(images, of_the_batch)[1] is of_the_batch
-
-
-def test_batches_of_a_stream_that_are_not_drawn_keep_no_sets(tmp_path: Path) -> None:
-    callback = make_callback(engine=StreamEngine(slots=8, rounds=2))
-    make_trainer(tmp_path, callback).fit(Student(), loader(16))
-    assert callback.mix is not None
-    assert callback._engine.to_show(callback.mix.images, callback.mix)[1] is callback.mix
 
 
 def test_blind_mixer_without_a_teacher(tmp_path: Path, shown: list[ShownSets]) -> None:

@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.profilers import SimpleProfiler
 
-from supermix_pl import MixUp, StreamEngine, SuperMix, SuperMixCallback
+from supermix_pl import MixUp, SuperMix, SuperMixCallback
 from supermix_pl.transforms import RandomCropFlip
 from tests.integration.test_packages import MixingStudent
 from tests.integration.toys import (
@@ -26,7 +26,9 @@ from tests.integration.toys import (
 )
 
 TIMES = {"supermix/ms", "supermix/time_share"}
-NAMES = TIMES | {f"supermix/{name}" for name in ("solved_fraction", "non_finite_fraction", "steps", "teacher_forwards")}
+PASSES = ("teacher_forwards", "label_forwards")
+NAMES = TIMES | {f"supermix/{name}" for name in ("solved_fraction", "non_finite_fraction", "steps", *PASSES)}
+IN_BAR = {"supermix/solved_fraction", "supermix/ms"}
 
 
 class Watching(Student):
@@ -38,24 +40,6 @@ class Watching(Student):
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.logged.append({name: float(value) for name, value in self.trainer.callback_metrics.items()})
-
-
-def test_what_rare_turns_cost_is_logged_as_a_mean(tmp_path: Path) -> None:
-    engine, found = StreamEngine(slots=4, every_n_steps=2), []
-
-    class Beside(Watching):
-        def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-            super().on_train_batch_end(outputs, batch, batch_idx)
-            assert callback.mix is not None
-            found.append((engine.metrics()["fresh"], callback.mix.teacher_forwards))
-
-    student, callback = Beside(), make_callback(engine=engine)
-    make_trainer(tmp_path, callback, max_epochs=12).fit(student, loader())
-    assert callback.period == 2
-    for number in range(-6, 0):
-        fresh, forwards = (sum(pair) / 2 for pair in zip(found[number - 1], found[number], strict=True))
-        assert student.logged[number]["supermix/fresh"] == fresh
-        assert student.logged[number]["supermix/teacher_forwards"] == forwards > 0
 
 
 @pytest.mark.parametrize("package", [pl, lightning.pytorch])
@@ -104,7 +88,7 @@ def test_every_pass_of_the_teacher_is_counted(tmp_path: Path) -> None:
 def test_progress_bar(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, make_callback(log="prog_bar"))
     trainer.fit(Student(), loader())
-    assert trainer.progress_bar_metrics.keys() == NAMES
+    assert trainer.progress_bar_metrics.keys() == IN_BAR
     assert trainer.callback_metrics.keys() == NAMES
 
 
@@ -145,7 +129,7 @@ def test_mixin_and_own_logs(tmp_path: Path) -> None:
 
 
 def test_blind_mixer_without_a_teacher_has_only_its_time(tmp_path: Path) -> None:
-    callback = SuperMixCallback(None, MixUp(num_classes=NUM_CLASSES), targets="soft")
+    callback = SuperMixCallback(None, MixUp(num_classes=NUM_CLASSES), targets="soft", engine="batch")
     trainer = make_trainer(tmp_path, callback)
     trainer.fit(Student(), loader())
     assert trainer.callback_metrics.keys() == TIMES

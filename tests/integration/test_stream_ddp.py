@@ -16,8 +16,9 @@ from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from supermix_pl import MixedBatch, SuperMix, SuperMixCallback
-from supermix_pl.engine import BatchEngine, StreamEngine, stream
-from supermix_pl.engine.timing import times_of
+from supermix_pl.engine import BatchEngine, StreamEngine
+from supermix_pl.engine.stream import engine as stream
+from supermix_pl.engine.stream.plan import reuse_for_budget
 from tests.integration.test_ddp import first, second, sgd
 from tests.integration.toys import Student, Teacher, assert_same_tensors, loader, make_trainer
 
@@ -68,9 +69,9 @@ SPOKEN: list[int] = []
 MEASURED: list[float] = []
 
 
-def counted_times(*args: Any, training: float, **kwargs: Any) -> Any:
+def counted(*args: Any, training: float, **kwargs: Any) -> float:
     MEASURED.append(training)
-    return times_of(*args, training=training, **kwargs)
+    return reuse_for_budget(*args, training=training, **kwargs)
 
 
 class Reporting(Student):
@@ -131,7 +132,7 @@ def fit(folder: Path, strategy: str, engine: str, resume: Path | None = None) ->
 
 
 def main(folder: Path, strategy: str, engines: list[str]) -> None:
-    stream.times_of = counted_times
+    stream.reuse_for_budget = counted
     for engine in engines:
         fit(folder / engine, strategy, engine)
         if engine == "stream":
@@ -177,20 +178,18 @@ def assert_in_step(folder: Path, engine: str) -> None:
     for own, other in zip(ranks[0]["images"], ranks[1]["images"], strict=True):
         assert not torch.equal(own, other)
     for rank in ranks:
-        from_pool = [bool((sources == -1).all()) for sources in rank["sources"]]
-        assert any(from_pool) == (engine != "batch")
+        from_store = [bool((sources == -1).all()) for sources in rank["sources"]]
+        assert set(from_store) == {engine != "batch"}
     spoken = [[count for count in rank["spoken"] if count] for rank in ranks]
     assert spoken[0] == spoken[1]
-    assert len(spoken[0]) == {"batch": 0, "stream": 1, "budget": 2}[engine]  # what was measured, once
+    assert len(spoken[0]) == {"batch": 0, "stream": 0, "budget": 1}[engine]  # what was measured, once
     assert [rank["measured"] for rank in ranks] == [int(engine == "budget"), 0]
     if engine == "batch":
         return
-    assert ranks[0]["spoken"][0] > 0
-    state = ranks[0]["engine"]
-    assert state == ranks[1]["engine"]
-    means = [1 + float(rank["steps"][0].float().mean()) for rank in ranks]
-    assert state["tests"] == state["plan"]["tests"] == means[0] != means[1]  # of the first rank's first batch
-    assert state["step"] == STEPS
+    states = [rank["engine"] for rank in ranks]
+    assert states[0]["reuse"] == states[1]["reuse"]
+    assert (states[0]["reuse"] is not None) == (engine == "budget")
+    assert [state["step"] for state in states] == [STEPS, STEPS]
 
 
 def assert_resumed(folder: Path) -> None:
