@@ -102,7 +102,10 @@ def snapshots(
         viewer, chunks = Viewer(solving_view, (*numbers(seed), 0)), Chunks(teacher, mixer.chunk_size)
         found = []
         for number in range(rounds[-1] + solver.early_stop):
-            state, _, _ = advance(solver, teacher, sets, state, viewer, chunks)
+            left = state.running.nonzero().squeeze(1)
+            if len(left):
+                moved, _, _ = advance(solver, teacher, sets.take(left), state.take(left), viewer, chunks)
+                state.put(left, moved)
             done = number + (not solver.early_stop)  # the masks that may be kept have had so many steps
             if done in rounds:
                 found.append(_snapshot(mixer, drawn, natural, state, done, solving_view))
