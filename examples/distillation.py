@@ -72,8 +72,10 @@ class Student(SuperMixMixin, pl.LightningModule):
         """Add the two losses: of the labels, and of the teacher's logits of the same rows."""
         images, labels = batch
         logits = self.network(images)
-        taught = distillation_loss(logits, self.mixing.teacher_logits, temperature=self.temperature)
-        return 0.1 * cross_entropy(logits, labels) + 0.9 * taught
+        taught = self.mixing.teacher_logits
+        assert taught is not None  # with label_natural, a row for each image
+        distillation = distillation_loss(logits, taught, temperature=self.temperature)
+        return 0.1 * cross_entropy(logits, labels) + 0.9 * distillation
 
     def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
         """Measure the accuracy."""

@@ -8,6 +8,7 @@ FOLDER holds `train/<class>/` and `val/<class>/`; without one the images are sha
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -83,7 +84,7 @@ class Classifier(pl.LightningModule):
         images, labels = batch
         self.log("accuracy", (self.network(images).argmax(dim=1) == labels).float().mean())
 
-    def configure_optimizers(self) -> dict[str, object]:
+    def configure_optimizers(self) -> Any:
         """Use Adam, and let its rate fall to zero."""
         optimizer = torch.optim.AdamW(self.parameters(), lr=5e-3, weight_decay=1e-2)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -94,7 +95,7 @@ class Classifier(pl.LightningModule):
 
 def fit(name: str, module: Classifier, data: TensorDataset, test: TensorDataset, steps: int, batch: int) -> Classifier:
     """Train for a number of steps, and print what came of it."""
-    callbacks = [] if module.mixing is None else [module.mixing]
+    callbacks: list[pl.Callback] = [] if module.mixing is None else [module.mixing]
     trainer = pl.Trainer(max_epochs=1, num_sanity_val_steps=0, callbacks=callbacks, **OPTIONS)
     drawn = RandomSampler(data, replacement=True, num_samples=steps * batch)
     trainer.fit(module, DataLoader(data, batch, sampler=drawn), DataLoader(test, 250))
