@@ -234,7 +234,7 @@ def test_small_integer_labels_keep_their_dtype(tmp_path: Path) -> None:
 @pytest.mark.parametrize("targets", ["soft", "pairs"])
 def test_blind_mixers_without_a_teacher(tmp_path: Path, mixer: MixUp | CutMix, targets: Any) -> None:
     student = Student()
-    fit(tmp_path, student, SuperMixCallback(None, mixer, targets=targets), (IMAGES, LABELS))
+    fit(tmp_path, student, SuperMixCallback(None, mixer, targets=targets, engine="batch"), (IMAGES, LABELS))
     mix = student.mixes[0]
     assert mix is not None
     assert mix.teacher_logits is None

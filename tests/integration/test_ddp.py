@@ -67,7 +67,7 @@ def fit_on_two(folder: Path, strategy: str, student: Reporting, *callbacks: Any)
 
 
 def make_callback() -> SuperMixCallback:
-    return SuperMixCallback(build_teacher, MIXER, probability=0.5, seed=1)
+    return SuperMixCallback(build_teacher, MIXER, engine="batch", probability=0.5, seed=1)
 
 
 def assert_in_step(folder: Path) -> None:

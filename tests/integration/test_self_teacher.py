@@ -61,7 +61,7 @@ def bright() -> ImageDataModule:
 
 
 def callback(teacher: Any = "ema", **options: Any) -> SuperMixCallback:
-    return SuperMixCallback(teacher, MIXER, **{"start_epoch": 2, **options})
+    return SuperMixCallback(teacher, MIXER, **{"engine": "batch", "start_epoch": 2, **options})
 
 
 def fit(folder: Path, mixing: SuperMixCallback, *more: Any, resume: Path | None = None, **options: Any) -> Classifier:

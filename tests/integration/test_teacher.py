@@ -124,7 +124,7 @@ def test_built_once_and_kept_for_later_fits(tmp_path: Path) -> None:
         built.append(FrozenTeacher(Teacher()))
         return built[-1]
 
-    callback = SuperMixCallback(build, MIXER)
+    callback = SuperMixCallback(build, MIXER, engine="batch")
     assert callback.teacher is None
     for _ in range(2):
         make_trainer(tmp_path, callback).fit(Student(), loader(4))

@@ -142,8 +142,9 @@ class UnifiedStudent(Steps, lightning.pytorch.LightningModule):  # pyright: igno
     pass
 
 
-def make_callback(teacher: Any = None, mixer: Any = MIXER, **options: Any) -> SuperMixCallback:
-    return SuperMixCallback(teacher or Teacher(), mixer, **options)
+def make_callback(teacher: Any = None, mixer: Any = MIXER, *, engine: Any = "batch", **options: Any) -> SuperMixCallback:
+    """Every step has mixes of its own batch, solved to the end, unless another engine is asked for."""
+    return SuperMixCallback(teacher or Teacher(), mixer, engine=engine, **options)
 
 
 def make_trainer(folder: Path, *callbacks: Any, package: Any = pl, **options: Any) -> Any:
