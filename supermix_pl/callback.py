@@ -11,7 +11,14 @@ import numpy as np
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 
-from supermix_pl.arguments import check_at_least, check_flag, check_one_of, check_positive, check_probability, check_transform
+from supermix_pl.arguments import (
+    check_at_least,
+    check_flag,
+    check_one_of,
+    check_positive,
+    check_probability,
+    check_transform,
+)
 from supermix_pl.batch import Key, check_key, get_field
 from supermix_pl.engine import BatchEngine, Engine, Run, StreamEngine
 from supermix_pl.interception import Interception, check_step_takes_batches

@@ -103,17 +103,13 @@ class RandomCropFlip(View):
             check_at_least("padding", self.padding, 0)
         check_probability("flip_probability", self.flip_probability)
 
-    def draw(
-        self, keys: Int[Tensor, " b"], rounds: Int[Tensor, " b"], size: tuple[int, int]
-    ) -> Int[Tensor, "b 3"]:
+    def draw(self, keys: Int[Tensor, " b"], rounds: Int[Tensor, " b"], size: tuple[int, int]) -> Int[Tensor, "b 3"]:
         """Draw top, left and whether the image is mirrored."""
         numbers = uniforms(keys, rounds, 3)
         places = [(numbers[:, axis] * (2 * self._pixels(side) + 1)).long() for axis, side in enumerate(size)]
         return torch.stack([*places, (numbers[:, 2] < self.flip_probability).long()], dim=1)
 
-    def apply(
-        self, images: Float[Tensor, "b c h w"], parameters: Int[Tensor, "b 3"]
-    ) -> Float[Tensor, "b c h w"]:
+    def apply(self, images: Float[Tensor, "b c h w"], parameters: Int[Tensor, "b 3"]) -> Float[Tensor, "b c h w"]:
         """Crop every padded image back to its size, and mirror some."""
         (height, width), device = images.shape[2:], images.device
         above, beside = self._pixels(height), self._pixels(width)
@@ -153,9 +149,7 @@ class RandomResizedCropFlip(View):
             raise ValueError(f"expected scale in (0, 1], got {self.scale}")
         check_probability("flip_probability", self.flip_probability)
 
-    def draw(
-        self, keys: Int[Tensor, " b"], rounds: Int[Tensor, " b"], size: tuple[int, int]
-    ) -> Float[Tensor, "b 5"]:
+    def draw(self, keys: Int[Tensor, " b"], rounds: Int[Tensor, " b"], size: tuple[int, int]) -> Float[Tensor, "b 5"]:
         """Draw top, left, height and width of the part as shares of the sides, and whether the image is mirrored."""
         numbers = uniforms(keys, rounds, 5)
         area = self.scale[0] + numbers[:, 0] * (self.scale[1] - self.scale[0])
@@ -165,9 +159,7 @@ class RandomResizedCropFlip(View):
         mirrored = (numbers[:, 4] < self.flip_probability).float()
         return torch.stack([numbers[:, 2] * (1 - height), numbers[:, 3] * (1 - width), height, width, mirrored], dim=1)
 
-    def apply(
-        self, images: Float[Tensor, "b c h w"], parameters: Float[Tensor, "b 5"]
-    ) -> Float[Tensor, "b c h w"]:
+    def apply(self, images: Float[Tensor, "b c h w"], parameters: Float[Tensor, "b 5"]) -> Float[Tensor, "b c h w"]:
         """Cut, resize and mirror."""
         top, left, height, width, mirrored = parameters.unbind(1)
         rows = _interpolation(top, height, images.shape[2])

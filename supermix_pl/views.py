@@ -32,9 +32,7 @@ class Viewer:
             leaves them as they are.
     """
 
-    def __init__(
-        self, transform: Transform | None, seed: Sequence[int], dtype: torch.dtype | None = None
-    ) -> None:
+    def __init__(self, transform: Transform | None, seed: Sequence[int], dtype: torch.dtype | None = None) -> None:
         self.transform = transform
         self._seed = tuple(seed)
         self._calls = 0
