@@ -13,9 +13,7 @@ sizes = st.integers(1, 300)
 
 @given(reuse=reuses, batch_size=sizes, rounds=st.integers(1, 50), show_from=st.integers(0, 60))
 @repeatable
-def test_visits_solve_a_set_for_every_so_many_mixes(
-    reuse: float, batch_size: int, rounds: int, show_from: int
-) -> None:
+def test_visits_solve_a_set_for_every_so_many_mixes(reuse: float, batch_size: int, rounds: int, show_from: int) -> None:
     plan = plan_for_reuse(reuse, batch_size, rounds, show_from, None)
     exact = batch_size * rounds / reuse
     assert exact - 1e-6 <= plan.visits < max(exact, 0) + 1 + 1e-6
@@ -63,7 +61,7 @@ def test_the_store_has_room_for_its_rows_and_no_more(
         in_work = closest.window + closest.slots + batch_size
         least = in_work * image + batch_size * (image + own)
         assert least > store_bytes
-        assert f"{least} bytes, got store_bytes={store_bytes}; raise it, or give fewer slots" in str(error)
+        assert f"{least} bytes, got store_bytes={store_bytes}; raise it, or give fewer slots" in str(error)  # noqa: PT017
         return
     assert room.images * image + room.sets * own <= store_bytes
     assert (room.images + 1) * image + (room.sets + 1) * own > store_bytes

@@ -80,9 +80,7 @@ def test_uses_of_sets_that_end_early_follow_what_they_take(reuse: int) -> None:
     ],
 )
 @unchecked
-def test_forwards_and_backwards_a_shown_mix(
-    options: dict[str, Any], visits: float, replays: float, odd: bool
-) -> None:
+def test_forwards_and_backwards_a_shown_mix(options: dict[str, Any], visits: float, replays: float, odd: bool) -> None:
     counting, teacher = counting_teacher()
     engine = StreamEngine(**options)
     asked: list[tuple[int, int]] = []
@@ -358,11 +356,15 @@ def test_sets_die_with_their_images(mixer: SuperMix) -> None:
     assert min(stored[100:]) > 0.3 * engine._solving.store.capacity
 
 
-@pytest.mark.parametrize("options", [{"store_bytes": 1}, {"store_bytes": 20_000}, {"store_bytes": 100_000, "slots": 999}])
+@pytest.mark.parametrize(
+    "options", [{"store_bytes": 1}, {"store_bytes": 20_000}, {"store_bytes": 100_000, "slots": 999}]
+)
 def test_a_store_that_is_too_small_is_refused_before_anything_is_solved(options: dict[str, int]) -> None:
     counting, teacher = counting_teacher()
     engine = StreamEngine(reuse=6, **options)
-    with pytest.raises(ValueError, match=r"expected a store that holds the \d+ images of sets .* (\d+) bytes, got") as said:
+    with pytest.raises(
+        ValueError, match=r"expected a store that holds the \d+ images of sets .* (\d+) bytes, got"
+    ) as said:
         run(engine, 1, FAST, teacher)
     assert counting.forwards == 0
     assert f"store_bytes={options['store_bytes']}; raise it, or give fewer slots" in str(said.value)
@@ -457,7 +459,9 @@ def test_on_unsolved_decides_what_is_kept_of_a_set(on_unsolved: Any) -> None:
         weights = mix.mix_weights[kept]
         for row, masks in enumerate(mix.masks[kept]):
             flat = masks.flatten(1)
-            if torch.isclose(flat, flat[:, :1], atol=1e-6).all():  # what has just been visited for the last time is not settled yet
+            if torch.isclose(
+                flat, flat[:, :1], atol=1e-6
+            ).all():  # what has just been visited for the last time is not settled yet
                 seen += 1
                 torch.testing.assert_close(flat[:, 0], weights[row], atol=2e-3, rtol=0)
                 assert (weights[row, 0] == 1) == (on_unsolved == "source")
@@ -559,7 +563,9 @@ def test_the_state_of_another_engine_lets_the_stream_begin() -> None:
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda engine: pickle.loads(pickle.dumps(engine))])
 def test_copies_keep_the_settings_and_drop_the_run(copied: Any) -> None:
-    engine = StreamEngine(reuse=5, show_from=3, slots=70, store_bytes=10**6, default_transform=RandomCropFlip(padding=3))
+    engine = StreamEngine(
+        reuse=5, show_from=3, slots=70, store_bytes=10**6, default_transform=RandomCropFlip(padding=3)
+    )
     engine.begin(Run(broadcast=lambda value: value, training_seconds=lambda: 1.0))
     before = run(engine, 5)
     other = copied(engine)
@@ -687,7 +693,9 @@ def test_what_is_no_transform(transform: Any) -> None:
 
 def test_mixers_whose_work_cannot_be_spread_are_refused() -> None:
     mixer = FunctionMixer(EXACT.__call__, present)
-    with pytest.raises(TypeError, match=r'expected SuperMix, .* for the stream engine, got FunctionMixer.*engine="batch"'):
+    with pytest.raises(
+        TypeError, match=r'expected SuperMix, .* for the stream engine, got FunctionMixer.*engine="batch"'
+    ):
         StreamEngine().check(mixer)
 
 

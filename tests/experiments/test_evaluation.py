@@ -12,7 +12,15 @@ from torch.nn.functional import interpolate
 from supermix_pl.experiments import evaluate
 from supermix_pl.experiments.data import Shapes
 from supermix_pl.experiments.data.pixels import Normalisation
-from supermix_pl.experiments.evaluation import CORRUPTIONS, SEVERITIES, Robustness, calibration_error, corrupt, fgsm
+from supermix_pl.experiments.evaluation import (
+    CORRUPTIONS,
+    SEVERITIES,
+    Robustness,
+    calibration_error,
+    corrupt,
+    fgsm,
+    quality,
+)
 from supermix_pl.experiments.networks import resnet8
 from tests.experiments.report_folders import write_run
 
@@ -50,6 +58,20 @@ def test_a_certain_and_right_network_is_calibrated() -> None:
     logits = 100 * torch.eye(4)
     assert calibration_error(logits, torch.arange(4)) == pytest.approx(0.0, abs=1e-6)
     assert calibration_error(logits, (torch.arange(4) + 1) % 4) == pytest.approx(1.0)
+
+
+def test_quality_of_a_network_by_hand() -> None:
+    data = Shapes(train_size=10, test_size=23, eval_batch_size=10)
+    data.setup()
+    network = resnet8(10)
+    found = quality(network, data)
+    assert not network.training
+    images, labels = (torch.cat(part) for part in zip(*data.test_dataloader(), strict=True))
+    with torch.no_grad():
+        probabilities = network(images).softmax(dim=1)
+    assert found["accuracy"] == pytest.approx(float((probabilities.argmax(dim=1) == labels).float().mean()))
+    assert found["nll"] == pytest.approx(float(-probabilities[torch.arange(23), labels].log().mean()), rel=1e-4)
+    assert found["calibration_error"] == pytest.approx(calibration_error(probabilities.log(), labels), abs=1e-6)
 
 
 def test_fgsm_goes_against_the_labels_by_epsilon() -> None:

@@ -205,3 +205,37 @@ def test_state_is_plain_enough_for_weights_only(tmp_path) -> None:
 def test_bad_arguments_are_refused(changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         loader(**changes)
+
+
+def test_a_long_epoch_goes_over_the_samples_pass_after_pass() -> None:
+    long = loader(epoch_batches=8)  # passes of 3 whole batches of 8 out of 30
+    batches = epoch_of(long, 0)
+    assert len(long) == len(batches) == 8
+    assert all(len(labels) == 8 for _, labels in batches)
+    passes = [order(batches[start : start + 3]) for start in (0, 3, 6)]
+    assert all(len(set(numbers)) == len(numbers) for numbers in passes)  # the samples of a pass, so of a batch, differ
+    assert passes[0] != passes[1]
+    first, second = (views(batches[start : start + 3]) for start in (0, 3))
+    assert any(not torch.equal(first[sample], second[sample]) for sample in first.keys() & second.keys())
+    assert {sample for numbers in passes for sample in numbers} == set(range(N))  # those left out are others each time
+    assert order(epoch_of(long, 1)) != order(batches)
+    assert same(epoch_of(loader(epoch_batches=8), 0), batches)
+
+
+@pytest.mark.parametrize("stop", range(8))
+def test_a_long_epoch_resumes_in_any_pass(stop: int) -> None:
+    uninterrupted = epoch_of(loader(epoch_batches=8), 2)
+    stopped = loader(epoch_batches=8)
+    stopped.set_epoch(2)
+    taken = list(itertools.islice(stopped, stop))
+    resumed = loader(epoch_batches=8)
+    resumed.load_state_dict(stopped.state_dict())
+    assert same([*taken, *resumed], uninterrupted)
+    if stop:
+        with pytest.raises(ValueError, match="with epoch_batches=8, got epoch_batches=9"):
+            loader(epoch_batches=9).load_state_dict(stopped.state_dict())
+
+
+def test_a_long_epoch_needs_a_whole_batch() -> None:
+    with pytest.raises(ValueError, match="expected samples for at least one batch, got 30 for batches of 31"):
+        loader(epoch_batches=3, batch_size=31)

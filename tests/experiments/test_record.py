@@ -42,8 +42,28 @@ def mixing() -> SuperMixCallback:
     callback = SuperMixCallback(teacher, MixUp())
     mix = callback.mixer(teacher, torch.randn(4, 3, SIZE, SIZE), seed=0)
     solved = torch.tensor([Outcome.SOLVED, Outcome.SOLVED, Outcome.CAPPED, Outcome.SOLVED])
-    callback.mix = replace(mix, outcomes=solved, teacher_forwards=12)
+    holds = torch.tensor([False, True, False, False])
+    callback.mix = replace(mix, outcomes=solved, holds=holds, teacher_forwards=12)
     return callback
+
+
+def test_all_passes_of_the_teacher_in_training_are_counted() -> None:
+    teacher = teacher_of()
+    images = torch.randn(4, 3, SIZE, SIZE)
+    before = teacher(images)
+    recorder = RunRecorder(None, teacher)
+    recorder.on_train_start(Ranks(1), pl.LightningModule())
+    teacher(images[:3])
+    teacher(images.requires_grad_()).sum().backward()
+    with torch.no_grad():
+        assert torch.equal(teacher(images), before)
+    for _ in range(2):
+        step(recorder, 4)
+    recorder.on_train_end(Ranks(1), pl.LightningModule())
+    teacher(images)
+    counted = recorder.metrics()
+    assert (counted["teacher/forwards_per_step"], counted["teacher/backwards_per_step"]) == (5.5, 2)
+    assert "prepare" not in vars(teacher)
 
 
 def test_a_resumed_run_goes_on_counting() -> None:
@@ -64,6 +84,7 @@ def test_a_resumed_run_goes_on_counting() -> None:
     assert counts[0]["student_samples"] == 32
     assert counts[0]["supermix/solved_fraction"] == pytest.approx(0.75)
     assert counts[0]["supermix/teacher_forwards_per_mix"] == pytest.approx(3)
+    assert counts[0]["supermix/holds"] == pytest.approx(0.25)
 
 
 def test_the_time_of_steps_between_turns_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,9 +99,7 @@ def test_transform_that_loses_images(tmp_path: Path, wrong: Any) -> None:
 def test_transform_of_blind_mixes_needs_no_teacher(tmp_path: Path) -> None:
     student = Student()
     mixer = MixUp(num_classes=NUM_CLASSES)
-    callback = SuperMixCallback(
-        None, mixer, engine="batch", targets="soft", mixed_transform=RandomCropFlip(padding=2)
-    )
+    callback = SuperMixCallback(None, mixer, engine="batch", targets="soft", mixed_transform=RandomCropFlip(padding=2))
     make_trainer(tmp_path, callback).fit(student, loader(4))
     mix = student.mixes[0]
     assert mix is not None

@@ -142,7 +142,9 @@ class UnifiedStudent(Steps, lightning.pytorch.LightningModule):  # pyright: igno
     pass
 
 
-def make_callback(teacher: Any = None, mixer: Any = MIXER, *, engine: Any = "batch", **options: Any) -> SuperMixCallback:
+def make_callback(
+    teacher: Any = None, mixer: Any = MIXER, *, engine: Any = "batch", **options: Any
+) -> SuperMixCallback:
     """Every step has mixes of its own batch, solved to the end, unless another engine is asked for."""
     return SuperMixCallback(teacher or Teacher(), mixer, engine=engine, **options)
 

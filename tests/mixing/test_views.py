@@ -96,7 +96,9 @@ def test_the_student_sees_what_breaks_the_graph_all_the_same() -> None:
 @pytest.mark.parametrize("views", [Rounding("Rounding(8 bits)"), torch.no_grad()(lambda images: images * 1.0)])
 def test_explicit_views_that_break_the_graph_are_refused_by_name(views: Any) -> None:
     counting = Counting(module())
-    with pytest.raises(ValueError, match=r"expected views through which gradients flow, got .*breaks the graph") as told:
+    with pytest.raises(
+        ValueError, match=r"expected views through which gradients flow, got .*breaks the graph"
+    ) as told:
         SuperMix(views=views, **OPTIONS)(counting, IMAGES, seed=0, view=RandomCropFlip())
     assert repr(views) in str(told.value)
 
