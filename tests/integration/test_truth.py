@@ -64,6 +64,7 @@ VIEWS = {
 pytestmark = [
     pytest.mark.usefixtures("unchecked"),
     pytest.mark.filterwarnings("ignore:no gradient flows through PerImage"),
+    pytest.mark.filterwarnings("ignore:None of the 6 sets of a batch was solved"),
 ]
 
 
@@ -159,7 +160,7 @@ def test_a_view_of_kornia() -> None:
 
 
 @pytest.mark.parametrize("target_format", FORMATS)
-@pytest.mark.parametrize("case", ["batch, views", "batch, MixUp", "stream, views", "stream, MixUp"])
+@pytest.mark.parametrize("case", ["batch, other views", "batch, MixUp", "stream, other views", "stream, MixUp"])
 def test_what_the_teacher_cannot_see_has_labels_that_do_not_depend_on_it(case: str, target_format: str) -> None:
     """Views on which its logits are not finite carry Eq. 2's."""
     module = BlindToMarked(FlatTeacher())
