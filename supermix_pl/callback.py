@@ -373,11 +373,11 @@ class SuperMixCallback(LightningCallback):
         if tensors is not None:
             self._engine.load_tensors(tensors, trainer.strategy.root_device)
         elif path is None:
-            rank_zero_info("Stream engine: its pool was not saved (save_state=False), so it fills anew.")
+            rank_zero_info("Stream engine: its store was not saved (save_state=False), so it fills anew.")
         else:
             warnings.warn(  # on every rank: each has a file of its own
                 f"Expected {path}, which save_state=True writes beside the checkpoints of a fit, and it is not there: "
-                "the pool fills anew, and the run will differ from an uninterrupted one.",
+                "the store fills anew, and the run will differ from an uninterrupted one.",
                 stacklevel=2,
             )
 

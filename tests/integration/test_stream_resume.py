@@ -32,18 +32,13 @@ KIND: dict[str, Any] = {"max_epochs": EPOCHS}
 
 
 def streaming(*, teacher: Any = None, save_state: bool = True, seed: int = 3, **options: Any) -> SuperMixCallback:
-    """Uses every stream of chance, and a pool so small that mixes leave it."""
-    size: dict[str, Any] = {} if {"slots", "budget"} & options.keys() else {"reuse": 2}
-    engine = StreamEngine(**{**size, "pool_bytes": 5_000, **options})
+    """Uses every stream of chance."""
+    size: dict[str, Any] = {"slots": 20} if "budget" in options else {"slots": 20, "reuse": 2}
+    engine = StreamEngine(**{**size, **options})
     return make_callback(
         teacher, MIXER, engine=engine, save_state=save_state, seed=seed, probability=0.8, log=True,
         mixed_transform=RandomCropFlip(padding=1),
     )  # fmt: skip
-
-
-def drawn(student: Student) -> list[bool]:
-    """Which batches got their mixes from the pool."""
-    return [mix is not None and bool((mix.source_indices == -1).all()) for mix in student.mixes]
 
 
 @pytest.fixture(scope="module")
@@ -58,21 +53,16 @@ def resumed(folder: Path, checkpoint: Path, callback: SuperMixCallback | None = 
     return fit(folder, callback, resume=checkpoint, enable_checkpointing=False, **{**KIND, **options})
 
 
-def test_the_whole_run_draws_from_a_pool_that_mixes_leave(whole: tuple[Student, Path]) -> None:
+def test_the_whole_run_replays_sets_that_ended(whole: tuple[Student, Path]) -> None:
     student, folder = whole
     assert len(student.images) == STEPS
     assert [mix is None for mix in student.mixes].count(True) in range(1, 5)
-    assert 4 <= sum(drawn(student)) < STEPS
     assert len(list(folder.glob("*.ckpt"))) == len(list(folder.glob("*.safetensors"))) == STEPS
     state = torch.load(folder / "step=12.ckpt", weights_only=True)["callbacks"]["SuperMixCallback"]["engine"]
-    counts = side_counts(folder, state["step"])
-    assert counts["added"] > counts["capacity"]
-
-
-def side_counts(folder: Path, step: int) -> dict[str, int]:
-    tensors = read(folder / f"step=12.ckpt.supermix-step{step}-rank0.safetensors")
+    tensors = read(folder / f"step=12.ckpt.supermix-step{state['step']}-rank0.safetensors")
     assert tensors is not None
-    return dict(zip(("capacity", "added", "drawn"), tensors["pool/counts"].tolist(), strict=True))
+    assert tensors["store/counts"][1] > 0  # sets that came to the store
+    assert tensors["images/counts"][1] > 4
 
 
 @pytest.mark.parametrize("step", [1, 2, 4, 6, 7, 11])
@@ -116,9 +106,9 @@ class ChannelsLast(Resumable):
 @pytest.mark.parametrize(
     "options",
     [
-        {"pool_dtype": "batch", "keep_masks": True},
-        {"until_warm": "mixup", "slots": 5, "rounds": 2},
-        {"relabel": True, "default_transform": None},
+        {"reuse": 40},
+        {"slots": 5, "show_from": 0},
+        {"default_transform": None},
         pytest.param({"reuse": 0.5}, marks=pytest.mark.slow),
         pytest.param({"budget": 0.5}, marks=pytest.mark.slow),
     ],
@@ -127,13 +117,12 @@ def test_resumed_with_other_engines(tmp_path: Path, options: dict[str, Any]) -> 
     epochs: dict[str, Any] = {"max_epochs": 8} if "budget" in options else KIND
     student = fit(tmp_path, streaming(**options), every_step(tmp_path), **epochs)
     step = 20 if "budget" in options else 7
-    assert any(drawn(student)[:step])
     assert_continues(resumed(tmp_path, tmp_path / f"step={step}.ckpt", streaming(**options), **epochs), student, step)
 
 
 def test_resumed_in_channels_last(tmp_path: Path) -> None:
     def again() -> SuperMixCallback:
-        return streaming(teacher=Convolving(), slots=12, pool_dtype="batch")
+        return streaming(teacher=Convolving())
 
     student = fit(tmp_path, again(), every_step(tmp_path), data=ChannelsLast(), **KIND)
     assert student.images[-1].is_contiguous(memory_format=torch.channels_last)
@@ -158,7 +147,7 @@ def test_resumed_after_an_exception_between_two_steps(whole: tuple[Student, Path
 
 
 def test_resumed_after_an_exception_within_a_step(whole: tuple[Student, Path], tmp_path: Path) -> None:
-    """The pool is a step ahead then, as its batch was mixed and not trained on; it is there all the same."""
+    """The stream is a step ahead then, as its batch was mixed and not trained on; it is there all the same."""
     failing, saving = Failing(), SavingOnException(tmp_path / "cut.ckpt")
     failing.fails_at = 7
     data = Rewinding(failing)
@@ -166,24 +155,21 @@ def test_resumed_after_an_exception_within_a_step(whole: tuple[Student, Path], t
         fit(tmp_path, streaming(), saving, student=failing, data=data, **KIND)
     continued = resumed(tmp_path, tmp_path / "cut.ckpt")
     assert len(continued.images) == STEPS - 7
-    assert drawn(whole[0])[7]
-    assert drawn(continued) == drawn(whole[0])[7:]
+    steps = continued.mixes[-1], whole[0].mixes[-1]
+    assert all(mix is not None and mix.num_steps.max() > 0 for mix in steps)
 
 
-def test_without_save_state_the_pool_fills_anew(
+def test_without_save_state_the_store_fills_anew(
     whole: tuple[Student, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     student, folder = whole
     continued = resumed(tmp_path, folder / "step=7.ckpt", streaming(save_state=False))
-    assert caplog.text.count("its pool was not saved (save_state=False), so it fills anew") == 1
+    assert caplog.text.count("was not saved (save_state=False), so it fills anew") == 1
     assert_anew(continued, student)
 
 
 def assert_anew(continued: Student, student: Student) -> None:
-    """The first mixes are of the batch itself, later ones come from a new pool; natural images are the same."""
-    mixed = [mix for mix in continued.mixes if mix is not None]
-    assert mixed[0].source_indices[:, 0].tolist() == [0, 1, 2, 3]
-    assert drawn(continued)[-1]
+    """The natural images are the same, the mixes are others."""
     for images, expected in zip(continued.images, student.images[7:], strict=True):
         assert images.shape == expected.shape
         assert torch.equal(images[:4], expected[:4])
@@ -206,10 +192,14 @@ def test_other_seed(whole: tuple[Student, Path], tmp_path: Path) -> None:
     assert any(not torch.equal(*pair) for pair in zip(continued.images, student.images[7:], strict=False))
 
 
-def test_what_the_pool_was_made_for_goes_on(whole: tuple[Student, Path], tmp_path: Path) -> None:
-    """A loaded pool keeps its images in 8 bits, whatever the new engine is told."""
+def test_other_settings_begin_anew(
+    whole: tuple[Student, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     student, folder = whole
-    assert_continues(resumed(tmp_path, folder / "step=7.ckpt", streaming(pool_dtype="batch")), student, 7)
+    with caplog.at_level("INFO"):
+        continued = resumed(tmp_path, folder / "step=7.ckpt", streaming(reuse=3))
+    assert "others than in the checkpoint, so it begins anew" in caplog.text
+    assert_anew(continued, student)
 
 
 def test_resumed_from_a_link(tmp_path: Path) -> None:
@@ -226,7 +216,7 @@ def test_resumed_from_a_link(tmp_path: Path) -> None:
     assert len(continued.images) == 3
 
 
-def test_a_checkpoint_that_is_only_tested_loads_no_pool(
+def test_a_checkpoint_that_is_only_tested_loads_no_store(
     whole: tuple[Student, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Tested(Failing):
@@ -256,5 +246,4 @@ def test_a_checkpoint_of_the_batch_engine_lets_the_stream_begin(tmp_path: Path) 
     student = resumed(tmp_path, folder / "step=6.ckpt")
 
     assert len(student.batches) == STEPS - 6
-    assert not drawn(student)[0]  # the pool fills anew
-    assert any(drawn(student))
+    assert all(mix is None or bool((mix.source_indices == -1).all()) for mix in student.mixes)
