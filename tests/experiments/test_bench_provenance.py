@@ -72,6 +72,10 @@ def test_no_git(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("HERE/../shared/teacher.pth", "../shared/teacher.pth"),
         ("/elsewhere/somebody/teacher.pth", ".../teacher.pth"),
         ("~/teacher.pth", ".../teacher.pth"),
+        ("~teacher.network.pretrained", "~teacher.network.pretrained"),
+        ("data.folder=/elsewhere/somebody/data", "data.folder=.../data"),
+        ("wrn_16_2=HERE/w.pth", "wrn_16_2=w.pth"),
+        ("max_steps=6, show_from=0", "max_steps=6, show_from=0"),
     ],
 )
 def test_paths_lose_what_is_particular_to_the_machine(

