@@ -170,8 +170,12 @@ def caught(layout: Layout) -> None:
         mixed_transform=RandomCropFlip(padding=1),
     )
     number = iter(range(len(layout.sizes)))
-    trainer = SimpleNamespace(training=True, strategy=SimpleNamespace(batch_to_device=lambda batch: batch))
-    Interception(trainer, lambda batch: rewriter.rewrite(batch, TEACHER, stream=(0, next(number)))[0])
+    trainer = SimpleNamespace(
+        training=True,
+        strategy=SimpleNamespace(batch_to_device=lambda batch: batch),
+        lightning_module=SimpleNamespace(_current_fx_name="batch_to_device"),
+    )
+    Interception(trainer, lambda batch: rewriter.rewrite(batch, TEACHER, stream=(0, next(number))).batch)
     for step, size in enumerate(layout.sizes):
         batch = layout.batch(size, step)
         kept = copy.deepcopy(batch)

@@ -223,11 +223,12 @@ def test_soft_natural_labels_pass_as_they_are(tmp_path: Path) -> None:
     assert torch.equal(student.labels[0], torch.cat([soft, mix.soft_targets]))
 
 
-def test_small_integer_labels_keep_their_dtype(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+def test_integer_labels_are_of_a_dtype_in_which_no_class_wraps(tmp_path: Path, dtype: torch.dtype) -> None:
     for mode in ("extend", "replace"):
         student = Student()
-        fit(tmp_path, student, make_callback(mode=mode), (IMAGES, LABELS.to(torch.uint8)))
-        assert student.labels[0].dtype == torch.uint8
+        fit(tmp_path, student, make_callback(mode=mode), (IMAGES, LABELS.to(dtype)))
+        assert student.labels[0].dtype == (torch.int32 if dtype == torch.int32 else torch.int64)
 
 
 @pytest.mark.parametrize("mixer", [MixUp(num_classes=NUM_CLASSES), CutMix(k=3, num_classes=NUM_CLASSES)])
@@ -290,9 +291,9 @@ def test_list_of_loaders(tmp_path: Path) -> None:
 class HalfEngine(Engine):
     """An engine of the user's own: the mixes of the first half, twice."""
 
-    def mix(self, mixer: Any, teacher: Any, images: Tensor, labels: Tensor | None, *, seed: Any) -> MixedBatch:
+    def mix(self, mixer: Any, teacher: Any, images: Tensor, labels: Tensor | None, **options: Any) -> MixedBatch:
         half = len(images) // 2
-        return mixer(teacher, images[:half].repeat(2, 1, 1, 1), None, seed=seed)
+        return mixer(teacher, images[:half].repeat(2, 1, 1, 1), None, **options)
 
 
 def test_own_engine(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 
 from supermix_pl import FrozenTeacher, MixUp, SuperMix, SuperMixCallback
 from supermix_pl.engine import StreamEngine
+from supermix_pl.mixing import FunctionMixer
 from supermix_pl.transforms import RandomCropFlip
 from tests.integration.toys import (
     MIXER,
@@ -21,6 +22,7 @@ from tests.integration.toys import (
     StubbornTeacher,
     Student,
     Teacher,
+    assert_extended,
     loader,
     loader_of,
     make_callback,
@@ -51,7 +53,7 @@ def fit(folder: Path, *batches: Any, callback: SuperMixCallback | None = None, *
         ({"mode": "append"}, "expected mode to be one of extend, replace, got 'append'"),
         ({"targets": "hard"}, "expected targets to be one of teacher, soft, teacher_soft, pairs, got 'hard'"),
         ({"log": "all"}, "expected log to be one of True, False, prog_bar, got 'all'"),
-        ({"engine": "offline"}, "expected engine to be one of batch, stream, got 'offline'"),
+        ({"engine": "offline"}, "expected engine to be one of stream, batch, got 'offline'"),
         ({"every_n_batches": 0}, "expected every_n_batches to be an integer >= 1, got 0"),
         ({"start_epoch": -1}, "expected start_epoch to be an integer >= 0, got -1"),
         ({"start_epoch": 3, "stop_epoch": 3}, "expected stop_epoch to be an integer >= 4, got 3"),
@@ -94,7 +96,7 @@ def test_arguments_of_another_kind(teacher: Any, arguments: dict[str, Any], mess
         bare_init(teacher, **{"mixer": MIXER} | arguments)
 
 
-def test_mixers_of_other_make() -> None:
+def test_mixers_of_other_make(tmp_path: Path) -> None:
     class Network(torch.nn.Module):
         def forward(self, teacher: Any, images: Any, labels: Any = None, *, seed: Any) -> Any:
             return MIXER(teacher, images, labels, seed=seed)
@@ -106,8 +108,17 @@ def test_mixers_of_other_make() -> None:
     def function(*arguments: Any, **names: Any) -> Any:
         return MIXER(*arguments, **names)
 
-    for mixer in (Network(), Holder().mix, function):
-        assert make_callback(mixer=mixer).mixer is mixer
+    for function_or_so in (Network(), Holder().mix, function):
+        callback = make_callback(mixer=function_or_so)
+        assert isinstance(callback.mixer, FunctionMixer)
+        assert repr(function_or_so) in repr(callback.mixer)
+        student = Student()
+        make_trainer(tmp_path, callback).fit(student, loader(4))
+        assert_extended(student, 0, IMAGES, LABELS)
+        with pytest.raises(
+            TypeError, match=r'expected SuperMix, .* for the stream engine, got FunctionMixer.*engine="batch"'
+        ):
+            make_callback(mixer=function_or_so, engine="stream")
 
 
 @pytest.mark.parametrize(
@@ -196,11 +207,6 @@ def test_bool_labels(tmp_path: Path) -> None:
             fit(tmp_path, (IMAGES, LABELS > 0), mode=mode)
 
 
-def test_masks_larger_than_the_images(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"expected masks no larger than the images, got mask_size=9 for images of 8"):
-        fit(tmp_path, (IMAGES, LABELS), mixer=SuperMix(mask_size=9))
-
-
 class Constant(torch.nn.Module):
     def __init__(self, logits: torch.Tensor) -> None:
         super().__init__()
@@ -260,7 +266,7 @@ def test_teacher_with_another_order_of_classes_is_reported(tmp_path: Path) -> No
         ({"mixer": MixUp()}, False),
         ({"mixer": SuperMix(mask_size=4, classes="labels")}, False),
         ({"engine": StreamEngine(reuse=2)}, False),
-        ({"engine": StreamEngine(reuse=2, until_warm="mixup")}, False),
+        ({"engine": StreamEngine(), "mixer": MixUp()}, False),
     ],
     ids=["one-hot", "MixUp", "labels", "stream", "stream, MixUp"],
 )
@@ -367,7 +373,7 @@ UNCHECKED = """
 
     def message(*batch, **options):
         try:
-            arguments = {"teacher": Teacher(), "mixer": MIXER, **options}
+            arguments = {"teacher": Teacher(), "mixer": MIXER, "engine": "batch", **options}
             make_trainer(sys.argv[1], SuperMixCallback(**arguments)).fit(Student(), loader_of([batch]))
         except Exception as error:
             print(f"MESSAGE {type(error).__name__}: {error}")
@@ -396,7 +402,8 @@ UNCHECKED = """
     state = random.getstate()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
-        make_trainer(sys.argv[1], SuperMixCallback(Teacher(), MIXER), max_epochs=3).fit(Student(), loader(9))
+        callback = SuperMixCallback(Teacher(), MIXER, engine="batch")
+        make_trainer(sys.argv[1], callback, max_epochs=3).fit(Student(), loader(9))
     said = sum("a batch of 1 images is smaller than k=2" in str(warning.message) for warning in caught)
     print(f"MESSAGE said {said}, generator untouched {random.getstate() == state}")
 """

@@ -41,11 +41,11 @@ both = pytest.mark.parametrize("engine", ["batch", "stream"])
 
 @both
 def test_images_that_the_teacher_cannot_see(tmp_path: Path, engine: str) -> None:
-    """Their sets end non-finite, as their natural image; training goes on, and the log counts them."""
+    """Their sets end non-finite, as their natural image or with the labels of the sources; the log counts them."""
     images, labels = natural_data(16)
     images = mark(images, 1, 6, 11)
     student = Watching()
-    held = engine_of(engine, pool_dtype="batch", default_transform=None)
+    held = engine_of(engine, default_transform=None)
     callback = make_callback(BlindToMarked(Teacher()), engine=held, seed=3)
     data = loader_of([(images[rows], labels[rows]) for rows in torch.arange(16).split(4)])
     make_trainer(tmp_path, callback, max_epochs=EPOCHS).fit(student, data)
@@ -58,11 +58,13 @@ def test_images_that_the_teacher_cannot_see(tmp_path: Path, engine: str) -> None
         assert mix.teacher_logits is not None
         assert mix.teacher_logits.isfinite().all()
         assert student.labels[step].max() < NUM_CLASSES
-        for image in mix.images[mix.non_finite]:
-            assert (images == image).flatten(1).all(dim=1).any()
+        for row in mix.non_finite.nonzero().flatten().tolist():
+            near = (images - mix.images[row]).abs().flatten(1).amax(dim=1).amin() < 0.02  # 8 bits in a stream
+            torch_labels = torch.allclose(mix.teacher_logits[row].softmax(dim=0), mix.soft_targets[row], atol=1e-5)
+            assert near or (torch_labels and engine == "stream")
         assert student.logged[step]["supermix/non_finite_fraction"] == mix.non_finite.float().mean()
         counted += int(mix.non_finite.sum())
-    assert 3 * EPOCHS <= counted <= 36  # of 64; a marked image is in one or two sets of its batch
+    assert 6 <= counted <= 40  # of 64; a marked image is in one or two sets of its batch
     assert all(value.isfinite().all() for value in weights(student).values())
 
 
@@ -107,7 +109,7 @@ def test_a_teacher_that_raises(tmp_path: Path, engine: str, passes: int) -> None
     frames = traceback.extract_tb(caught.value.__traceback__)
     assert (frames[-1].name, Path(frames[-1].filename).name) == ("forward", "test_faults.py")
     assert frames[-1].line == "raise self.error"
-    assert len(student.batches) == (0 if passes < 9 else 1)
+    assert len(student.batches) == (0 if passes < 9 else 1 if engine == "batch" else 2)
     assert vars(trainer.strategy).keys() == before.keys()
 
 
@@ -137,13 +139,24 @@ def test_a_last_batch_that_is_smaller_than_k(tmp_path: Path, engine: str, count:
 
 @both
 def test_a_loader_of_single_images(tmp_path: Path, engine: str) -> None:
-    """There is never a second image to mix with: every set is its image alone."""
+    """In a batch there is never a second image to mix with: every set is its image alone. A stream has others."""
     student = Student()
     callback = make_callback(engine=engine_of(engine, default_transform=None))
-    with pytest.warns(UserWarning, match="a batch of 1 images is smaller than k=2"):
-        make_trainer(tmp_path, callback).fit(student, loader(6, 1))
-    for images in student.images:
-        torch.testing.assert_close(images[:1], images[1:])
+    trainer = make_trainer(tmp_path, callback, max_epochs=EPOCHS)
+    if engine == "batch":
+        with pytest.warns(UserWarning, match="a batch of 1 images is smaller than k=2"):
+            trainer.fit(student, loader(6, 1))
+    else:
+        trainer.fit(student, loader(6, 1))
+    assert [len(images) for images in student.images] == 6 * EPOCHS * [2]
+    alone = [torch.allclose(images[:1], images[1:], atol=1e-2) for images in student.images]
+    natural = natural_data(6)[0]
+    known = [(natural - images[1]).abs().amax(dim=(1, 2, 3)).amin() < 1e-2 for images in student.images]
+    if engine == "batch":
+        assert all(alone)
+    else:  # of the images that came before
+        assert alone[0]
+        assert not any(known[-4:])
 
 
 @both
@@ -159,7 +172,7 @@ def test_a_class_that_appears_once(tmp_path: Path, engine: str, options: dict[st
     mixes: list[MixedBatch] = [mix for mix in student.mixes if mix is not None]
     assert from_pool(student)[-1] == (engine == "stream")
     for mix in mixes:
-        assert mix.solved.all()
+        assert mix.solved.all() or engine == "stream"  # which shows sets of all ages
         assert set(mix.source_classes.flatten().tolist()) <= {0, 1}
     assert any((mix.source_classes == 1).any() for mix in mixes)
 
@@ -186,7 +199,7 @@ def test_out_of_memory_in_the_middle_of_a_solve(tmp_path: Path, engine: str, fre
     """In the first batch and in a later one: every batch is complete, and of the mixes it would have had."""
     students = []
     for teacher in (Teacher(), Greedy(5, free_passes)):
-        held = BatchEngine() if engine == "batch" else StreamEngine(slots=10, pool_dtype="batch")
+        held = BatchEngine() if engine == "batch" else StreamEngine(reuse=4)
         callback = make_callback(teacher, SLOW_MIXER, engine=held)
         trainer = make_trainer(tmp_path, callback, max_epochs=EPOCHS)
         student = Student()

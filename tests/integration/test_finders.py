@@ -1,5 +1,6 @@
 """Lightning's finders replace the trainer's callbacks; the mixing works in their trial runs and afterwards."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from pytorch_lightning.callbacks import BatchSizeFinder, LearningRateFinder
 from pytorch_lightning.tuner.tuning import Tuner
 
+from supermix_pl import MixUp, StreamEngine, SuperMix
 from tests.integration.test_packages import MixingStudent
 from tests.integration.toys import (
     Student,
@@ -120,6 +122,32 @@ def test_learning_rate_finder_as_a_callback(tmp_path: Path) -> None:
         mix = student.mixes[step]
         assert mix is not None
         assert torch.equal(student.images[step][2:], mix.images)
+
+
+@pytest.mark.parametrize(
+    ("mixer", "engine"),
+    [
+        (SuperMix.fast(mask_size=4, max_steps=3), StreamEngine(budget=0.25)),
+        (SuperMix.fast(mask_size=4, max_steps=3), StreamEngine(reuse=4)),
+        (MixUp(), StreamEngine()),
+    ],
+)
+def test_streams_work_in_trial_runs_and_begin_anew_afterwards(tmp_path: Path, mixer: Any, engine: StreamEngine) -> None:
+    """In the finder's run the steps are not timed, so that a budget waits."""
+    plain, tuned = TunableStudent(), TunableStudent()
+    without = copy.deepcopy(engine)
+    make_trainer(tmp_path, make_callback(mixer=mixer, engine=without), max_epochs=5).fit(plain)
+    trainer = make_trainer(tmp_path, make_callback(mixer=mixer, engine=engine), max_epochs=5)
+    Tuner(trainer).lr_find(tuned, num_training=30, early_stop_threshold=None, update_attr=False)
+    trials = len(tuned.batches)
+    assert trials >= 30
+    assert_all_mixed(tuned)
+    trainer.fit(tuned)
+    assert len(tuned.batches) == trials + 30
+    assert engine.steps == 30
+    alike = 30 if engine.budget is None else 10  # then it is planned with times, which differ
+    for images, expected in list(zip(tuned.images[trials:], plain.images, strict=True))[:alike]:
+        assert torch.equal(images, expected)
 
 
 @pytest.mark.parametrize("mode", ["power", pytest.param("binsearch", marks=pytest.mark.slow)])

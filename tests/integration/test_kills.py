@@ -56,7 +56,7 @@ def train(folder: Path, engine: str, num_images: int, pipe: int) -> None:
     mixing = SuperMixCallback(
         Teacher(),
         MIXER,
-        engine="batch" if engine == "batch" else StreamEngine(reuse=2, pool_bytes=5_000),
+        engine="batch" if engine == "batch" else StreamEngine(reuse=2, store_bytes=30_000),
         mixed_transform=RandomCropFlip(padding=1),
         probability=0.8,
         save_state=engine == "stream",

@@ -225,7 +225,7 @@ def test_two_callbacks(tmp_path: Path) -> None:
 
 def test_subclass_of_the_callback_mixes(tmp_path: Path) -> None:
     student = Student()
-    make_trainer(tmp_path, OtherCallback(Teacher(), MIXER)).fit(student, loader(4))
+    make_trainer(tmp_path, OtherCallback(Teacher(), MIXER, engine="batch")).fit(student, loader(4))
     assert_extended(student, 0, *natural_data(4))
 
 

@@ -49,7 +49,7 @@ SCRIPT = """
         loader = DataLoader(TensorDataset(images, labels), batch_size=8, shuffle=True)
         teacher = resnet18(num_classes=4)
         before = copy.deepcopy(teacher.state_dict())
-        callback = SuperMixCallback(teacher, SuperMix(k=2, max_steps=5))
+        callback = SuperMixCallback(teacher, SuperMix(k=2, max_steps=5), engine="batch")
         module = Classifier()
         trainer = pl.Trainer(max_epochs=2, accelerator="cpu", callbacks=[callback], logger=False)
         trainer.fit(module, loader, loader)
