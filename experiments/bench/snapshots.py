@@ -1,7 +1,7 @@
 """Mixes after some rounds of one run of a mixer, what they cost until then, and how they fare under views."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -97,7 +97,7 @@ def snapshots(
         sources = draw_sources(rng, len(images), mixer.k, mixer.pairing, classes.cpu().numpy())
         weights, keys = draw_weights(rng, len(images), mixer.k, mixer.alpha), draw_keys(rng, len(images))
         drawn, start = mixer.draw(images, natural, classes, sources, weights, keys)
-        solver, sets = mixer.solver, drawn.sets
+        solver, sets = replace(mixer.solver, max_steps=rounds[-1]), drawn.sets
         state, solving_view = SolverState.start(sets, start), mixer.solving_view(view, images)
         viewer, chunks = Viewer(solving_view, (*numbers(seed), 0)), Chunks(teacher, mixer.chunk_size)
         found = []

@@ -83,6 +83,7 @@ def test_looks_are_the_teachers_of_fresh_views() -> None:
 def test_views_that_a_set_was_solved_on_are_not_fresh(views: Any, shown: Any, fresh: str) -> None:
     mixer = SuperMix.fast(mask_size=4, views=views)
     (found,) = snapshots(mixer, teacher(), natural_images(6), None, seed=(0,), rounds=[20], view=shown)
+    assert found.mix.num_steps.tolist() == 6 * [20]  # more than the mixer's own limit
     looks = look(found, teacher(), shown, 8)
     share = float(looks.fresh.double().mean())
     assert {"none": share == 0, "all": share == 1, "some": 0 < share < 1}[fresh]
