@@ -113,14 +113,19 @@ def test_natural_labels_go_before_those_of_the_mixes(mix: MixedBatch, target_for
         assert joined[4:].equal(second)
 
 
-@pytest.mark.parametrize(
-    "natural", [LABELS.int(), LABELS.to(torch.uint8), PROBABILITIES.bfloat16(), PROBABILITIES.double()]
-)
+@pytest.mark.parametrize("natural", [LABELS.int(), PROBABILITIES.bfloat16(), PROBABILITIES.double()])
 def test_mixes_take_the_dtype_of_the_natural_labels(mix: MixedBatch, natural: Tensor) -> None:
     target_format = "soft" if natural.is_floating_point() else "teacher"
     joined = concatenate(natural, mixed_targets(mix, target_format))
     assert isinstance(joined, Tensor)
     assert joined.dtype == natural.dtype
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16])
+def test_small_labels_become_wide_enough_for_all_classes(mix: MixedBatch, dtype: torch.dtype) -> None:
+    joined = concatenate(LABELS.to(dtype), torch.full((4,), 40_000))
+    assert isinstance(joined, Tensor)
+    assert joined.tolist() == [*LABELS.tolist(), *4 * [40_000]]
 
 
 # The teacher's probabilities
