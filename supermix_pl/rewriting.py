@@ -89,7 +89,8 @@ class BatchRewriter:
         if indices is not None and known is not None:
             check_labels(indices, len(images), known)
         natural_logits = None
-        if self._labels_natural and teacher is not None and self.engine.takes_natural_logits:
+        wanted = self._labels_natural and self._keeps_natural and teacher is not None
+        if wanted and self.engine.takes_natural_logits:
             natural_logits = self._look(teacher, images)
         mix = self.engine.mix(
             self.mixer,
@@ -102,7 +103,7 @@ class BatchRewriter:
         )
         if indices is not None and known is None:
             check_labels(indices, len(images), mix.soft_targets.shape[1])
-        if self._labels_natural and teacher is not None and natural_logits is None and self._keeps_natural:
+        if wanted and natural_logits is None:
             natural_logits = mix.natural_logits if mix.natural_logits is not None else self._look(teacher, images)
         mixed = mixed_targets(mix, self.targets, self.target_temperature)
         if self.mode == "replace":
