@@ -22,7 +22,7 @@ from supermix_pl.experiments import evaluate
 
 METHODS = (
     *("plain", "kd", "ce_mixup", "ce_cutmix", "ce_supermix", "kd_mixup", "kd_cutmix", "kd_supermix"),
-    *("kd_all_mixup", "kd_all_cutmix", "kd_all_supermix"),
+    *("kd_all_mixup_fixed", "kd_all_cutmix_fixed", "kd_all_supermix_fixed"),
     *("ce_supermix_stream", "kd_supermix_stream", "ce_supermix_batch", "kd_supermix_batch"),
 )
 _BUDGETS = {  # where they are not the config's, by images a class: share of the protocol's epochs, mixes in D'

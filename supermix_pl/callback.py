@@ -221,6 +221,12 @@ class SuperMixCallback(LightningCallback):
         self._judged_unsolved = 0
         self._success = Success()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what belongs to a run, so that a module that holds this can be copied and sent while it trains."""
+        run = ("mix", "teacher_logits", "_interception", "_pictures", "_side_files", "_stopwatch", "_resumed_from")
+        state = vars(self) | dict.fromkeys(run)
+        return {name: value for name, value in state.items() if name not in ("log", "log_dict")}  # of Lightning's
+
     @property
     def teacher(self) -> FrozenTeacher | None:
         """What supervises the masks, once it is there."""

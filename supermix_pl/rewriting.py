@@ -89,9 +89,9 @@ class BatchRewriter:
         if indices is not None and known is not None:
             check_labels(indices, len(images), known)
         natural_logits = None
-        wanted = self._labels_natural and self._keeps_natural and teacher is not None
-        if wanted and self.engine.takes_natural_logits:
-            natural_logits = self._look(teacher, images)
+        looking = teacher if self._labels_natural and self._keeps_natural else None
+        if looking is not None and self.engine.takes_natural_logits:
+            natural_logits = self._look(looking, images)
         mix = self.engine.mix(
             self.mixer,
             teacher,
@@ -103,8 +103,8 @@ class BatchRewriter:
         )
         if indices is not None and known is None:
             check_labels(indices, len(images), mix.soft_targets.shape[1])
-        if wanted and natural_logits is None:
-            natural_logits = mix.natural_logits if mix.natural_logits is not None else self._look(teacher, images)
+        if looking is not None and natural_logits is None:
+            natural_logits = mix.natural_logits if mix.natural_logits is not None else self._look(looking, images)
         mixed = mixed_targets(mix, self.targets, self.target_temperature)
         if self.mode == "replace":
             if isinstance(mixed, Tensor) and not mixed.is_floating_point() and indices is not None:

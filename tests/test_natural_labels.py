@@ -15,7 +15,7 @@ MIXER = SuperMix(mask_size=4, max_steps=3)
 LABELS = torch.tensor([0, 5, 2, 2])
 IMAGES = natural_images(4, (8, 8), dtype=torch.float32)
 ONE_HOT = torch.eye(NUM_CLASSES)[LABELS]
-CLOSE: dict[str, float] = {"rtol": 1e-4, "atol": 1e-5}
+CLOSE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-5}
 FORMATS = ["teacher", "soft", "teacher_soft", "pairs"]
 
 

@@ -117,7 +117,7 @@ def through_numpy(images: Tensor) -> Tensor:
         (RandomResizedCropFlip(), True),
         (v2.RandomHorizontalFlip(), True),
         (v2.RandomCrop(8, padding=1), True),
-        (v2.RandomAffine(10), True),
+        (v2.RandomAffine(10), True),  # pyright: ignore
         (PerImage(v2.RandomHorizontalFlip()), True),
         (lambda images: images + torch.randn_like(images), True),
         (Rounding(), False),

@@ -140,7 +140,7 @@ class _Passes:
             return seen, shown, shown if moves else 0
 
         parts = in_chunks(see, len(state.running), self.chunks)
-        forwards, backwards = (sum(part[place] for part in parts) for place in (1, 2))
+        forwards, backwards = sum(part[1] for part in parts), sum(part[2] for part in parts)
         return concatenate([part[0] for part in parts]), forwards, backwards
 
     def _shown(self, rows: int) -> int:

@@ -145,7 +145,7 @@ def test_without_labels_the_classes_are_the_teachers() -> None:
         assert mix.natural_logits is not None
         torch.testing.assert_close(mix.natural_logits, teacher(named_batch(step)[0]))
     sources = sources_of(engine)
-    assert mix.source_classes.equal(teacher(sources.flatten(0, 1)).argmax(dim=1).view(SIZE, 2))
+    assert mix.source_classes.equal(teacher(sources.flatten(0, 1)).argmax(dim=1).view(SIZE, 2))  # pyright: ignore
 
 
 def test_views_that_the_teacher_cannot_see_carry_the_labels_of_the_sources() -> None:
@@ -215,7 +215,7 @@ def test_images_keep_to_8_bits() -> None:
     for step in range(3):
         mix = engine.mix(MixUp(k=1), teacher, *batch_of(step), seed=(0, step))
     known = torch.cat(images[:2])
-    distance = torch.stack([(known - image).abs().amax(dim=(1, 2, 3)).amin() for image in mix.images])
+    distance = torch.stack([(known - image).abs().amax(dim=(1, 2, 3)).amin() for image in mix.images])  # pyright: ignore
     span = (known.amax() - known.amin()).item()
     assert 0 < distance.max() <= span / 255
     assert np.isfinite(distance.numpy()).all()

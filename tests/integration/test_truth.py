@@ -25,7 +25,7 @@ from tests.engine.streams import batch_of
 from tests.integration.toys import Student, loader_of, make_callback, make_trainer
 from tests.problems import NUM_CLASSES, BlindToMarked, FlatTeacher, mark
 
-TOLERANCE: dict[str, float] = {"atol": 1e-4, "rtol": 1e-4}
+TOLERANCE: dict[str, Any] = {"atol": 1e-4, "rtol": 1e-4}
 TEMPERATURE, SIZE, STEPS = 2.0, 6, 6
 _STEPS: dict[str, Any] = {"mask_size": 4, "max_steps": 3, "max_logit_step": 1.0}
 FORMATS = ["teacher", "soft", "teacher_soft", "pairs"]
@@ -57,7 +57,7 @@ VIEWS = {
     "none": None,
     "ours": RandomCropFlip(padding=2),
     "resized": RandomResizedCropFlip(scale=(0.3, 1.0)),
-    "torchvision's": v2.RandomAffine(20, translate=(0.2, 0.2)),
+    "torchvision's": v2.RandomAffine(20, translate=(0.2, 0.2)),  # pyright: ignore
     "a policy": PerImage(v2.RandAugment(), mean=[0.0] * 3, std=[1.0] * 3),
 }
 

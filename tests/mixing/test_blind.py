@@ -167,7 +167,7 @@ def boxes(weights: np.ndarray, size: tuple[int, int], seed: int = 0) -> tuple[np
         def draw_weights(self, rng: np.random.Generator, count: int, k: int) -> np.ndarray:
             return weights
 
-    return Given().draw_masks(np.random.default_rng(seed), *weights.shape, size)
+    return Given().draw_masks(np.random.default_rng(seed), *weights.shape, size)  # pyright: ignore
 
 
 @given(

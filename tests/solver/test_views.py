@@ -155,7 +155,7 @@ def test_a_round_gives_what_the_teacher_was_shown_with_its_logits_of_that(
         assert not shown.requires_grad
         assert state.num_steps.tolist() == [min(look + 1, STEPS)] * COUNT
         assert state.running.any() == (look + 1 < STEPS)
-    assert state.mask_logits.equal(before.mask_logits)  # what has ended does not move
+    assert state.mask_logits.equal(before.mask_logits)  # what has ended does not move  # pyright: ignore
     assert not state.best_mask_logits.equal(state.mask_logits)  # momentum carries these ahead of where they ended
     solution = solve_sets(TEACHER, sets, RULE, **OPTIONS, show=Viewer(view, (0,)))
     torch.testing.assert_close(state.best_mask_logits, solution.mask_logits, rtol=1e-6, atol=1e-7)

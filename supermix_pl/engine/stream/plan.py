@@ -93,12 +93,14 @@ def plan_for_store(
     Raises:
         ValueError: If not even a batch of solved sets fits.
     """
-    for apart in range(_APART, 0, -1):
+    apart = _APART
+    while True:
         plan = plan_for_reuse(reuse, batch_size, rounds, show_from, slots, apart)
         in_work = plan.window + plan.slots + batch_size
         sets = (store_bytes - in_work * image_bytes) // (image_bytes + set_bytes)
-        if 2 * in_work * image_bytes <= store_bytes and sets >= batch_size:
+        if apart == 1 or (2 * in_work * image_bytes <= store_bytes and sets >= batch_size):
             break
+        apart -= 1
     if sets < batch_size:
         least = in_work * image_bytes + batch_size * (image_bytes + set_bytes)
         raise ValueError(
