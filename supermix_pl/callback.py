@@ -404,7 +404,7 @@ class SuperMixCallback(LightningCallback):
         if self._stopwatch is not None:
             self._stopwatch.start()
         with trainer.profiler.profile("[SuperMix]mix"):
-            rewriter, teacher = (self._blind(batch), None) if early else (self._rewriter, self.teacher)
+            rewriter, teacher = (self._rewriter, self.teacher) if not early else self._blind(batch)
             rewritten = rewriter.rewrite(batch, teacher, stream=(self.seed, trainer.global_rank, number))
         if self._stopwatch is not None:
             self._stopwatch.mixed()
@@ -437,15 +437,16 @@ class SuperMixCallback(LightningCallback):
             return False
         return self._probability == 1 or np.random.default_rng([self.seed, number]).random() < self._probability
 
-    def _blind(self, batch: Any) -> BatchRewriter:
-        """Give what mixes before `start_epoch`; a teacher only tells how many classes there are."""
+    def _blind(self, batch: Any) -> tuple[BatchRewriter, FrozenTeacher | None]:
+        """Give what mixes before `start_epoch`, and a given teacher where its logits of every row are wanted."""
+        labels = self._rewriter.label_natural and self._supervision.average is None
         if self._early is None:
             n = num_classes_of(self.mixer, self.teacher, batch, self._rewriter.input_key)
             mixer = MixUp(k=self.mixer.k, num_classes=n)
             self._early = replace(
-                self._rewriter, mixer=mixer, engine=BatchEngine(), label_natural=False, natural_share=0.0
+                self._rewriter, mixer=mixer, engine=BatchEngine(), label_natural=labels, natural_share=0.0
             )
-        return self._early
+        return self._early, self.teacher if labels else None
 
     def _report_unsolved(self, mix: MixedBatch) -> None:
         """Say once where the mixes cannot help."""
