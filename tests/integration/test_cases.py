@@ -289,6 +289,7 @@ class Distilling(pl.LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.network = Teacher()
+        self.images: list[Tensor] = []
         self.labels: list[Tensor] = []
         self.logits: list[Tensor | None] = []
 
@@ -297,6 +298,7 @@ class Distilling(pl.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         callbacks: list[Any] = self.trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+        self.images.append(batch[0])
         self.labels.append(batch[1])
         self.logits += [each.teacher_logits for each in callbacks if isinstance(each, SuperMixCallback)]
         return nn.functional.cross_entropy(self(batch[0]), batch[1])
@@ -326,6 +328,20 @@ def test_a_given_teacher_labels_from_the_first_epoch_on(tmp_path: Path) -> None:
     make_trainer(tmp_path, callback, max_epochs=2).fit(student, loader(8))
     expected = FlatTeacher(NUM_CLASSES)(student.images[0]).softmax(dim=1).detach()
     torch.testing.assert_close(student.labels[0], expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("teacher", [FlatTeacher(NUM_CLASSES), "ema"])
+def test_mixup_before_the_teacher_supervises_has_the_logits_of_a_given_one(tmp_path: Path, teacher: Any) -> None:
+    student = Distilling()
+    options: dict[str, Any] = {"start_epoch": 1, "before_start": "mixup", "targets": "soft", "label_natural": True}
+    callback = SuperMixCallback(teacher, FAST, engine="batch", **options)
+    make_trainer(tmp_path, callback, max_epochs=2).fit(student, loader(8))
+    assert [len(labels) for labels in student.labels] == 4 * [8]
+    known = [logits is not None for logits in student.logits]
+    assert known == [teacher != "ema", teacher != "ema", True, True]
+    for shown, logits in zip(student.images, student.logits, strict=True):
+        if logits is not None and teacher != "ema":
+            torch.testing.assert_close(logits, FlatTeacher(NUM_CLASSES)(shown).detach(), atol=1e-4, rtol=1e-4)
 
 
 # Advice

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.functional import conv2d
 
-from supermix_pl import SuperMix, SuperMixCallback
+from supermix_pl import CutMix, MixUp, OneOf, SuperMix, SuperMixCallback
 from supermix_pl.engine import StreamEngine
 from supermix_pl.side_files import read
 from supermix_pl.transforms import RandomCropFlip
@@ -118,6 +118,29 @@ def test_resumed_with_other_engines(tmp_path: Path, options: dict[str, Any]) -> 
     student = fit(tmp_path, streaming(**options), every_step(tmp_path), **epochs)
     step = 20 if "budget" in options else 7
     assert_continues(resumed(tmp_path, tmp_path / f"step={step}.ckpt", streaming(**options), **epochs), student, step)
+
+
+@pytest.mark.parametrize(
+    "mixer", [MixUp(k=3), OneOf([MixUp(), CutMix()]), SuperMix.fast(mask_size=4, max_steps=3)], ids=lambda one: one.k
+)
+def test_resumed_with_other_mixers(tmp_path: Path, mixer: Any) -> None:
+    def again() -> SuperMixCallback:
+        engine = StreamEngine(slots=None if isinstance(mixer, SuperMix) else 5, store_bytes=40_000)
+        return make_callback(mixer=mixer, engine=engine, save_state=True, label_natural=True, probability=0.8)
+
+    student = fit(tmp_path, again(), every_step(tmp_path), **KIND)
+    for step in (1, 7):
+        assert_continues(resumed(tmp_path, tmp_path / f"step={step}.ckpt", again()), student, step)
+
+
+def test_where_turns_are_rare_a_store_that_was_not_saved_begins_with_one(tmp_path: Path) -> None:
+    def again() -> SuperMixCallback:
+        return streaming(save_state=False, reuse=60)
+
+    fit(tmp_path, again(), every_step(tmp_path), **KIND)
+    for step in range(1, 12):
+        continued = resumed(tmp_path, tmp_path / f"step={step}.ckpt", again())
+        assert len(continued.images) == STEPS - step
 
 
 def test_resumed_in_channels_last(tmp_path: Path) -> None:
