@@ -21,7 +21,7 @@ MEANING = (
     "are those of the set."
 )
 _LARGEST_SMALL_SIDE = 64
-_CHUNK = 64
+_SMALL_AT_ONCE, _LARGE_AT_ONCE = 64, 8  # images that the teacher sees
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,15 +47,23 @@ class Held:
 
 def view_of(subject: Subject) -> View:
     """Give what a student would see mixes of these images under: resized crops of large ones."""
-    small = max(subject.images.shape[2:]) <= _LARGEST_SMALL_SIDE
-    return RandomCropFlip() if small else RandomResizedCropFlip()
+    return RandomCropFlip() if _is_small(subject) else RandomResizedCropFlip()
+
+
+def _is_small(subject: Subject) -> bool:
+    return max(subject.images.shape[2:]) <= _LARGEST_SMALL_SIDE
+
+
+def _at_once(subject: Subject) -> int:
+    return _SMALL_AT_ONCE if _is_small(subject) else _LARGE_AT_ONCE
 
 
 def held_methods(subject: Subject) -> dict[str, SuperMix | BlindMixer]:
     """Give the methods, all with sets of different classes of the same images."""
-    paper = replace(subject.supermix, pairing="distinct", chunk_size=_CHUNK)
+    at_once = _at_once(subject)
+    paper = replace(subject.supermix, pairing="distinct", chunk_size=at_once)
     solved = list(paper_and_before(paper).values())
-    solved.append(SuperMix.fast(k=paper.k, alpha=paper.alpha, classes=paper.classes, chunk_size=_CHUNK))
+    solved.append(SuperMix.fast(k=paper.k, alpha=paper.alpha, classes=paper.classes, chunk_size=at_once))
     return {
         **dict(zip(SOLVERS, solved, strict=True)),
         "MixUp": MixUp(k=paper.k, alpha=paper.alpha, pairing="distinct"),
@@ -80,7 +88,7 @@ def hold(mixer: SuperMix | BlindMixer, subject: Subject, rounds: Sequence[int], 
         Held(
             snapshot=each,
             looks=look(each, teacher, view, views),
-            exact_logits=show(teacher, each.mix.images, _CHUNK),
+            exact_logits=show(teacher, each.mix.images, _at_once(subject)),
         )
         for each in found
     ]
