@@ -325,7 +325,7 @@ class StreamEngine(Engine):
         lessons = solving_view is view or solving_view == view
         before = solving.ended, solving.start_passes
         self._due_visits += solving.due_visits(count, self._reuse_now())
-        if solving.shown == 0:  # there must be something to show
+        if not solving.has_sets():  # there must be something to show
             self._due_visits = max(self._due_visits, solving.plan.visits)
         visits: list[Shown] = []
         ages: list[np.ndarray] = []

@@ -169,7 +169,7 @@ class Solving:
             }
             held["mask_logits"] = held["mask_logits"].to(self.slots.state.mask_logits)
         else:
-            occupied = np.flatnonzero(self.slots.occupied)
+            occupied = np.flatnonzero(self._in_slots())
             rows = torch.from_numpy(occupied[rng.choice(len(occupied), count, replace=count > len(occupied))])
             held = self._columns(rows.to(device))
         keys = held.pop("keys")
@@ -178,6 +178,10 @@ class Solving:
         looks = (step + 1) * _REPLAYS_APART + torch.arange(count, device=device)
         shown = view(mix_images(sources, masks), keys, looks)
         return Shown(images=shown, logits=show(teacher, shown, self._mixer.chunk_size), **held)
+
+    def has_sets(self) -> bool:
+        """Tell whether there is anything to show."""
+        return bool(self._alive().any() or self._in_slots().any())
 
     def num_alive(self) -> int:
         """Count the solved sets whose sources are still there."""
@@ -205,6 +209,10 @@ class Solving:
         if len(self.store) == 0:
             return np.zeros(0, dtype=bool)
         return self._have_images(np.asarray(self.store.columns["oldest"])[: len(self.store)])
+
+    def _in_slots(self) -> np.ndarray:
+        """Tell which slots hold a set whose sources are there."""
+        return self.slots.occupied & self._have_images(self.slots.oldest)
 
     def _have_images(self, oldest: Int[np.ndarray, " r"]) -> np.ndarray:
         """Tell of sets by the least arrival number of their sources whether all of these are there."""
