@@ -374,6 +374,24 @@ def test_a_store_that_is_too_small_is_refused_before_anything_is_solved(options:
         run(StreamEngine(reuse=6, **{**options, "store_bytes": least - 1}), 1, FAST)  # pyright: ignore
 
 
+@pytest.mark.parametrize("reuse", [6, 60])
+@pytest.mark.parametrize("mixer", [EXACT, EARLY])
+@unchecked
+def test_sets_whose_images_were_written_over_are_not_shown(mixer: SuperMix, reuse: int) -> None:
+    """In the store as in the slots; with rare turns there may be nothing left, so that a turn is due at once."""
+    engine = StreamEngine(reuse=reuse, store_bytes=120_000, default_transform=None)
+    known = {name for mix in run(engine, 60, mixer, batch=named_batch, view=None).mixes for name in names_of(mix)}
+    assert engine._images is not None
+    flood = engine._images.ring.capacity // SIZE + 1
+    for step in range(60, 60 + flood):
+        engine._images.add(*named_batch(step))
+    after = run(engine, range(60 + flood, 90 + flood), mixer, batch=named_batch, view=None)
+    assert after.metrics[0]["stored"] == 0
+    for mix in after.mixes:
+        assert not known & set(names_of(mix))
+    assert sources_of(engine)[:, :, 0, 0, 0].min() >= 60 * SIZE
+
+
 # Odd batches
 
 
