@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
-from torch import Tensor, nn
+from torch import Tensor
 
 from supermix_pl.arguments import (
     check_at_least,
@@ -34,7 +34,7 @@ from supermix_pl.stopwatch import Stopwatch
 from supermix_pl.success import Success
 from supermix_pl.supervision import Supervision, TeacherSource
 from supermix_pl.teacher import FrozenTeacher
-from supermix_pl.views import Transform, View
+from supermix_pl.views import Transform
 
 _ENGINES: dict[str, Callable[[], Engine]] = {"stream": StreamEngine, "batch": BatchEngine}
 _IN_BAR = ("supermix/holds", "supermix/solved_fraction", "supermix/ms")
@@ -105,7 +105,7 @@ class SuperMixCallback(LightningCallback):
 
     def __init__(
         self,
-        teacher: TeacherSource | None,
+        teacher: TeacherSource | None = None,
         mixer: Mixer | Callable[..., MixedBatch] | None = None,
         *,
         mode: Literal["extend", "replace"] = "extend",
@@ -115,7 +115,7 @@ class SuperMixCallback(LightningCallback):
         label_natural: bool = False,
         input_key: Key = 0,
         target_key: Key = 1,
-        mixed_transform: View | nn.Module | Transform | None = None,
+        mixed_transform: Transform | None = None,
         probability: float = 1.0,
         every_n_batches: int = 1,
         start_epoch: int = 0,

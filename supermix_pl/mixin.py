@@ -4,6 +4,9 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from jaxtyping import Float
+from torch import Tensor
+
 from supermix_pl.callback import SuperMixCallback
 from supermix_pl.mixing import MixedBatch
 
@@ -65,6 +68,11 @@ class SuperMixMixin:
     def mix(self) -> MixedBatch | None:
         """The `MixedBatch` of the current training batch; None when it was not mixed."""
         return None if self._supermix_callback is None else self._supermix_callback.mix
+
+    @property
+    def teacher_logits(self) -> Float[Tensor, "rows n"] | None:
+        """The teacher's logits of every row of the current training batch; see `SuperMixCallback`."""
+        return None if self._supermix_callback is None else self._supermix_callback.teacher_logits
 
 
 def _keeping_ours(configure: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from supermix_pl.arguments import (
@@ -175,7 +175,7 @@ def _interpolation(start: Float[Tensor, " b"], extent: Float[Tensor, " b"], side
     return (1 - (centres.clamp(0, side - 1)[:, :, None] - pixels).abs()).clamp_min(0)
 
 
-class PerImage:
+class PerImage(nn.Module):
     """Apply a torchvision transform to every image on its own, in [0, 1], and normalise it back.
 
     torchvision.transforms.v2 draws once a call, which would give all images of a batch one crop or one policy.
@@ -188,12 +188,13 @@ class PerImage:
 
     def __init__(
         self,
-        transform: Callable[[Tensor], Tensor],
+        transform: nn.Module | Callable[[Tensor], Tensor],
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
     ) -> None:
         check_transform("transform", transform)
         check_statistics(mean, std)
+        super().__init__()
         self.transform = transform
         self._mean = torch.tensor([0.0] if mean is None else list(mean))[:, None, None]
         self._std = torch.tensor([1.0] if std is None else list(std))[:, None, None]
@@ -203,7 +204,7 @@ class PerImage:
         mean, std = (values.flatten().tolist() for values in (self._mean, self._std))
         return f"PerImage({self.transform!r}, mean={mean}, std={std})"
 
-    def __call__(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """De-normalise, transform one by one, normalise."""
         if len(self._mean) not in (1, images.shape[1]):
             raise ValueError(

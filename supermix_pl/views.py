@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from pytorch_lightning.utilities.seed import isolate_rng
-from torch import Tensor
+from torch import Tensor, nn
 
 from supermix_pl.transforms import View
 
-Transform = Callable[[Tensor], Tensor]
+Transform = View | nn.Module | Callable[[Tensor], Tensor]
 """Takes and gives a batch of images (b, c, h, w): a `View`, or any other, such as of torchvision or kornia."""
 
 

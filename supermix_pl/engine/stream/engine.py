@@ -318,11 +318,11 @@ class StreamEngine(Engine):
         """Visit sets, and fill the batch with replays."""
         self._replan(mixer)
         count, forwards, taken_in = len(pixels), 0, False
-        if self._solving is None:
-            forwards, taken_in = self._start(mixer, teacher, pixels, labels, natural_logits)
-        solving = self._require()
         solving_view = mixer.solving_view(view, pixels)
         lessons = solving_view is view or solving_view == view
+        if self._solving is None:
+            forwards, taken_in = self._start(mixer, teacher, pixels, labels, natural_logits, lessons=lessons)
+        solving = self._require()
         before = solving.ended, solving.start_passes
         self._due_visits += solving.due_visits(count, self._reuse_now())
         if not solving.has_sets():  # there must be something to show
@@ -380,6 +380,8 @@ class StreamEngine(Engine):
         pixels: Float[Tensor, "b c h w"],
         labels: Int[Tensor, " b"] | None,
         natural_logits: Float[Tensor, "b n"] | None,
+        *,
+        lessons: bool,
     ) -> tuple[int, bool]:
         """Open the stores, and take the first batch in where they are empty: it is all that there is to draw from.
 
@@ -417,7 +419,7 @@ class StreamEngine(Engine):
             self._solving.load_tensors(self._loaded, device)
             self._loaded = None
         rank_zero_info(
-            f"Stream engine: {plan.visits} visits a turn to {plan.slots} slots, of which {plan.shown} are shown to the "
+            f"Stream engine: {plan.visits} visits a turn to {plan.slots} slots, of which {plan.shown if lessons else 0} are shown to the "
             f"student; the other mixes of its {self._batch_size} are replays. A set takes {rounds:g} visits and is "
             f"shown about {plan.reuse:.1f} times; {self.store_bytes / 2**20:.0f} MiB hold {room.sets} solved sets, the "
             f"last {room.sets * plan.reuse / self._batch_size:.0f} steps"
