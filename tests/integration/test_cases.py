@@ -1,4 +1,4 @@
-"""What reports about other projects led to: draws that repeat, labels that flip, stale mixes, copies, and advice."""
+"""What users reported: draws that repeat, labels that flip, mixes that outlive their batch, copies, advice."""
 
 import copy
 import pickle
@@ -22,6 +22,7 @@ from tests.integration.toys import (
     StubbornTeacher,
     Student,
     Teacher,
+    assert_extended,
     assert_same_tensors,
     loader,
     make_callback,
@@ -32,7 +33,7 @@ from tests.integration.toys import (
 from tests.problems import FlatTeacher
 
 FAST = SuperMix.fast(mask_size=4, max_steps=3)
-ENGINES = ["batch", "stream"]
+ENGINES: dict[str, Any] = {"batch": "batch", "stream": "stream"}
 each_engine = pytest.mark.parametrize("engine", ENGINES)
 
 
@@ -60,16 +61,16 @@ def test_pythons_and_numpys_draws_differ_in_every_batch_and_their_generators_sta
             outside.append(draw())
             return super().training_step(batch, batch_idx)
 
-    def fit_seeded(*callbacks: Any) -> None:
+    def seeded(*callbacks: Any) -> None:
         random.seed(3)
         np.random.seed(3)  # noqa: NPY002
         torch.manual_seed(3)
         make_trainer(tmp_path, *callbacks, max_epochs=2).fit(Drawing(), loader(24))
 
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
-    fit_seeded()
+    seeded()
     plain, outside = list(outside), []
-    fit_seeded(make_callback(mixer=mixer, engine=engine, mixed_transform=transform))
+    seeded(make_callback(mixer=mixer, engine=engine, mixed_transform=transform))
     random.setstate(states[0])
     np.random.set_state(states[1])  # noqa: NPY002
     torch.set_rng_state(states[2])
@@ -154,12 +155,17 @@ class Mixing(SuperMixMixin, Student):
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         self.look("validation")
 
+    def on_train_end(self) -> None:
+        self.look("end")
+
 
 @each_engine
 def test_mixes_and_logits_are_gone_in_validation_and_after_the_fit(tmp_path: Path, engine: str) -> None:
     student = Mixing(engine)
-    make_trainer(tmp_path, max_epochs=2, val_check_interval=0.5).fit(student, loader(16), loader(8))
-    assert set(student.seen) == {("training", False, False), ("validation", True, True)}
+    trainer = make_trainer(tmp_path, max_epochs=2, val_check_interval=0.5)
+    trainer.fit(student, loader(16), loader(8))
+    known = {(where, mix, logits) for where, mix, logits in student.seen if where != "end"}
+    assert known == {("training", False, False), ("validation", True, True)}
     student.look("after")
     assert student.seen[-1] == ("after", True, True)
 
@@ -167,11 +173,7 @@ def test_mixes_and_logits_are_gone_in_validation_and_after_the_fit(tmp_path: Pat
 # Copies
 
 
-def build() -> nn.Module:
-    return Teacher()
-
-
-def flip(mixes: Tensor) -> Tensor:
+def local_transform(mixes: Tensor) -> Tensor:
     return mixes.flip(3)
 
 
@@ -187,7 +189,7 @@ def test_a_callback_is_copied_in_the_middle_of_a_fit_and_begins_anew(tmp_path: P
                     assert each.mix is not None
                     copies.extend([copy.deepcopy(each), pickle.loads(pickle.dumps(each))])
 
-    options: dict[str, Any] = {"engine": engine, "mixed_transform": flip, "save_state": True}
+    options: dict[str, Any] = {"engine": engine, "mixed_transform": local_transform, "save_state": True}
     callback = make_callback(teacher, FAST, **options)
     first = Copying()
     make_trainer(tmp_path, callback).fit(first, loader(24))
@@ -228,6 +230,10 @@ def test_a_callback_can_be_sent_to_another_process(engine: Any) -> None:
     again = pickle.loads(pickle.dumps(callback))
     assert repr(again._engine) == repr(callback._engine)
     assert again.mixer == FAST
+
+
+def build() -> nn.Module:
+    return Teacher()
 
 
 # Natural labels, and what goes with them
@@ -273,8 +279,11 @@ def test_nobody_labels_natural_images_without_a_teacher() -> None:
 @each_engine
 def test_plain_cross_entropy_distils(tmp_path: Path, engine: str) -> None:
     """natural_targets="teacher": every row, mixed or not, has the teacher's softened probabilities."""
-    soft: dict[str, Any] = {"targets": "teacher_soft", "natural_targets": "teacher", "target_temperature": 3.0}
-    callback = make_callback(FlatTeacher(NUM_CLASSES), FAST, engine=engine, every_n_batches=2, **soft)
+    teacher = FlatTeacher(NUM_CLASSES)
+    callback = make_callback(
+        teacher, FAST, engine=engine, targets="teacher_soft", natural_targets="teacher", target_temperature=3.0,
+        every_n_batches=2,
+    )  # fmt: skip
     student = Student()
     make_trainer(tmp_path, callback).fit(student, loader(16))
     assert [len(images) for images in student.images] == [8, 4, 8, 4]
@@ -289,7 +298,6 @@ class Distilling(pl.LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.network = Teacher()
-        self.images: list[Tensor] = []
         self.labels: list[Tensor] = []
         self.logits: list[Tensor | None] = []
 
@@ -297,10 +305,9 @@ class Distilling(pl.LightningModule):
         return self.network(images)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        callbacks: list[Any] = self.trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
-        self.images.append(batch[0])
+        callback = next(each for each in self.trainer.callbacks if isinstance(each, SuperMixCallback))  # pyright: ignore
         self.labels.append(batch[1])
-        self.logits += [each.teacher_logits for each in callbacks if isinstance(each, SuperMixCallback)]
+        self.logits.append(callback.teacher_logits)
         return nn.functional.cross_entropy(self(batch[0]), batch[1])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -309,8 +316,9 @@ class Distilling(pl.LightningModule):
 
 def test_before_an_average_teaches_natural_rows_keep_the_given_labels(tmp_path: Path) -> None:
     student = Distilling()
-    soft: dict[str, Any] = {"targets": "teacher_soft", "natural_targets": "teacher", "label_natural": True}
-    callback = SuperMixCallback("ema", FAST, start_epoch=1, **soft)
+    callback = SuperMixCallback(
+        "ema", FAST, start_epoch=1, targets="teacher_soft", natural_targets="teacher", label_natural=True
+    )
     make_trainer(tmp_path, callback, max_epochs=2).fit(student, loader(8))
     assert [len(labels) for labels in student.labels] == [4, 4, 8, 8]
     for labels, (_, given) in zip(student.labels[:2], loader(8), strict=True):
@@ -323,34 +331,21 @@ def test_before_an_average_teaches_natural_rows_keep_the_given_labels(tmp_path: 
 
 def test_a_given_teacher_labels_from_the_first_epoch_on(tmp_path: Path) -> None:
     student = Student()
-    soft: dict[str, Any] = {"targets": "teacher_soft", "natural_targets": "teacher"}
-    callback = make_callback(FlatTeacher(NUM_CLASSES), FAST, start_epoch=1, **soft)
+    callback = make_callback(
+        FlatTeacher(NUM_CLASSES), FAST, start_epoch=1, targets="teacher_soft", natural_targets="teacher"
+    )
     make_trainer(tmp_path, callback, max_epochs=2).fit(student, loader(8))
     expected = FlatTeacher(NUM_CLASSES)(student.images[0]).softmax(dim=1).detach()
     torch.testing.assert_close(student.labels[0], expected, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("teacher", [FlatTeacher(NUM_CLASSES), "ema"])
-def test_mixup_before_the_teacher_supervises_has_the_logits_of_a_given_one(tmp_path: Path, teacher: Any) -> None:
-    student = Distilling()
-    options: dict[str, Any] = {"start_epoch": 1, "before_start": "mixup", "targets": "soft", "label_natural": True}
-    callback = SuperMixCallback(teacher, FAST, engine="batch", **options)
-    make_trainer(tmp_path, callback, max_epochs=2).fit(student, loader(8))
-    assert [len(labels) for labels in student.labels] == 4 * [8]
-    known = [logits is not None for logits in student.logits]
-    assert known == [teacher != "ema", teacher != "ema", True, True]
-    for shown, logits in zip(student.images, student.logits, strict=True):
-        if logits is not None and teacher != "ema":
-            torch.testing.assert_close(logits, FlatTeacher(NUM_CLASSES)(shown).detach(), atol=1e-4, rtol=1e-4)
-
-
 # Advice
 
 
-def said_of(folder: Path, callback: SuperMixCallback, steps: int, size: int = 4) -> list[str]:
+def said_of(folder: Path, callback: SuperMixCallback, steps: int, classes: int, size: int = 4) -> list[str]:
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        make_trainer(folder, callback).fit(Student(num_classes=NUM_CLASSES + 1), loader(size * steps, size))
+        make_trainer(folder, callback).fit(Student(num_classes=classes), loader(size * steps, size))
     return [str(each.message) for each in said]
 
 
@@ -364,7 +359,8 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("short")
 @each_engine
 def test_mixes_that_do_not_hold_are_told_of_once(tmp_path: Path, engine: str) -> None:
-    said = said_of(tmp_path, make_callback(StubbornTeacher(), FAST, engine=engine), 20)
+    callback = make_callback(StubbornTeacher(), FAST, engine=engine)
+    said = said_of(tmp_path, callback, 20, NUM_CLASSES + 1)
     told = [message for message in said if message.startswith("Only ")]
     assert len(told) == 1
     assert "% of the mixes show the teacher the classes of their sources as its top classes, too few" in told[0]
@@ -376,17 +372,18 @@ def test_mixes_that_do_not_hold_are_told_of_once(tmp_path: Path, engine: str) ->
 )
 @each_engine
 def test_others_are_not_told(tmp_path: Path, engine: str, teacher: Any, mixer: Any) -> None:
-    said = said_of(tmp_path, make_callback(teacher, mixer, engine=engine), 10)
+    said = said_of(tmp_path, make_callback(teacher, mixer, engine=engine), 10, NUM_CLASSES + 1)
     assert not any(message.startswith("Only ") for message in said)
 
 
 def test_a_stream_whose_sets_are_on_their_way_is_not_called_unsolved(tmp_path: Path) -> None:
-    """None of the first sets is solved, as they have just begun; of the batch engine that is worth a word."""
+    """None of the first sets is solved, as they have just begun; of the batch engine that is a word worth."""
     mixer = SuperMix(mask_size=4, max_steps=2)
-    told = {}
-    for engine in ENGINES:
-        said = said_of(tmp_path, make_callback(StubbornTeacher(), mixer, engine=engine), 4, size=3)
-        told[engine] = sum("was solved within" in message for message in said)
+    said = {
+        engine: said_of(tmp_path, make_callback(StubbornTeacher(), mixer, engine=engine), 4, NUM_CLASSES + 1, size=3)
+        for engine in ENGINES
+    }
+    told = {engine: sum("was solved within" in message for message in said[engine]) for engine in ENGINES}
     assert told == {"batch": 1, "stream": 0}
 
 
@@ -394,9 +391,16 @@ def test_the_default_is_the_recommendation(tmp_path: Path) -> None:
     callback = SuperMixCallback(Teacher())
     assert callback.mixer == SuperMix.fast()
     assert isinstance(callback._engine, StreamEngine)
-    assert (callback._rewriter.mode, callback._rewriter.targets) == ("extend", "teacher")
+    assert callback._rewriter.mode == "extend"
+    assert callback._rewriter.targets == "teacher"
     assert callback._rewriter.mixed_transform == callback._engine.default_transform
     student = Student()
     make_trainer(tmp_path, callback).fit(student, loader(8))
     assert [len(images) for images in student.images] == [8, 8]
     assert torch.equal(student.images[1][:4], natural_data(8)[0][4:])
+
+
+def test_the_batch_engine_is_still_there(tmp_path: Path) -> None:
+    student = Student()
+    make_trainer(tmp_path, make_callback()).fit(student, loader(4))
+    assert_extended(student, 0, *natural_data(4))

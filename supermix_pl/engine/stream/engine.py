@@ -418,8 +418,9 @@ class StreamEngine(Engine):
         if self._loaded is not None:
             self._solving.load_tensors(self._loaded, device)
             self._loaded = None
+        shown = plan.shown if lessons else 0
         rank_zero_info(
-            f"Stream engine: {plan.visits} visits a turn to {plan.slots} slots, of which {plan.shown if lessons else 0} are shown to the "
+            f"Stream engine: {plan.visits} visits a turn to {plan.slots} slots, of which {shown} are shown to the "
             f"student; the other mixes of its {self._batch_size} are replays. A set takes {rounds:g} visits and is "
             f"shown about {plan.reuse:.1f} times; {self.store_bytes / 2**20:.0f} MiB hold {room.sets} solved sets, the "
             f"last {room.sets * plan.reuse / self._batch_size:.0f} steps"
