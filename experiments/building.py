@@ -1,7 +1,6 @@
 """From configs to objects: what needs more than Hydra's `instantiate`."""
 
 import hashlib
-import inspect
 import json
 import logging
 import time
@@ -12,12 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 from hydra.utils import get_class, get_object, instantiate
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationKeyError
-from torch import nn
+from omegaconf import DictConfig
 
 from supermix_pl import FrozenTeacher, MovingAverage, SuperMixCallback
-from supermix_pl.arguments import check_one_of
 from supermix_pl.engine import BatchEngine, Engine, StreamEngine
 from supermix_pl.experiments import resolvers
 from supermix_pl.experiments.data import ImageDataModule, UnlabelledImages
@@ -36,7 +32,6 @@ from supermix_pl.mixing import FunctionMixer, Mixer, present
 from supermix_pl.views import Transform
 
 resolvers.register()  # here, not in the commands: a launcher's processes import this module
-_STEPS_TO_TRY = 1_000_000  # more than any warm-up has
 _log = logging.getLogger(__name__)
 
 
@@ -48,32 +43,6 @@ def build(node: DictConfig, **objects: Any) -> Any:
 def instantiate_all(group: DictConfig | None) -> list[Any]:
     """Build the members of a group of callbacks or loggers."""
     return [instantiate(member) for member in (group or {}).values() if member is not None]
-
-
-def check_complete(config: DictConfig) -> None:
-    """End a run before it has begun, if the command line lacks something, or has what nothing takes.
-
-    Raises:
-        ValueError: If values that have to be given are not, the optimiser or the schedule has no such setting or does
-            not take its value, or an engine stands beside images that are made before.
-    """
-    _check_budget(config)
-    missing = sorted(OmegaConf.missing_keys(config))
-    if missing:
-        raise ValueError(
-            f"expected values for {', '.join(missing)}, got none; give them, for instance {missing[0]}=..."
-        )
-    check_one_of("matmul_precision", config.matmul_precision, ("highest", "high", "medium"))
-    for part in ("optimizer", "scheduler"):  # they are called late, when the data and the teacher are there
-        if config.get(part):
-            _check_settings(part, config[part])
-    _check_optimisation(config)
-    kept = next((name for name in ("mixed", "external") if config.data.get(name)), None)
-    if kept and get_object(config.engine._target_) not in (BatchEngine, engine_for):
-        raise ValueError(
-            f"expected engine=auto or batch beside data.{kept}, whose images are made before, got "
-            f"{config.engine._target_}; to mix on the fly give data.{kept}=null and a mixer"
-        )
 
 
 def build_data(config: DictConfig) -> ImageDataModule:
@@ -183,44 +152,6 @@ def external_images(config: DictConfig, datamodule: ImageDataModule) -> np.ndarr
     """Open the images of `data.external`, of the data's size: pixels (n, 3, h, w), 0 to 255."""
     assert datamodule.external is not None
     return UnlabelledImages(datamodule.external, size=datamodule.image_size, cache_dir=config.paths.cache_dir).images
-
-
-def _check_settings(part: str, node: DictConfig) -> None:
-    try:
-        parameters = inspect.signature(get_object(node._target_)).parameters
-    except ValueError:  # it does not tell
-        return
-    unknown = sorted(str(name) for name in node if not str(name).startswith("_") and name not in parameters)
-    if unknown and not any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
-        named = ", ".join(f"{part}.{name}" for name in unknown)
-        raise ValueError(
-            f"expected settings that {node._target_} has, got {named}: correct the name, or take off with "
-            f"~{part}.{unknown[0]} what a protocol has set"
-        )
-
-
-def _check_budget(config: DictConfig) -> None:
-    """Say that a pair is to be chosen where the protocol leaves its numbers to one."""
-    try:
-        _ = config.data.batch_size, config.trainer.max_epochs
-        OmegaConf.to_container(config.optimizer, resolve=True)
-    except InterpolationKeyError as error:
-        raise ValueError(
-            f"expected a value for {error.full_key}, which this protocol leaves to the pair, got none ({error.msg}); "
-            "choose pair=, or another protocol"
-        ) from error
-
-
-def _check_optimisation(config: DictConfig) -> None:
-    """Try optimiser and schedule on a weight of no use, before hours are spent on mixes."""
-    part = "optimizer"
-    try:
-        optimizer = instantiate(config.optimizer)([nn.Parameter(torch.zeros(1))])
-        part = "scheduler"
-        if config.get(part):
-            instantiate(config.scheduler)(optimizer, total_steps=_STEPS_TO_TRY)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"expected settings that {config[part]._target_} takes for {part}, got: {error}") from error
 
 
 def _build_mixer(

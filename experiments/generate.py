@@ -5,6 +5,7 @@ what `mixing.mixed_transform` says.
 """
 
 import logging
+import sys
 
 import hydra
 import torch
@@ -12,7 +13,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
 
 from supermix_pl import FrozenTeacher
-from supermix_pl.experiments.building import build_data, build_teacher, check_complete, make_mixes
+from supermix_pl.experiments.building import build_data, build_teacher, make_mixes
+from supermix_pl.experiments.checks import SettingsError, check_settings, named_errors
 from supermix_pl.experiments.mixes import FixedMixes
 
 _log = logging.getLogger(__name__)
@@ -22,14 +24,24 @@ _log = logging.getLogger(__name__)
 def main(config: DictConfig) -> None:
     """Mix the training images; a stopped run goes on where it was, several may share the work."""
     torch.set_float32_matmul_precision(config.matmul_precision)
-    check_complete(config)
+    try:
+        run(config)
+    except SettingsError as error:
+        sys.exit(f"supermix-generate: error: {error}")
+
+
+def run(config: DictConfig) -> None:
+    """Make what is missing of the mixes, and log how many hold."""
+    with named_errors():
+        check_settings(config)
     if not config.get("mixer"):
         with open_dict(config):
             config.mixer = {"_target_": "supermix_pl.SuperMix.fast"}
-    datamodule = build_data(config)
+    with named_errors():
+        datamodule = build_data(config)
     teacher = build_teacher(config, datamodule)
     if not isinstance(teacher, FrozenTeacher):
-        raise ValueError(
+        raise SettingsError(
             f"expected a trained teacher, got teacher={type(teacher).__name__ if teacher else 'none'}: choose, for "
             "instance, teacher=checkpoint teacher.checkpoint=FILE"
         )

@@ -1,7 +1,10 @@
 """`supermix-train`: trains a teacher or a student as the configs say, and leaves its figures behind."""
 
 import logging
+import shlex
+import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import Checkpoint, ProgressBar
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint, ProgressBar
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
 from supermix_pl import FrozenTeacher
@@ -21,9 +24,9 @@ from supermix_pl.experiments.building import (
     build_mixing,
     build_task,
     build_teacher,
-    check_complete,
     instantiate_all,
 )
+from supermix_pl.experiments.checks import SettingsError, check_settings, named_errors
 from supermix_pl.experiments.record import RunRecorder, write_metrics
 from supermix_pl.experiments.tasks.classification import save_weights
 from supermix_pl.experiments.teachers import teacher_accuracy
@@ -41,9 +44,10 @@ def train(config: DictConfig) -> dict[str, Any]:
         What metrics.json holds: accuracies in [0, 1] of the last and the best epoch, times, what the mixing cost.
     """
     folder = Path(config.paths.output_dir)
-    _check_launcher(config)
-    _keep_config(config, folder)
-    datamodule = build_data(config)
+    with named_errors():
+        _check_launcher(config)
+        _keep_config(config, folder)
+        datamodule = build_data(config)
     teacher = build_teacher(config, datamodule)
     mixing = build_mixing(config, teacher, datamodule)
     pl.seed_everything(config.seed, workers=True, verbose=False)
@@ -59,7 +63,11 @@ def train(config: DictConfig) -> dict[str, Any]:
         enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),  # or it adds one unasked
     )
     start = time.perf_counter()
-    trainer.fit(task, datamodule=datamodule, ckpt_path=config.ckpt_path)
+    try:
+        trainer.fit(task, datamodule=datamodule, ckpt_path=config.ckpt_path)
+    except SystemExit:  # Lightning's answer to Ctrl-C
+        _log.warning("%s", _how_to_go_on(trainer))
+        raise
     seconds = time.perf_counter() - start
     tested = trainer.test(task, datamodule=datamodule, verbose=False)[0]
     metrics = {
@@ -80,13 +88,31 @@ def train(config: DictConfig) -> dict[str, Any]:
         metrics |= teacher_accuracy(teacher, datamodule, Path(config.paths.cache_dir) / "teachers", most_batches=most)
     if trainer.is_global_zero:
         save_weights(task, str(folder / "weights.pth"), trainer.current_epoch)
-        _log.info("wrote %s", write_metrics(folder, metrics))
+        _log.info("%s", _result(metrics, write_metrics(folder, metrics)))
     return metrics
+
+
+def _result(metrics: dict[str, Any], where: Path) -> str:
+    """Put a run's result into one line."""
+    last, best = 100 * metrics["test/accuracy"], 100 * metrics["val/accuracy_best"]
+    return (
+        f"test accuracy {last:.2f} % after the last epoch, validation accuracy {best:.2f} % in the best "
+        f"({metrics['best_epoch']}); {timedelta(seconds=round(metrics['fit_seconds']))} of training; {where}"
+    )
+
+
+def _how_to_go_on(trainer: pl.Trainer) -> str:
+    """Say how a run that was stopped is taken up again."""
+    kept = trainer.checkpoint_callback
+    last = kept.last_model_path if isinstance(kept, ModelCheckpoint) else ""
+    if not last:
+        return f"stopped in epoch {trainer.current_epoch}; nothing was saved yet"
+    return f"stopped in epoch {trainer.current_epoch}; the same command with ckpt_path={shlex.quote(last)} goes on"
 
 
 def _keep_config(config: DictConfig, folder: Path) -> None:
     """Write the config with every reference resolved; what is missing or misspelt ends the run here."""
-    check_complete(config)
+    check_settings(config)
     folder.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(config, folder / "config.yaml", resolve=True)
 
@@ -112,9 +138,12 @@ def _check_launcher(config: DictConfig) -> None:
 
 @hydra.main(config_path="pkg://supermix_pl.conf", config_name="train", version_base="1.3")
 def main(config: DictConfig) -> float:
-    """Train as composed on the command line; give the figure that a sweep may optimise."""
+    """Train as composed on the command line; return the figure that a sweep may optimise."""
     torch.set_float32_matmul_precision(config.matmul_precision)
-    return train(config)["val/accuracy_best"]
+    try:
+        return train(config)["val/accuracy_best"]
+    except SettingsError as error:
+        sys.exit(f"supermix-train: error: {error}")
 
 
 if __name__ == "__main__":

@@ -4,13 +4,28 @@ A frozen teacher supervises masks that mix k images so that what is salient in e
 "SuperMix: Supervising the Mixing Data Augmentation", CVPR 2021); the mixes replace or extend every batch.
 """
 
-from supermix_pl.callback import SuperMixCallback
-from supermix_pl.engine import BatchEngine, StreamEngine
-from supermix_pl.mixin import SuperMixMixin
-from supermix_pl.mixing import CutMix, MixedBatch, MixUp, OneOf, SuperMix
-from supermix_pl.self_teacher import MovingAverage
-from supermix_pl.teacher import FrozenTeacher
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from supermix_pl.version import __version__
+
+if TYPE_CHECKING:
+    from supermix_pl.callback import SuperMixCallback
+    from supermix_pl.engine import BatchEngine, StreamEngine
+    from supermix_pl.mixin import SuperMixMixin
+    from supermix_pl.mixing import CutMix, MixedBatch, MixUp, OneOf, SuperMix
+    from supermix_pl.self_teacher import MovingAverage
+    from supermix_pl.teacher import FrozenTeacher
+
+_ROOMS = {
+    "callback": ["SuperMixCallback"],
+    "engine": ["BatchEngine", "StreamEngine"],
+    "mixin": ["SuperMixMixin"],
+    "mixing": ["CutMix", "MixUp", "MixedBatch", "OneOf", "SuperMix"],
+    "self_teacher": ["MovingAverage"],
+    "teacher": ["FrozenTeacher"],
+}
+_HOMES = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = [
     "BatchEngine",
@@ -26,3 +41,15 @@ __all__ = [
     "SuperMixMixin",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is asked for, so that commands can answer --help before torch is there."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return __all__

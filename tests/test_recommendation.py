@@ -11,7 +11,7 @@ from torch import nn
 
 from supermix_pl import StreamEngine, SuperMix, SuperMixCallback
 from supermix_pl.experiments import demo
-from supermix_pl.experiments.building import check_complete
+from supermix_pl.experiments.checks import check_settings
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -74,7 +74,7 @@ def test_examples_use_the_callback() -> None:
 def test_configs(overrides: list[str]) -> None:
     with initialize_config_module("supermix_pl.conf", version_base="1.3"):
         config = compose("train", [*overrides, "paths.root_dir=x", "paths.output_dir=x"])
-    check_complete(config)
+    check_settings(config)
     mixer = instantiate(config.mixer)
     assert repr(mixer) == repr(SuperMix.fast())
     engine = instantiate(config.engine)

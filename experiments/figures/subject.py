@@ -14,7 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from supermix_pl import FrozenTeacher, SuperMix
-from supermix_pl.experiments.building import build_data, build_teacher, check_complete, external_images
+from supermix_pl.experiments.building import build_data, build_teacher, external_images
+from supermix_pl.experiments.checks import check_settings
 from supermix_pl.experiments.data import ImageDataModule, Shapes
 from supermix_pl.experiments.data.pixels import Normalisation
 from supermix_pl.experiments.report.identity import network_name, target
@@ -75,7 +76,7 @@ def open_subject(overrides: Sequence[str], *, num_images: int, note: str = "") -
     if num_images < 1:
         raise ValueError(f"expected --images >= 1, got {num_images}")
     config = _composed(overrides)
-    check_complete(config)
+    check_settings(config)
     mixer = instantiate(config.mixer) if config.mixer else None
     if not isinstance(mixer, SuperMix):
         raise ValueError(

@@ -18,7 +18,8 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from supermix_pl import BatchEngine, FrozenTeacher, MixedBatch, MixUp, StreamEngine, SuperMix
-from supermix_pl.experiments.building import build_mixing, build_teacher, check_complete
+from supermix_pl.experiments.building import build_mixing, build_teacher
+from supermix_pl.experiments.checks import check_settings
 from supermix_pl.experiments.data import ImageDataModule, Shapes
 from supermix_pl.experiments.mixes import FixedMixes, MisplacedMixes, Plan, ReplayEngine, generate
 from supermix_pl.experiments.networks import resnet8
@@ -95,23 +96,23 @@ def test_bad_values_end_a_run_before_its_mixes_are_made(tmp_path: Path, override
 @pytest.mark.parametrize("protocol", ["table1", "imagenet"])
 def test_a_protocol_that_leaves_its_budget_to_a_pair_asks_for_one(protocol: str) -> None:
     with pytest.raises(ValueError, match=r"expected a value for .*, which this protocol leaves to the pair, got none"):
-        check_complete(_composed(f"protocol={protocol}"))
+        check_settings(_composed(f"protocol={protocol}"))
 
 
 def test_a_name_of_its_own_for_a_protocol_needs_no_budget() -> None:
-    check_complete(_composed("protocol.name=mine", *paths(Path())))
+    check_settings(_composed("protocol.name=mine", *paths(Path())))
 
 
 def test_schedules_are_tried_as_they_are_called() -> None:
     cycle = ("~scheduler.warmup", "+scheduler.max_lr=0.1", "scheduler._target_=torch.optim.lr_scheduler.OneCycleLR")
-    check_complete(_composed(*paths(Path()), *cycle))
+    check_settings(_composed(*paths(Path()), *cycle))
     annealing = (
         "~scheduler.warmup",
         "+scheduler.T_max=5",
         "scheduler._target_=torch.optim.lr_scheduler.CosineAnnealingLR",
     )
     with pytest.raises(ValueError, match=r"takes for scheduler, got: .*unexpected keyword argument 'total_steps'"):
-        check_complete(_composed(*paths(Path()), *annealing))
+        check_settings(_composed(*paths(Path()), *annealing))
 
 
 def test_a_task_that_takes_no_mixes_ends_a_run_before_they_are_made(tmp_path: Path) -> None:
@@ -271,10 +272,10 @@ def test_the_memory_format_reaches_the_teachers_passes_and_not_its_module(tmp_pa
 def test_an_engine_beside_images_that_were_made_before_is_refused_at_once(tmp_path: Path, name: str) -> None:
     config = composed(tmp_path, "engine=stream", f"data.{name}=auto")
     with pytest.raises(ValueError, match=rf"expected engine=auto or batch beside data.{name}, .*give data.{name}=null"):
-        check_complete(config)
+        check_settings(config)
     config.data[name] = None
-    check_complete(config)
-    check_complete(composed(tmp_path, f"data.{name}=auto"))
+    check_settings(config)
+    check_settings(composed(tmp_path, f"data.{name}=auto"))
 
 
 @pytest.mark.parametrize(
@@ -368,7 +369,7 @@ def test_settings_that_the_optimiser_or_the_schedule_lacks_end_a_run_at_once(
     with initialize_config_module("supermix_pl.conf", version_base="1.3"):
         config = compose("train", ["paths.root_dir=root", "paths.output_dir=run", *overrides])
     with pytest.raises(ValueError, match=message):
-        check_complete(config)
+        check_settings(config)
 
 
 @pytest.mark.parametrize("scheduler", ["constant", "cosine", "linear", "multistep"])
@@ -378,7 +379,7 @@ def test_every_schedule_goes_with_every_protocol(protocol: str, scheduler: str) 
     with initialize_config_module("supermix_pl.conf", version_base="1.3"):
         given = [chosen, f"scheduler={scheduler}", "paths.root_dir=root", "paths.output_dir=run"]
         config = compose("train", given)
-    check_complete(config)
+    check_settings(config)
     assert ("milestones" in config.scheduler) == (scheduler == "multistep")
 
 

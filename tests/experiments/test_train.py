@@ -1,6 +1,5 @@
 """`supermix-train` end to end: one batch of every kind, what a run leaves behind, sweeps."""
 
-import inspect
 import itertools
 import json
 import subprocess
@@ -107,7 +106,7 @@ def test_mixes_without_a_folder_to_go_to_end_before_a_teacher_is_fitted(tmp_path
     with pytest.raises(
         ValueError, match=r"expected values for folder, got none; give them, for instance folder=\.\.\."
     ):
-        inspect.unwrap(generate.main)(config)
+        generate.run(config)
     assert not list(tmp_path.iterdir())
 
 

@@ -1,0 +1,176 @@
+"""What can be said of a config before any time is spent: everything that needs neither data nor a teacher."""
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import torch
+from beartype import BeartypeConf
+from beartype.door import is_bearable
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationKeyError
+from torch import nn
+
+from supermix_pl.arguments import check_at_least, check_one_of
+from supermix_pl.engine import BatchEngine
+from supermix_pl.experiments.building import build, engine_for
+from supermix_pl.mixing import FunctionMixer, Mixer, present
+
+_STEPS_TO_TRY = 1_000_000  # more than any warm-up has
+_NUMBERS = BeartypeConf(is_pep484_tower=True)  # an int will do for a float
+
+
+class SettingsError(ValueError):
+    """What was asked for cannot be done; the message says what was expected, what came, and what to do."""
+
+
+@contextmanager
+def named_errors() -> Iterator[None]:
+    """Turn errors of settings, files and folders into a `SettingsError`."""
+    try:
+        yield
+    except SettingsError:
+        raise
+    except InstantiationException as error:
+        raise SettingsError(str(error.__cause__ or error)) from error
+    except (ValueError, TypeError, OSError) as error:
+        raise SettingsError(str(error)) from error
+
+
+def check_settings(config: DictConfig) -> None:
+    """Refuse, before any time is spent, a config that lacks something, or has what nothing takes.
+
+    Raises:
+        ValueError: If values that have to be given are not, a value is of another kind than what takes it asks for or
+            out of its range, the optimiser or the schedule has no such setting, or an engine stands beside images that
+            are made before.
+    """
+    check_at_least("seed", config.seed, 0)
+    _check_budget(config)
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise ValueError(
+            f"expected values for {', '.join(missing)}, got none; give them, for instance {missing[0]}=..."
+        )
+    check_one_of("matmul_precision", config.matmul_precision, ("highest", "high", "medium"))
+    for part in ("optimizer", "scheduler"):  # they are called late, when the data and the teacher are there
+        if config.get(part):
+            _check_names(part, config[part])
+    _check_mixing(config)
+    check_kinds(config)
+    _check_optimisation(config)
+    kept = next((name for name in ("mixed", "external") if config.data.get(name)), None)
+    if kept and get_object(config.engine._target_) not in (BatchEngine, engine_for):
+        raise ValueError(
+            f"expected engine=auto or batch beside data.{kept}, whose images are made before, got "
+            f"{config.engine._target_}; to mix on the fly give data.{kept}=null and a mixer"
+        )
+
+
+def check_kinds(config: DictConfig) -> None:
+    """Hold every number, flag and text against the annotation of what takes it.
+
+    Raises:
+        ValueError: If one is of another kind.
+    """
+    for place, node in _targets(config, ""):
+        hints = _hints(node._target_)
+        for name, value in node.items():
+            if name not in hints or not isinstance(value, str | int | float | bool):
+                continue
+            if not is_bearable(value, hints[name], conf=_NUMBERS):
+                raise ValueError(f"expected {place}{name} as {_in_words(hints[name])}, got {value!r}")
+
+
+def _targets(node: Any, place: str) -> Iterator[tuple[str, DictConfig]]:
+    """Find the nodes that are built, with their place on the command line."""
+    if not isinstance(node, DictConfig):
+        return
+    if "_target_" in node:
+        yield place, node
+    for name in node:
+        if not OmegaConf.is_missing(node, name):
+            yield from _targets(node[name], f"{place}{name}.")
+
+
+def _hints(target: str) -> dict[str, Any]:
+    """Return what a target annotates its arguments with; nothing where that cannot be told."""
+    try:
+        takes = get_object(target)
+        if not inspect.isclass(takes):
+            return get_type_hints(takes)
+        hints: dict[str, Any] = {}
+        for base in takes.__mro__:  # as far as arguments are handed on
+            hints = get_type_hints(base.__init__) | hints
+            kinds = [each.kind for each in inspect.signature(base.__init__).parameters.values()]
+            if inspect.Parameter.VAR_KEYWORD not in kinds:
+                break
+        return hints
+    except Exception:  # annotations may name what only a type checker imports
+        return {}
+
+
+def _in_words(hint: Any) -> str:
+    choices = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    words = {int: "an integer", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
+    return " or ".join(words.get(each, str(each).replace("typing.", "")) for each in choices)
+
+
+def _check_mixing(config: DictConfig) -> None:
+    """Build mixer, engine and callback with no teacher but a promise of one."""
+    try:
+        mixer = instantiate(config.mixer) if config.mixer else None
+        if mixer is None:
+            return
+        if not isinstance(mixer, Mixer):
+            mixer = FunctionMixer(mixer, present)
+        engine = instantiate(config.engine)
+        engine = engine(mixer) if isinstance(engine, partial) else engine
+        if not config.teacher:
+            mixer = mixer.with_classes(2)
+        build(config.mixing, teacher="ema" if config.teacher else None, mixer=mixer, engine=engine)
+    except InstantiationException as error:
+        raise ValueError(str(error.__cause__ or error)) from error
+
+
+def _check_names(part: str, node: DictConfig) -> None:
+    try:
+        parameters = inspect.signature(get_object(node._target_)).parameters
+    except ValueError:  # it does not tell
+        return
+    unknown = sorted(str(name) for name in node if not str(name).startswith("_") and name not in parameters)
+    if unknown and not any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
+        named = ", ".join(f"{part}.{name}" for name in unknown)
+        raise ValueError(
+            f"expected settings that {node._target_} has, got {named}: correct the name, or take off with "
+            f"~{part}.{unknown[0]} what a protocol has set"
+        )
+
+
+def _check_budget(config: DictConfig) -> None:
+    """Say that a pair is to be chosen where the protocol leaves its numbers to one."""
+    try:
+        _ = config.data.batch_size, config.trainer.max_epochs
+        OmegaConf.to_container(config.optimizer, resolve=True)
+    except InterpolationKeyError as error:
+        raise ValueError(
+            f"expected a value for {error.full_key}, which this protocol leaves to the pair, got none ({error.msg}); "
+            "choose pair=, or another protocol"
+        ) from error
+
+
+def _check_optimisation(config: DictConfig) -> None:
+    """Try optimiser and schedule on a weight of no use, before hours are spent on mixes."""
+    part = "optimizer"
+    try:
+        optimizer = instantiate(config.optimizer)([nn.Parameter(torch.zeros(1))])
+        part = "scheduler"
+        if config.get(part):
+            instantiate(config.scheduler)(optimizer, total_steps=_STEPS_TO_TRY)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"expected settings that {config[part]._target_} takes for {part}, got: {error}") from error

@@ -1,0 +1,65 @@
+"""`supermix-train` and `supermix-generate`: their help, at once, or else the program."""
+
+import sys
+from collections.abc import Iterator
+from importlib.resources import files
+
+_TRAIN = """supermix-train trains a teacher or a student as its settings say: data, network, teacher, mixer, loss,
+budget. It leaves metrics.json, curves, weights and the whole config in a folder of its own, and ends with its result.
+
+The recommendation on embedded images, some minutes; a sweep over k and seeds; few images of your own:
+  supermix-train experiment=quickstart
+  supermix-train -m experiment=quickstart mixer.k=2,3 seed=0,1
+  supermix-train experiment=few_images method=kd_all_supermix data.folder=DIR teacher.checkpoint=FILE
+
+Every setting is GROUP=CHOICE or NAME=VALUE, such as optimizer.lr=0.05. --cfg job prints all of them; --hydra-help
+tells of the rest. A value with = in it is quoted twice: 'data.folder="a=b"'.
+"""
+_GENERATE = """supermix-generate makes a fixed data set of mixes, solved under the views that students get. Stopped, it
+goes on; several processes may share the work.
+
+With the recommended mixer; with the paper's solver and three sources; and training on what was made:
+  supermix-generate folder=mixes fixed.size=20000 experiment=few_images data.folder=DIR teacher.checkpoint=FILE
+  supermix-generate folder=mixes mixer=supermix mixer.k=3 data=cifar100 teacher=checkpoint teacher.checkpoint=FILE
+  supermix-train experiment=few_images method=kd_all_supermix_fixed data.mixed=mixes data.folder=DIR teacher.checkpoint=FILE
+"""
+_GROUPS_LEFT_OUT = ("hydra", "method", "paths")
+
+
+def train() -> None:
+    """Run supermix-train."""
+    if _wants_help():
+        print(_TRAIN, "\nmethod=", *(f"  {name:30} {text}" for name, text in _methods()), "", *_groups(), sep="\n")
+        return
+    from supermix_pl.experiments.train import main
+
+    main()
+
+
+def generate() -> None:
+    """Run supermix-generate."""
+    if _wants_help():
+        print(_GENERATE, *_groups(), sep="\n")
+        return
+    from supermix_pl.experiments.generate import main
+
+    main()
+
+
+def _wants_help() -> bool:
+    return any(word in ("-h", "--help") for word in sys.argv[1:])
+
+
+def _methods() -> Iterator[tuple[str, str]]:
+    """Return each method with the last comment at the head of its file."""
+    for file in sorted((files("supermix_pl") / "conf" / "method").iterdir(), key=lambda file: file.name):
+        head = file.read_text(encoding="utf-8").partition("defaults:")[0]
+        yield file.name.removesuffix(".yaml"), head.splitlines()[-1].removeprefix("# ")
+
+
+def _groups() -> Iterator[str]:
+    """Return the other groups with their choices, a line each."""
+    for folder in sorted((files("supermix_pl") / "conf").iterdir(), key=lambda folder: folder.name):
+        if folder.is_dir() and folder.name not in _GROUPS_LEFT_OUT and not folder.name.startswith("_"):
+            names = sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
+            yield f"{folder.name}=  {' '.join(names)}"

@@ -1,0 +1,81 @@
+"""A config is refused before time is spent, by the name that stands on the command line."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+from omegaconf import DictConfig
+
+from supermix_pl.experiments import cli
+from supermix_pl.experiments.checks import SettingsError, check_settings, named_errors
+from tests.experiments.test_building import _composed, paths
+
+TEACHER = ("teacher=checkpoint", "teacher.checkpoint=weights.pth")
+METHODS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "method").glob("*.yaml"))
+
+
+def composed(*overrides: str) -> DictConfig:
+    return _composed(*paths(Path()), *overrides)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_is_wrong_with_what_we_bring(method: str) -> None:
+    check_settings(composed(f"method={method}", *TEACHER))
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("mixer.k=two", "expected k to be an integer >= 1, got 'two'"),
+        ("mixer.alpha=-1", "expected alpha > 0, got -1"),
+        ("mixer.lambda_s=[1]", "lambda_s"),
+        ("engine.reuse=0", "expected reuse > 0, got 0"),
+        ("mixing.mode=x", "expected mode to be one of extend, replace, got 'x'"),
+        ("mixing.every_n_batches=0", "expected every_n_batches to be an integer >= 1, got 0"),
+        ("trainer.max_epochs=three", "expected trainer.max_epochs as an integer or null, got 'three'"),
+        ("trainer.precision=fp12", "expected trainer.precision as Literal"),
+        ("optimizer.lr=fast", "expected optimizer.lr as a number"),
+        ("data.batch_size=many", "expected data.batch_size as an integer, got 'many'"),
+        ("data.images_per_class=1.5", "expected data.images_per_class as an integer or null, got 1.5"),
+        ("data.augment=maybe", "expected data.augment as"),
+        ("seed=x", "expected seed to be an integer >= 0, got 'x'"),
+    ],
+)
+def test_wrong_values_are_named(override: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_settings(composed("mixer=supermix_fast", *TEACHER, override))
+
+
+def test_masks_need_a_teacher() -> None:
+    with pytest.raises(ValueError, match="expected a teacher for SuperMix"):
+        check_settings(composed("mixer=supermix_fast"))
+
+
+def test_whole_numbers_will_do_for_fractions() -> None:
+    check_settings(composed("mixer=supermix", *TEACHER, "mixer.alpha=1", "optimizer.lr=1"))
+
+
+@pytest.mark.parametrize("error", [ValueError("what"), FileNotFoundError("what"), TypeError("what")])
+def test_errors_of_settings_have_one_name(error: Exception) -> None:
+    with pytest.raises(SettingsError, match="what"), named_errors():
+        raise error
+    with pytest.raises(RuntimeError), named_errors():
+        raise RuntimeError
+
+
+@pytest.mark.parametrize("program", [cli.train, cli.generate])
+def test_help_has_examples_and_names_every_choice(program, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("sys.argv", ["program", "--help"])
+    program()
+    said = capsys.readouterr().out
+    examples = [line.split() for line in said.splitlines() if line.startswith("  supermix-")]
+    assert len(examples) == 3
+    assert "mixer=  cutmix half mixup none supermix supermix_fast" in said
+    if program is cli.train:
+        lines = [line.split(maxsplit=1) for line in said.splitlines() if line.startswith("  ")]
+        assert {words[0] for words in lines if len(words) == 2} >= set(METHODS)
+    with initialize_config_module("supermix_pl.conf", version_base="1.3"):
+        for command, *words in examples:
+            overrides = [word for word in words if "=" in word and "," not in word]
+            compose(command.removeprefix("supermix-"), overrides)
