@@ -21,7 +21,7 @@ goes on; several processes may share the work.
 With the recommended mixer; with the paper's solver and three sources; and training on what was made:
   supermix-generate folder=mixes fixed.size=20000 experiment=few_images data.folder=DIR teacher.checkpoint=FILE
   supermix-generate folder=mixes mixer=supermix mixer.k=3 data=cifar100 teacher=checkpoint teacher.checkpoint=FILE
-  supermix-train experiment=few_images method=kd_all_supermix_fixed data.mixed=mixes data.folder=DIR teacher.checkpoint=FILE
+  supermix-train experiment=few_images method=kd_all_supermix_fixed data.mixed=mixes data.folder=D teacher.checkpoint=F
 """
 _GROUPS_LEFT_OUT = ("hydra", "method", "paths")
 
