@@ -559,14 +559,14 @@ class StreamEngine(Engine):
         planned = self._reuse_now()
         if self._told_uses or solving.shown < _TURNS_OF_SLOTS * len(solving.slots) * planned:
             return
-        uses = solving.shown / max(solving.ended, 1)
+        uses, visits = (count / max(solving.ended, 1) for count in (solving.shown, solving.visited))
         if planned / 2 <= uses <= 2 * planned:
             return
         self._told_uses = True
         rank_zero_warn(
-            f"Stream engine: sets are shown {uses:.1f} times on average and take "
-            f"{solving.visited / max(solving.ended, 1):.0f} visits, where reuse={planned:.1f} was planned. Give "
-            "max_steps and min_steps of the mixer a narrower range, or early_stop=False, which ends every set after max_steps."
+            f"Stream engine: sets are shown {uses:.1f} times on average and take {visits:.0f} visits, where reuse="
+            f"{planned:.1f} was planned. Give max_steps and min_steps of the mixer a narrower range, or "
+            "early_stop=False, which ends every set after max_steps."
         )
 
     def _reuse_now(self) -> float:
