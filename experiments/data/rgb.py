@@ -1,7 +1,6 @@
 """Opening encoded images as RGB of 8 bits a channel."""
 
 import io
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 _TO_8_BITS = 257  # 65535 / 255
 
 
-def open_rgb(source: Path | bytes, place: str, *, formats: Sequence[str] | None = None) -> Image.Image:
+def open_rgb(source: Path | bytes, place: str, *, formats: tuple[str, ...] | None = None) -> Image.Image:
     """Decodes an image into RGB; grey ones of 16 bits are scaled, so that 65535 is white.
 
     Args:

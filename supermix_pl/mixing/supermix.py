@@ -122,7 +122,9 @@ class SuperMix(Mixer):
     max_steps: int = 50
     pairing: Pairing = "shift"
     init: Literal["zeros", "saliency", "contrast"] = "zeros"
-    update_rule: Literal["newton_sp", "newton", "sgd"] | UpdateRule = "newton_sp"
+    update_rule: Literal["newton_sp", "newton", "sgd"] | NewtonSmoothProjection | Newton | SGD | UpdateRule = (
+        "newton_sp"
+    )
     objective: Literal["paper", "margin", "criterion"] = "paper"
     max_logit_step: float | None = None
     momentum: float = 0.0

@@ -416,15 +416,16 @@ class StreamEngine(Engine):
             self.slots,
         )
         self._visit_times, self._label_times = PassTimes(device), PassTimes(device)
-        if teacher.num_classes is None:
-            teacher(pixels[:1])
-        assert teacher.num_classes is not None
-        grid, n = mixer.grid_for(pixels), teacher.num_classes
-        fresh = Slots(plan.slots, mixer.k, grid, n, device, pixels.dtype)
-        self._drop_unless(
-            self._loaded is None
-            or (images_fit(self._loaded, pixels, room.images, n) and same_shapes(self._loaded, fresh, room.sets))
-        )
+
+        def empty_slots() -> Slots:
+            n = _num_classes(teacher, pixels)
+            return Slots(plan.slots, mixer.k, mixer.grid_for(pixels), n, device, pixels.dtype)
+
+        if self._loaded is not None:
+            n = _num_classes(teacher, pixels)
+            self._drop_unless(
+                images_fit(self._loaded, pixels, room.images, n) and same_shapes(self._loaded, empty_slots(), room.sets)
+            )
         self._images = self._open_images(room.images, device)
         forwards, empty = 0, len(self._images.ring) == 0
         if empty:
@@ -432,7 +433,8 @@ class StreamEngine(Engine):
             check_seen(natural)
             self._keep(pixels, classes, labels)
             forwards = natural.forwards
-        self._solving = Solving(mixer, plan, self._images, room.sets, fresh, n)
+        n = _num_classes(teacher, pixels)
+        self._solving = Solving(mixer, plan, self._images, room.sets, empty_slots(), n)
         if self._loaded is not None:
             self._solving.load_tensors(self._loaded, device)
             self._loaded = None
@@ -575,6 +577,14 @@ class StreamEngine(Engine):
     def _require(self) -> Solving:
         assert self._solving is not None
         return self._solving
+
+
+def _num_classes(teacher: FrozenTeacher, pixels: Float[Tensor, "b c h w"]) -> int:
+    """Give the teacher's n; it is shown an image where it has seen none."""
+    if teacher.num_classes is None:
+        teacher(pixels[:1])
+    assert teacher.num_classes is not None
+    return teacher.num_classes
 
 
 def _to_student(visits: list[Shown], ages: list[np.ndarray], count: int) -> list[Shown]:
