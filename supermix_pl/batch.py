@@ -39,6 +39,17 @@ def get_field(batch: Any, key: Key) -> Any:
     return batch
 
 
+def is_exhausted(batch: Any, key: Key) -> bool:
+    """Tell whether there is None in the place of a field, or of what holds it: its data loader has no more batches."""
+    if isinstance(key, tuple):
+        return key[0](batch) is None
+    for step in _path(batch, key):
+        if batch is None:
+            return True
+        batch = _child(batch, step, key)
+    return batch is None
+
+
 def set_field(batch: Any, key: Key, value: Any) -> Any:
     """Give a batch that has a new value in a field; the containers of the old batch stay as they are."""
     if isinstance(key, tuple):
@@ -50,9 +61,12 @@ def set_field(batch: Any, key: Key, value: Any) -> Any:
 def extend_fields(batch: Any, input_key: Key, target_key: Key, size: int) -> Any:
     """Repeat all per-sample fields beside the images and the labels, which stay as they are.
 
-    A field is per sample if it is a tensor, an array or a list of `size` rows; a list of `size` fields that all have
-    `size` rows is a list of fields. Only the smallest container that holds both images and labels is looked at, so the
-    batches of other dataloaders beside it are not touched.
+    A field is per sample if it is a tensor, an array or a list of `size` rows. Of lists of `size` entries that is one
+    of tensors, arrays or lists that all have `size` rows themselves: it is a list of fields. Entries of other kinds,
+    such as dictionaries, belong to one sample each, whatever they hold. Only the smallest container that holds both
+    images and labels is looked at, so the batches of other dataloaders beside it are not touched; and in it only what
+    lies in mappings, lists, tuples, data classes and the objects on the way to images and labels. Other objects stay as
+    they are.
 
     Args:
         batch: The natural batch.
@@ -62,7 +76,7 @@ def extend_fields(batch: Any, input_key: Key, target_key: Key, size: int) -> Any
     """
     images, labels = get_field(batch, input_key), get_field(batch, target_key)
     if isinstance(input_key, tuple) or isinstance(target_key, tuple):
-        return _repeat(batch, size, {id(images), id(labels)})
+        return _repeat(batch, size, {id(batch), id(images), id(labels)})
     images, labels = images[:], labels[:]  # objects of their own: another field that holds the same tensor is repeated
     batch = set_field(set_field(batch, input_key, images), target_key, labels)
     shared: list[int | str] = []
@@ -73,7 +87,16 @@ def extend_fields(batch: Any, input_key: Key, target_key: Key, size: int) -> Any
     inner = batch
     for step in shared:
         inner = _child(inner, step, input_key)
-    return _set_path(batch, shared, _repeat(inner, size, {id(images), id(labels)}), input_key)
+    kept = {id(value) for key in (input_key, target_key) for value in _way(batch, key)}
+    return _set_path(batch, shared, _repeat(inner, size, kept), input_key)
+
+
+def _way(batch: Any, key: int | str) -> list[Any]:
+    """Give a field, and before it all that holds it."""
+    way = [batch]
+    for step in _path(batch, key):
+        way.append(_child(way[-1], step, key))
+    return way
 
 
 def _path(batch: Any, key: int | str) -> list[int | str]:
@@ -143,39 +166,65 @@ def _replaced(batch: Any, changes: Mapping[Any, Any]) -> Any:
     return fresh
 
 
-def _repeat(value: Any, size: int, kept: set[int]) -> Any:
-    if id(value) in kept or isinstance(value, str | bytes):
+def _repeat(value: Any, size: int, kept: set[int], inside: frozenset[int] = frozenset()) -> Any:
+    """Repeat what has `size` rows in plain containers, and in objects that are kept; those it is inside of stay."""
+    if id(value) in inside or isinstance(value, str | bytes):
         return value
-    if isinstance(value, Tensor):
-        return torch.cat([value, value]) if value.ndim and len(value) == size else value
-    if isinstance(value, np.ndarray):
-        return np.concatenate([value, value]) if value.ndim and len(value) == size else value
+    if isinstance(value, Tensor | np.ndarray):
+        return _twice(value) if id(value) not in kept and _has_rows(value, size) else value
+    within = inside | {id(value)}
     if isinstance(value, Mapping):
-        return _replaced(value, {name: _repeat(value[name], size, kept) for name in value})
-    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+        return _replaced(value, {name: _repeat(value[name], size, kept, within) for name in value})
+    if _is_sequence(value):
         if len(value) == size and not _is_container_of_fields(value, size, kept):
             return type(value)([*value, *value])
-        return _replaced(value, dict(enumerate(_repeat(child, size, kept) for child in value)))
-    if not isinstance(value, type) and (names := _names(value)):
-        return _replaced(value, {name: _repeat(getattr(value, name), size, kept) for name in names})
+        return _replaced(value, dict(enumerate(_repeat(child, size, kept, within) for child in value)))
+    if _has_fields(value) or (id(value) in kept and _names(value)):
+        return _replaced(value, {name: _repeat(getattr(value, name), size, kept, within) for name in _names(value)})
     return value
+
+
+def _twice(value: Tensor | np.ndarray) -> Tensor | np.ndarray:
+    return torch.cat([value, value]) if isinstance(value, Tensor) else np.concatenate([value, value])
+
+
+def _has_rows(value: Tensor | np.ndarray, size: int) -> bool:
+    return value.ndim > 0 and len(value) == size
+
+
+def _is_sequence(value: Any) -> bool:
+    return isinstance(value, list | tuple) and not hasattr(value, "_fields")
+
+
+def _has_fields(value: Any) -> bool:
+    """Tell named tuples and data classes, whose fields are all that there is to them, from other objects."""
+    named_tuple = isinstance(value, tuple) and hasattr(value, "_fields")
+    return named_tuple or (dataclasses.is_dataclass(value) and not isinstance(value, type))
 
 
 def _is_container_of_fields(value: list | tuple, size: int, kept: set[int]) -> bool:
     """Tell a container of fields from a list with one entry a sample, of which some may have `size` rows by chance."""
-    return any(_holds(child, None, kept) for child in value) or all(_holds(child, size, kept) for child in value)
+    return any(_holds(child, kept) for child in value) or all(_is_field(child, size) for child in value)
 
 
-def _holds(value: Any, size: int | None, kept: set[int]) -> bool:
-    """Tell whether a value is, or has in it, a field of `size` rows (None: none counts) or one of those kept."""
+def _is_field(value: Any, size: int) -> bool:
+    if isinstance(value, Tensor | np.ndarray):
+        return _has_rows(value, size)
+    return _is_sequence(value) and len(value) == size
+
+
+def _holds(value: Any, kept: set[int], inside: frozenset[int] = frozenset()) -> bool:
+    """Tell whether a value is, or has in it, one of those kept."""
     if id(value) in kept:
         return True
-    if isinstance(value, Tensor | np.ndarray):
-        return value.ndim > 0 and len(value) == size
-    if isinstance(value, str | bytes):
+    if id(value) in inside:
         return False
+    children: list[Any] = []
     if isinstance(value, Mapping):
-        return any(_holds(child, size, kept) for child in value.values())
-    if isinstance(value, list | tuple):
-        return len(value) == size or any(_holds(child, size, kept) for child in value)
-    return any(_holds(getattr(value, name), size, kept) for name in _names(value))
+        children = list(value.values())
+    elif _is_sequence(value):
+        children = list(value)
+    elif _has_fields(value):
+        children = [getattr(value, name) for name in _names(value)]
+    within = inside | {id(value)}
+    return any(_holds(child, kept, within) for child in children)

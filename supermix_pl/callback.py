@@ -19,7 +19,7 @@ from supermix_pl.arguments import (
     check_probability,
     check_transform,
 )
-from supermix_pl.batch import Key, check_key, get_field
+from supermix_pl.batch import Key, check_key, get_field, is_exhausted
 from supermix_pl.engine import BatchEngine, Engine, Run, StreamEngine
 from supermix_pl.interception import Interception, check_step_takes_batches
 from supermix_pl.lightning_base import LightningCallback
@@ -31,6 +31,7 @@ from supermix_pl.resuming import count_next_epoch
 from supermix_pl.rewriting import BatchRewriter, Rewritten, num_classes_of
 from supermix_pl.side_files import SideFiles, read, side_path
 from supermix_pl.stopwatch import Stopwatch
+from supermix_pl.student_classes import class_note
 from supermix_pl.success import Success
 from supermix_pl.supervision import Supervision, TeacherSource
 from supermix_pl.teacher import FrozenTeacher
@@ -82,11 +83,12 @@ class SuperMixCallback(LightningCallback):
             uninterrupted one.
         log: Whether to log supermix/holds (share of the mixes whose shown view has the classes of its sources as the
             teacher's top classes), supermix/solved_fraction, supermix/non_finite_fraction (sets for which the teacher
-            gave NaN or infinity), supermix/steps (mean number), supermix/teacher_forwards (images passed for the
-            mixes), supermix/label_forwards (those of them that only labelled), supermix/ms (time of the mixing),
-            supermix/time_share (its share of the step's time), supermix/average_ms (time of the last update of a moving
-            average), and the engine's own metrics; "prog_bar" also shows holds, solved_fraction and ms in the progress
-            bar.
+            gave NaN or infinity), supermix/left_out (images that are no source, for the teacher gave NaN or infinity
+            for them and they have no label; only where there are some), supermix/steps (mean number),
+            supermix/teacher_forwards (images passed for the mixes), supermix/label_forwards (those of them that only
+            labelled), supermix/ms (time of the mixing), supermix/time_share (its share of the step's time),
+            supermix/average_ms (time of the last update of a moving average), and the engine's own metrics; "prog_bar"
+            also shows holds, solved_fraction and ms in the progress bar.
         log_images_every: A picture of some sets (sources, masks and mix, with classes and weights) is drawn of the
             first mixed batch and of the first one after every n batches, n >= 1, and goes to TensorBoard, to Weights &
             Biases or to the run's folder; see `Pictures`. None draws none.
@@ -308,6 +310,8 @@ class SuperMixCallback(LightningCallback):
             values["supermix/non_finite_fraction"] = mix.non_finite.float().mean()
             values["supermix/steps"] = mix.num_steps.float().mean()
             values["supermix/teacher_forwards"] = means["teacher_forwards"]
+        if mix.left_out:
+            values["supermix/left_out"] = float(mix.left_out)
         if self._stopwatch is not None and (seconds := self._stopwatch.recent(period)) is not None:
             values["supermix/time_share"] = seconds[0] / sum(seconds)
         if self._supervision.average is not None:
@@ -341,11 +345,9 @@ class SuperMixCallback(LightningCallback):
         if self._interception is not None:
             self._interception.remove()
         n = None if self.mix is None or self.teacher is None else self.teacher.num_classes
-        if n is not None and isinstance(exception, IndexError) and str(exception).startswith("Target "):
-            exception.add_note(
-                f"SuperMixCallback: mixes are labelled with the {n} classes of the teacher; the trained module must "
-                "give as many logits."
-            )
+        note = None if n is None else class_note(exception, pl_module, n)
+        if note is not None:
+            exception.add_note(note)
 
     def state_dict(self) -> dict[str, Any]:
         """Give plain numbers, and the weights of a moving average; they load with `weights_only=True`."""
@@ -396,6 +398,8 @@ class SuperMixCallback(LightningCallback):
         early = trainer.current_epoch < self._start_epoch
         if self._supervision.expected and self.teacher is None:
             return batch  # a moving average is not there yet while Lightning's finders try a module out
+        if self._has_other_loaders(trainer) and is_exhausted(batch, self._rewriter.input_key):
+            return batch
         late = trainer.current_epoch >= self._stop_epoch
         if late or not self._wants(number) or (early and not self._mixes_early):
             return self._leave(batch, early)
@@ -419,6 +423,11 @@ class SuperMixCallback(LightningCallback):
             with trainer.profiler.profile("[SuperMix]picture"):
                 self._pictures.draw(number, trainer, *self._engine.to_show(images, mix), self.teacher)
         return rewritten.batch
+
+    def _has_other_loaders(self, trainer: Any) -> bool:
+        """Tell whether batches come from several data loaders, so that the one with the images may run out first."""
+        loaders = trainer.fit_loop._combined_loader
+        return loaders is not None and len(loaders.flattened) > 1
 
     def _leave(self, batch: Any, early: bool) -> Any:
         """Leave a batch unmixed, in the label format of the others."""

@@ -13,6 +13,11 @@ Network = TypeVar("Network", bound=nn.Module)
 
 _WRAPPED_UNDER = ("model", "state_dict", "net", "model_state_dict")
 _NAMES_SHOWN = 3
+_CONVERSION = (
+    "held = torch.load(path, weights_only=False); "
+    f"held = next((held[name] for name in {_WRAPPED_UNDER} if isinstance(held, dict) and name in held), held); "
+    "torch.save(held.state_dict() if hasattr(held, 'state_dict') else held, new_path)"
+)
 
 
 def load_checkpoint(module: Network, path: str | Path, *, prefix: str = "") -> Network:
@@ -55,8 +60,8 @@ def _read(path: Path) -> Any:
         if isinstance(error, pickle.UnpicklingError) and _is_pickle(path):
             raise ValueError(
                 f"{path} is a pickle that would run code when it is read, so it is refused. If you trust where it "
-                "comes from, convert it once: torch.save({'model': torch.load(path, weights_only=False)['model']}, "
-                "new_path), or write the state dict with safetensors.torch.save_file"
+                f"comes from, convert it once: `{_CONVERSION}`, or write the state dict with "
+                "safetensors.torch.save_file"
             ) from error
         raise ValueError(_damaged(path)) from error
 

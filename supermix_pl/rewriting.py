@@ -21,7 +21,9 @@ from supermix_pl.mixing.targets import (
     TargetFormat,
     Targets,
     blend,
+    check_probabilities,
     concatenate,
+    is_probabilities,
     mixed_targets,
     natural_targets,
     widened,
@@ -132,9 +134,12 @@ class BatchRewriter:
             num_classes: n; None if it is unknown, so that the labels stay as they are.
         """
         wanted = self._labels_natural and teacher is not None
-        if (self.targets == "teacher" and not wanted) or (num_classes is None and not wanted):
+        if num_classes is None and not wanted and self.targets != "teacher":
             return Rewritten(batch, None, None)
         images, labels = self._fields(batch)
+        if self.targets == "teacher" and not wanted:
+            wide = widened(labels)
+            return Rewritten(batch if wide is labels else set_field(batch, self.target_key, wide), None, None)
         logits = self._look(teacher, images) if wanted and teacher is not None else None
         n = logits.shape[1] if logits is not None else num_classes
         assert n is not None
@@ -159,6 +164,8 @@ class BatchRewriter:
                 f"expected one label an image, got {len(images)} images and labels of shape {tuple(labels.shape)}; "
                 "look at input_key and target_key"
             )
+        if self.targets in ("soft", "teacher_soft"):
+            check_probabilities(labels)
         return images, labels
 
     def _with(self, batch: Any, images: Tensor, targets: Targets) -> Any:
@@ -201,10 +208,12 @@ def natural_hits(
         mix: Of the batch; the teacher looks at the images where the engine has not shown them to it.
         teacher: Of the mixes.
         images: The first r of the natural batch.
-        labels: (r,) class indices or (r, n) probabilities; of others None comes back.
+        labels: (r,) class indices or (r, n) probabilities; of others, such as several classes a row, None comes back.
         chunk_size: Images that the teacher sees at once; None for all.
     """
     by_row = labels.ndim == 2 and labels.shape[1] == mix.soft_targets.shape[1]
+    if by_row and not bool(is_probabilities(labels).all()):
+        return None
     if not by_row and (labels.ndim != 1 or labels.is_floating_point()):
         return None
     logits = mix.natural_logits
@@ -213,7 +222,7 @@ def natural_hits(
             logits = show_natural(teacher, check_images(images), chunks=Chunks(teacher, chunk_size)).logits
     assert logits is not None
     logits = logits[: len(labels)]
-    return (logits.argmax(dim=1) == (labels.argmax(dim=1) if by_row else labels)).sum()
+    return (logits.argmax(dim=1) == (labels.argmax(dim=1) if by_row else labels.long())).sum()
 
 
 def num_classes_of(mixer: Mixer, teacher: FrozenTeacher | None, batch: Any, input_key: Key) -> int | None:

@@ -91,7 +91,10 @@ def _write(path: Path, tensors: dict[str, Tensor]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / path.name
     on_host = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
+    temporary.touch()
+    mode = temporary.stat().st_mode  # as the umask has it: safetensors makes files that nobody else can read
     save_file(on_host, temporary)
+    temporary.chmod(mode)
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     temporary.replace(path)

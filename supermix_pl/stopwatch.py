@@ -43,6 +43,7 @@ class Stopwatch:
         if len(self._marks) == 4:
             self._pending.append(self._marks)
             self._marks = []
+            self._collect()  # whether or not anybody asks, so that no more is pending than the device has yet to do
 
     def recent(self, steps: int) -> tuple[float, float] | None:
         """Give the mean seconds of mixing and of training of the newest steps that the device has finished."""

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from supermix_pl.batch import Key, extend_fields, get_field, set_field
+from supermix_pl.batch import Key, extend_fields, get_field, is_exhausted, set_field
 from tests.problems import repeatable
 
 IMAGES, LABELS, IDS, NEW = torch.rand(3, 1, 2, 2), torch.tensor([4, 5, 6]), torch.tensor([7, 8, 9]), torch.rand(5)
@@ -282,6 +282,57 @@ def test_a_list_of_samples_of_which_one_has_as_many_rows_as_there_are_samples() 
 def test_a_list_of_as_many_fields_as_there_are_samples() -> None:
     fields = [IDS, ["a", "b", "c"], IDS.numpy()]
     assert same(extend_fields([IMAGES, LABELS, fields], 0, 1, 3)[2], [TWICE, ["a", "b", "c"] * 2, TWICE.numpy()])
+
+
+@pytest.mark.parametrize("kind", [dict, Named, Data])
+def test_a_list_of_one_container_a_sample_of_which_all_have_as_many_rows_as_there_are_samples(kind: Any) -> None:
+    samples = [kind(image=torch.zeros(3, 4), label=["a", "b", "c"]) for _ in range(3)]
+    extended = extend_fields([IMAGES, LABELS, samples], 0, 1, 3)[2]
+    assert len(extended) == 6
+    assert all(one is other for one, other in zip(extended, samples * 2, strict=True))
+
+
+def test_foreign_objects_are_left_alone() -> None:
+    normal = torch.distributions.Normal(torch.zeros(3), 1.0)
+    other = Plain(IDS, IDS)
+    extended = extend_fields({"x": IMAGES, "y": LABELS, "normal": normal, "other": other}, "x", "y", 3)
+    assert extended["normal"] is normal
+    assert extended["other"] is other
+    assert other.image is IDS
+
+
+def test_objects_on_the_way_to_images_and_labels_are_repeated() -> None:
+    batch = Plain(Plain(IMAGES, IDS), Plain(IDS, LABELS, "abc"), Plain(IDS, IDS))
+    extended = extend_fields(batch, "image.image", "label.label", 3)
+    assert same([extended.image.image, extended.image.label], [IMAGES, TWICE])
+    assert same([extended.label.image, extended.label.label, extended.label.ids], [TWICE, LABELS, "abc"])
+    assert extended.ids is batch.ids
+    assert same([batch.image.label, batch.label.image], [IDS, IDS])
+
+
+@pytest.mark.parametrize("key", ["x", (itemgetter("x"), lambda batch, value: {**batch, "x": value})])
+def test_what_refers_to_itself(key: Key) -> None:
+    batch: dict[str, Any] = {"x": IMAGES, "y": LABELS, "ids": IDS, "owner": Plain(None, None), "list": []}
+    batch["owner"].image, batch["owner"].label, batch["self"] = batch["owner"], batch, batch
+    batch["list"].append(batch["list"])
+    extended = extend_fields(batch, key, "y", 3)
+    assert extended["owner"] is batch["owner"]
+    assert same([extended["x"], extended["y"], extended["ids"]], [IMAGES, LABELS, TWICE])
+
+
+@pytest.mark.parametrize(
+    ("batch", "key", "expected"),
+    [
+        ({"a": None, "b": [IMAGES]}, "a", True),
+        ({"a": None, "b": [IMAGES]}, "a.0", True),
+        ({"a": None, "b": [IMAGES]}, "b.0", False),
+        ([None, IMAGES], "0.image", True),
+        ([None, IMAGES], 1, False),
+        ({"a": None}, (itemgetter("a"), itemgetter("a")), True),
+    ],
+)
+def test_data_loaders_that_have_run_out(batch: Any, key: Key, expected: bool) -> None:
+    assert is_exhausted(batch, key) == expected
 
 
 def test_images_and_labels_in_different_depths() -> None:

@@ -220,7 +220,7 @@ class Touch:
 def assert_refused(path: Path) -> None:
     expected = (
         "would run code when it is read, so it is refused",
-        "convert it once: torch.save(",
+        "convert it once: `held = torch.load(",
         "safetensors.torch.save",
     )
     with pytest.raises(ValueError, match=".*".join(map(re.escape, expected))):
@@ -259,8 +259,15 @@ def test_settings_of_foreign_classes_are_refused(tmp_path: Path, weights: dict[s
     assert_refused(tmp_path / "teacher.pth")
 
 
-def test_the_advice_of_the_refusal_works(tmp_path: Path, weights: dict[str, Tensor]) -> None:
+@pytest.mark.parametrize("name", ["model", "state_dict", "net", "whole module", "module in a dict"])
+def test_the_advice_of_the_refusal_works(tmp_path: Path, weights: dict[str, Tensor], name: str) -> None:
     path, new_path = tmp_path / "teacher.pth", tmp_path / "converted.pth"
-    torch.save({"model": weights, "opt": Namespace(lr=0.1)}, path)
-    torch.save({"model": torch.load(path, weights_only=False)["model"]}, new_path)
+    module = network()
+    module.load_state_dict(weights)
+    wrapped = {"whole module": module, "module in a dict": {"model": module, "opt": Namespace()}}
+    torch.save(wrapped.get(name, {name: weights, "opt": Namespace(lr=0.1)}), path)
+    with pytest.raises(ValueError, match="is refused") as refusal:
+        load_checkpoint(network(), path)
+    advice = re.findall("`(.*)`", str(refusal.value))
+    exec(advice[0], {"torch": torch, "path": path, "new_path": new_path})
     assert_loads(new_path, weights)

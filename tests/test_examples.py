@@ -13,6 +13,7 @@ import yaml
 from PIL import Image
 
 from supermix_pl import CutMix, MixUp, OneOf, SuperMix, SuperMixCallback
+from supermix_pl.solver import SGD
 from supermix_pl.transforms import RandomResizedCropFlip
 from tests.stand_ins import Network, YourModule
 
@@ -47,6 +48,21 @@ FROM_YAML: dict[str, tuple[dict[str, Any], Any]] = {
     ),
     "engine": ({"engine": {"class_path": "supermix_pl.BatchEngine"}}, SuperMix.fast()),
     "stream": ({"engine": {"class_path": "supermix_pl.StreamEngine", "init_args": {"reuse": 6}}}, SuperMix.fast()),
+    "stream of exact pixels": (
+        {"engine": {"class_path": "supermix_pl.StreamEngine", "init_args": {"default_transform": None}}},
+        SuperMix.fast(),
+    ),
+    "update rule": (
+        {
+            "mixer": {
+                "class_path": "supermix_pl.SuperMix",
+                "init_args": {
+                    "update_rule": {"class_path": "supermix_pl.solver.SGD", "init_args": {"learning_rate": 3.0}}
+                },
+            }
+        },
+        SuperMix(update_rule=SGD(learning_rate=3.0)),
+    ),
     "no teacher": (
         {
             "teacher": None,
@@ -187,9 +203,9 @@ def callback_of(arguments: Any) -> SuperMixCallback:
         return LightningCLI(YourModule, run=False, args=given, save_config_callback=None)
 
     cli = built(arguments)
-    saved = cli.parser.dump(cli.config)
+    saved = cli.parser.dump(cli.config, skip_none=False)
     again = built(yaml.safe_load(saved))
-    assert again.parser.dump(again.config) == saved
+    assert again.parser.dump(again.config, skip_none=False) == saved
     callbacks: Any = vars(again.trainer)["callbacks"]
     (callback,) = [each for each in callbacks if isinstance(each, SuperMixCallback)]
     return callback

@@ -100,10 +100,18 @@ def test_the_batch_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("mode", ["extend", "replace"])
-@pytest.mark.parametrize(("dtype", "kept"), [(torch.int32, torch.int32), (torch.uint8, torch.int64)])
-def test_labels_keep_a_dtype_that_holds_all_classes(mode: str, dtype: torch.dtype, kept: torch.dtype) -> None:
-    rewritten, _ = rewrite(rewriter(mode=mode), (images(), LABELS.to(dtype)), teacher(), stream=STREAM)
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.int8, torch.int16, torch.uint16, torch.uint32])
+def test_labels_keep_a_dtype_that_holds_all_classes(mode: str, dtype: torch.dtype) -> None:
+    labels, kept = LABELS.to(dtype), torch.int32 if dtype == torch.int32 else torch.int64
+    writing = rewriter(mode=mode)
+    rewritten, mix = rewrite(writing, (images(), labels), teacher(), stream=STREAM)
     assert rewritten[1].dtype == kept
+    assert mix.teacher_logits is not None
+    assert rewritten[1][-4:].equal(mix.teacher_logits.argmax(dim=1).to(kept))
+    left = writing.leave_natural((images(), labels), teacher(), NUM_CLASSES).batch[1]
+    assert left.dtype == kept
+    assert left.equal(LABELS.to(kept))
+    assert natural_hits(mix, teacher(), images(), labels) is not None
 
 
 @pytest.mark.parametrize("target_format", ["soft", "teacher_soft"])

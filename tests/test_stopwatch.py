@@ -22,3 +22,13 @@ def test_recent_steps_are_told_as_means(monkeypatch: pytest.MonkeyPatch) -> None
     assert watch.recent(1) == (5, 20)
     assert watch.recent(2) == (3, 15)
     assert watch.recent(100) == (5, 40)
+
+
+def test_nothing_piles_up_where_nobody_asks() -> None:
+    watch = Stopwatch(torch.device("cpu"))
+    for _ in range(200):
+        watch.start()
+        watch.mixed()
+        watch.trained()
+        watch.trained()
+    assert len(watch._pending) + len(watch._training) < 100

@@ -28,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "views": {"transforms"},
     "solver": {"arguments", "teacher"},
     "mixing": {"arguments", "solver", "teacher", "transforms", "views"},
+    "student_classes": set(),
     "success": {"mixing"},
     "stopwatch": set(),
     "recent": set(),
@@ -51,6 +52,7 @@ ALLOWED: dict[str, set[str]] = {
         "supervision",
         "side_files",
         "stopwatch",
+        "student_classes",
         "success",
         "teacher",
         "transforms",
@@ -68,7 +70,7 @@ STREAM: dict[str, set[str]] = {
     "slots": {"images"},
     "blind": {"images"},
     "solving": {"images", "plan", "ring", "slots"},
-    "engine": {"blind", "images", "plan", "ring", "solving", "timing"},
+    "engine": {"blind", "images", "plan", "ring", "slots", "solving", "timing"},
     "__init__": {"engine"},
 }
 FOREIGN = {"hydra", "omegaconf", "experiments"}

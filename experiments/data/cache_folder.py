@@ -3,17 +3,19 @@
 import json
 import os
 import shutil
-import tempfile
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
+
+from filelock import FileLock, Timeout
 
 _T = TypeVar("_T")
 
 _BLOCK = 1 << 20
 _MOST_BLOCKS = 256
 _ABOUT = "about.json"
+_PARTIAL = ".partial"
 
 
 def default_cache_dir() -> Path:
@@ -24,8 +26,9 @@ def default_cache_dir() -> Path:
 def open_or_fill(folder: Path, *, fill: Callable[[Path], object], read: Callable[[Path], _T | None]) -> _T:
     """Opens a cache folder, first filling it if it is missing, partial or corrupt.
 
-    The folder is filled under a temporary name and then renamed, so that nobody sees half of it; of several processes
-    that fill it at once, one wins and the others use its work.
+    The folder is filled under a temporary name and then renamed, so that nobody sees half of it. Of several processes
+    that need it at once one fills it, and the others wait for its work. What a killed one left is removed by the next
+    that fills a folder beside it.
 
     Args:
         folder: The cache folder of this data.
@@ -36,13 +39,20 @@ def open_or_fill(folder: Path, *, fill: Callable[[Path], object], read: Callable
     if opened is not None:
         return opened
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    try:
-        fill(temporary)
-        _replace(folder, temporary, read)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    opened = read(folder)
+    with _lock(folder):
+        opened = read(folder)  # of another process that held the lock
+        if opened is not None:
+            return opened
+        _remove_remains(folder)
+        partial = folder.with_name(f"{folder.name}{_PARTIAL}")
+        partial.mkdir()
+        try:
+            fill(partial)
+            shutil.rmtree(folder, ignore_errors=True)  # what is corrupt
+            partial.rename(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        opened = read(folder)
     if opened is None:
         raise OSError(
             f"expected a readable cache in {folder} after writing it: check the disk, or give another cache_dir"
@@ -66,14 +76,22 @@ def read_description(folder: Path) -> dict[str, Any] | None:
     return about if unchanged else None
 
 
-def _replace(folder: Path, temporary: Path, read: Callable[[Path], object]) -> None:
-    if folder.exists() and read(folder) is None:
-        shutil.rmtree(folder)
-    try:
-        temporary.rename(folder)
-    except OSError:  # another process was first
-        if not folder.exists():
-            raise
+def _lock(folder: Path, *, timeout: float = -1) -> FileLock:
+    return FileLock(f"{folder}.lock", timeout=timeout, mode=0o666)  # as the user's umask has it
+
+
+def _remove_remains(folder: Path) -> None:
+    """Removes partial folders: of this one, whose lock is held, and of others that nobody holds."""
+    for partial in folder.parent.glob(f"*{_PARTIAL}"):
+        whole = partial.with_name(partial.name.removesuffix(_PARTIAL))
+        if whole == folder:
+            shutil.rmtree(partial)
+            continue
+        try:
+            with _lock(whole, timeout=0):
+                shutil.rmtree(partial, ignore_errors=True)
+        except Timeout:
+            continue
 
 
 def _checksum(path: Path) -> int:

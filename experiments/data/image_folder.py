@@ -5,11 +5,12 @@ from typing import Unpack
 
 import numpy as np
 from jaxtyping import Int64
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torchvision.datasets import ImageFolder as TorchvisionFolder
 
 from supermix_pl.experiments.data.crops import CropArguments, CroppedImages
 from supermix_pl.experiments.data.datamodule import Opened
+from supermix_pl.experiments.data.rgb import open_rgb
 
 
 class ImageFolder(CroppedImages):
@@ -54,9 +55,5 @@ class ImageFiles:
 
     def __getitem__(self, index: int) -> Image.Image:
         """Decodes a file."""
-        try:
-            return self._folder[index][0]
-        except (OSError, SyntaxError, UnidentifiedImageError) as error:
-            raise ValueError(
-                f"expected an image that Pillow can decode, got {self._folder.samples[index][0]}"
-            ) from error
+        path = self._folder.samples[index][0]
+        return open_rgb(Path(path), path)

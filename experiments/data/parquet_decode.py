@@ -1,6 +1,5 @@
 """Decoding every image of Parquet shards into one uint8 array."""
 
-import io
 import itertools
 import os
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from jaxtyping import Int64, UInt8
 from PIL import Image, ImageOps
 
 from supermix_pl.experiments.data.parquet_shards import Shards, is_binary, open_shard
+from supermix_pl.experiments.data.rgb import open_rgb
 
 _FORMATS = {b"\xff\xd8": ("JPEG",), b"\x89PNG": ("PNG",), b"RIFF": ("WEBP",)}
 _ROWS, _CHUNK = 1024, 64
@@ -97,21 +97,16 @@ def _decode(encoded: bytes | None, place: str, size: tuple[int, int] | None) -> 
 
 
 def decode_image(encoded: bytes | None, place: str) -> Image.Image:
-    """Decodes an image into RGB.
+    """Decodes an image into RGB; see `open_rgb`.
 
     Raises:
-        ValueError: If there are no bytes, or Pillow cannot decode them; the message says in which place.
+        ValueError: If there are no bytes, or they are no image that can be decoded; the message says in which place.
     """
     if encoded is None:
         raise ValueError(f"expected the image's bytes, got none in {place}: shards that hold only paths will not do")
     # Trying every format that Pillow knows would take as long as decoding
     formats = next((kinds for start, kinds in _FORMATS.items() if encoded.startswith(start)), None)
-    try:
-        return Image.open(io.BytesIO(encoded), formats=formats).convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(
-            f"expected an image that Pillow can decode, got {len(encoded)} other bytes in {place}"
-        ) from error
+    return open_rgb(encoded, place, formats=formats)
 
 
 def to_pixels(image: Image.Image, size: tuple[int, int] | None) -> UInt8[np.ndarray, "3 h w"]:

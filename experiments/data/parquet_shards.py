@@ -51,7 +51,8 @@ def find_parts(
         Shards under "train" and "test", without what there is not.
 
     Raises:
-        ValueError: If there is neither, or not the part that was asked for; also as in `find_shards`.
+        ValueError: If there is neither, or not the part that was asked for, or their class names differ; also as in
+            `find_shards`.
     """
     wanted = {"train": (train_part,), "test": TEST_PARTS if test_part is None else (test_part,)}
     columns = {"image_column": image_column, "label_column": label_column}
@@ -60,6 +61,8 @@ def find_parts(
         shards = next((shards for part in parts if (shards := find_shards(folder, part, **columns))), None)
         if shards is not None:
             found[role] = shards
+    if len(found) == 2:
+        _check_same_names({found[role].paths[0]: found[role].class_names for role in found})
     if not found or (test_part is not None and "test" not in found):
         names = sorted(path.name for path in folder.iterdir())[:8] if folder.is_dir() else "no such folder"
         missing = f"{train_part}-*.parquet or {TEST_PARTS[0]}" if test_part is None else test_part
@@ -86,7 +89,8 @@ def find_shards(
         The shards, or `None` when there is none.
 
     Raises:
-        ValueError: If a file is not Parquet, or a column is missing or not of the right type.
+        ValueError: If a file is not Parquet, a column is missing or not of the right type, or the class names of the
+            shards differ.
         ImportError: If pyarrow is not installed.
     """
     paths = tuple(sorted(folder.glob(f"{part}-*.parquet")))
@@ -117,8 +121,29 @@ def _described(paths: tuple[Path, ...], image_column: str | None, label_column: 
         image_column=image_column,
         label_column=label_column,
         num_rows=sum(file.metadata.num_rows for file in files),
-        class_names=None if label_column is None else _class_names(schema, label_column),
+        class_names=None if label_column is None else _names_of_all(paths, files, label_column),
     )
+
+
+def _names_of_all(paths: Sequence[Path], files: Sequence[Any], label_column: str) -> tuple[str, ...] | None:
+    names = {path: _class_names(file.schema_arrow, label_column) for path, file in zip(paths, files, strict=True)}
+    _check_same_names(names)
+    return next((found for found in names.values() if found is not None), None)
+
+
+def _check_same_names(found: dict[Path, tuple[str, ...] | None]) -> None:
+    """Refuses shards whose labels mean different classes; those whose metadata name none fit all."""
+    named = [(path, names) for path, names in found.items() if names is not None]
+    for path, names in named[1:]:
+        first, expected = named[0]
+        if names == expected:
+            continue
+        number = next(i for i in range(len(names) + 1) if names[i : i + 1] != expected[i : i + 1])
+        theirs, ours = (repr(each[number]) if number < len(each) else "none" for each in (expected, names))
+        raise ValueError(
+            f"expected the same classes in the same order in all shards, got {theirs} as class {number} in {first} and "
+            f"{ours} in {path}: their labels mean different classes; write them anew with one list of names"
+        )
 
 
 def _pyarrow() -> Any:
@@ -189,9 +214,13 @@ def _holds_images(kind: Any) -> bool:
 
 
 def _class_names(schema: Any, label_column: str) -> tuple[str, ...] | None:
-    features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-    names = features.get(label_column, {}).get("names")
-    return None if names is None else tuple(map(str, names))
+    try:
+        found = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    except ValueError:
+        return None
+    for name in ("info", "features", label_column, "names"):
+        found = found.get(name) if isinstance(found, dict) else None
+    return tuple(map(str, found)) if isinstance(found, list) else None
 
 
 def class_names_for(shards: Shards, largest: int) -> list[str]:

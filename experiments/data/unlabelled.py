@@ -19,8 +19,9 @@ from supermix_pl.experiments.data.array_cache import open_or_build
 from supermix_pl.experiments.data.cache_folder import default_cache_dir
 from supermix_pl.experiments.data.datamodule import height_width
 from supermix_pl.experiments.data.downsampled_imagenet import find_batches, is_batch, read_batch
-from supermix_pl.experiments.data.parquet_decode import decode_image, decode_shards, to_pixels
+from supermix_pl.experiments.data.parquet_decode import decode_shards, to_pixels
 from supermix_pl.experiments.data.parquet_shards import unlabelled_shards
+from supermix_pl.experiments.data.rgb import open_rgb
 
 _FORMAT = "unlabelled 1"
 _AT_ONCE = 4096
@@ -33,7 +34,7 @@ class UnlabelledImages:
 
     - Parquet shards `*.parquet`, of which only the column of images is read;
     - the down-sampled ImageNet release, `train_data_batch_1` to `_10`, pickled or as `.npz`;
-    - image files at any depth.
+    - image files at any depth, also behind links to folders.
 
     They are decoded once into a uint8 array in `cache_dir`; later runs open it by memory map.
 
@@ -77,11 +78,24 @@ class UnlabelledImages:
 def _image_files(folder: Path) -> list[Path]:
     """Returns what the images are read from: shards, else batches of the release, else image files."""
     files = sorted(folder.glob("*.parquet")) or find_batches(folder)
-    files = files or sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS)
+    files = files or sorted(path for path in _files_below(folder) if path.suffix.lower() in IMG_EXTENSIONS)
     if not files:
         names = sorted(path.name for path in folder.iterdir())[:8] if folder.is_dir() else "no such folder"
         raise ValueError(f"expected *.parquet, train_data_batch_* or image files in {folder}, got {names or 'nothing'}")
     return files
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Yields the files of all folders, links to folders included, each folder once."""
+    seen = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        yield from (Path(place) / name for name in names)
 
 
 def _key(folder: Path, files: Sequence[Path], size: tuple[int, int]) -> str:
@@ -91,7 +105,7 @@ def _key(folder: Path, files: Sequence[Path], size: tuple[int, int]) -> str:
 
 def _decoded(files: Sequence[Path], size: tuple[int, int]) -> Rows:
     def decode(path: Path) -> UInt8[np.ndarray, "3 h w"]:
-        return to_pixels(decode_image(path.read_bytes(), str(path)), size)
+        return to_pixels(open_rgb(path, str(path)), size)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(files), _AT_ONCE):  # all at once would hold every image in memory

@@ -51,7 +51,10 @@ def shard_path(folder: Path, number: int) -> Path:
 def write_shard(path: Path, mixes: Mixes) -> None:
     """Write a shard, whole or not at all."""
     part = path.with_suffix(".part")
+    part.touch()
+    mode = part.stat().st_mode  # as the umask has it: safetensors makes files that nobody else can read
     save_file({field.name: np.ascontiguousarray(getattr(mixes, field.name)) for field in fields(Mixes)}, part)
+    part.chmod(mode)
     part.replace(path)
 
 

@@ -73,7 +73,7 @@ class Engine(ABC):
             mixer: Makes the mixes.
             teacher: Supervises and labels them.
             images: The natural batch.
-            labels: Its class indices, if there are any.
+            labels: Its class indices in [0, n), if there are any.
             seed: Names the batch's stream of chance.
             view: What the student is to see the mixes under; None for the mixes as they are.
             natural_logits: The teacher's logits of `images`, where they are known already.

@@ -21,6 +21,7 @@ def assemble(
     num_steps: Int[Tensor, " b"],
     natural: NaturalPass,
     restored: Bool[Tensor, " b"] | None = None,
+    left_out: int = 0,
     teacher_forwards: int,
     teacher_backwards: int,
 ) -> MixedBatch:
@@ -34,6 +35,7 @@ def assemble(
         num_steps: Updates that their masks have had.
         natural: The teacher's look at the natural batch.
         restored: Sets that get their natural image back, with all its weight and the teacher's logits of it.
+        left_out: Images of the batch that are no source, for want of a class.
         teacher_forwards: Images passed forward, in all.
         teacher_backwards: Rows of input gradients, in all.
 
@@ -60,4 +62,5 @@ def assemble(
         natural_logits=natural.logits,
         teacher_forwards=teacher_forwards,
         teacher_backwards=teacher_backwards,
+        left_out=left_out,
     )

@@ -19,6 +19,7 @@ from supermix_pl.mixing.inputs import (
     check_images,
     check_labels,
     check_seen,
+    classes_seen,
     count_classes,
     fit_k,
     float_autograd,
@@ -27,7 +28,7 @@ from supermix_pl.mixing.inputs import (
 )
 from supermix_pl.mixing.mixer import MixedBatch, Mixer, Seed
 from supermix_pl.mixing.presenting import holds, present
-from supermix_pl.mixing.sampling import Pairing, draw_keys, draw_sources, draw_weights
+from supermix_pl.mixing.sampling import Pairing, draw_keys, draw_known_sources, draw_weights
 from supermix_pl.solver import Outcome
 from supermix_pl.solver.chunks import Chunks
 from supermix_pl.teacher import FrozenTeacher, as_teacher
@@ -124,9 +125,10 @@ class BlindMixer(Mixer):
             teacher = None if teacher is None else as_teacher(teacher)
             natural, classes = classes_of(teacher, pixels, labels, num_classes, self.chunk_size, natural_logits)
             check_seen(natural)
-            k = fit_k(self.k, len(pixels))
-            host_classes = classes.cpu().numpy() if self.pairing == "distinct" else None
-            source_indices = torch.from_numpy(draw_sources(rng, len(pixels), k, self.pairing, host_classes))
+            host_classes = classes.cpu().numpy()
+            left_out = int((host_classes < 0).sum())
+            k = fit_k(self.k, len(pixels) - left_out)
+            source_indices = torch.from_numpy(draw_known_sources(rng, host_classes, k, self.pairing))
             size = (pixels.shape[2], pixels.shape[3])
             masks, weights = self.draw_masks(rng, len(pixels), k, size)
             keys = torch.from_numpy(draw_keys(rng, len(pixels))).to(pixels.device)
@@ -141,6 +143,7 @@ class BlindMixer(Mixer):
                 outcomes=torch.full_like(drawn.source_classes[:, 0], Outcome.CAPPED),
                 num_steps=torch.zeros_like(drawn.source_classes[:, 0]),
                 natural=natural,
+                left_out=left_out,
                 teacher_forwards=natural.forwards,
                 teacher_backwards=0,
             )
@@ -164,14 +167,14 @@ def classes_of(
     chunk_size: int | None,
     natural_logits: Float[Tensor, "b n"] | None,
 ) -> tuple[NaturalPass, Int[Tensor, " b"]]:
-    """Find the class of every image: the given label, else the teacher's argmax."""
+    """Find the class of every image: the given label, else the teacher's argmax; -1 where that is not to be had."""
     if labels is None:
         if teacher is None:
             raise ValueError("expected labels or a teacher to give the classes of the images, got neither")
         natural = NaturalPass.known(natural_logits)
         natural = natural or show_natural(teacher, images, chunks=Chunks(teacher, chunk_size))
         assert natural.logits is not None
-        return natural, natural.logits.nan_to_num().argmax(dim=1)
+        return natural, classes_seen(natural.logits, None)
     if teacher is not None:
         natural = NaturalPass.known(natural_logits) or count_classes(teacher, images)
     elif num_classes is not None:

@@ -86,11 +86,29 @@ def check_labels(labels: Int[Tensor, " b"], num_images: int, num_classes: int) -
     return labels.long()
 
 
+def classes_seen(logits: Float[Tensor, "b n"], labels: Int[Tensor, " b"] | None) -> Int[Tensor, " b"]:
+    """Find the class of every image: the teacher's, or the given label where its logits are not finite.
+
+    Args:
+        logits: The teacher's.
+        labels: Class indices; those out of [0, n) and labels of another kind count as missing.
+
+    Returns:
+        Classes; -1 of images that have neither: they can be no sources.
+    """
+    missing = torch.full_like(logits[:, 0], -1, dtype=torch.long)
+    if labels is not None and labels.shape == missing.shape and not labels.is_floating_point():
+        given = labels.long()
+        missing = torch.where((given >= 0) & (given < logits.shape[1]), given, missing)
+    return torch.where(logits.isfinite().all(dim=1), logits.nan_to_num().argmax(dim=1), missing)
+
+
 def fit_k(k: int, num_images: int) -> int:
     """Shrink k to a batch that is too small for it, with a warning."""
     if k > num_images:
         warnings.warn(
-            f"a batch of {num_images} images is smaller than k={k}: its sets have {num_images} sources", stacklevel=3
+            f"a batch of {num_images} images is smaller than k={k}: its sets have {num_images} sources",
+            stacklevel=3,
         )
     return min(k, num_images)
 

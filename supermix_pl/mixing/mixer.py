@@ -27,8 +27,8 @@ class MixedBatch:
             may have changed the size of the images. 0 x 0 pixels if not kept.
         soft_targets: Eq. 2: the weights of the sources on their classes, summing to 1.
         teacher_logits: The teacher's logits of exactly `images`; None if they were mixed without one.
-        source_indices: Rows of the batch that make up each set; column 0 is the image itself. -1 if they are not of
-            this batch.
+        source_indices: Rows of the batch that make up each set; column 0 is the image itself, or one that stands in
+            for it if it was left out. -1 if they are not of this batch.
         source_classes: The classes of the sources.
         mix_weights: The weights of the sources, summing to 1 over k.
         outcomes: An `Outcome` a set, of the last pass that solved it. Mixes that no solver made are solved where they
@@ -40,6 +40,8 @@ class MixedBatch:
         label_forwards: Those of `teacher_forwards` that only labelled what is shown.
         holds: Whether the teacher's top classes of `images` are those of the sources, where `images` are views that the
             masks were not solved on; None where they are exact pixels, or there is no teacher.
+        left_out: Natural images of this batch that are no source, because their class was to be the teacher's, whose
+            logits of them are not finite, and no label was given.
     """
 
     images: Float[Tensor, "b c h w"]
@@ -56,6 +58,7 @@ class MixedBatch:
     teacher_backwards: int
     label_forwards: int = 0
     holds: Bool[Tensor, " b"] | None = None
+    left_out: int = 0
 
     def __len__(self) -> int:
         """Count the mixes."""

@@ -46,6 +46,29 @@ def draw_sources(
     return neighbours(order, np.argsort(order), k)
 
 
+def draw_known_sources(
+    rng: np.random.Generator, classes: Int[np.ndarray, " b"], k: int, pairing: Pairing
+) -> Int[np.ndarray, "b k"]:
+    """Choose the k sources of b sets among the images whose class is known.
+
+    Args:
+        rng: Where chance comes from.
+        classes: Class of each image; -1 where it is not known.
+        k: Sources in a set, at most the images of known class.
+        pairing: How the others are chosen.
+
+    Returns:
+        Sets whose first source is the image itself; of an image without a class the sources of another one's set.
+    """
+    known = np.flatnonzero(classes >= 0)
+    sources = known[draw_sources(rng, len(known), k, pairing, classes[known])]
+    if len(known) == len(classes):
+        return sources
+    stand_ins = rng.integers(len(known), size=len(classes))
+    stand_ins[known] = np.arange(len(known))
+    return sources[stand_ins]
+
+
 def cyclic_order(rng: np.random.Generator, num_images: int, pairing: Pairing) -> Int[np.ndarray, " b"]:
     """Give the cyclic order of the batch whose neighbours are mixed; for "shift" and "random"."""
     return np.arange(num_images) if pairing == "shift" else rng.permutation(num_images)

@@ -28,6 +28,7 @@ from supermix_pl.mixing.inputs import (
     check_images,
     check_labels,
     check_seen,
+    classes_seen,
     count_classes,
     fit_k,
     float_autograd,
@@ -36,7 +37,7 @@ from supermix_pl.mixing.inputs import (
 )
 from supermix_pl.mixing.mixer import MixedBatch, Mixer, Seed
 from supermix_pl.mixing.presenting import numbers, present
-from supermix_pl.mixing.sampling import Pairing, draw_keys, draw_sources, draw_weights
+from supermix_pl.mixing.sampling import Pairing, draw_keys, draw_known_sources, draw_weights
 from supermix_pl.solver import SGD, Newton, NewtonSmoothProjection, Outcome, Sets, Solution, Solver, UpdateRule, solve
 from supermix_pl.solver.buckets import bucket, fill_up
 from supermix_pl.solver.chunks import Chunks
@@ -121,7 +122,9 @@ class SuperMix(Mixer):
     max_steps: int = 50
     pairing: Pairing = "shift"
     init: Literal["zeros", "saliency", "contrast"] = "zeros"
-    update_rule: Literal["newton_sp", "newton", "sgd"] | UpdateRule = "newton_sp"
+    update_rule: Literal["newton_sp", "newton", "sgd"] | NewtonSmoothProjection | Newton | SGD | UpdateRule = (
+        "newton_sp"
+    )
     objective: Literal["paper", "margin", "criterion"] = "paper"
     max_logit_step: float | None = None
     momentum: float = 0.0
@@ -274,7 +277,8 @@ class SuperMix(Mixer):
         Args:
             teacher: The classifier that supervises the masks.
             images: Finite floating point images, normalised as `teacher` expects.
-            labels: Class indices, for classes="labels"; not looked at otherwise.
+            labels: Class indices, for classes="labels"; else only of images for which the teacher's logits are not
+                finite, which are no source without one.
             seed: Non-negative integer, or several that name a stream; the same one gives the same mixes.
             view: What the student is to see the mixes under; None for the mixes as they are.
             natural_logits: The teacher's logits of `images`, where they are known already.
@@ -294,9 +298,10 @@ class SuperMix(Mixer):
         with float_autograd(images.device):
             natural, classes = self.look(teacher, pixels, labels, natural_logits)
             check_seen(natural)
-            k = fit_k(self.k, len(pixels))
-            host_classes = classes.cpu().numpy() if self.pairing == "distinct" else None
-            source_indices = draw_sources(rng, len(pixels), k, self.pairing, host_classes)
+            host_classes = classes.cpu().numpy()
+            left_out = int((host_classes < 0).sum())
+            k = fit_k(self.k, len(pixels) - left_out)
+            source_indices = draw_known_sources(rng, host_classes, k, self.pairing)
             mix_weights = draw_weights(rng, len(pixels), k, self.alpha)
             keys = draw_keys(rng, len(pixels))
             drawn, start = self.draw(pixels, natural, classes, source_indices, mix_weights, keys)
@@ -309,7 +314,7 @@ class SuperMix(Mixer):
                 chunks=Chunks(teacher, self.chunk_size),
                 static_shapes=teacher.compile,
             )
-            mix = self.finish(teacher, drawn, solution, natural)
+            mix = dataclasses.replace(self.finish(teacher, drawn, solution, natural), left_out=left_out)
         return present(
             mix,
             teacher,
@@ -331,7 +336,7 @@ class SuperMix(Mixer):
         *,
         with_saliency: bool | None = None,
     ) -> tuple[NaturalPass, Int[Tensor, " b"]]:
-        """Show natural images to the teacher as far as that is needed, and find the class of each."""
+        """Show natural images to the teacher as far as that is needed, and find the class of each; -1 of none."""
         counted, known = None, NaturalPass.known(natural_logits)
         if self.classes == "labels" and labels is not None:
             counted = known or count_classes(teacher, images)
@@ -351,7 +356,7 @@ class SuperMix(Mixer):
             natural = counted
         if counted is None or labels is None:
             assert natural.logits is not None
-            return natural, natural.logits.nan_to_num().argmax(dim=1)
+            return natural, classes_seen(natural.logits, labels)
         extra = counted.forwards if natural is not counted else 0
         return dataclasses.replace(natural, forwards=natural.forwards + extra), labels
 

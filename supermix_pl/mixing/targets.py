@@ -3,11 +3,13 @@
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from supermix_pl.mixing.mixer import MixedBatch
+
+_MOST_OFF_ONE = 0.01  # rows in half precision are rounded
 
 TargetFormat = Literal["teacher", "soft", "teacher_soft", "pairs"]
 """What the mixes are labelled with:
@@ -53,6 +55,32 @@ def mixed_targets(mix: MixedBatch, target_format: TargetFormat, temperature: flo
     return (mix.teacher_logits / temperature).softmax(dim=1)
 
 
+def is_probabilities(labels: Tensor) -> Bool[Tensor, " b"]:
+    """Tell which rows (b, n) hold probabilities: finite, not negative, with a sum of 1."""
+    rows = labels.float()
+    return (rows >= 0).all(dim=1) & ((rows.sum(dim=1) - 1).abs() <= _MOST_OFF_ONE)  # NaN fails both
+
+
+def check_probabilities(labels: Tensor) -> None:
+    """Refuse rows of floats that are no probabilities.
+
+    Raises:
+        ValueError: If there are some; the message names the first.
+    """
+    if labels.ndim != 2 or not labels.is_floating_point():
+        return
+    wrong = ~is_probabilities(labels)
+    if not bool(wrong.any()):
+        return
+    row = int(wrong.nonzero()[0])
+    shown = ", ".join(f"{value:g}" for value in labels[row, :4].tolist()) + (", ..." if labels.shape[1] > 4 else "")
+    raise ValueError(
+        f"expected labels as probabilities, each row finite, >= 0 and summing to 1, got row {row} with the sum "
+        f"{float(labels[row].float().sum()):g}: [{shown}]; divide by the sum, take the softmax of logits, or choose "
+        'targets="teacher" and mode="replace" for labels of several classes'
+    )
+
+
 def natural_targets(labels: Tensor, target_format: TargetFormat, num_classes: int, k: int) -> Targets:
     """Bring the labels of the natural images into the format of the mixes.
 
@@ -79,7 +107,7 @@ def natural_targets(labels: Tensor, target_format: TargetFormat, num_classes: in
         weights = torch.zeros(len(labels), k, device=labels.device)
         weights[:, 0] = 1.0
         return labels.long().unsqueeze(1).expand(-1, k), weights
-    return labels
+    return widened(labels)
 
 
 def blend(
@@ -111,6 +139,5 @@ def concatenate(
 
 
 def widened(labels: Tensor) -> Tensor:
-    """Give integer labels a dtype in which no class wraps: those of less than 32 bits become int64."""
-    small = not labels.is_floating_point() and labels.element_size() < 4
-    return labels.long() if small else labels
+    """Give integer labels a dtype in which no class wraps and which torch computes with: int64, or int32 as it is."""
+    return labels if labels.is_floating_point() or labels.dtype in (torch.int32, torch.int64) else labels.long()

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from supermix_pl.experiments.data import Parquet, array_cache
+from supermix_pl.experiments.data import EncodedParquet, Parquet
 from supermix_pl.experiments.data import parquet as parquet_module
 
 pa = pytest.importorskip("pyarrow")
@@ -140,21 +140,35 @@ def test_a_decoding_that_fails_leaves_nothing(folder: Path) -> None:
         ValueError, match=r"that Pillow can decode, got 8 other bytes in .*train-00001-of-00002.*, row 0"
     ):
         opened(folder)
-    assert list((folder.parent / "cache").iterdir()) == []
+    assert not [path for path in (folder.parent / "cache").iterdir() if path.suffix != ".lock"]
 
 
-def test_the_work_of_another_process_that_was_first_is_used(tmp_path: Path) -> None:
-    def write(path: Path, value: int) -> np.ndarray:
-        np.save(path, np.full((2, 3, 4, 4), value, dtype=np.uint8))
-        return np.array([0, 1])
+@pytest.mark.parametrize("part", ["test", "train"])
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["cat", "owl", "dog"], "got 'dog' as class 1 in .*train-00000.* and 'owl' in"),
+        (["cat", "dog"], "got 'owl' as class 2 in .*train-00000.* and none in"),
+    ],
+)
+@pytest.mark.parametrize("module", [Parquet, EncodedParquet])
+def test_shards_whose_labels_mean_different_classes(
+    folder: Path, part: str, names: list[str], said: str, module: Any
+) -> None:
+    number = 1 if part == "train" else 0
+    path = folder / f"{part}-0000{number}-of-0000{number + 1}.parquet"
+    write_shard(path, [encoded(pictures(1)[0])], [0], names=names)
+    with pytest.raises(ValueError, match=f"the same classes in the same order in all shards, {said} .*{part}-0000"):
+        module(folder=folder, cache_dir=folder.parent / "cache", test_part="test").prepare_data()
 
-    def write_while_another_does(path: Path) -> np.ndarray:
-        array_cache.open_or_build(tmp_path / "arrays", lambda other: write(other, 1))
-        return write(path, 2)
 
-    cached = array_cache.open_or_build(tmp_path / "arrays", write_while_another_does)
-    assert (cached.images == 1).all()
-    assert [path.name for path in tmp_path.iterdir()] == ["arrays"]
+def test_metadata_without_names(folder: Path) -> None:
+    for number, about in enumerate((b"null", b"not json", b'{"info": null}', b'{"info": {"features": null}}')):
+        path = folder / f"train-{number}.parquet"
+        write_shard(path, [encoded(pictures(1)[0])], [0], names=None)
+        table = pq.read_table(path)
+        pq.write_table(table.replace_schema_metadata({"huggingface": about}), path)
+    assert opened(folder).class_names == NAMES  # those of the other shards
 
 
 def test_sizes_that_differ_need_a_size(folder: Path) -> None:

@@ -56,6 +56,8 @@ def test_a_shard_comes_back_as_it_was(tmp_path: Path) -> None:
     assert_equal(found, mixes_of(7))
     assert len(found) == 7
     assert [path.name for path in tmp_path.iterdir()] == ["s.safetensors"]
+    (tmp_path / "other").touch()
+    assert (tmp_path / "s.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
     with pytest.raises(ValueError, match="read-only"):
         found.images[0] = 0
 

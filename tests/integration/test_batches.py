@@ -279,6 +279,28 @@ def test_more_than_one_loader(tmp_path: Path, combined: bool) -> None:
         assert torch.equal(batch["other"][1], labels)
 
 
+def test_a_loader_that_runs_out_before_the_others(tmp_path: Path) -> None:
+    class Waiting(Student):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            if batch["labelled"] is not None:
+                return super().training_step(batch, batch_idx)
+            self.keep(batch)
+            return 0 * self.layer.weight.sum()
+
+    loaders = CombinedLoader({"labelled": loader(8, 4), "other": loader(12, 4)}, "max_size")
+    student = Waiting(lambda batch: batch["labelled"][0], lambda batch: batch["labelled"][1])
+    callback = make_callback(input_key="labelled.0", target_key="labelled.1")
+    make_trainer(tmp_path, callback).fit(student, loaders)
+    assert [mix is None for mix in student.mixes] == [False, False, True]
+    assert student.batches[2]["labelled"] is None
+    assert len(student.batches[2]["other"][0]) == 4
+
+
+def test_none_where_the_only_loader_should_have_images(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="expected a tensor behind input_key=0, got NoneType"):
+        fit(tmp_path, Student(), make_callback(), (None, LABELS))
+
+
 def test_list_of_loaders(tmp_path: Path) -> None:
     student = Student(lambda batch: batch[1][0], lambda batch: batch[1][1])
     callback = make_callback(input_key="1.0", target_key="1.1")

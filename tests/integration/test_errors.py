@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from supermix_pl import FrozenTeacher, MixUp, SuperMix, SuperMixCallback
 from supermix_pl.engine import StreamEngine
 from supermix_pl.mixing import FunctionMixer
+from supermix_pl.student_classes import class_note
 from supermix_pl.transforms import RandomCropFlip
 from tests.integration.toys import (
     MIXER,
@@ -313,7 +315,8 @@ def test_labels_that_a_mixer_cannot_take_the_classes_from(tmp_path: Path) -> Non
 def test_a_student_with_fewer_classes_than_the_teacher_is_told_of_them(tmp_path: Path) -> None:
     with pytest.raises(IndexError) as caught_error:
         make_trainer(tmp_path, make_callback(mode="replace")).fit(Student(num_classes=1), loader(8, 4))
-    assert any("the 3 classes of the teacher" in note for note in caught_error.value.__notes__)
+    said = "the 3 classes of the teacher, and the trained module gives 1 logits."
+    assert [said in note for note in caught_error.value.__notes__] == [True]
 
 
 def test_other_errors_get_no_such_note(tmp_path: Path) -> None:
@@ -324,6 +327,41 @@ def test_other_errors_get_no_such_note(tmp_path: Path) -> None:
     with pytest.raises(IndexError, match="out of bounds") as caught_error:
         make_trainer(tmp_path, make_callback()).fit(Reaching(), loader(8, 4))
     assert not getattr(caught_error.value, "__notes__", [])
+
+
+def test_on_cuda_the_error_of_the_loss_comes_later_and_the_last_layer_speaks() -> None:
+    error = RuntimeError("CUDA error: device-side assert triggered")
+    module = torch.nn.Sequential(torch.nn.Linear(4, 9), torch.nn.Linear(9, 5), torch.nn.ReLU())
+    note = class_note(error, module, 400)
+    assert note is not None
+    assert "the 400 classes of the teacher, and the last linear layer of the trained module gives 5 values" in note
+    assert class_note(error, module, 5) is None
+    assert class_note(RuntimeError("out of memory"), module, 400) is None
+
+
+MULTI_HOT = torch.tensor([[0.0, 1.0, 0.0], [1.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (MULTI_HOT, r"got row 1 with the sum 2: \[1, 1, 0\]; divide by the sum"),
+        (torch.tensor([[-1.0, 2.0, 0.0]] * 4), r"got row 0 with the sum 1: \[-1, 2, 0\]"),
+        (100 * torch.eye(3)[LABELS], "got row 0 with the sum 100"),
+        (torch.full((4, 3), torch.nan), "got row 0 with the sum nan"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["extend", "replace"])
+@pytest.mark.parametrize("targets", ["soft", "teacher_soft"])
+def test_rows_that_are_no_probabilities(tmp_path: Path, rows: Tensor, said: str, mode: Any, targets: Any) -> None:
+    with pytest.raises(ValueError, match="expected labels as probabilities.*" + said):
+        fit(tmp_path, (IMAGES, rows), mode=mode, targets=targets)
+
+
+def test_several_classes_an_image_are_not_judged(tmp_path: Path) -> None:
+    callback = make_callback(mode="replace")
+    make_trainer(tmp_path, callback).fit(Student(), loader_of([(IMAGES, MULTI_HOT)]))
+    assert callback.state_dict()["labels_seen"] == 0
 
 
 def test_teacher_whose_logits_have_no_gradient(tmp_path: Path) -> None:

@@ -154,9 +154,9 @@ def test_a_loader_of_single_images(tmp_path: Path, engine: str) -> None:
     known = [(natural - images[1]).abs().amax(dim=(1, 2, 3)).amin() < 1e-2 for images in student.images]
     if engine == "batch":
         assert all(alone)
-    else:  # of the images that came before
+    else:  # of the images that came before; the first set, of one image twice, may be replayed
         assert alone[0]
-        assert not any(known[-4:])
+        assert sum(map(bool, known[-12:])) <= 3
 
 
 @both

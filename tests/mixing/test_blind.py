@@ -13,6 +13,7 @@ from torch import Tensor
 from supermix_pl import CutMix, FrozenTeacher, MixedBatch, MixUp, OneOf, SuperMix
 from supermix_pl.mixing.blind import BlindMixer
 from supermix_pl.mixing.mixer import Mixer
+from supermix_pl.mixing.sampling import Pairing
 from supermix_pl.solver import Outcome
 from supermix_pl.solver.criterion import class_membership, margin
 from tests.problems import (
@@ -114,7 +115,7 @@ def test_n_of_the_call_goes_before_that_of_the_mixer_and_the_teachers_before_bot
 @pytest.mark.parametrize("mixer", [MixUp(alpha=1e6), CutMix(alpha=1e6)])  # equal shares
 def test_mixes_that_the_teacher_cannot_see_have_the_labels_of_their_sources(mixer: BlindMixer) -> None:
     images = mark(natural_images(8), 3)
-    mix = mixer(BlindToMarked(SmoothTeacher()), images, seed=0)
+    mix = mixer(BlindToMarked(SmoothTeacher()), images, LABELS, seed=0)
     lost = mix.outcomes == Outcome.NON_FINITE
     assert lost[3] or lost[2]
     assert lost.sum() <= 2
@@ -122,6 +123,17 @@ def test_mixes_that_the_teacher_cannot_see_have_the_labels_of_their_sources(mixe
     torch.testing.assert_close(mix.teacher_logits[lost].softmax(dim=1), mix.soft_targets[lost])
     torch.testing.assert_close(mix.teacher_logits[~lost], SmoothTeacher()(mix.images[~lost]).detach())
     assert_consistent(mix, images)
+
+
+@pytest.mark.parametrize("pairing", ["shift", "random", "distinct"])
+def test_an_image_without_label_and_finite_logits_is_no_source(pairing: Pairing) -> None:
+    images = mark(natural_images(8), 3, 6)
+    mix = MixUp(pairing=pairing)(BlindToMarked(SmoothTeacher()), images, seed=0)
+    assert mix.left_out == 2
+    assert not torch.isin(mix.source_indices, torch.tensor([3, 6])).any()
+    known = torch.tensor([0, 1, 2, 4, 5, 7])
+    assert mix.source_indices[known, 0].equal(known)
+    assert mix.source_classes.equal(SmoothTeacher()(images).argmax(dim=1)[mix.source_indices])
 
 
 @pytest.mark.parametrize("mixer", [MixUp(alpha=1e6), CutMix(alpha=1e6)])

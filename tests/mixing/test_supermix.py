@@ -146,7 +146,8 @@ def test_mixup_averages_the_sources_with_their_weights() -> None:
 def test_what_the_teacher_cannot_see_gets_its_source_back(on_unsolved: Any) -> None:
     images = mark(natural_images(8), 3)
     teacher = BlindToMarked(TEACHER)
-    mix = SuperMix(**QUICK, on_unsolved=on_unsolved)(teacher, images, seed=0)
+    labels = torch.full((8,), NUM_CLASSES - 1)
+    mix = SuperMix(**QUICK, on_unsolved=on_unsolved)(teacher, images, labels, seed=0)
     lost = mix.outcomes == Outcome.NON_FINITE
     assert lost.tolist() == [row in (2, 3) for row in range(8)]
     assert mix.images[lost].equal(images[lost])
@@ -159,6 +160,28 @@ def test_what_the_teacher_cannot_see_gets_its_source_back(on_unsolved: Any) -> N
     assert certain[mix.source_classes[3, 0]] == 1
     assert mix.masks.isfinite().all()
     assert mix.soft_targets[lost].amax(dim=1).eq(1).all()
+    assert mix.source_classes[3, 0] == mix.source_classes[2, 1] == labels[3]  # what the teacher cannot tell
+    assert mix.left_out == 0
+    seen = [0, 1, 2, 4, 5, 6, 7]
+    assert mix.source_classes[seen, 0].equal(TEACHER(images).argmax(dim=1)[seen])
+
+
+@pytest.mark.parametrize("labels", [None, torch.full((6,), -1), torch.full((6,), NUM_CLASSES)])
+def test_an_image_without_label_and_finite_logits_is_no_source(labels: Tensor | None) -> None:
+    images = mark(natural_images(6), 0, 4)
+    mix = SuperMix(**QUICK)(BlindToMarked(TEACHER), images, labels, seed=0)
+    assert mix.left_out == 2
+    assert not torch.isin(mix.source_indices, torch.tensor([0, 4])).any()
+    assert mix.source_indices[[1, 2, 3, 5]].tolist() == [[1, 2], [2, 3], [3, 5], [5, 1]]
+    assert not mix.non_finite.any()
+
+
+def test_k_shrinks_to_the_images_that_can_be_sources() -> None:
+    images = mark(natural_images(4), 0, 1, 2)
+    with pytest.warns(UserWarning, match="a batch of 1 images is smaller than k=2: its sets have 1 sources"):
+        mix = SuperMix(**QUICK)(BlindToMarked(TEACHER), images, seed=0)
+    assert mix.source_indices.tolist() == [[3]] * 4
+    assert mix.left_out == 3
 
 
 def test_mixup_that_the_teacher_cannot_see_gets_its_source_back() -> None:

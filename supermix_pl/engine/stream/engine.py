@@ -7,16 +7,17 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from supermix_pl.arguments import check_at_least, check_positive, check_transform
 from supermix_pl.engine.engine import Engine, Run
 from supermix_pl.engine.stream.blind import mix_stored
-from supermix_pl.engine.stream.images import ImageStore, image_bytes
+from supermix_pl.engine.stream.images import ImageStore, image_bytes, images_fit
 from supermix_pl.engine.stream.plan import Plan, plan_for_store, reuse_for_budget
 from supermix_pl.engine.stream.ring import Ring
-from supermix_pl.engine.stream.solving import Shown, Solving, expected_rounds, set_bytes
+from supermix_pl.engine.stream.slots import Slots
+from supermix_pl.engine.stream.solving import Shown, Solving, expected_rounds, same_shapes, set_bytes
 from supermix_pl.engine.stream.timing import PassTimes
 from supermix_pl.mixing import BlindMixer, MixedBatch, Mixer, Seed, SuperMix
 from supermix_pl.mixing.blind import classes_of, judge
@@ -32,6 +33,7 @@ from supermix_pl.views import Transform, Viewer
 _CROP_AND_FLIP = RandomCropFlip()
 _DEFAULT_REUSE = 12.0
 _STEPS_TO_TIME = 10
+_TURNS_OF_SLOTS = 4  # sets that should have ended before uses are judged, in fillings of all slots
 _SHOWN_AT_MOST = 4  # sets of a picture
 _CHANCE, _VISITS, _REPLAYS = 1, 2, 3  # of a batch's stream of chance: draws, foreign views of visits and of replays
 
@@ -176,6 +178,7 @@ class StreamEngine(Engine):
                 f'{tuple(self._image_shape)}; choose engine="batch"'
             )
         self._image_shape = pixels.shape[1:]
+        self._left_out = 0
         rng = generator([*numbers(seed), _CHANCE])
         with float_autograd(images.device):
             if isinstance(mixer, BlindMixer):
@@ -234,18 +237,19 @@ class StreamEngine(Engine):
         self._reuse = state["reuse"]
         self._due_visits, self._due_images = state["due"]
         self._batch_size = state["batch_size"]
+        self._sizes = []
 
     def tensors(self) -> dict[str, Tensor]:
-        """Give images, slots and store."""
+        """Give images, slots and store; what was loaded, while it waits for the first batch."""
         if self._images is None:
-            return {}
+            return self._loaded or {}
         held = {f"images/{name}": value for name, value in self._images.ring.tensors().items()}
         return held if self._solving is None else held | self._solving.tensors()
 
     def load_tensors(self, tensors: dict[str, Tensor], device: torch.device) -> None:
-        """Take up what `tensors` gave; nothing, where the settings have changed."""
+        """Take up what `tensors` gave; nothing, where settings, image size or classes have changed."""
         if not self._anew:
-            self._loaded = tensors
+            self._loaded = tensors or None
 
     def _forget(self) -> None:
         self._step = 0
@@ -253,12 +257,15 @@ class StreamEngine(Engine):
         self._reuse: float | None = None
         self._due_visits, self._due_images = 0.0, 0.0
         self._batch_size = 0
+        self._sizes: list[int] | None = None
         self._images: ImageStore | None = None
         self._solving: Solving | None = None
         self._loaded: dict[str, Tensor] | None = None
         self._image_shape = torch.Size()
+        self._left_out = 0
         self._places: Int[Tensor, "b k"] | None = None
         self._metrics: dict[str, float] = {}
+        self._told_uses = False
         self._visit_times: PassTimes | None = None
         self._label_times: PassTimes | None = None
 
@@ -281,15 +288,17 @@ class StreamEngine(Engine):
         natural, classes = classes_of(teacher, pixels, labels, mixer.num_classes, mixer.chunk_size, natural_logits)
         check_seen(natural)
         if self._images is None:
-            self._images = self._open_images(max(1, self.store_bytes // image_bytes(pixels)), images.device)
+            capacity = max(1, self.store_bytes // image_bytes(pixels))
+            self._drop_unless(self._loaded is None or images_fit(self._loaded, pixels, capacity, natural.num_classes))
+            self._images = self._open_images(capacity, images.device)
         store, first = self._images, len(self._images.ring) == 0
         if first:
-            store.add(pixels, classes)
+            self._keep(pixels, classes, labels)
         fit_k(mixer.k, len(store.ring))
         viewer = Viewer(view, (*numbers(seed), _REPLAYS), images.dtype)
         mix, self._places = mix_stored(mixer, store, len(pixels), natural.num_classes, viewer, rng)
         if not first:
-            store.add(pixels, classes)
+            self._keep(pixels, classes, labels)
         self._metrics = {"stored": float(len(store.ring)), "store_bytes": float(store.ring.num_bytes)}
         shown = mix.images
         mix = dataclasses.replace(
@@ -297,6 +306,7 @@ class StreamEngine(Engine):
             images=like_batch(shown, images),
             natural_logits=natural.logits,
             teacher_forwards=natural.forwards,
+            left_out=self._left_out,
         )
         if teacher is None:
             return mix
@@ -317,6 +327,7 @@ class StreamEngine(Engine):
     ) -> MixedBatch:
         """Visit sets, and fill the batch with replays."""
         self._replan(mixer)
+        self._follow_batch_size(len(pixels))
         count, forwards, taken_in = len(pixels), 0, False
         solving_view = mixer.solving_view(view, pixels)
         lessons = solving_view is view or solving_view == view
@@ -351,6 +362,7 @@ class StreamEngine(Engine):
         passed = len(visits) * solving.plan.visits
         looked = solving.start_passes - before[1]
         self._places = shown.places
+        self._tell_of_uses(solving)
         self._metrics = {
             "fresh": float(solving.ended - before[0]),
             "uses": solving.shown / solving.ended if solving.ended else 0.0,
@@ -370,6 +382,7 @@ class StreamEngine(Engine):
             natural_logits=None,
             teacher_forwards=forwards + passed + looked,
             teacher_backwards=passed + looked,
+            left_out=self._left_out,
         )
         return label(mix, shown.logits, viewed=view is not None, forwards=left)
 
@@ -403,18 +416,25 @@ class StreamEngine(Engine):
             self.slots,
         )
         self._visit_times, self._label_times = PassTimes(device), PassTimes(device)
+
+        def empty_slots() -> Slots:
+            n = _num_classes(teacher, pixels)
+            return Slots(plan.slots, mixer.k, mixer.grid_for(pixels), n, device, pixels.dtype)
+
+        if self._loaded is not None:
+            n = _num_classes(teacher, pixels)
+            self._drop_unless(
+                images_fit(self._loaded, pixels, room.images, n) and same_shapes(self._loaded, empty_slots(), room.sets)
+            )
         self._images = self._open_images(room.images, device)
         forwards, empty = 0, len(self._images.ring) == 0
         if empty:
             natural, classes = mixer.look(teacher, pixels, labels, natural_logits, with_saliency=False)
             check_seen(natural)
-            self._images.add(pixels, classes)
+            self._keep(pixels, classes, labels)
             forwards = natural.forwards
-        if teacher.num_classes is None:
-            teacher(pixels[:1])
-        assert teacher.num_classes is not None
-        grid, n = mixer.grid_for(pixels), teacher.num_classes
-        self._solving = Solving(mixer, plan, self._images, room.sets, grid, n, device, pixels.dtype)
+        n = _num_classes(teacher, pixels)
+        self._solving = Solving(mixer, plan, self._images, room.sets, empty_slots(), n)
         if self._loaded is not None:
             self._solving.load_tensors(self._loaded, device)
             self._loaded = None
@@ -426,6 +446,15 @@ class StreamEngine(Engine):
             f"last {room.sets * plan.reuse / self._batch_size:.0f} steps"
         )
         return forwards, empty
+
+    def _drop_unless(self, fits: bool) -> None:
+        """Begin anew where what was loaded is of another run."""
+        if not fits:
+            self._loaded = None
+            rank_zero_info(
+                "Stream engine: the images, the classes or the batches are of another size than those that were saved "
+                "beside the checkpoint, so its store fills anew."
+            )
 
     def _open_images(self, capacity: int, device: torch.device) -> ImageStore:
         store = ImageStore(capacity)
@@ -469,8 +498,20 @@ class StreamEngine(Engine):
             None if natural_logits is None else natural_logits[rows],
             with_saliency=False,
         )
-        solving.images.add(pixels[rows], classes)
+        self._keep(pixels[rows], classes, labels)
         return natural.forwards
+
+    def _keep(
+        self, images: Float[Tensor, "r c h w"], classes: Int[Tensor, " r"], labels: Int[Tensor, " b"] | None
+    ) -> None:
+        """Store images of known class. All are, where labels are given, and the host need not wait to know."""
+        assert self._images is not None
+        if labels is None and not bool((classes >= 0).all()):
+            known = classes >= 0
+            images, classes = images[known], classes[known]
+            self._left_out += len(known) - len(images)
+        if len(images):
+            self._images.add(images, classes)
 
     def _replan(self, mixer: SuperMix) -> None:
         """Find, once, the uses of a set that a budget allows, and begin anew with them."""
@@ -494,9 +535,41 @@ class StreamEngine(Engine):
                 )
         reuse = self._run.broadcast(reuse)
         if reuse is not None:
-            step, batch_size, shape = self._step, self._batch_size, self._image_shape
-            self._forget()
-            self._step, self._batch_size, self._image_shape, self._reuse = step, batch_size, shape, reuse
+            self._begin_anew(self._batch_size, reuse)
+
+    def _follow_batch_size(self, count: int) -> None:
+        """Plan anew where the first two batches of a resumed run have another size: one may be the last of an epoch."""
+        if self._sizes is None:
+            return
+        self._sizes.append(count)
+        if len(self._sizes) < 2:
+            return
+        first, self._sizes = self._sizes[0], None
+        if first == count != self._batch_size:
+            rank_zero_info(
+                f"Stream engine: batches have {count} images, {self._batch_size} in the checkpoint, so it begins anew."
+            )
+            self._begin_anew(count, self._reuse)
+
+    def _begin_anew(self, batch_size: int, reuse: float | None) -> None:
+        step, shape = self._step, self._image_shape
+        self._forget()
+        self._step, self._batch_size, self._image_shape, self._reuse = step, batch_size, shape, reuse
+
+    def _tell_of_uses(self, solving: Solving) -> None:
+        """Warn once where sets are used far more or less than was planned, after the slots were filled some times."""
+        planned = self._reuse_now()
+        if self._told_uses or solving.shown < _TURNS_OF_SLOTS * len(solving.slots) * planned:
+            return
+        uses, visits = (count / max(solving.ended, 1) for count in (solving.shown, solving.visited))
+        if planned / 2 <= uses <= 2 * planned:
+            return
+        self._told_uses = True
+        rank_zero_warn(
+            f"Stream engine: sets are shown {uses:.1f} times on average and take {visits:.0f} visits, where reuse="
+            f"{planned:.1f} was planned. Give max_steps and min_steps of the mixer a narrower range, or "
+            "early_stop=False, which ends every set after max_steps."
+        )
 
     def _reuse_now(self) -> float:
         return self._reuse or self.reuse or _DEFAULT_REUSE
@@ -504,6 +577,14 @@ class StreamEngine(Engine):
     def _require(self) -> Solving:
         assert self._solving is not None
         return self._solving
+
+
+def _num_classes(teacher: FrozenTeacher, pixels: Float[Tensor, "b c h w"]) -> int:
+    """Give the teacher's n; it is shown an image where it has seen none."""
+    if teacher.num_classes is None:
+        teacher(pixels[:1])
+    assert teacher.num_classes is not None
+    return teacher.num_classes
 
 
 def _to_student(visits: list[Shown], ages: list[np.ndarray], count: int) -> list[Shown]:

@@ -37,6 +37,24 @@ class ImageStore:
         return column
 
 
+def images_fit(tensors: dict[str, Tensor], pixels: Float[Tensor, "b c h w"], capacity: int, num_classes: int) -> bool:
+    """Tell whether images that were saved are of the size, the precision and the classes of a run.
+
+    Args:
+        tensors: What was saved, by names such as "images/levels".
+        pixels: A batch of the run.
+        capacity: Images that its store keeps at most.
+        num_classes: n.
+    """
+    levels, lowest, classes, counts = (
+        tensors.get(f"images/{name}") for name in ("levels", "lowest", "classes", "counts")
+    )
+    if levels is None or lowest is None or classes is None or counts is None:
+        return False
+    same = levels.shape[1:] == pixels.shape[1:] and lowest.dtype == pixels.dtype
+    return same and int(counts[0]) == capacity and int(classes.max()) < num_classes
+
+
 def image_bytes(images: Float[Tensor, "b c h w"]) -> int:
     """Say what an image of a batch takes in the store."""
     return images[0].numel() + 2 * images.shape[1] * images.element_size() + 8

@@ -25,8 +25,9 @@ from supermix_pl.teacher import FrozenTeacher
 _GUESSED_ROUNDS = 10  # of a set that may end early; what sets really take is followed
 _GUESSED_TURNS = 4  # turns whose sets the guess counts as much as
 _STEPS_TO_CATCH_UP = 64
-_MOST_PACE = 1.5
-_ON_HOST = ("oldest",)
+_MOST_PACE, _LEAST_PACE = 1.5, 0.25
+_ON_HOST = ("oldest", "uses")
+_LEAST_SHARE = 1e-3
 _REPLAYS_APART = 2**20  # numbers of looks of one step and the next: no two looks at a set share a number
 
 
@@ -67,10 +68,8 @@ class Solving:
         plan: The size of the stream.
         images: Where the sources are.
         capacity: Solved sets that are kept at most, >= 1.
-        grid: Height and width of the mask grid.
+        slots: Empty, as many as the plan has.
         num_classes: The teacher's n.
-        device: Where they are worked on.
-        dtype: In which precision.
 
     Attributes:
         shown: Mixes that the student has seen so far.
@@ -85,16 +84,14 @@ class Solving:
         plan: Plan,
         images: ImageStore,
         capacity: int,
-        grid: tuple[int, int],
+        slots: Slots,
         num_classes: int,
-        device: torch.device,
-        dtype: torch.dtype,
     ) -> None:
         self._mixer = mixer
         self.plan = plan
         self.images = images
         self.num_classes = num_classes
-        self.slots = Slots(plan.slots, mixer.k, grid, num_classes, device, dtype)
+        self.slots = slots
         self.store = Ring(capacity)
         self.shown, self.visited, self.ended = 0, 0, 0
         self.start_passes = 0
@@ -116,7 +113,7 @@ class Solving:
         guessed = _GUESSED_TURNS * self.plan.visits
         rounds = (self.visited + rounds * guessed) / (self.ended + guessed)
         pace = 1 + (self.shown / reuse - self.ended) / (_STEPS_TO_CATCH_UP * sets)
-        return rounds * sets * min(max(pace, 1 / _MOST_PACE), _MOST_PACE)
+        return rounds * sets * min(max(pace, _LEAST_PACE), _MOST_PACE)
 
     def turn(self, teacher: FrozenTeacher, view: Show, rng: np.random.Generator) -> tuple[Shown, Int[np.ndarray, " v"]]:
         """Visit the next slots: sets that have ended leave, new ones enter, and all of these get a round.
@@ -162,7 +159,11 @@ class Solving:
         alive = np.flatnonzero(self._alive())
         device = self.slots.state.running.device
         if len(alive):
-            chosen = alive[rng.choice(len(alive), size=count, replace=count > len(alive))]
+            uses = self.store.columns["uses"]
+            assert isinstance(uses, np.ndarray)
+            shares = replay_shares(uses[alive])
+            chosen = alive[rng.choice(len(alive), size=count, replace=count > len(alive), p=shares)]
+            np.add.at(uses, chosen, 1)
             rows = torch.from_numpy(chosen).to(device)
             held: dict[str, Any] = {
                 name: column[rows] for name, column in self.store.columns.items() if isinstance(column, Tensor)
@@ -226,7 +227,7 @@ class Solving:
             held["mask_logits"], held["mix_weights"], held["outcomes"]
         )
         held["mask_logits"] = held["mask_logits"].half()
-        self.store.add(held | {"oldest": self.slots.oldest[places]})
+        self.store.add(held | {"oldest": self.slots.oldest[places], "uses": np.zeros(len(places), dtype=np.int64)})
         self.slots.occupied[places] = False
         self.ended += len(places)
 
@@ -270,6 +271,42 @@ class Solving:
         }
 
 
+def replay_shares(uses: Int[np.ndarray, " r"]) -> Float[np.ndarray, " r"]:
+    """Say how likely each stored set is to be replayed next, by what is left to it of twice the mean of all.
+
+    Drawn alike, a set would have as many replays as the logarithm of its age has: the first sets of a run very many.
+    So none has more than about twice the mean, and of sets that arrive evenly the n-th oldest part has them in
+    proportion to its age.
+
+    Args:
+        uses: Replays that each set has had.
+
+    Returns:
+        Shares, > 0, that sum to 1.
+    """
+    left = np.maximum(1 - uses / (2 * max(float(uses.mean()), 0.5)), _LEAST_SHARE)
+    return left / left.sum()
+
+
+def same_shapes(tensors: dict[str, Tensor], slots: Slots, capacity: int) -> bool:
+    """Tell whether what `Solving.tensors` gave is of as many slots, classes, sources and cells, and a store as large.
+
+    Args:
+        tensors: What it gave.
+        slots: As they are now.
+        capacity: Solved sets that are kept at most.
+    """
+    held = {name.removeprefix("slots/"): value for name, value in tensors.items() if name.startswith("slots/")}
+    ours = slots.tensors()
+    store = tensors.get("store/counts")
+    return (
+        store is not None
+        and int(store[0]) == capacity
+        and held.keys() == ours.keys()
+        and all(held[name].shape == ours[name].shape and held[name].dtype == ours[name].dtype for name in ours)
+    )
+
+
 def expected_rounds(mixer: SuperMix) -> float:
     """Say how many visits a set will take: its steps, or a guess where it may end before."""
     return float(mixer.max_steps) if not mixer.early_stop else float(min(mixer.max_steps + 1, _GUESSED_ROUNDS))
@@ -278,4 +315,4 @@ def expected_rounds(mixer: SuperMix) -> float:
 def set_bytes(mixer: SuperMix, grid: tuple[int, int]) -> int:
     """Say what a solved set takes in the store, on a mask grid of some height and width."""
     height, width = grid
-    return 2 * mixer.k * height * width + mixer.k * (8 + 8 + 4) + 4 * 8
+    return 2 * mixer.k * height * width + mixer.k * (8 + 8 + 4) + 5 * 8

@@ -1,0 +1,48 @@
+"""How many classes the trained module has, for errors of torch that do not say so."""
+
+from types import TracebackType
+
+from torch import Tensor, nn
+
+_LOSSES = ("cross_entropy", "nll_loss")
+_ON_DEVICE = "device-side assert"
+
+
+def class_note(error: BaseException, module: nn.Module, num_classes: int) -> str | None:
+    """Say how many classes teacher and trained module have, where a loss may have failed because they differ.
+
+    Args:
+        error: Raised by a training step.
+        module: The trained one.
+        num_classes: The teacher's n.
+
+    Returns:
+        A note for the error; None where the numbers agree, or nothing speaks for it that they do not.
+    """
+    on_device = _ON_DEVICE in str(error)
+    given = _logits_in(error.__traceback__)
+    where = "the trained module gives {} logits"
+    if given is None and on_device:  # raised later than the loss ran
+        given, where = _last_layer(module), "the last linear layer of the trained module gives {} values"
+    if given is None or given == num_classes or (on_device and given > num_classes):
+        return None
+    return (
+        f"SuperMixCallback: mixes are labelled with the {num_classes} classes of the teacher, and "
+        f"{where.format(given)}. Give both the same classes, in the same order."
+    )
+
+
+def _logits_in(traceback: TracebackType | None) -> int | None:
+    """Find what a loss of torch was given, in the frames of a traceback."""
+    found = None
+    while traceback is not None:
+        frame, traceback = traceback.tb_frame, traceback.tb_next
+        logits = frame.f_locals.get("input")
+        if frame.f_code.co_name in _LOSSES and isinstance(logits, Tensor) and logits.ndim > 1:
+            found = logits.shape[1]
+    return found
+
+
+def _last_layer(module: nn.Module) -> int | None:
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+    return layers[-1].out_features if layers else None
