@@ -30,7 +30,7 @@ def on_files(files: Files, config: Any) -> Files:
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
     """Bring links to these files to their places in the site, and keep these pages out of the search."""
     if page.file.src_uri.startswith(("experiments/", "examples/")):
-        page.meta["search"] = {"exclude": True}
+        page.meta |= {"search": {"exclude": True}, "hide": ["toc"]}
         folder = _ROOT / Path(page.file.src_uri).parent
         return _LINK.sub(lambda link: _index_of(folder, link[1]), markdown)
     return _LINK.sub(lambda link: _in_site(link[1]), markdown)
