@@ -27,7 +27,7 @@ from supermix_pl.experiments.data.cifar import Cifar100
 from supermix_pl.experiments.networks import wrn_16_2
 from supermix_pl.transforms import RandomCropFlip
 
-_MEAN, _STD = Cifar100.statistics
+MEAN, STD = Cifar100.statistics
 _VALUES: dict[str, tuple[float, ...]] = {
     "alpha": (0.3, 1, 3, 30),
     "lambda_s": (0, 5, 25, 100),
@@ -53,20 +53,20 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "images")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    images, names = _images(options.data)
-    teacher = FrozenTeacher(load_checkpoint(wrn_16_2(num_classes=100), options.teacher), mean=_MEAN, std=_STD)
+    images, names = read_images(options.data)
+    teacher = FrozenTeacher(load_checkpoint(wrn_16_2(num_classes=100), options.teacher), mean=MEAN, std=STD)
     for parameter, values in _VALUES.items():
         mixes = {
             name: {value: mixer(**{parameter: value})(teacher, images, seed=0) for value in values}
             for name, mixer in _MIXERS.items()
             if name == "SuperMix" or parameter in _OF_FAST
         }
-        _save(_beside(images, mixes, parameter, names, teacher), options.output / f"{parameter}.png")
+        save(_beside(images, mixes, parameter, names, teacher), options.output / f"{parameter}.png")
     by_k = {k: {name: mixer(k=k)(teacher, images, seed=0) for name, mixer in _MIXERS.items()} for k in _KS}
-    _save(_sources(images, by_k, names, teacher), options.output / "k.png")
+    save(_sources(images, by_k, names, teacher), options.output / "k.png")
 
 
-def _images(data: Path) -> tuple[Tensor, list[str]]:
+def read_images(data: Path) -> tuple[Tensor, list[str]]:
     """Read the first test images, in [0, 1], and the names of the classes."""
     table = parquet.read_table(sorted(data.glob("test-*.parquet"))[0]).slice(0, _BATCH)
     column = next(field.name for field in table.schema if str(field.type).startswith("struct"))
@@ -94,7 +94,7 @@ def _beside(
     lines = [
         (name, of_value, row)
         for name, of_value in mixes.items()
-        for row in _with_distinct_classes(of_value[values[0]])[: _SETS[name]]
+        for row in with_distinct_classes(of_value[values[0]])[: _SETS[name]]
     ]
     figure = Figure((1.2 * (2 + 2 * len(values)) + 0.9, 1.42 * len(lines) + 0.6), layout="constrained")
     axes = figure.subplots(len(lines), 2 + 2 * len(values), squeeze=False)
@@ -102,14 +102,14 @@ def _beside(
         first = of_value[values[0]]
         line[0].set_ylabel(name, fontsize=9)
         for j in range(2):
-            _show(line[j], images[int(first.source_indices[row, j])])
+            show_image(line[j], images[int(first.source_indices[row, j])])
             line[j].set_xlabel(names[int(first.source_classes[row, j])], fontsize=8)
         for position, mix in enumerate(of_value.values()):
             mask, mixed = line[2 + 2 * position], line[3 + 2 * position]
             mask.imshow(mix.masks[row, 0].numpy(), cmap=_SHARES, vmin=0, vmax=1, interpolation="nearest")
             mask.set_xlabel("weights " + ", ".join(f"{weight:.2f}" for weight in mix.mix_weights[row]), fontsize=8)
-            _show(mixed, mix.images[row])
-            mixed.set_xlabel(_held(mix, row, teacher), fontsize=8)
+            show_image(mixed, mix.images[row])
+            mixed.set_xlabel(held(mix, row, teacher), fontsize=8)
     titles = ["source 1", "source 2", *(f"{parameter} = {value:g}\n{part}" for value in values for part in _PARTS)]
     for cell, title in zip(axes[0], titles, strict=True):
         cell.set_title(title, fontsize=9)
@@ -125,31 +125,31 @@ def _sources(
         (f"k = {k}\n{name}", k, mix, row)
         for k, of_mixer in mixes.items()
         for name, mix in of_mixer.items()
-        for row in _with_distinct_classes(mix)[: _SETS_OF_K[name]]
+        for row in with_distinct_classes(mix)[: _SETS_OF_K[name]]
     ]
     figure = Figure((1.2 * (2 * most + 1) + 0.9, 1.42 * len(lines) + 0.4), layout="constrained")
     axes = figure.subplots(len(lines), 2 * most + 1, squeeze=False)
     for line, (title, k, mix, row) in zip(axes, lines, strict=True):
         for j in range(k):
-            _show(line[j], images[int(mix.source_indices[row, j])])
+            show_image(line[j], images[int(mix.source_indices[row, j])])
             label = f"{names[int(mix.source_classes[row, j])]} {float(mix.mix_weights[row, j]):.2f}"
             line[j].set_xlabel(label, fontsize=8)
             mask = line[most + j]
             mask.imshow(mix.masks[row, j].numpy(), cmap=_SHARES, vmin=0, vmax=1, interpolation="nearest")
             mask.set_xlabel(f"mask {j + 1}", fontsize=8)
-        _show(line[-1], mix.images[row])
-        line[-1].set_xlabel(_held(mix, row, teacher), fontsize=8)
+        show_image(line[-1], mix.images[row])
+        line[-1].set_xlabel(held(mix, row, teacher), fontsize=8)
         line[0].set_ylabel(title, fontsize=9)
     return _finished(figure, axes)
 
 
-def _with_distinct_classes(mix: MixedBatch) -> list[int]:
+def with_distinct_classes(mix: MixedBatch) -> list[int]:
     """Find the sets whose sources are all of different classes."""
     return [row for row, classes in enumerate(mix.source_classes.tolist()) if len(set(classes)) == len(classes)]
 
 
 @torch.no_grad()
-def _held(mix: MixedBatch, row: int, teacher: FrozenTeacher) -> str:
+def held(mix: MixedBatch, row: int, teacher: FrozenTeacher) -> str:
     """Say under how many fresh views the teacher's likeliest classes are those of the sources."""
     shown = mix.images[row].expand(_LOOKS, -1, -1, -1)
     keys = torch.full((_LOOKS,), row)
@@ -160,7 +160,8 @@ def _held(mix: MixedBatch, row: int, teacher: FrozenTeacher) -> str:
     return f"holds in {int((likeliest == classes).all(dim=1).sum())} of {_LOOKS}"
 
 
-def _show(axes: Any, image: Tensor) -> None:
+def show_image(axes: Any, image: Tensor) -> None:
+    """Show an image (c, h, w) in [0, 1]."""
     axes.imshow(image.permute(1, 2, 0).clamp(0, 1).numpy(), interpolation="nearest")
 
 
@@ -175,7 +176,8 @@ def _finished(figure: Figure, axes: np.ndarray) -> Figure:
     return figure
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a picture of at most 256 colours."""
     figure.savefig(path, dpi=100)
     image = Image.open(path).convert("RGB").quantize(256, method=Image.Quantize.MEDIANCUT)
     image.save(path, optimize=True)

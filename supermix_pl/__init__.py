@@ -1,7 +1,8 @@
 """SuperMix in the training loop of PyTorch Lightning.
 
-A frozen teacher supervises masks that mix k images so that what is salient in each survives (Dabouei et al.,
-"SuperMix: Supervising the Mixing Data Augmentation", CVPR 2021); the mixes replace or extend every batch.
+A frozen teacher supervises masks that mix k images, so that it still recognises each image in the mix (Dabouei et al.,
+"SuperMix: Supervising the Mixing Data Augmentation", CVPR 2021). The mixes extend or replace every batch. Start with
+`SuperMixCallback(teacher)`.
 """
 
 from importlib import import_module

@@ -43,65 +43,75 @@ _BATCHES_TO_JUDGE = 8
 
 
 class SuperMixCallback(LightningCallback):
-    """Replace or extend every training batch by mixes, whatever the module and the batch look like.
+    """Extend or replace training batches by mixes, for any module and any layout of the batch.
+
+    Give it to the trainer: `Trainer(callbacks=[SuperMixCallback(teacher)])`. Each training batch then reaches
+    `training_step` twice as long: natural images first, then as many mixes. Other batches stay as they are.
 
     Args:
-        teacher: A classifier; or a function that builds one, called once on every rank when fitting starts; or the path
-            of a checkpoint of an earlier run of the trained module, whose `forward` gives logits; or "ema" for an
-            exponential moving average of the module itself, or a `MovingAverage`; or None for a mixer that needs none.
-            It must share no parameter with the trained module.
-        mixer: What makes the mixes: a `Mixer`, or a function that is called as mixers are; None for `SuperMix.fast()`.
+        teacher: A classifier. Or a function that builds one; every rank calls it once, when fitting starts. Or the path
+            of a checkpoint of an earlier run of the trained module, whose `forward` gives logits. Or "ema" or a
+            `MovingAverage`, for an exponential moving average of the module itself. Or None, for a mixer that needs
+            none. It must share no parameter with the trained module.
+        mixer: Makes the mixes: a `Mixer`, or a function with the arguments of one. None is `SuperMix.fast()`.
         mode: "extend" puts the mixes behind the natural images; "replace" puts them in their place.
-        targets: What the mixes are labelled with. "teacher": (b,) integers, the teacher's class of the mix, so that the
-            module need not change. "soft": (b, n), the weights of the sources on their classes (Eq. 2). "teacher_soft":
-            (b, n), the teacher's probabilities. "pairs": a tuple of (b, k) classes and (b, k) weights. Natural labels,
-            also of batches that are not mixed, are brought into the same format.
-        natural_targets: What natural images are labelled with: "given", the labels of the batch; "teacher", the
-            teacher's probabilities of them; or the teacher's share in [0, 1] in a blend of both. With the teacher's,
-            targets must be "teacher_soft": a module with plain cross-entropy then distils without a changed line.
-            Epochs before `start_epoch` keep the given labels where the teacher is a moving average.
-        target_temperature: Softens the teacher's probabilities in the labels, > 0; it is not Hinton's loss, see
-            `supermix_pl.losses.distillation_loss`. Needs targets="teacher_soft".
-        label_natural: Whether the teacher labels the natural images too, for `teacher_logits`: one forward an image.
+        targets: The labels of the mixes. "teacher": (b,) integers, the teacher's class of the mix; the module need not
+            change. "soft": (b, n), the weights of the sources on their classes (Eq. 2). "teacher_soft": (b, n), the
+            teacher's probabilities. "pairs": a tuple of (b, k) classes and (b, k) weights. Natural labels get the same
+            format, in batches that are not mixed as well.
+        natural_targets: The labels of natural images. "given": those of the batch. "teacher": the teacher's
+            probabilities. A number in [0, 1]: the teacher's share in a blend of both. With the teacher's, targets must
+            be "teacher_soft"; a module with plain cross-entropy then distils without a changed line. If the teacher is
+            a moving average, epochs before `start_epoch` keep the given labels.
+        target_temperature: Softens the teacher's probabilities in the labels, > 0. Needs targets="teacher_soft". It is
+            not Hinton's loss; for that see `supermix_pl.losses.distillation_loss`.
+        label_natural: Whether the teacher labels the natural images too, for `teacher_logits`. It costs one forward
+            pass for each natural image.
         input_key: Where the images are in the batch: a position, a name, a dotted path or a (get, set) pair.
         target_key: Where the labels are, likewise.
-        mixed_transform: What the student sees the mixes (b, c, h, w) under; the teacher labels exactly what is shown.
-            The paper's is `RandomCropFlip(padding=2)`; where nothing is given a stream's is `RandomCropFlip()`. Its
-            chance comes from the callback's seed: Python's, NumPy's and torch's generators are seeded for it and put
-            back.
-        probability: Share of batches that are mixed, in [0, 1]; drawn alike on all ranks.
-        every_n_batches: Only every n-th batch is mixed, >= 1.
-        start_epoch: The first epoch, counted from 0, whose mixes the teacher supervises.
-        before_start: What the epochs before it get: "nothing", or "mixup": MixUp of as many sources, with the weights
-            of the labels, so that targets must be "soft" or "pairs".
-        stop_epoch: The first epoch, counted from 0 and after `start_epoch`, from which on batches stay as they are, so
-            that a training ends on natural images; None mixes to the end.
-        engine: When sets are solved: "stream" spreads that over steps at a constant cost, and mixes images of earlier
-            batches; "batch" solves those of every batch to the end, and where mixes extend the batch they show the
-            images beside them once more; or an `Engine` such as `StreamEngine(budget=0.25)`.
-        seed: Names the streams of chance, >= 0. Each batch of each rank has its own, so that a resumed run repeats the
-            uninterrupted one.
-        log: Whether to log supermix/holds (share of the mixes whose shown view has the classes of its sources as the
-            teacher's top classes), supermix/solved_fraction, supermix/non_finite_fraction (sets for which the teacher
-            gave NaN or infinity), supermix/left_out (images that are no source, for the teacher gave NaN or infinity
-            for them and they have no label; only where there are some), supermix/steps (mean number),
-            supermix/teacher_forwards (images passed for the mixes), supermix/label_forwards (those of them that only
-            labelled), supermix/ms (time of the mixing), supermix/time_share (its share of the step's time),
-            supermix/average_ms (time of the last update of a moving average), and the engine's own metrics; "prog_bar"
-            also shows holds, solved_fraction and ms in the progress bar.
-        log_images_every: A picture of some sets (sources, masks and mix, with classes and weights) is drawn of the
-            first mixed batch and of the first one after every n batches, n >= 1, and goes to TensorBoard, to Weights &
-            Biases or to the run's folder; see `Pictures`. None draws none.
-        save_state: Whether what the engine holds is saved beside every checkpoint of a fit, one file a rank, so that a
-            resumed run goes on as if nothing had happened. Without it the store of a stream fills anew.
+        mixed_transform: The view under which the student sees the mixes (b, c, h, w). The teacher labels exactly what
+            is shown. None is the engine's own view: `RandomCropFlip()` for the stream, none for the batch engine. The
+            paper's is `RandomCropFlip(padding=2)`. Its random numbers come from `seed`; the generators of Python, NumPy
+            and torch are seeded for it and put back.
+        probability: Share of batches that are mixed, in [0, 1]. All ranks mix the same batches.
+        every_n_batches: Mixes every n-th batch only, n >= 1.
+        start_epoch: The first epoch, counted from 0, in which the teacher supervises mixes.
+        before_start: What happens in the epochs before it: "nothing", or "mixup", which is MixUp of as many sources.
+            Its labels are the weights, so targets must be "soft" or "pairs".
+        stop_epoch: From this epoch on, counted from 0 and after `start_epoch`, batches stay as they are. So a training
+            can end on natural images. None mixes to the end.
+        engine: When sets are solved. "stream" spreads the work over steps at a constant cost, and mixes images of
+            earlier batches. "batch" solves the sets of each batch to the end, and mixes the images of that batch. Or an
+            `Engine`, such as `StreamEngine(budget=0.25)`.
+        seed: Random seed, >= 0. Each (rank, batch) has its own generator, so a resumed run repeats the uninterrupted
+            one.
+        log: Whether to log metrics; "prog_bar" also shows holds, solved_fraction and ms in the progress bar.
+
+            - supermix/holds: share of the mixes that hold, see `MixedBatch`
+            - supermix/solved_fraction: share of the sets that are solved
+            - supermix/non_finite_fraction: share of the sets for which the teacher gave NaN or infinity
+            - supermix/left_out: images that are no source, as the teacher gave NaN or infinity for them and they have no
+              label; only where there are some
+            - supermix/steps: mean number of steps that the masks have had
+            - supermix/teacher_forwards: images that the teacher passed for the mixes
+            - supermix/label_forwards: those of them that only labelled
+            - supermix/ms: time of the mixing in milliseconds
+            - supermix/time_share: its share of the step's time
+            - supermix/average_ms: time of the last update of a moving average
+            - and the engine's own metrics
+        log_images_every: Draws some sets (sources, masks and mix, with classes and weights) of the first mixed batch,
+            and again after every n batches, n >= 1. Pictures go to TensorBoard, to Weights & Biases or to the run's
+            folder. None draws none.
+        save_state: Whether to save what the engine holds beside every checkpoint, one file a rank. A resumed run then
+            repeats the uninterrupted one. Without it the store of a stream fills anew.
 
     Attributes:
-        mix: The `MixedBatch` of the current training batch; None when it was not mixed, and outside the training step.
-        teacher_logits: With `label_natural`, the teacher's logits (rows, n) of the current training batch, one row for
-            each row that `training_step` gets, mixed or not; else, and outside the training step, None.
+        mix: The `MixedBatch` of the current training batch. None if it was not mixed, and outside the training step.
+        teacher_logits: With `label_natural`, the teacher's logits (rows, n) of the current training batch: one row for
+            each row that `training_step` gets, mixed or not. None otherwise, and outside the training step.
 
     Raises:
-        TypeError: If mixer, engine, teacher, keys or mixed_transform are of another kind.
+        TypeError: If mixer, engine, teacher, keys or mixed_transform are of the wrong kind.
         ValueError: If an argument is out of its range.
     """
 
@@ -231,17 +241,17 @@ class SuperMixCallback(LightningCallback):
 
     @property
     def teacher(self) -> FrozenTeacher | None:
-        """What supervises the masks, once it is there."""
+        """The teacher; None until fitting starts, if a function, a path or "ema" was given."""
         return self._supervision.teacher
 
     @property
     def period(self) -> int:
-        """Batches after which the mixing's work repeats itself, once that is planned: more than 1 of some streams."""
+        """Length of the engine's work cycle in batches; 1 if every batch does the same amount of work."""
         return self._engine.period
 
     @property
     def mixer(self) -> Mixer:
-        """What makes the mixes."""
+        """The mixer that makes the mixes."""
         return self._rewriter.mixer
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:

@@ -21,21 +21,21 @@ _CONVERSION = (
 
 
 def load_checkpoint(module: Network, path: str | Path, *, prefix: str = "") -> Network:
-    """Load weights into a module, all of them, and give the module.
+    """Load all weights of a module from a file that runs no code, and return the module.
 
-    Reads safetensors files, plain state dicts, and dicts that hold the state dict under "model", "state_dict", "net" or
-    "model_state_dict": the layout `{"epoch", "best_acc", "model"}` of published distillation teachers and Lightning's
-    own checkpoints among them. Pickles that would run code are refused.
+    Reads safetensors files and plain state dicts. Also dicts that hold the state dict under "model", "state_dict",
+    "net" or "model_state_dict", such as Lightning's checkpoints and published distillation teachers (`{"epoch",
+    "best_acc", "model"}`). Pickles that would run code are refused.
 
     Args:
         module: The network that the weights belong to.
-        path: Of the file.
+        path: The file.
         prefix: Common start of the wanted names, such as "student." in a Lightning checkpoint; other entries are left
-            out. Without it the starts "module." (DDP) and "_orig_mod." (compiled) are taken off.
+            out. Without it, the starts "module." (DDP) and "_orig_mod." (compiled) are removed.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is damaged, would run code, or holds the weights of another network.
+        ValueError: If the file is damaged, would run code, or holds the weights of another network.
     """
     path = Path(path)
     weights = _state_dict(_read(path), path)

@@ -10,10 +10,10 @@ from supermix_pl.arguments import check_positive
 def soft_cross_entropy(
     logits: Float[Tensor, "b n"], targets: Tensor | tuple[Int[Tensor, "b k"], Float[Tensor, "b k"]]
 ) -> Float[Tensor, ""]:
-    """Average the cross-entropy over the batch, for every label format of `SuperMixCallback`.
+    """Return the cross-entropy, averaged over the batch, for every label format of `SuperMixCallback`.
 
     Args:
-        logits: Of the student.
+        logits: The student's.
         targets: (b,) class indices, (b, n) probabilities, or a pair of (b, k) class indices and (b, k) weights.
 
     Raises:
@@ -50,15 +50,18 @@ def distillation_loss(
     *,
     temperature: float | Float[Tensor, ""] = 4.0,
 ) -> Float[Tensor, ""]:
-    """Average T^2 KL(teacher || student) of predictions softened by T over the batch.
+    """Return T^2 KL(teacher || student) of predictions softened by T, averaged over the batch.
 
-    Hinton et al., "Distilling the Knowledge in a Neural Network", 2015. The factor T^2 keeps the gradients' size
+    Hinton et al., "Distilling the Knowledge in a Neural Network", 2015. The factor T^2 keeps the size of the gradients
     independent of T.
 
     Args:
-        student_logits: Of the student.
-        teacher_logits: Of the teacher; no gradient flows to them.
+        student_logits: The student's.
+        teacher_logits: The teacher's; no gradient flows to them.
         temperature: T, > 0.
+
+    Raises:
+        ValueError: If the temperature is not positive.
     """
     check_positive("temperature", temperature)
     student = (student_logits / temperature).log_softmax(dim=1)

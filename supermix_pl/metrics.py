@@ -7,22 +7,28 @@ from torch import Tensor
 def accuracy(
     logits: Float[Tensor, "b n"], targets: Tensor | tuple[Int[Tensor, "b k"], Float[Tensor, "b k"]]
 ) -> Float[Tensor, ""]:
-    """Give the share of predictions that hit the class of largest weight.
+    """Return the share of predictions that hit the class of largest weight, for every label format of the callback.
 
-    torchmetrics' multiclass accuracy takes class indices only: given soft targets it returns 0.0 without an error. Turn
-    them into classes with `hard_targets` before they reach a torchmetrics metric.
+    torchmetrics' multiclass accuracy takes class indices only: for soft targets it returns 0.0 without an error. Give
+    its metrics the result of `hard_targets`.
 
     Args:
-        logits: Predictions, larger is likelier.
+        logits: Predictions; larger is likelier.
         targets: (b,) class indices, (b, n) probabilities, or a pair of (b, k) class indices and (b, k) weights.
+
+    Raises:
+        ValueError: If the targets fit no format.
     """
     return (logits.argmax(dim=1) == hard_targets(targets)).float().mean()
 
 
 def hard_targets(targets: Tensor | tuple[Int[Tensor, "b k"], Float[Tensor, "b k"]]) -> Int[Tensor, " b"]:
-    """Give the class of largest weight, for every label format of `SuperMixCallback`.
+    """Return the class of largest weight (b), for every label format of `SuperMixCallback`.
 
-    In the format of pairs the weights of a class that occurs twice in a set add up.
+    In the format of pairs, the weights of a class that occurs twice in a set add up.
+
+    Args:
+        targets: (b,) class indices, (b, n) probabilities, or a pair of (b, k) class indices and (b, k) weights.
 
     Raises:
         ValueError: If the targets fit no format.

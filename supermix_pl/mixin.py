@@ -12,22 +12,22 @@ from supermix_pl.mixing import MixedBatch
 
 
 class SuperMixMixin:
-    """Let a LightningModule bring its own mixing along.
+    """Let a LightningModule bring its mixing along.
 
-    Write `configure_supermix` and name the mixin before the LightningModule:
+    Write `configure_supermix`, and name the mixin before the LightningModule:
 
         class Student(SuperMixMixin, pl.LightningModule):
             def configure_supermix(self):
-                return SuperMixCallback(load_my_teacher, SuperMix(k=2))
+                return SuperMixCallback(load_my_teacher)
 
     Raises:
-        TypeError: If the mixin stands behind the LightningModule, where Lightning would never ask it.
+        TypeError: If the mixin is named after the LightningModule; Lightning would never ask it for the callback.
     """
 
     _supermix_callback: SuperMixCallback | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Refuse what would lose the callback without a word."""
+        """Refuse a subclass that would lose the callback silently."""
         super().__init_subclass__(**kwargs)
         order = cls.__mro__
         behind = [base for base in order[: order.index(SuperMixMixin)] if base.__name__ == "LightningModule"]
@@ -42,13 +42,13 @@ class SuperMixMixin:
             setattr(cls, "configure_callbacks", _keeping_ours(cls.configure_callbacks))  # noqa: B010
 
     def configure_supermix(self) -> SuperMixCallback:
-        """Give the callback that mixes this module's batches."""
+        """Return the callback that mixes this module's batches. Called once."""
         raise NotImplementedError(
             f"expected {type(self).__name__} to define configure_supermix(self) and return a SuperMixCallback from it"
         )
 
     def configure_callbacks(self) -> Sequence[Any]:
-        """Hand the callback to the trainer, beside those of the other base classes."""
+        """Return the callback, and those of the other base classes."""
         if self._supermix_callback is None:
             callback = self.configure_supermix()
             if not isinstance(callback, SuperMixCallback):
@@ -66,12 +66,12 @@ class SuperMixMixin:
 
     @property
     def mix(self) -> MixedBatch | None:
-        """The `MixedBatch` of the current training batch; None when it was not mixed."""
+        """The `MixedBatch` of the current training batch; None if it was not mixed."""
         return None if self._supermix_callback is None else self._supermix_callback.mix
 
     @property
     def teacher_logits(self) -> Float[Tensor, "rows n"] | None:
-        """The teacher's logits of every row of the current training batch; see `SuperMixCallback`."""
+        """The teacher's logits, one row for each row of the current training batch; see `SuperMixCallback`."""
         return None if self._supermix_callback is None else self._supermix_callback.teacher_logits
 
 

@@ -20,25 +20,25 @@ _SHARDING = ("FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy")
 class MovingAverage:
     """A teacher whose weights are an exponential moving average of the trained module's.
 
-    The module's `forward` must give logits of images that come as the batches have them. Its buffers, such as the
-    statistics of batch norm, are those of rank 0 after every update; batch norm stays in eval mode. One run then
-    suffices where the paper trains a teacher first. The average follows from the first step on;
-    `SuperMixCallback(start_epoch=...)` says from when on it supervises.
+    So one run suffices where the paper trains a teacher first. The average follows the module from the first step on;
+    `SuperMixCallback(start_epoch=...)` sets the epoch from which it supervises. The module's `forward` must give logits
+    for images as the batches have them. Buffers, such as the statistics of batch norm, are those of rank 0 after every
+    update. Batch norm stays in eval mode.
 
     Deviation: the paper's teacher is trained beforehand.
 
     Args:
-        decay: Weight of the average in an update, in [0, 1); smaller at first, (1 + t) / (10 + t) in update t, so that
-            the initial weights are soon forgotten.
-        dtype: `torch.bfloat16` runs the teacher's passes under bfloat16 autocast; None, or their own dtype, runs them
-            in the dtype of the weights. Another one than these is refused when fitting starts.
+        decay: Weight of the old average in an update, in [0, 1). Update t takes at most (1 + t) / (10 + t), so that the
+            initial weights are soon forgotten.
+        dtype: `torch.bfloat16` runs the teacher's passes under bfloat16 autocast. None, or the weights' own dtype, runs
+            them in the dtype of the weights. Any other dtype is refused when fitting starts.
 
     Attributes:
-        updates: How many there were.
-        milliseconds: What the last one took, on the host.
+        updates: Number of updates so far.
+        milliseconds: Time of the last update on the host.
 
     Raises:
-        ValueError: If the decay is out of its range, or the dtype is another one.
+        ValueError: If the decay is out of its range, or the dtype is not one of these.
     """
 
     def __init__(self, decay: float = 0.999, *, dtype: torch.dtype | str | None = None) -> None:
@@ -54,11 +54,11 @@ class MovingAverage:
         self._step = 0
 
     def start(self, module: nn.Module, step: int) -> FrozenTeacher:
-        """Begin with the module's weights, or with what `load_state_dict` gave, and wrap the average as a teacher.
+        """Start from the module's weights, or from those of `load_state_dict`, and return the average as a teacher.
 
         Args:
-            module: That is trained, on its device.
-            step: Optimiser steps it has had.
+            module: The trained module, on its device.
+            step: Number of optimiser steps so far.
         """
         check_gives_logits(module)
         self._step = step
@@ -72,7 +72,12 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
-        """Move towards the module's weights, if the optimiser has stepped, and take over rank 0's buffers."""
+        """Move the average towards the module's weights, if the optimiser has stepped, and copy rank 0's buffers.
+
+        Args:
+            module: The trained module.
+            step: Number of optimiser steps so far.
+        """
         if step == self._step:  # gradients are accumulated
             return
         assert self._module is not None

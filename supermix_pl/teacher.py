@@ -17,35 +17,36 @@ _MOST_SHAPES = 64
 class FrozenTeacher:
     """A classifier that supervises mixes and is never trained.
 
-    It is no `nn.Module`, so that it stays out of the state dict, the parameters and the optimisers of the module that
-    holds it. The wrapped module is put into eval mode and its weights stop asking for gradients from wrapping on;
-    nothing else about it changes: what makes the passes faster is done to a private copy, made at the first call.
+    It is no `nn.Module`. So it stays out of the state dict, the parameters and the optimisers of the module that holds
+    it. Wrapping calls `eval()` and `requires_grad_(False)` on `module`, and changes nothing else about it. What makes
+    passes faster is done to a private copy, made at the first call.
 
     Args:
-        module: Gives logits (b, n) of images (b, c, h, w), as a tensor, as an output with `.logits` or as a mapping
-            with the key "logits" (torchvision, timm and Hugging Face classifiers do).
-        mean: Per channel, what the teacher's own inputs were normalised with; None if it takes images in [0, 1].
-        std: Per channel, > 0, likewise.
-        input_mean: Per channel, what the batches are normalised with; None if they are in [0, 1].
-        input_std: Per channel, > 0, likewise.
-        image_size: Side, or (height, width), in pixels to which images are resized for the teacher; None to pass them
-            as they are.
-        dtype: `torch.bfloat16` runs the passes under bfloat16 autocast; None runs them in the dtype of the weights.
-        fold: Whether batch norm is folded into the convolutions before it, in the private copy; exact to rounding.
-            There weights are also cast once for `dtype`, not in each pass. A network that cannot be traced, or has
-            hooks, runs as it is. The copy is made again when the module's weights change (after writing into
-            `parameter.data` call `refold`); choose False where they change often.
+        module: Gives logits (b, n) for images (b, c, h, w): a tensor, an output with `.logits`, or a mapping with the
+            key "logits". Classifiers of torchvision, timm and Hugging Face do. Gradients must flow to the images.
+        mean: What the teacher was trained with, one value a channel; None if it takes images in [0, 1].
+        std: Likewise, > 0.
+        input_mean: What your batches are normalised with, one value a channel; None if they are in [0, 1].
+        input_std: Likewise, > 0.
+        image_size: Side, or (height, width), in pixels. Images are resized to it for the teacher alone. None passes
+            them as they are.
+        dtype: `torch.bfloat16` runs the passes under bfloat16 autocast. None runs them in the dtype of the weights.
+        fold: Whether the private copy has batch norm folded into the convolutions before it; exact to rounding. Its
+            weights are also cast once for `dtype`, not in each pass. A network that cannot be traced, or has hooks,
+            runs as it is. The copy is made again when the module's weights change; after writing into `parameter.data`
+            call `refold`. Choose False if they change often.
         channels_last: Whether images are passed in this memory format.
-        compile: Whether the passes are compiled with `torch.compile`, on CUDA into CUDA graphs. Each number of images
-            and each size is compiled anew, so the solver then fills its batches up to powers of two.
+        compile: Whether passes are compiled with `torch.compile`, on CUDA into CUDA graphs. Every number and size of
+            images is compiled anew, so the solver fills its batches up to powers of two.
 
     Attributes:
-        module: The classifier as it was given.
-        most_rows: Images that its device has memory for at once, as the solver found out; None if it never ran out.
+        module: The classifier that you gave.
+        num_classes: n; None before the first pass.
+        most_rows: Images that the device has memory for at once, as the solver found out; None if memory never ran out.
 
     Raises:
         TypeError: If `module` is no `nn.Module`.
-        ValueError: If a statistic comes without its pair, or the dtype is not one that the solver can work with.
+        ValueError: If a mean comes without its std, or the solver cannot work with the dtype.
     """
 
     def __init__(
@@ -88,19 +89,19 @@ class FrozenTeacher:
         self._held_affine: Float[Tensor, "2 c 1 1"] | None = None
 
     def to(self, device: torch.device | str) -> "FrozenTeacher":
-        """Move the weights to a device; the private copy follows at the next call."""
+        """Move the weights to a device. The private copy follows at the next call."""
         self.module.to(device)
         return self
 
     def refold(self) -> None:
-        """Make the private copy anew at the next call: after weights were changed through `parameter.data`."""
+        """Make the private copy again at the next call. Needed after you changed weights through `parameter.data`."""
         if self._folded is not None:
             self._folded.forget()
 
     def network(self, prepared: Float[Tensor, "b c h w"]) -> nn.Module:
-        """Give what makes the passes, uncompiled: the private copy, or `module` where there is none.
+        """Return the network that makes the passes, uncompiled: the private copy, or `module` if there is none.
 
-        With a `dtype` it is for use under autocast: the copy's convolutions and linear layers have that dtype.
+        With a `dtype` use it under autocast: the copy's convolutions and linear layers have that dtype.
 
         Args:
             prepared: Images from `prepare`.
@@ -108,7 +109,7 @@ class FrozenTeacher:
         return self.module if self._folded is None else self._folded.for_images(prepared)
 
     def prepare(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c height width"]:
-        """Bring images of the batch into the teacher's normalisation, size, dtype and memory format."""
+        """Convert images of a batch to the teacher's normalisation, size, dtype and memory format."""
         if self._scale_and_shift is not None:
             scale, shift = self._affine_like(images)
             if len(scale) not in (1, images.shape[1]):
@@ -132,13 +133,17 @@ class FrozenTeacher:
         return held
 
     def __call__(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n"]:
-        """Give the logits of images, differentiable with respect to them, in their dtype and at least float32.
+        """Return the logits of images. Gradients flow from them to the images.
 
-        From the first call on, `num_classes` is the teacher's n.
+        Args:
+            images: As your batches have them; `prepare` converts them.
+
+        Returns:
+            Logits in the dtype of the images, at least float32.
 
         Raises:
             TypeError: If the module gives no logits.
-            ValueError: If they have another shape, or no gradient where the images ask for one.
+            ValueError: If they have another shape, or no gradient although the images ask for one.
         """
         if self.module.training:
             self.module.eval()
@@ -169,7 +174,7 @@ class FrozenTeacher:
 
 
 def as_teacher(teacher: "FrozenTeacher | nn.Module") -> FrozenTeacher:
-    """Wrap a module that is not wrapped yet."""
+    """Wrap a module, unless it is wrapped already."""
     return teacher if isinstance(teacher, FrozenTeacher) else FrozenTeacher(teacher)
 
 

@@ -26,12 +26,12 @@ _GOLDEN, _FIRST, _SECOND = -7046029254386353131, -4658895280553007687, -77235922
 
 
 def uniforms(keys: Int[Tensor, " b"], rounds: Int[Tensor, " b"], count: int) -> Float[Tensor, "b count"]:
-    """Draw numbers that depend on nothing but a key and a round, so that rows may be worked on in any order.
+    """Draw random numbers that depend on a key and a round alone, so that rows can be computed in any order.
 
     Args:
-        keys: Name a stream each, int64.
-        rounds: Places in the streams, int64 >= 0.
-        count: Numbers for each place.
+        keys: A random seed for each row, int64.
+        rounds: How many times each row has been drawn before, int64, >= 0.
+        count: Numbers for each row.
 
     Returns:
         Uniform in [0, 1), in steps of 2**-24; the same on every device.
@@ -53,21 +53,21 @@ def _shifted(values: Int[Tensor, "..."], bits: int) -> Int[Tensor, "..."]:
 
 
 class View(ABC):
-    """A random transform whose draw and application are apart, and through which gradients flow.
+    """A random transform with gradients, whose random draw is apart from its application.
 
-    The draw of an image depends on its key and on the number of the look alone: a solver that works on some of the
-    rows, in chunks, or after a restart sees the same views. Subclasses have a repr of all their settings, because fixed
-    mixes are known by it.
+    The draw of an image depends on its key and on the number of the look alone. So a solver that works on some of the
+    rows, in chunks, or after a restart sees the same views. Subclasses must name all their settings in their repr:
+    fixed mixes are identified by it.
     """
 
     @abstractmethod
     def draw(
         self, keys: Int[Tensor, " b"], rounds: Int[Tensor, " b"], size: tuple[int, int]
     ) -> Float[Tensor, "b p"] | Int[Tensor, "b p"]:
-        """Draw the p parameters of one view an image.
+        """Draw the p parameters of one view for each image.
 
         Args:
-            keys: Name the stream of chance of each image, int64.
+            keys: A random seed for each image, int64.
             rounds: Which look this is, counted from 0.
             size: Height and width of the images in pixels.
         """
@@ -76,22 +76,26 @@ class View(ABC):
     def apply(
         self, images: Float[Tensor, "b c h w"], parameters: Float[Tensor, "b p"] | Int[Tensor, "b p"]
     ) -> Float[Tensor, "b c h w"]:
-        """Show the images under the views that were drawn."""
+        """Return the images under the views that were drawn."""
 
     def __call__(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Show the images under new views, drawn from torch's global generator as torchvision.transforms.v2 does."""
+        """Return the images under new views, drawn from torch's global generator as torchvision.transforms.v2 does."""
         keys = torch.randint(_LARGEST_KEY, (len(images),)).to(images.device)
         return self.apply(images, self.draw(keys, torch.zeros_like(keys), (images.shape[2], images.shape[3])))
 
 
 @dataclass(frozen=True)
 class RandomCropFlip(View):
-    """Shift and flip every image on its own: the paper's view of the mixes.
+    """Shift and mirror every image on its own: the paper's view of the mixes.
 
     Args:
-        padding: Pixels of zeros added on every side before the crop, >= 0. None is a sixteenth of each side, 2 for
-            images of 32 x 32 as in the authors' code.
-        flip_probability: Share of the images that are mirrored, in [0, 1].
+        padding: Pixels of zeros added on every side before the crop, >= 0. None is a sixteenth of each side: 2 for
+            images of 32 x 32, as in the authors' code.
+        flip_probability: Share of the images that are mirrored, in [0, 1]. Choose 0 if a mirrored image has another
+            class.
+
+    Raises:
+        ValueError: If an argument is out of its range.
     """
 
     padding: int | None = None
@@ -127,14 +131,17 @@ class RandomCropFlip(View):
 
 @dataclass(frozen=True)
 class RandomResizedCropFlip(View):
-    """Cut a part of every image, bring it to the image's size, and mirror some: a view for large images.
+    """Cut out a part of every image, enlarge it to the image's size, and mirror some: a view for large images.
 
-    Bilinear, as products with matrices: deterministic on every device, also in the backward pass.
+    Bilinear, as products with matrices: deterministic on every device, in the backward pass too.
 
     Args:
         scale: Least and largest share of the image's area that is kept, in (0, 1].
         ratio: Least and largest width / height of the part, relative to the image's, > 0.
         flip_probability: Share of the images that are mirrored, in [0, 1].
+
+    Raises:
+        ValueError: If an argument is out of its range.
     """
 
     scale: tuple[float, float] = (0.5, 1.0)
@@ -176,14 +183,18 @@ def _interpolation(start: Float[Tensor, " b"], extent: Float[Tensor, " b"], side
 
 
 class PerImage(nn.Module):
-    """Apply a torchvision transform to every image on its own, in [0, 1], and normalise it back.
+    """Apply a torchvision transform to every image on its own, in [0, 1], and normalise the result back.
 
-    torchvision.transforms.v2 draws once a call, which would give all images of a batch one crop or one policy.
+    torchvision.transforms.v2 draws once a call, so all images of a batch would get one crop or one policy.
 
     Args:
-        transform: Takes and gives an image (c, h, w) in [0, 1], such as torchvision.transforms.v2.RandAugment().
-        mean: Per channel, what the batch is normalised with; None if it is in [0, 1].
-        std: Per channel, > 0, likewise.
+        transform: Takes and returns an image (c, h, w) in [0, 1], such as torchvision.transforms.v2.RandAugment().
+        mean: What the batch is normalised with, one value a channel; None if it is in [0, 1].
+        std: Likewise, > 0.
+
+    Raises:
+        TypeError: If the transform cannot be called.
+        ValueError: If mean comes without std.
     """
 
     def __init__(

@@ -13,7 +13,11 @@ from supermix_pl.views import Transform
 
 @dataclass(frozen=True)
 class BatchEngine(Engine):
-    """Fresh mixes in every step: all sets of a batch are solved now, to the end or to `max_steps`."""
+    """Solve all sets of a batch before its training step, to the end or to `max_steps`.
+
+    Every mix is new, and costs all its steps at once. With mode="extend" the mixes show the very images that stand
+    beside them.
+    """
 
     def mix(
         self,
@@ -26,5 +30,5 @@ class BatchEngine(Engine):
         view: Transform | None = None,
         natural_logits: Float[Tensor, "b n"] | None = None,
     ) -> MixedBatch:
-        """Give as many mixes as there are images."""
+        """Return as many mixes as there are images; see `Engine.mix`."""
         return mixer(teacher, images, labels, seed=seed, view=view, natural_logits=natural_logits)

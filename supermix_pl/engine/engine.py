@@ -24,12 +24,12 @@ def _unknown() -> None:
 
 @dataclass(frozen=True)
 class Run:
-    """The training run that an engine serves.
+    """What an engine must know of the training run.
 
     Args:
         is_first_rank: Whether this process is rank 0.
-        broadcast: Gives every rank the value of rank 0; called by all ranks at once.
-        training_seconds: Gives the median time of a training step without its mixing; None if none was seen yet.
+        broadcast: Gives every rank the value of rank 0. All ranks call it at once.
+        training_seconds: Returns the median time of a training step without its mixing; None if none was measured yet.
     """
 
     is_first_rank: bool = True
@@ -38,21 +38,24 @@ class Run:
 
 
 class Engine(ABC):
-    """Decides when the sets of a batch are solved and which mixes its training step gets."""
+    """Decides when sets are solved, and which mixes a training step gets.
+
+    Subclass it and write `mix`. The other methods have defaults for an engine that keeps nothing between batches.
+    """
 
     @property
     def default_transform(self) -> Transform | None:
-        """What the student sees mixes under where the user names no transform."""
+        """The view of the mixes if the user names none; None for the mixes as they are."""
         return None
 
     @property
     def takes_natural_logits(self) -> bool:
-        """Whether logits of the natural images, where they are wanted anyway, spare it passes."""
+        """Whether logits of the natural images spare this engine passes of the teacher."""
         return False
 
     @property
     def solves_now(self) -> bool:
-        """Whether the sets of a batch have been solved to their end when it is shown."""
+        """Whether the sets of a batch are solved to their end when the batch is shown."""
         return True
 
     @abstractmethod
@@ -67,16 +70,16 @@ class Engine(ABC):
         view: Transform | None = None,
         natural_logits: Float[Tensor, "b n"] | None = None,
     ) -> MixedBatch:
-        """Give as many mixes as there are images, as the student sees them, with logits of exactly what is shown.
+        """Return as many mixes as there are images, as the student sees them, with logits of exactly what is shown.
 
         Args:
             mixer: Makes the mixes.
             teacher: Supervises and labels them.
             images: The natural batch.
             labels: Its class indices in [0, n), if there are any.
-            seed: Names the batch's stream of chance.
-            view: What the student is to see the mixes under; None for the mixes as they are.
-            natural_logits: The teacher's logits of `images`, where they are known already.
+            seed: Random seed of the batch.
+            view: The view under which the student sees the mixes; None for the mixes as they are.
+            natural_logits: The teacher's logits of `images`, if they are known already.
         """
 
     @property
@@ -86,33 +89,33 @@ class Engine(ABC):
 
     @property
     def period(self) -> int:
-        """Batches after which its work repeats itself; logged costs are averaged over it."""
+        """Length of the work cycle in batches; logged costs are averaged over it."""
         return 1
 
     def check(self, mixer: Mixer) -> None:  # noqa: B027
-        """Refuse a mixer that this engine cannot work with."""
+        """Raise an error if this engine cannot work with the mixer."""
 
     def begin(self, run: Run) -> None:  # noqa: B027
-        """Start anew with a training run; `load_state_dict` comes later, where one is resumed."""
+        """Start anew with a training run. If it resumes, `load_state_dict` follows."""
 
     def metrics(self) -> dict[str, float]:
-        """Give what is worth logging of the last batch, by names without prefix."""
+        """Return the engine's metrics of the last batch, by names without prefix."""
         return {}
 
     def to_show(self, images: Float[Tensor, "b c h w"], mix: MixedBatch) -> tuple[Float[Tensor, "m c h w"], MixedBatch]:
-        """Give mixes as the student saw them, and the images that their `source_indices` name, for a picture."""
+        """Return mixes as the student saw them, and the images that their `source_indices` point to, for a picture."""
         return images, mix
 
     def state_dict(self) -> dict[str, Any]:
-        """Give the plain numbers that belong into a checkpoint."""
+        """Return the plain numbers that a checkpoint must have."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027
-        """Take up what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """Give what is too large for a checkpoint, and needed to go on as if nothing had happened."""
+        """Return tensors too large for a checkpoint that an exact continuation needs."""
         return {}
 
     def load_tensors(self, tensors: dict[str, Tensor], device: torch.device) -> None:  # noqa: B027
-        """Take up what `tensors` gave."""
+        """Restore what `tensors` returned."""

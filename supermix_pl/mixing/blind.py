@@ -37,13 +37,13 @@ from supermix_pl.views import Transform
 
 @dataclass(frozen=True, kw_only=True)
 class BlindMixer(Mixer):
-    """A mixer that draws its masks without looking at the images.
+    """What MixUp and CutMix share: a mixer that draws its masks without looking at the images.
 
     Args:
         k: Sources in a set, >= 1.
         alpha: Concentration of the Dirichlet distribution of the mixing weights, > 0; Beta(alpha, alpha) for k = 2.
-        pairing: Who is mixed with whom; see `Pairing`.
-        num_classes: n, for mixing without a teacher; with one its own n counts.
+        pairing: Which images are mixed: "shift", "random" or "distinct"; see `SuperMix`.
+        num_classes: n, for mixing without a teacher. With a teacher its own n counts.
         chunk_size: Images that the teacher sees at once, >= 1; None for all.
 
     Raises:
@@ -77,14 +77,14 @@ class BlindMixer(Mixer):
         return True
 
     def with_classes(self, num_classes: int) -> "BlindMixer":
-        """Give a mixer that knows n, for mixing without a teacher."""
+        """Return a mixer that knows n, for mixing without a teacher."""
         return dataclasses.replace(self, num_classes=num_classes)
 
     @abstractmethod
     def draw_masks(
         self, rng: np.random.Generator, count: int, k: int, size: tuple[int, int]
     ) -> tuple[Float[np.ndarray, "b k h w"], Float[np.ndarray, "b k"]]:
-        """Draw the masks of `count` sets of k sources; give them with the weights that the mixes really have."""
+        """Draw the masks of `count` sets of k sources, and return them with the weights that the mixes really have."""
 
     def draw_weights(self, rng: np.random.Generator, count: int, k: int) -> Float[np.ndarray, "b k"]:
         """Draw mixing weights."""
@@ -101,16 +101,16 @@ class BlindMixer(Mixer):
         view: Transform | None = None,
         natural_logits: Float[Tensor, "b n"] | None = None,
     ) -> MixedBatch:
-        """Give one mix for each image.
+        """Return one mix for each image.
 
         Args:
-            teacher: Labels the mixes, and the sources where no labels are given; None to mix without one.
+            teacher: Labels the mixes, and the sources if no labels are given. None mixes without one.
             images: Finite floating point images.
             labels: Class indices; None for the teacher's argmax.
-            seed: Non-negative integer, or several that name a stream; the same one gives the same mixes.
+            seed: Non-negative integer, or a sequence of them. The same seed and batch give the same mixes.
             num_classes: n, for mixing without a teacher, instead of the mixer's own.
-            view: What the student is to see the mixes under; None for the mixes as they are.
-            natural_logits: The teacher's logits of `images`, where they are known already.
+            view: The view under which the student sees the mixes; None for the mixes as they are.
+            natural_logits: The teacher's logits of `images`, if you have them; this spares a forward pass.
 
         Raises:
             ValueError: If images, labels and teacher do not fit together.
@@ -186,19 +186,19 @@ def classes_of(
 
 @dataclass(frozen=True, kw_only=True)
 class OneOf(BlindMixer):
-    """Draw for every mix anew which of several mixers makes it, such as half MixUp, half CutMix.
+    """Draw for every mix which of several mixers makes it, such as half MixUp, half CutMix.
 
     Args:
-        mixers: Those to draw from: MixUp, CutMix or others that draw their masks without looking, all of one k. Their
-            own alpha counts.
-        weights: How often each is drawn, >= 0, not all 0; None for all alike. Only their proportions count.
-        pairing: Who is mixed with whom, for all of them; see `Pairing`.
+        mixers: MixUp, CutMix or others that draw their masks without looking at the images; all with the same k. The
+            alpha of each counts.
+        weights: How often each is drawn, >= 0, not all 0. Only their proportions count. None draws all alike.
+        pairing: Which images are mixed, for all of them: "shift", "random" or "distinct"; see `SuperMix`.
         num_classes: n, for mixing without a teacher.
         chunk_size: Images that the teacher sees at once, >= 1; None for all.
 
     Raises:
-        TypeError: If one of the mixers is of another kind.
-        ValueError: If there are none, their k differ, or the weights fit them not.
+        TypeError: If one of the mixers looks at the images.
+        ValueError: If there is no mixer, if their k differ, or if there is not one weight for each.
     """
 
     mixers: Sequence[BlindMixer] = field(kw_only=False)

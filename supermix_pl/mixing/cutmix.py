@@ -13,8 +13,9 @@ class CutMix(BlindMixer):
     """Paste a box of each of k - 1 other images on every image.
 
     Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features", ICCV 2019. A
-    box has the image's shape, covers a share of it that is its source's weight and lies inside it. For k > 2 the boxes
-    are pasted one after the other. The weights of the mix are the areas that remain visible.
+    box has the proportions of the image, covers a share of it that is its source's weight, and lies inside it. For k >
+    2 the boxes are pasted one after the other. The weights of the mix are the areas that stay visible. The arguments
+    are those of `BlindMixer`.
     """
 
     def draw_masks(

@@ -19,29 +19,29 @@ Seed = int | Sequence[int]
 
 @dataclass
 class MixedBatch:
-    """Mixes of b sets of k images, with all that is known of them.
+    """b mixes of k images each, with all that is known about them.
 
     Attributes:
         images: The mixes as the student sees them, in the dtype and memory format of the batch.
-        masks: The share of each source at each pixel, in [0, 1], summing to 1 over k; of the mix before any view, which
-            may have changed the size of the images. 0 x 0 pixels if not kept.
-        soft_targets: Eq. 2: the weights of the sources on their classes, summing to 1.
-        teacher_logits: The teacher's logits of exactly `images`; None if they were mixed without one.
-        source_indices: Rows of the batch that make up each set; column 0 is the image itself, or one that stands in
-            for it if it was left out. -1 if they are not of this batch.
+        masks: The share of each source at each pixel, in [0, 1], summing to 1 over k. They belong to the mix before any
+            view, which may have changed the size of the images. 0 x 0 pixels if they were not kept.
+        soft_targets: The weights of the sources on their classes, summing to 1 (Eq. 2).
+        teacher_logits: The teacher's logits of exactly `images`; None if there is no teacher.
+        source_indices: The rows of the batch that make up each set; column 0 is the image itself, or one that
+            stands in for it if it was left out. -1 if the sources are not in this batch, as in a stream.
         source_classes: The classes of the sources.
         mix_weights: The weights of the sources, summing to 1 over k.
-        outcomes: An `Outcome` a set, of the last pass that solved it. Mixes that no solver made are solved where they
-            meet the criterion all the same.
+        outcomes: An `Outcome` a set, of the last pass that solved it. A mix that no solver made counts as solved if it
+            meets the criterion all the same.
         num_steps: Updates of the masks that each set has had.
         natural_logits: The teacher's logits of the natural images; None if they were not needed.
-        teacher_forwards: Images that the teacher has passed forward for these mixes.
-        teacher_backwards: Rows of input gradients that it has given.
+        teacher_forwards: Images that the teacher passed forward for these mixes.
+        teacher_backwards: Rows of input gradients that it gave.
         label_forwards: Those of `teacher_forwards` that only labelled what is shown.
-        holds: Whether the teacher's top classes of `images` are those of the sources, where `images` are views that the
-            masks were not solved on; None where they are exact pixels, or there is no teacher.
-        left_out: Natural images of this batch that are no source, because their class was to be the teacher's, whose
-            logits of them are not finite, and no label was given.
+        holds: Whether the teacher's top classes of `images` are the classes of the sources, for views that the masks
+            were not solved on. None for exact pixels, and without a teacher.
+        left_out: Natural images of this batch that are no source: their class was to be the teacher's, whose logits of
+            them are not finite, and no label was given.
     """
 
     images: Float[Tensor, "b c h w"]
@@ -61,25 +61,26 @@ class MixedBatch:
     left_out: int = 0
 
     def __len__(self) -> int:
-        """Count the mixes."""
+        """Return the number of mixes."""
         return len(self.images)
 
     @property
     def solved(self) -> Bool[Tensor, " b"]:
-        """Tell which mixes showed the teacher every class of their set in the last pass that solved them."""
+        """Whether the teacher saw every class of the set in the last pass that solved it (b)."""
         return self.outcomes == Outcome.SOLVED
 
     @property
     def non_finite(self) -> Bool[Tensor, " b"]:
-        """Tell for which sets the teacher gave NaN or infinity.
+        """Whether the teacher gave NaN or infinity for the set (b).
 
-        While it was solved: the mix is the natural image. Of the view: the logits are those of Eq. 2.
+        If it did so while the set was solved, the mix is the natural image. If it did so for the view, the logits are
+        those of Eq. 2.
         """
         return self.outcomes == Outcome.NON_FINITE
 
 
 class Mixer(ABC):
-    """Mixes each image of a batch with others of the batch."""
+    """Mixes each image of a batch with others of the batch. Subclass it to write a mixer of your own."""
 
     k: int = 2
     """Sources in a set."""
@@ -90,21 +91,21 @@ class Mixer(ABC):
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether a teacher supervises the masks."""
+        """Whether a teacher supervises the masks, so that there must be one."""
         return False
 
     @property
     def takes_labels(self) -> bool:
-        """Whether the classes of the sources are the given labels, even where there is a teacher."""
+        """Whether the classes of the sources are the given labels, even if there is a teacher."""
         return False
 
     @property
     def streams(self) -> bool:
-        """Whether the stream engine knows how to spread its work."""
+        """Whether the stream engine can spread this mixer's work over steps."""
         return False
 
     def with_classes(self, num_classes: int) -> "Mixer":
-        """Give a mixer that knows n, for mixing without a teacher."""
+        """Return a mixer that knows n, for mixing without a teacher."""
         return self
 
     @abstractmethod
@@ -118,15 +119,15 @@ class Mixer(ABC):
         view: Transform | None = None,
         natural_logits: Float[Tensor, "b n"] | None = None,
     ) -> MixedBatch:
-        """Give one mix for each image; the same seed and batch give the same mixes.
+        """Return one mix for each image. The same seed and batch give the same mixes.
 
         Args:
             teacher: Supervises or labels the mixes.
             images: Finite floating point images.
             labels: Class indices.
-            seed: Non-negative integer, or several that name a stream.
-            view: What the student is to see the mixes under; None for the mixes as they are.
-            natural_logits: The teacher's logits of `images`, where they are known already.
+            seed: Non-negative integer, or a sequence of them.
+            view: The view under which the student sees the mixes; None for the mixes as they are.
+            natural_logits: The teacher's logits of `images`, if they are known already.
         """
 
 

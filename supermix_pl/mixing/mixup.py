@@ -12,7 +12,9 @@ from supermix_pl.mixing.blind import BlindMixer
 class MixUp(BlindMixer):
     """Average every image with k - 1 others.
 
-    Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018; for k > 2 with Dirichlet weights.
+    Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018. For k > 2 the weights are Dirichlet. With a
+    teacher its logits label the mixes; without one give `num_classes`, and use targets="soft" or "pairs". The arguments
+    are those of `BlindMixer`.
     """
 
     def draw_masks(

@@ -35,18 +35,18 @@ def present(
 
     Args:
         mix: The mixes, in any precision.
-        teacher: None where mixes have none.
-        images: The natural batch, for dtype and memory format.
-        view: What the student is to see them under; None for the mixes as they are.
-        seed: Names the stream of chance of the batch.
-        exact: Whether the logits of the mixes, where they have some, are of exactly their pixels.
-        keys: Name the stream of chance of each set; drawn from the seed where None.
-        look: The number of this look at each set.
+        teacher: None if the mixes have none.
+        images: The natural batch. The mixes get its dtype and memory format.
+        view: The view under which the student sees them; None for the mixes as they are.
+        seed: Random seed of the batch.
+        exact: Whether the logits that the mixes have, if any, are of exactly their pixels.
+        keys: Random seed of each set, int64; drawn from `seed` if None.
+        look: How many times the sets have been shown before.
         chunk_size: Images that the teacher sees at once; None for all.
 
     Returns:
-        The mixes as the student sees them. Where the teacher's logits of a view are not finite, they are those of Eq.
-        2.
+        The mixes as the student sees them. If the teacher's logits of a view are not finite, they are replaced by those
+        of Eq. 2.
     """
     pixels = mix.images.to(torch.promote_types(mix.images.dtype, torch.float32))
     with float_autograd(pixels.device), torch.no_grad():

@@ -66,48 +66,51 @@ _FAST: dict[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class SuperMix(Mixer):
-    """Mix every image with k - 1 others under masks that keep what the teacher finds salient in each.
+    """Mix every image with k - 1 others, under masks that the teacher supervises.
 
-    Algorithm 1 of Dabouei et al., "SuperMix: Supervising the Mixing Data Augmentation", CVPR 2021. The defaults are
-    the paper's for CIFAR; for ImageNet it has k=3, sigma=2 and mask_size=16.
+    Algorithm 1 of Dabouei et al., "SuperMix: Supervising the Mixing Data Augmentation", CVPR 2021. The defaults are the
+    paper's for CIFAR; for ImageNet the paper has k=3, sigma=2 and mask_size=16. `SuperMix.fast()` has the settings that
+    we recommend.
 
-    Deviation: a set that the paper would iterate on for ever ends after `max_steps`, and `on_unsolved` says as what.
+    Deviation: a set that the paper would iterate on for ever ends after `max_steps`, and `on_unsolved` decides its mix.
 
     Deviation: with `views` the masks are solved under random views, as the student will see them, and not on the exact
-    pixels: expectation over transformation (Athalye et al., "Synthesizing Robust Adversarial Examples", ICML 2018). A
-    random view needs many looks, so that all sets then take the same number of steps.
+    pixels: expectation over transformation (Athalye et al., "Synthesizing Robust Adversarial Examples", ICML 2018). One
+    lucky view proves nothing, so all sets then take the same number of steps.
 
     Args:
         k: Sources in a set, >= 1.
-        alpha: Concentration of the Dirichlet distribution of the mixing weights, > 0.
-        lambda_s: Weight of the sparsity of the masks, >= 0.
+        alpha: Concentration of the Dirichlet distribution of the mixing weights, > 0. Larger is more equal.
+        lambda_s: Weight of the sparsity of the masks in the loss, >= 0. Larger is sharper.
         sigma: Standard deviation of the Gaussian that smooths the updates, in cells of the mask grid, >= 0. The rules
             "newton" and "sgd", and an `UpdateRule`, use it only for a start from saliency.
-        mask_size: Side of the mask grid, or its (height, width), >= 1; for smaller images the grid has their size.
-        min_steps: Steps that every set takes before it may end, >= 0; 0 also accepts a start that passes, from
-            "zeros" the plain average.
+        mask_size: Side of the mask grid, or its (height, width), >= 1. The grid is never finer than the image.
+        min_steps: Steps that every set takes before it may end, >= 0. With 0 a start that passes is accepted; from
+            "zeros" that is the plain average.
         max_steps: Steps after which a set ends unsolved, >= min_steps and >= 1.
-        pairing: Who is mixed with whom; see `Pairing`.
-        init: Where the masks start: "zeros"; "saliency" of each source, or its "contrast" to that of the others with
-            the mixing weights, which cost an input gradient an image.
+        pairing: Which images are mixed. "shift": each with the next ones of the batch. "random": with the next ones of
+            a random order. "distinct": with random images of other classes, as far as the batch has enough.
+        init: Where the masks start. "zeros": at the plain average. "saliency": at the saliency of each source.
+            "contrast": at its contrast to that of the others, with the mixing weights. The last two cost one input
+            gradient an image.
         update_rule: "newton_sp" (Eq. 7), "newton" or "sgd" (the baselines of Table 4), or an `UpdateRule`.
-        objective: "paper" (Eq. 3); "margin" also pulls on the two classes that decide whether a set is solved,
-            "criterion" on all that are near to deciding it.
+        objective: "paper" is Eq. 3. "margin" adds a pull on the two classes that decide whether a set is solved,
+            "criterion" on all classes that are close to deciding it.
         max_logit_step: Largest change of one mask logit in a step, > 0; None for no bound.
         momentum: Share of the last step that is added to the next one, in [0, 1); Nesterov's.
-        classes: Whose classes the sources have: the "teacher"'s argmax, or the given "labels".
-        on_unsolved: What becomes of a set that ends unsolved: "keep" its best mix, put its "source" image back, or
-            "mixup" its sources with their weights. Sets that end non-finite always get their source back; without
-            `early_stop` they alone do.
-        views: What the teacher sees a mix under while it is solved, drawn anew in every step: None for the exact
-            pixels, as in the paper; a transform of a batch of images through which gradients flow, such as
-            `RandomCropFlip` or one of kornia; or "auto" for what the callback or engine shows the student, and
-            `RandomCropFlip` where that lets no gradient through or nothing is shown.
+        classes: Where the classes of the sources come from: the "teacher"'s argmax, or the given "labels".
+        on_unsolved: What a set that ends unsolved becomes: "keep" its best mix, put the "source" image back, or "mixup"
+            its sources with their weights. A set that ends non-finite always gets its source back. Without `early_stop`
+            this acts on no other set.
+        views: What the teacher sees a mix under while it is solved, drawn anew in every step. None: the exact pixels,
+            as in the paper. A transform of a batch of images through which gradients flow, such as `RandomCropFlip` or
+            one of kornia. "auto": the view that the callback or engine shows the student; `RandomCropFlip` if no
+            gradient flows through that, or if nothing is shown.
         early_stop: Whether a set ends at the first test that it passes, after `min_steps`, with the masks of its best
-            test; else every set takes `max_steps` steps and ends with its last masks. None is True without `views`;
-            with them it must not be True, as one lucky view would end a set.
-        chunk_size: Sets, and natural images, that the teacher sees at once, >= 1; None for all. It bounds the memory of
-            the passes; the mixes are the same to rounding. After running out of memory it is halved, see `Chunks`.
+            test. Otherwise every set takes `max_steps` steps and keeps its last masks. None is True without `views` and
+            False with them. With views True is refused, as one lucky view would end a set.
+        chunk_size: Images that the teacher sees at once, >= 1; None for all. It bounds the memory of the passes; the
+            mixes are the same to rounding. It is halved when memory runs out.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -177,19 +180,16 @@ class SuperMix(Mixer):
 
     @classmethod
     def fast(cls, **changes: Any) -> "SuperMix":
-        """Make the recommended mixer: its mixes hold under the views that the student gets.
+        """Make the recommended mixer. Its mixes hold under the views that the student gets.
 
-        Deviation: none of this is in the paper. See `docs/solver.md` for what each part is worth.
+        It solves masks under views (views="auto"), each set for the same `max_steps`, on a fine grid, with the loss
+        objective="criterion", bounded steps and momentum, and sources of distinct classes. `docs/solver.md` has every
+        value.
 
-        - views="auto", early_stop=False: every set takes `max_steps` steps, each under a fresh view;
-        - masks on a grid of 32 x 32 that start at the plain average, and a fifth of the paper's sparsity: fine, soft
-          masks, which hold better than coarse, sharp ones;
-        - objective="criterion": the test itself is descended, smoothly, and a fifth of the KL;
-        - max_logit_step=3 and momentum=0.5: no step overshoots, and steps that agree add up;
-        - pairing="distinct": the sources of a set differ in class as far as the batch has enough.
+        Deviation: none of this is in the paper.
 
         Args:
-            changes: Arguments of `SuperMix` that are to be other than these.
+            changes: Arguments of `SuperMix` that replace the recommended ones.
         """
         return cls(**(_FAST | changes))
 
@@ -272,16 +272,16 @@ class SuperMix(Mixer):
         view: Transform | None = None,
         natural_logits: Float[Tensor, "b n"] | None = None,
     ) -> MixedBatch:
-        """Give one mix for each image.
+        """Return one mix for each image.
 
         Args:
             teacher: The classifier that supervises the masks.
             images: Finite floating point images, normalised as `teacher` expects.
-            labels: Class indices, for classes="labels"; else only of images for which the teacher's logits are not
-                finite, which are no source without one.
-            seed: Non-negative integer, or several that name a stream; the same one gives the same mixes.
-            view: What the student is to see the mixes under; None for the mixes as they are.
-            natural_logits: The teacher's logits of `images`, where they are known already.
+            labels: Class indices, needed for classes="labels"; else used only for images for which the teacher's logits
+                are not finite, which are no source without one.
+            seed: Non-negative integer, or a sequence of them. The same seed and batch give the same mixes.
+            view: The view under which the student sees the mixes; None for the mixes as they are.
+            natural_logits: The teacher's logits of `images`, if you have them; this spares a forward pass.
 
         Returns:
             The mixes, each with its masks, labels and outcome.

@@ -39,35 +39,35 @@ _CHANCE, _VISITS, _REPLAYS = 1, 2, 3  # of a batch's stream of chance: draws, fo
 
 
 class StreamEngine(Engine):
-    """Mixing at a constant cost, in which every pass of the teacher is a lesson.
+    """Solve sets a little in every step, at a constant cost, and show each set many times.
 
-    Slots hold sets of all ages. A *visit* is one pass of the teacher over a fresh view of a set's mix, with a gradient
-    that moves the masks one step; a view that is shown to the student carries the logits of exactly that pass. A set
-    that has had all its visits goes to a store, from which *replays* are drawn over the rest of the training: a fresh
-    view, a forward only, the logits of that view. Sources are earlier natural images, never those of the batch beside
-    them, kept once each in 8 bits.
+    Slots hold sets of all ages. A *visit* is one pass of the teacher over a fresh view of a set's mix. Its gradient
+    moves the masks one step. The student may be shown the same view, with the logits of exactly that pass. A set that
+    has had all its visits goes to a store. *Replays* show the sets of the store again over the rest of the training: a
+    fresh view, one forward pass, the logits of that view. Sources are earlier natural images, never those of the batch
+    beside the mixes, kept once each in 8 bits.
 
-    Of `budget` and `reuse` give at most one. MixUp, CutMix and other mixers that draw their masks without looking take
-    fresh sources and weights in every step; for them neither counts.
+    MixUp, CutMix and other mixers that draw their masks without looking at the images take fresh sources and weights in
+    every step; `reuse`, `budget` and `slots` do not act on them.
 
-    Deviation: the paper solves a fixed data set of mixes beforehand and uses each of them 60 times.
+    Deviation: the paper solves a fixed data set of mixes beforehand and uses each mix 60 times.
 
     Args:
-        reuse: Views of a set that the student sees on average, > 0: a set is solved for every `reuse` mixes that are
-            shown. 12 where nothing is given.
-        budget: Time that solving may add, as a share of a training step, > 0, beyond one labelling pass of each mix
-            that is shown. Measured in the first steps on rank 0, and kept in the checkpoint.
-        slots: Sets that are being solved, >= 1; None for eight times the visits of a step, so that those of one set are
-            eight steps apart, and fewer where the images of these would take more than half of the store.
+        reuse: Views of a set that the student sees on average, > 0; one set is solved for every `reuse` shown mixes. 12
+            if you give neither this nor `budget`; give at most one of the two.
+        budget: Time that solving may add, as a share of a training step, > 0, beyond one labelling pass a shown mix.
+            The engine measures the first steps on rank 0 and chooses `reuse`; a checkpoint keeps the choice.
+        slots: Sets that are being solved, >= 1. None is eight times the visits of a step, so that two visits of a set
+            are eight steps apart; fewer if their images would take more than half of the store.
         show_from: The first visit of a set that the student sees, counted from 0; replays fill the batch. None shows
             the second half of the visits.
-        store_bytes: What images and solved sets may take on the device, >= 1; allocated as it fills. It decides how
-            long sets live: the oldest leave when it is full.
-        default_transform: What the student sees mixes under where the callback has no `mixed_transform`; None for the
-            mixes as they are.
+        store_bytes: Bound of the memory for images and solved sets on the device, in bytes, >= 1. It is allocated as it
+            fills. It decides how long sets live: when it is full, the oldest leave.
+        default_transform: The view of the mixes if the callback has no `mixed_transform`; None for the mixes as they
+            are.
 
     Raises:
-        ValueError: If an argument is out of its range, or more is given than can hold at once.
+        ValueError: If an argument is out of its range, or `reuse` and `budget` are both given.
         TypeError: If default_transform cannot be called.
     """
 
@@ -169,7 +169,7 @@ class StreamEngine(Engine):
         view: Transform | None = None,
         natural_logits: Float[Tensor, "b n"] | None = None,
     ) -> MixedBatch:
-        """Let the sets in the slots go on, and show as many views as there are images."""
+        """Advance the sets in the slots, and return as many views as there are images; see `Engine.mix`."""
         self.check(mixer)
         pixels = check_images(images)
         if self._images is not None and pixels.shape[1:] != self._image_shape:
