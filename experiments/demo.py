@@ -23,8 +23,8 @@ from supermix_pl.experiments.building import build_data, build_teacher
 from supermix_pl.experiments.evaluate import open_run
 from supermix_pl.experiments.evaluation import quality
 from supermix_pl.experiments.figures.mixes import draw_mixes
-from supermix_pl.experiments.quiet import quiet_lightning
 from supermix_pl.experiments.record import write_metrics
+from supermix_pl.experiments.shared.quiet import quiet_lightning
 from supermix_pl.experiments.train import train
 
 METHODS = {

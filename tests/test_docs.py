@@ -14,8 +14,8 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
+from supermix_pl.experiments import reporting as report
 from supermix_pl.experiments import resolvers
-from supermix_pl.experiments.report import command as report
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

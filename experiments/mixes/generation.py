@@ -19,9 +19,9 @@ from supermix_pl import FrozenTeacher, MixedBatch, SuperMix
 from supermix_pl.arguments import check_at_least
 from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.data.pixels import Normalisation
-from supermix_pl.experiments.digests import digest_images, digest_teacher
 from supermix_pl.experiments.mixes.progress import GenerationProgress
 from supermix_pl.experiments.mixes.shards import FORMAT, Mixes, is_whole, shard_path, write_shard
+from supermix_pl.experiments.shared.digests import digest_images, digest_teacher
 from supermix_pl.mixing import Mixer, present
 from supermix_pl.transforms import RandomCropFlip
 from supermix_pl.views import Transform, has_stable_repr

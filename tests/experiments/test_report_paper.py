@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from supermix_pl.experiments.report.paper import canonical, load
+from supermix_pl.experiments.shared.runs.paper import canonical, load
 
 METHODS_OF_TABLE1 = {
     "baseline": "plain",

@@ -11,8 +11,8 @@ from hypothesis import given
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from supermix_pl.experiments.report import render
-from supermix_pl.experiments.report.document import Grid, Heading, Notes, Part
+from supermix_pl.experiments.shared import render
+from supermix_pl.experiments.shared.table import Heading, Notes, Part, Table
 
 NASTY = r"a|b <i>x</i> \cmd {y} 5 % & $m_1$ _em_ *em* `code` # ~ ^ [1]"
 TEXT = st.text(r" |\`*_<>&$%#{}[]~^'" + '"-+=.:0a1é±', min_size=1, max_size=20).filter(lambda text: text.strip() != "")
@@ -20,7 +20,7 @@ PARTS: list[Part] = [
     Heading(text="Table 2", level=1),
     Notes(lines=("*: above", NASTY)),
     Heading(text="Budget"),
-    Grid(
+    Table(
         title="Cells",
         columns=("pair", "method", "paper", "last - paper"),
         sections=((("a", "kd", "76.20*", "-1.25"), ("", "kd_<x>", "-", "+0.10")), (("b", "crd", "70.00", "-"),)),
@@ -81,7 +81,7 @@ def test_latex_has_no_commands_of_the_text(text: str) -> None:
 
 @given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=3))
 def test_markdown_cells_are_read_as_they_were_written(rows: list[tuple[str, str]]) -> None:
-    grid = Grid(title="t", columns=("a", "b"), sections=(tuple(rows),))
+    grid = Table(title="t", columns=("a", "b"), sections=(tuple(rows),))
     page = MarkdownIt("commonmark").enable("table").render(render.markdown([grid]))
     cells = [html.unescape(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", page)]
     assert cells == [" ".join(cell.split()) for row in rows for cell in row]
@@ -126,7 +126,7 @@ def test_html_is_whole_and_escaped() -> None:
 
 def test_narrow_terminals_cut_nothing_off() -> None:
     grid = PARTS[3]
-    assert isinstance(grid, Grid)
+    assert isinstance(grid, Table)
     console = Console(width=36, record=True, file=io.StringIO())
     console.print(render.terminal([grid]))
     written = [grid.title, *grid.columns, *(cell for section in grid.sections for row in section for cell in row)]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from supermix_pl.experiments.report.runs import Problem, Run, find_runs, numbers, read_run
+from supermix_pl.experiments.shared.runs.folders import Problem, Run, find_runs, numbers, read_run
 from tests.experiments.report_folders import config_of, write_run
 
 
