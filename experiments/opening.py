@@ -41,8 +41,9 @@ def composed(name: str, overrides: Sequence[str]) -> DictConfig:
 
 def one_line(error: Exception) -> str:
     """Write an error of Hydra's in a line, with its cause."""
-    lines = [*str(error).splitlines()[:2], *str(error.__cause__ or "").splitlines()[:1]]
-    return "; ".join(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    cause = str(error.__cause__ or "").partition("\n")[0]
+    lines = [*str(error).splitlines()[:2], *([cause] if cause not in str(error) else [])]
+    return "; ".join(line.strip() for line in lines if line.strip())
 
 
 def figure_config(given: Sequence[str]) -> DictConfig:

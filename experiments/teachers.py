@@ -78,7 +78,7 @@ def load_teacher(
 
 
 def checked_path(checkpoint: str | Path | None) -> Path:
-    """Give the path of a teacher's weights.
+    """Return the path of a teacher's weights.
 
     Raises:
         ValueError: If there is no such file.

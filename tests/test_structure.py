@@ -93,7 +93,7 @@ EXPERIMENTS: dict[str, set[str]] = {
     "few_images": {"evaluate", "evaluation", "shared"},
     "demo": {"building", "evaluate", "evaluation", "figures", "record", "shared", "train"},
     "reporting": {"figures", "opening", "report"},
-    "bench": {"data", "networks", "opening", "shared"},
+    "bench": {"data", "networks", "opening", "resolvers", "shared"},
 }
 BENCH: dict[str, set[str]] = {
     "__init__": set(),

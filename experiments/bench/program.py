@@ -107,7 +107,7 @@ def run(
     overrides = sys.argv[1:] if overrides is None else list(overrides)
     if {"-h", "--help"} & set(overrides):
         print(resources.files("supermix_pl.conf.bench").joinpath(f"{program}.yaml").read_text(encoding="utf-8"))
-        return
+        sys.exit()
     try:
         config = composed(f"bench/{program}", overrides)
         settings = read_settings(config, kind)

@@ -17,6 +17,7 @@ from supermix_pl.experiments.bench.gpu.opened import Opened, open_case
 from supermix_pl.experiments.bench.program import Result, Settings, run
 from supermix_pl.experiments.bench.step.contenders import COLUMNS, NOTES, contenders, rows, time_steps
 from supermix_pl.experiments.bench.step.training import Timing
+from supermix_pl.experiments.resolvers import bfloat16
 from supermix_pl.experiments.shared.quiet import quiet_lightning
 from supermix_pl.experiments.shared.table import Notes, Part, Table
 from supermix_pl.transforms import RandomCropFlip
@@ -110,9 +111,10 @@ def _all_steps(
 
 
 def time_case(opened: Opened, size: int, settings: GpuSettings, *, compiled: bool) -> Steps:
-    """Time training steps in bfloat16; what goes wrong is kept in their place."""
+    """Time training steps, in bfloat16 where the device has it; what goes wrong is kept in their place."""
     found: dict[str, Any] = {"networks": opened.name, "batch_size": size, "compiled": compiled}
-    teacher = FrozenTeacher(opened.teacher.module, dtype="bfloat16", channels_last=True, compile=compiled)
+    dtype = bfloat16("gpu" if opened.images.is_cuda else "cpu")
+    teacher = FrozenTeacher(opened.teacher.module, dtype=dtype, channels_last=True, compile=compiled)
     images = opened.images.contiguous(memory_format=torch.channels_last)
     try:
         timings = time_steps(
@@ -123,7 +125,7 @@ def time_case(opened: Opened, size: int, settings: GpuSettings, *, compiled: boo
             RandomCropFlip(),
             steps=settings.steps,
             blocks=settings.blocks,
-            low_precision=True,
+            low_precision=dtype is not None,
         )
     except Exception as error:  # the other numbers are still worth their time
         return Steps(**found, error=f"{type(error).__name__}: {error}")

@@ -39,8 +39,9 @@ def measure(config: DictConfig, settings: ParetoSettings) -> Result:
     """Run every mixer on every split."""
     check_sets(settings.sets, settings.batch_size, config.mixer.k)
     rounds, rows = sorted(set(settings.rounds)), []
-    where = {"num_images": settings.sets, "first": settings.first}
-    subjects = [open_subject(config, split=split, **where) for split in settings.splits]
+    subjects = [
+        open_subject(config, num_images=settings.sets, first=settings.first, split=split) for split in settings.splits
+    ]
     for split, each in zip(settings.splits, subjects, strict=True):
         found = mixers(each.supermix, settings.changes, rounds[-1])
         mine = [Row(name=name, split=split, mixer=mixer) for name, mixer in found.items()]

@@ -76,7 +76,9 @@ def test_what_makes_no_sense_ends_in_a_line(
 
 
 def test_help_is_the_config(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["--help"])
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code is None
     assert capsys.readouterr().out.strip() == (CONF / "solver.yaml").read_text().strip()
 
 
