@@ -104,6 +104,8 @@ def open_subject(
     assert isinstance(teacher, FrozenTeacher)  # a mixer asks for one, and it has a network
     images, labels = next(iter(source.batches([order], stream=None)))
     device = next(teacher.module.parameters()).device
+    with torch.no_grad():
+        teacher(images[:1].to(device))  # from now on it knows how many classes there are
     return Subject(
         teacher=teacher,
         images=images.to(device),

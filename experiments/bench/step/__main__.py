@@ -38,10 +38,8 @@ class StepSettings(Settings):
 def measure(config: DictConfig, settings: StepSettings) -> Result:
     """Time the steps of a student, batch size by batch size."""
     subject = open_subject(config, num_images=settings.images, split="train")
-    with torch.no_grad():
-        num_classes = subject.teacher(subject.images[:1]).shape[1]
     torch.manual_seed(config.seed)
-    student = instantiate(config.network, num_classes=num_classes).to(subject.images.device)
+    student = instantiate(config.network, num_classes=subject.teacher.num_classes).to(subject.images.device)
     student = student.to(memory_format=torch.channels_last) if config.channels_last else student
     precision, timings = str(config.trainer.precision), {}
     for size in settings.batch_sizes:

@@ -23,7 +23,6 @@ def test_rows_are_what_the_mixers_give(tmp_path: Path, unchecked: None) -> None:
     rows = {row["mixer"]: row for row in content["rows"]}
     assert list(rows) == ["SuperMix", "exact", "SuperMix.fast", "MixUp", "CutMix", "SuperMix, max_steps=1"]
     subject = open_subject(composed("bench/solver", [*SMALL, CLASSES, *few]), num_images=6)
-    subject.teacher(subject.images[:1])  # from now on it knows how many classes there are
     mixer = SuperMix(max_steps=1, classes="labels", pairing="distinct")
     for seed, found in zip((0, 3), rows["SuperMix, max_steps=1"]["seeds"], strict=True):
         mixes = [
