@@ -116,7 +116,7 @@ def test_end_to_end_and_beside_the_paper(tmp_path: Path, capsys: pytest.CaptureF
     ]
     for row in content["rows"]:
         assert (row["dataset"], row["network"], row["k"], row["sets"]) == ("shapes", "resnet8", 2, 8)
-    assert "learning_rate=30.0" in content["rows"][8]["mixer"]
+    assert "learning_rate=30.0" in content["rows"][6]["mixer"]
     reference = {row["level"]: row for row in content["levels"] if row["solver"] == "newton_sp"}
     for row in (each for each in content["levels"] if each["reached"]):
         other = reference[row["level"]]
