@@ -28,11 +28,13 @@ smoke: .venv/installed
 	  method=plain,autoaugment,fast_autoaugment,randaugment,$(MIXED)
 	$(TRAIN) hydra.sweep.dir=smoke/table2 experiment=table2 pair=$(TABLE2),resnet32x4-resnet8x4,vgg13-vgg8 method=plain,$(ROWS)
 	$(TRAIN) hydra.sweep.dir=smoke/table3 experiment=table3 pair=$(TABLE3),wrn_40_2-ShuffleV1 method=plain,$(ROWS)
-	$(BIN)/python -m supermix_pl.experiments.bench.table4 --smoke --output smoke/table4
+	for teacher in imagenet_vgg16 imagenet_resnet34 vgg13 wrn_40_2; do $(BIN)/python -m supermix_pl.experiments.bench.table4 \
+	  teacher=untrained network@teacher.network=$$teacher mixer.classes=labels bench.sets=4 bench.batch_size=4 bench.caps=[2] \
+	  bench.folder=smoke/table4 || exit 1; done
 	$(TRAIN) hydra.sweep.dir=smoke/table5/k2 experiment=table5 \
 	  method=plain,kd,crd,ce_mixup,kd_mixup,ce_cutmix,kd_cutmix,ce_supermix,kd_supermix
 	$(TRAIN) hydra.sweep.dir=smoke/table5/k3 experiment=table5 method=ce_supermix,kd_supermix mixer.k=3
-	for table in 1 2 3 4 5; do $(BIN)/python -m supermix_pl.experiments.report.command table$$table smoke/table$$table || exit 1; done
+	for table in 1 2 3 4 5; do $(BIN)/python -m supermix_pl.experiments.reporting table$$table smoke/table$$table || exit 1; done
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -2,7 +2,6 @@
 
 import argparse
 import csv
-import statistics
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,15 +15,17 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
-from rich.table import Table
 
 from supermix_pl import CutMix, FrozenTeacher, MixUp
 from supermix_pl.experiments.building import build_data, build_teacher
 from supermix_pl.experiments.evaluate import open_run
 from supermix_pl.experiments.evaluation import quality
 from supermix_pl.experiments.figures.mixes import draw_mixes
-from supermix_pl.experiments.quiet import quiet_lightning
 from supermix_pl.experiments.record import write_metrics
+from supermix_pl.experiments.shared import render
+from supermix_pl.experiments.shared.quiet import quiet_lightning
+from supermix_pl.experiments.shared.statistics import mean_cell
+from supermix_pl.experiments.shared.table import Table
 from supermix_pl.experiments.train import train
 
 METHODS = {
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _draw_mixes(options.output, options.overrides, options.seeds[0]),
         ]
     shown = [row for row in rows if row["seed"] == options.seeds[0]]
-    console.print(_table(shown, read_rows(SEEDS) if not options.overrides else []))
+    console.print(render.terminal([_table(shown, read_rows(SEEDS) if not options.overrides else [])]))
     console.print(
         "holds: mixes whose likeliest classes, to the teacher, are those of their sources under the view that the "
         "student sees. A few points between students of one seed say little: look at the means of five seeds"
@@ -147,27 +148,28 @@ def _train(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
 def _table(rows: Sequence[Mapping[str, Any]], seeds: Sequence[Mapping[str, Any]]) -> Table:
     samples = {row["student_samples"] for row in rows if "student_samples" in row}
     title = "shapes, 20 images a class, a teacher that had 400" if not samples else None
-    table = Table(title=title or f"shapes: the same student and seed, {max(samples)} samples each")
-    table.add_column("student", no_wrap=True)
-    for column in ("accuracy", "calib. error", "holds", "step", "mean of five seeds"):
-        table.add_column(column, justify="right", no_wrap=True)
+    cells = []
     for row in rows:
         others = [each for each in seeds if each["student"] == row["student"]]
-        mean = "-"
-        if others:
-            accuracy, error = (
-                100 * statistics.fmean(each[name] for each in others) for name in ("accuracy", "calibration_error")
-            )
-            mean = f"{accuracy:.1f} % ({error:.1f})"
-        table.add_row(
-            row["student"],
-            f"{100 * row['accuracy']:.1f} %",
-            f"{100 * row['calibration_error']:.1f}",
-            "-" if row["holds"] is None else f"{100 * row['holds']:.0f} %",
-            f"{row['ms_per_step']:.0f} ms",
-            mean,
+        accuracy, error = (
+            mean_cell([each[name] for each in others], 1, 100).partition(" ")[0]
+            for name in ("accuracy", "calibration_error")
         )
-    return table
+        cells.append(
+            (
+                row["student"],
+                f"{100 * row['accuracy']:.1f} %",
+                f"{100 * row['calibration_error']:.1f}",
+                "-" if row["holds"] is None else f"{100 * row['holds']:.0f} %",
+                f"{row['ms_per_step']:.0f} ms",
+                f"{accuracy} % ({error})" if others else "-",
+            )
+        )
+    return Table(
+        title=title or f"shapes: the same student and seed, {max(samples)} samples each",
+        columns=("student", "accuracy", "calib. error", "holds", "step", "mean of five seeds"),
+        sections=(tuple(cells),),
+    )
 
 
 def _draw_curves(output: Path, seed: int) -> Path:

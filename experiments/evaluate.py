@@ -6,13 +6,11 @@ leaves evaluation.json beside each metrics.json; runs that have been measured so
 """
 
 import argparse
-import hashlib
 import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from hydra.utils import instantiate
@@ -22,9 +20,9 @@ from torch import nn
 from supermix_pl.checkpoint import load_checkpoint
 from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.evaluation import Robustness
-from supermix_pl.experiments.report.runs import find_runs
+from supermix_pl.experiments.shared.runs.evaluations import FILE, read_evaluation, training_id
+from supermix_pl.experiments.shared.runs.folders import find_runs
 
-FILE = "evaluation.json"
 _OF_TRAINING = (
     *("seed", "batch_size", "images_per_class", "augment", "epoch_batches", "with_indices"),
     *("mixed", "misplaced", "external"),
@@ -46,7 +44,7 @@ def evaluate(folder: Path, settings: Robustness, known: dict[str, ImageDataModul
         ValueError: If there are no weights, or they are not of the network that the config names.
     """
     path = folder / FILE
-    earlier = read(folder)
+    earlier = read_evaluation(folder)
     if earlier is not None and earlier["settings"] == asdict(settings):
         return path
     network, datamodule = open_run(folder, known)
@@ -77,22 +75,6 @@ def open_run(folder: Path, known: dict[str, ImageDataModule] | None = None) -> t
     if config.get("channels_last"):
         network = network.to(memory_format=torch.channels_last)
     return network.to("cuda" if torch.cuda.is_available() else "cpu"), datamodule
-
-
-def read(folder: Path) -> dict[str, Any] | None:
-    """Give what was measured of a run; None where nothing was, or it was of an earlier training in the same folder."""
-    try:
-        content = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        fresh = content["training"] == training_id(folder)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return content if fresh and isinstance(content.get("settings"), dict) else None
-
-
-def training_id(folder: Path) -> str:
-    """Identify a training by what it wrote, its duration included: copies of its files keep no times."""
-    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    return hashlib.sha256(json.dumps(metrics, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -25,9 +25,9 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from supermix_pl.experiments.bench.provenance import collect
 from supermix_pl.experiments.evaluate import open_run
 from supermix_pl.experiments.evaluation import quality
+from supermix_pl.experiments.shared.provenance import collect
 
 ARMS = {  # in the second half of the batch, and the config in conf/method
     "kd": "kd_natural",
@@ -95,7 +95,7 @@ class Job:
         return self.runs / self.images / self.arm / name
 
     def command(self) -> list[str]:
-        """Give the command that trains it."""
+        """Return the command that trains it."""
         return [
             *(sys.executable, "-m", "supermix_pl.experiments.train", "experiment=few_images"),
             *(f"method={ARMS[self.arm]}", f"seed={self.seed}", f"hydra.run.dir={self.folder}"),
@@ -108,13 +108,13 @@ class Job:
 def jobs(
     runs: Path, *, arms: Sequence[str], images: Sequence[str], seeds: Sequence[int], overrides: Sequence[str]
 ) -> Iterator[Job]:
-    """Give the runs in order: by number of images, then by seed, then by arm."""
+    """Yield the runs in order: by number of images, then by seed, then by arm."""
     for number, seed, arm in itertools.product(images, seeds, arms):
         yield Job(runs=runs, arm=arm, images=number, seed=seed, overrides=tuple(overrides))
 
 
 def read(output: Path) -> list[dict[str, str]]:
-    """Give the rows of a CSV; none where there is no file.
+    """Return the rows of a CSV; none where there is no file.
 
     Raises:
         ValueError: If it has other columns.
@@ -132,7 +132,7 @@ def read(output: Path) -> list[dict[str, str]]:
 
 
 def run(job: Job, output: Path) -> bool:
-    """Train and measure, unless the row is there or another process is at it; tell whether nothing failed."""
+    """Train and measure, unless the row is there or another process is at it; return whether nothing failed."""
     job.folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(job.folder / "lock", timeout=0):

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from supermix_pl.experiments import evaluate
+from supermix_pl.experiments.shared.runs.evaluations import read_evaluation
 
 METHODS = (
     *("plain", "kd", "ce_mixup", "ce_cutmix", "ce_supermix", "kd_mixup", "kd_cutmix", "kd_supermix"),
@@ -57,11 +58,11 @@ class Job:
 
     @property
     def finished(self) -> bool:
-        """Tell whether it has been trained."""
+        """Return whether it has been trained."""
         return (self.folder / "metrics.json").is_file()
 
     def command(self, overrides: Sequence[str]) -> list[str]:
-        """Give the command that trains it, from its last checkpoint if it has one."""
+        """Return the command that trains it, from its last checkpoint if it has one."""
         last = self.folder / "checkpoints" / "last.ckpt"
         return [
             *(sys.executable, "-m", "supermix_pl.experiments.train", "experiment=study"),
@@ -75,19 +76,19 @@ class Job:
 
 
 def jobs(output: Path, *, images: Sequence[str], methods: Sequence[str], seeds: Sequence[int]) -> Iterator[Job]:
-    """Give the runs in order: by number of images, then by seed; the batch engine not where it would take days."""
+    """Yield the runs in order: by number of images, then by seed; the batch engine not where it would take days."""
     for number, seed, method in itertools.product(images, seeds, methods):
         if not (number == "all" and method.endswith(_ON_THE_FLY)):
             yield Job(folder=output / number / method / str(seed), method=method, images=number, seed=seed)
 
 
 def run(job: Job, overrides: Sequence[str], measure: Sequence[str]) -> bool:
-    """Train and evaluate, as far as that is to be done; tell whether it came to its end."""
+    """Train and evaluate, as far as that is to be done; return whether it came to its end."""
     job.folder.mkdir(parents=True, exist_ok=True)
     commands = [[sys.executable, "-m", evaluate.__name__, str(job.folder), *measure]]
     if not job.finished:
         commands = [job.command(overrides), *commands]
-    elif evaluate.read(job.folder) is not None:
+    elif read_evaluation(job.folder) is not None:
         return True
     start = time.monotonic()
     environment = {"OMP_NUM_THREADS": "1", **os.environ}

@@ -18,7 +18,7 @@ from supermix_pl.arguments import check_at_least
 from supermix_pl.checkpoint import load_checkpoint
 from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.data.datamodule import named_arguments
-from supermix_pl.experiments.digests import digest_images, digest_teacher
+from supermix_pl.experiments.shared.digests import digest_images, digest_teacher
 from supermix_pl.experiments.tasks.classification import Classification, save_weights
 from supermix_pl.experiments.tasks.schedules import linear
 
@@ -78,7 +78,7 @@ def load_teacher(
 
 
 def checked_path(checkpoint: str | Path | None) -> Path:
-    """Give the path of a teacher's weights.
+    """Return the path of a teacher's weights.
 
     Raises:
         ValueError: If there is no such file.
@@ -216,12 +216,19 @@ def pretrained_teacher(
 
 
 def untrained_teacher(
-    datamodule: ImageDataModule, *, network: Callable[..., nn.Module], channels_last: bool = False
+    datamodule: ImageDataModule,
+    *,
+    network: Callable[..., nn.Module],
+    dtype: str | None = None,
+    fold: bool = True,
+    channels_last: bool = False,
+    compile: bool = False,
 ) -> FrozenTeacher:
-    """Give a teacher that has learnt nothing: for trying whether a run starts, never for a result."""
+    """Return a teacher that has learnt nothing: for trying whether a run starts, never for a result."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # one teacher for all runs, so that a stopped generation of mixes can go on
-        return FrozenTeacher(network(num_classes=datamodule.num_classes), channels_last=channels_last)
+        module = network(num_classes=datamodule.num_classes)
+    return FrozenTeacher(module, dtype=dtype, fold=fold, channels_last=channels_last, compile=compile)
 
 
 @torch.no_grad()

@@ -17,8 +17,8 @@ from omegaconf import OmegaConf
 
 import supermix_pl
 from supermix_pl import checkpoint, losses, metrics, transforms
+from supermix_pl.experiments import reporting as report
 from supermix_pl.experiments import resolvers
-from supermix_pl.experiments.report import command as report
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -106,7 +106,10 @@ def test_commands_that_are_not_run_compose(block: Block) -> None:
 def test_programs_that_are_not_run_have_these_options(block: Block, capsys: pytest.CaptureFixture[str]) -> None:
     for words in commands_of(block) if block.language == "bash" else []:
         if words[:2] == ["python", "-m"]:
-            program, given = import_module(words[2]).main, words[3:]
+            package = find_spec(words[2])
+            assert package is not None
+            name = f"{words[2]}.__main__" if package.submodule_search_locations else words[2]
+            program, given = import_module(name).main, words[3:]
         elif words[0] == "supermix-report":
             program, given = report.main, words[1:]
         else:

@@ -73,13 +73,57 @@ STREAM: dict[str, set[str]] = {
     "engine": {"blind", "images", "plan", "ring", "slots", "solving", "timing"},
     "__init__": {"engine"},
 }
+EXPERIMENTS: dict[str, set[str]] = {
+    "__init__": set(),
+    "shared": set(),
+    "data": {"shared"},
+    "networks": set(),
+    "tasks": {"data", "networks", "shared"},
+    "mixes": {"data", "shared"},
+    "evaluation": {"data"},
+    "resolvers": set(),
+    "teachers": {"data", "networks", "shared", "tasks"},
+    "building": {"data", "mixes", "networks", "resolvers", "shared", "tasks", "teachers"},
+    "opening": {"building", "data", "shared"},
+    "record": set(),
+    "figures": {"shared"},
+    "report": {"data", "shared"},
+    "train": {"building", "record", "tasks", "teachers"},
+    "generate": {"building", "mixes"},
+    "evaluate": {"data", "evaluation", "shared"},
+    "study": {"evaluate", "shared"},
+    "few_images": {"evaluate", "evaluation", "shared"},
+    "demo": {"building", "evaluate", "evaluation", "figures", "record", "shared", "train"},
+    "reporting": {"figures", "opening", "report"},
+    "bench": {"data", "networks", "opening", "resolvers", "shared"},
+}
+BENCH: dict[str, set[str]] = {
+    "__init__": set(),
+    "passes": set(),
+    "target": set(),
+    "memory": {"passes"},
+    "cost": {"passes"},
+    "program": set(),
+    "pareto": {"program", "target"},
+    "precision": {"cost", "passes", "program"},
+    "endurance": {"memory", "program", "target"},
+    "solver": {"cost", "passes", "program"},
+    "scaling": {"cost", "memory", "program"},
+    "step": {"passes", "program", "target"},
+    "table4": {"cost", "passes", "program"},
+    "gpu": {"passes", "program", "step"},
+}
 FOREIGN = {"hydra", "omegaconf", "experiments"}
 LINKS = {"conf", "experiments"}  # top-level folders, linked into the package
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in LINKS)
 
 
-def room_of(path: Path) -> str:
-    first = path.relative_to(PACKAGE).parts[0]
+PROGRAMS = PACKAGE / "experiments"
+PROGRAM_SOURCES = sorted(path for path in PROGRAMS.resolve().rglob("*.py") if "results" not in path.parts)
+
+
+def room_of(path: Path, package: Path = PACKAGE) -> str:
+    first = path.relative_to(package).parts[0]
     return first.removesuffix(".py")
 
 
@@ -95,14 +139,11 @@ def imports_of(source: str) -> set[str]:
     return found
 
 
-def rooms_in(imports: set[str]) -> set[str]:
-    """The rooms of ours that are imported."""
-    rooms = set()
-    for name in imports:
-        package, _, rest = name.partition(".")
-        if package == "supermix_pl":
-            rooms.add(rest.split(".")[0] or "__init__")
-    return rooms
+def rooms_in(imports: set[str], package: str = "supermix_pl") -> set[str]:
+    """The rooms of a package that are imported."""
+    start = f"{package}."
+    within = (name.removeprefix(start) for name in imports if f"{name}.".startswith(start))
+    return {"__init__" if f"{rest}." == start else rest.split(".")[0] for rest in within}
 
 
 def test_every_room_is_known() -> None:
@@ -125,7 +166,24 @@ def test_imports_run_downhill_within_the_stream(room: str) -> None:
     assert within <= STREAM[room]
 
 
-@pytest.mark.parametrize("rooms", [ALLOWED, STREAM])
+@pytest.mark.parametrize("path", PROGRAM_SOURCES, ids=lambda path: str(path.relative_to(PROGRAMS.resolve())))
+def test_imports_run_downhill_within_the_experiments(path: Path) -> None:
+    imports = imports_of(path.read_text())
+    room = room_of(path, PROGRAMS.resolve())
+    assert rooms_in(imports, "supermix_pl.experiments") - {room} <= EXPERIMENTS[room]
+    if room == "bench":
+        part = room_of(path, PROGRAMS.resolve() / "bench")
+        assert rooms_in(imports, "supermix_pl.experiments.bench") - {part} <= BENCH[part]
+
+
+def test_every_part_of_the_experiments_has_a_layer() -> None:
+    assert len(PROGRAM_SOURCES) > 100
+    assert {room_of(path, PROGRAMS.resolve()) for path in PROGRAM_SOURCES} == set(EXPERIMENTS)
+    bench = PROGRAMS.resolve() / "bench"
+    assert {room_of(path, bench) for path in PROGRAM_SOURCES if path.is_relative_to(bench)} == set(BENCH)
+
+
+@pytest.mark.parametrize("rooms", [ALLOWED, STREAM, EXPERIMENTS, BENCH])
 def test_allowed_imports_have_no_circle(rooms: dict[str, set[str]]) -> None:
     below: dict[str, set[str]] = {}
     while len(below) < len(rooms):

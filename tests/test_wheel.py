@@ -42,7 +42,7 @@ import importlib, supermix_pl
 assert supermix_pl.__file__.startswith({str(site)!r}), supermix_pl.__file__
 for name in {sorted(modules)!r}:
     importlib.import_module(name)
-from supermix_pl.experiments.report.paper import load
+from supermix_pl.experiments.shared.runs.paper import load
 load()
 from hydra import compose, initialize_config_module
 with initialize_config_module("supermix_pl.conf", version_base="1.3"):

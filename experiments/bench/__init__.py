@@ -1,1 +1,1 @@
-"""Benchmarks: programs that measure, and write what they measured with all that is needed to repeat it."""
+"""Benchmarks: `python -m supermix_pl.experiments.bench.NAME override=value ...`, with configs in conf/bench."""

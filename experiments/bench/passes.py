@@ -1,9 +1,10 @@
 """The teacher passes of a solver: recorded as it makes them, and replayed without it."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -11,61 +12,56 @@ from torch import Tensor, nn
 
 from supermix_pl import FrozenTeacher
 
-Result = TypeVar("Result")
+Outcome = TypeVar("Outcome")
 
 
 @dataclass
 class TeacherPass:
-    """One call of the teacher.
+    """One call of the teacher's network.
 
     Args:
         rows: Images in it.
         graph: Whether it kept what a gradient needs.
+        end: When the device had its logits, in seconds.
         backward: Whether the gradient was then asked for.
     """
 
     rows: int
     graph: bool
+    end: float
     backward: bool = False
 
 
-class RecordingTeacher(FrozenTeacher):
-    """A teacher that notes its passes; give it one that takes images as they are.
+@contextmanager
+def recorded(teacher: FrozenTeacher, images: Float[Tensor, "b c h w"]) -> Iterator[list[TeacherPass]]:
+    """Note the passes of a teacher that are not compiled, each after its device has made it.
 
     Args:
-        teacher: Whose module, options and private copy it has.
+        teacher: Whose passes.
+        images: A batch such as it will be shown.
     """
+    made: list[TeacherPass] = []
 
-    def __init__(self, teacher: FrozenTeacher) -> None:
-        super().__init__(teacher.module)
-        self.__dict__.update(teacher.__dict__)
-        self.passes: list[TeacherPass] = []
+    def note(_: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+        logits = getattr(output, "logits", output)
+        synchronize(logits.device)
+        one = TeacherPass(len(inputs[0]), logits.requires_grad, time.perf_counter())
+        made.append(one)
+        if one.graph:
+            logits.register_hook(lambda _: setattr(one, "backward", True))
 
-    def __call__(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n"]:
-        """Give the logits, and note the pass."""
-        logits = super().__call__(images)
-        made = TeacherPass(len(images), logits.requires_grad)
-        self.passes.append(made)
-        if made.graph:
-            logits.register_hook(lambda _: setattr(made, "backward", True))
-        return logits
-
-
-def forwards(passes: Sequence[TeacherPass]) -> int:
-    """Count the images passed forward."""
-    return sum(made.rows for made in passes)
-
-
-def backwards(passes: Sequence[TeacherPass]) -> int:
-    """Count the rows of input gradients."""
-    return sum(made.rows for made in passes if made.backward)
+    handle = teacher.network(teacher.prepare(images)).register_forward_hook(note)
+    try:
+        yield made
+    finally:
+        handle.remove()
 
 
 def replay(module: nn.Module, images: Float[Tensor, "n c h w"], passes: Sequence[TeacherPass]) -> None:
     """Make the same passes bare: module, sum of its logits, gradient with respect to the images.
 
     Args:
-        module: The teacher's module.
+        module: What the teacher ran.
         images: At least as many as the largest pass has.
         passes: What to repeat.
     """
@@ -82,8 +78,8 @@ def bare_pass(module: nn.Module, images: Float[Tensor, "n c h w"], *, graph: boo
             torch.autograd.grad(getattr(logits, "logits", logits).sum(), inputs)
 
 
-def timed(function: Callable[[], Result], device: torch.device) -> tuple[Result, float]:
-    """Call a function; give its result and the seconds until the device had finished."""
+def timed(function: Callable[[], Outcome], device: torch.device) -> tuple[Outcome, float]:
+    """Call a function; return its result and the seconds until the device had finished."""
     synchronize(device)
     start = time.perf_counter()
     result = function()

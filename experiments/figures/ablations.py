@@ -8,8 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from supermix_pl.experiments.figures.curves import Curve, find_curves
-from supermix_pl.experiments.figures.style import COLOURS, LABEL, SMALL, TITLE, Drawn, headline, plain
-from supermix_pl.experiments.report.runs import find_runs
+from supermix_pl.experiments.figures.style import LABEL, SMALL, TITLE, Drawn, headline, plain
+from supermix_pl.experiments.shared.palette import BLACK, MARKS, METHODS, ORANGE, PURPLE, SKY
+from supermix_pl.experiments.shared.runs.folders import find_runs
 
 _NAMES = {
     "size": "images in D'",
@@ -20,7 +21,7 @@ _NAMES = {
     "mask_size": "side of the mask grid",
 }
 _LOGARITHMIC = ("size", "alpha", "mask_size")
-_OTHER_COLOURS, _MARKS = ("#CC79A7", "#E69F00", "#56B4E9", "#000000"), ("s", "^", "v", "o", "D", "P", "X")
+_OTHER_COLOURS = (PURPLE, ORANGE, SKY, BLACK)
 _PANEL = (4.6, 3.5)  # inches
 _MOST_COLUMNS = 3
 
@@ -58,16 +59,16 @@ def draw(options: argparse.Namespace) -> Drawn:
     note = f" {options.note}." if options.note else ""
     figure.suptitle(headline(text + note + left_out, figure), fontsize=LABEL)
     numbers = [
-        {"parameter": curve.parameter, "dataset": curve.dataset, "curve": curve.label, "value": point.value}
-        | {"accuracies": point.accuracies, "mean": point.mean, "deviation": point.deviation}
+        {"parameter": curve.parameter, "dataset": curve.dataset, "curve": curve.label, "value": value}
+        | {"accuracies": found.values, "mean": found.mean, "deviation": found.deviation}
         for curve in curves
-        for point in curve.points
+        for value, found in curve.points
     ]
     return Drawn(figure=figure, numbers=numbers, seeds=sorted({run.seed for run in runs}))
 
 
 def claim(parameter: str, dataset: str) -> tuple[float, str] | None:
-    """Give the value that the paper favours, and its words for it in short (Section 4.3)."""
+    """Return the value that the paper favours, and its words for it in short (Section 4.3)."""
     if parameter == "k":
         if "imagenet" in dataset.lower():
             return 3, "paper, 5c: best at 3 on ImageNet"
@@ -84,23 +85,23 @@ def _draw_panel(axes: Axes, curves: Sequence[Curve]) -> None:
     parameter, dataset = curves[0].parameter, curves[0].dataset
     others = iter(_OTHER_COLOURS * len(curves))
     taken: set[str] = set()
-    for curve, mark in zip(curves, _MARKS * len(curves), strict=False):
+    for curve, mark in zip(curves, MARKS * len(curves), strict=False):
         colour = _colour(curve.method)
         if colour is None or colour in taken:
             colour = next(others)
         taken.add(colour)
-        seeds = sorted({len(point.accuracies) for point in curve.points})
+        seeds = sorted({found.count for _, found in curve.points})
         count = f"{seeds[0]} seed{'s' * (seeds[0] != 1)}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
         axes.errorbar(
-            [point.value for point in curve.points],
-            [point.mean for point in curve.points],
-            yerr=[point.deviation or 0.0 for point in curve.points],
+            [value for value, _ in curve.points],
+            [found.mean for _, found in curve.points],
+            yerr=[found.deviation or 0.0 for _, found in curve.points],
             color=colour,
             marker=mark,
             capsize=3,
             label=f"{curve.label} ({count})",
         )
-    values = sorted({point.value for curve in curves for point in curve.points})
+    values = sorted({value for curve in curves for value, _ in curve.points})
     if parameter in _LOGARITHMIC:
         axes.set_xscale("log")
         axes.minorticks_off()
@@ -122,5 +123,5 @@ def _draw_panel(axes: Axes, curves: Sequence[Curve]) -> None:
 
 
 def _colour(method: str) -> str | None:
-    """Give the colour of the mixer in a method's name."""
-    return next((colour for name, colour in COLOURS.items() if name.lower() in method.lower()), None)
+    """Return the colour of the mixer in a method's name."""
+    return next((colour for name, colour in METHODS.items() if name.lower() in method.lower()), None)

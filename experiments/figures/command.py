@@ -11,7 +11,6 @@ from pathlib import Path
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from supermix_pl.experiments.bench import provenance
 from supermix_pl.experiments.figures import (
     ablations,
     comparison,
@@ -23,9 +22,11 @@ from supermix_pl.experiments.figures import (
     top_probabilities,
 )
 from supermix_pl.experiments.figures.style import Drawn, save
-from supermix_pl.experiments.figures.subject import Subject, open_subject
+from supermix_pl.experiments.shared import provenance
+from supermix_pl.experiments.shared.subject import Subject
 
-PROGRAM = "supermix_pl.experiments.report.command"
+PROGRAM = "supermix_pl.experiments.reporting"
+Opener = Callable[..., Subject]
 _FOLDER = Path("figures")
 _OVERRIDES = (
     "teacher, data and mixer as in supermix-train, such as data=parquet data.folder=... teacher=checkpoint "
@@ -112,15 +113,20 @@ FIGURES: dict[str, OfSubject | OfRuns] = {
 }
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Draw the figure that the first word names; end the program with a message where that makes no sense."""
+def main(arguments: Sequence[str], open_subject: Opener) -> None:
+    """Draw the figure that the first word names; end the program with a message where that makes no sense.
+
+    Args:
+        arguments: Of the command line.
+        open_subject: Loads teacher and images, from overrides, `num_images` and a `note`.
+    """
     name = arguments[0]
     if name not in FIGURES:
         sys.exit(f"supermix-report: error: expected a figure of {', '.join(FIGURES)}, got {name!r}")
     parser = _parser(name)
     options = parser.parse_intermixed_args(list(arguments[1:]))
     try:
-        drawn = _drawn(FIGURES[name], options)
+        drawn = _drawn(FIGURES[name], options, open_subject)
     except (ValueError, OSError, ImportError, HydraException, OmegaConfBaseException) as error:
         parser.error(str(error))
     paths = save(drawn.figure, options.output)
@@ -128,7 +134,7 @@ def main(arguments: Sequence[str]) -> None:
     print("written to", ", ".join(map(str, paths)))
 
 
-def _drawn(figure: OfSubject | OfRuns, options: argparse.Namespace) -> Drawn:
+def _drawn(figure: OfSubject | OfRuns, options: argparse.Namespace, open_subject: Opener) -> Drawn:
     if isinstance(figure, OfRuns):
         return figure.draw(options)
     for override in options.chosen:

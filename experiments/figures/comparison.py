@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from supermix_pl import MixedBatch
-from supermix_pl.experiments.bench.acceptance import accepted
 from supermix_pl.experiments.figures import activation
 from supermix_pl.experiments.figures.sets import CHOICE, Sets, mixed_sets
 from supermix_pl.experiments.figures.style import (
@@ -29,7 +28,8 @@ from supermix_pl.experiments.figures.style import (
     show_image,
     show_mask,
 )
-from supermix_pl.experiments.figures.subject import Subject
+from supermix_pl.experiments.shared.measures import accepted
+from supermix_pl.experiments.shared.subject import Subject
 from supermix_pl.visualize import denormalize
 
 _CELL, _GAP, _LEFT, _TOP, _BOTTOM = 0.92, 0.1, 1.0, 0.95, 0.95  # inches
@@ -168,7 +168,7 @@ def _name_row(cell: Axes, text: str, *, bold: bool = False) -> None:
 
 
 def _facts(mix: MixedBatch, row: int) -> dict[str, float]:
-    """Say how well the teacher finds the classes of a set."""
+    """Return how well the teacher finds the classes of a set."""
     assert mix.teacher_logits is not None
     classes = set(mix.source_classes[row].tolist())
     top = set(mix.teacher_logits[row].topk(min(len(classes), mix.teacher_logits.shape[1])).indices.tolist())

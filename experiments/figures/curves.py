@@ -1,15 +1,15 @@
 """Figure 5's curves: runs that differ in one setting alone, with mean and deviation over their seeds."""
 
-import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from supermix_pl.experiments.report import paper as published
-from supermix_pl.experiments.report.budget import differences, label, shown, training
-from supermix_pl.experiments.report.identity import dataset, method_in, pair
-from supermix_pl.experiments.report.runs import Run
+from supermix_pl.experiments.shared.runs import paper as published
+from supermix_pl.experiments.shared.runs.budget import differences, label, shown, training
+from supermix_pl.experiments.shared.runs.folders import Run
+from supermix_pl.experiments.shared.runs.identity import dataset, method_in, pair
+from supermix_pl.experiments.shared.statistics import Summary
 
 PARAMETERS = {
     "size": "data.mixed_size",
@@ -22,29 +22,6 @@ PARAMETERS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Point:
-    """The runs of one value.
-
-    Args:
-        value: Of the parameter.
-        accuracies: Of the seeds, in %.
-    """
-
-    value: float
-    accuracies: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        """Mean over the seeds."""
-        return statistics.fmean(self.accuracies)
-
-    @property
-    def deviation(self) -> float | None:
-        """Standard deviation (n - 1) over the seeds; None for one alone."""
-        return statistics.stdev(self.accuracies) if len(self.accuracies) > 1 else None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Curve:
     """Accuracy against one parameter, everything else equal.
 
@@ -53,14 +30,14 @@ class Curve:
         dataset: Name of the data.
         method: Name of the method.
         label: The method, and what sets the curve apart from others of its panel.
-        points: At least two, in rising order.
+        points: Value of the parameter and accuracies in %, of the seeds; at least two, in rising order.
     """
 
     parameter: str
     dataset: str
     method: str
     label: str
-    points: tuple[Point, ...]
+    points: tuple[tuple[float, Summary], ...]
 
 
 def find_curves(runs: Sequence[Run], *, best: bool = False) -> list[Curve]:
@@ -110,9 +87,7 @@ def _curves(parameter: str, described: Sequence[tuple[Run, dict[str, Any]]], met
             dataset=rest_of[group]["dataset"],
             method=rest_of[group]["method"],
             label=_label(rest_of[group], apart, whole, rest_of),
-            points=tuple(
-                Point(value=value, accuracies=_accuracies(seeds, metric)) for value, seeds in sorted(values.items())
-            ),
+            points=tuple((value, Summary(_accuracies(seeds, metric))) for value, seeds in sorted(values.items())),
         )
         for group, values in whole.items()
     ]

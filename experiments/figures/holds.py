@@ -12,9 +12,10 @@ from torch import Tensor
 
 from supermix_pl import SuperMix
 from supermix_pl.arguments import check_at_least
-from supermix_pl.experiments.figures.held import MEANING, Held, held_methods, hold, view_of
-from supermix_pl.experiments.figures.style import COLOURS, LABEL, SMALL, TITLE, Drawn, headline, readable, show_image
-from supermix_pl.experiments.figures.subject import Subject
+from supermix_pl.experiments.figures.held import MEANING, Held, held_methods, hold
+from supermix_pl.experiments.figures.style import LABEL, SMALL, TITLE, Drawn, headline, readable, show_image
+from supermix_pl.experiments.shared.palette import METHODS
+from supermix_pl.experiments.shared.subject import Subject
 from supermix_pl.visualize import denormalize
 
 _CELL, _TEXT, _HEAD = 1.3, 0.36, 1.3  # inches
@@ -37,7 +38,7 @@ def draw(subject: Subject, options: argparse.Namespace) -> Drawn:
     """
     for name, value in {"--sets": options.sets, "--views": options.views}.items():
         check_at_least(name, value, 1)
-    view, views = view_of(subject), max(options.views, _MANY_VIEWS)
+    view, views = subject.view, max(options.views, _MANY_VIEWS)
     mixers, found = held_methods(subject), {}
     for name, mixer in mixers.items():
         rounds = mixer.max_steps if isinstance(mixer, SuperMix) else 1
@@ -53,15 +54,15 @@ def draw(subject: Subject, options: argparse.Namespace) -> Drawn:
         block = cells[number * num_rows : (number + 1) * num_rows]
         _draw_sources([line[0] for line in block[:k]], next(iter(found.values())), row, subject)
         for column, (name, held) in enumerate(found.items(), 1):
-            _draw_mix([line[column] for line in block[: 1 + options.views]], held, row, subject, COLOURS[name])
+            _draw_mix([line[column] for line in block[: 1 + options.views]], held, row, subject, METHODS[name])
     numbers = [_numbers(name, held) for name, held in found.items()]
     cells[0][0].set_title("sources", fontsize=TITLE)
     for cell, each in zip(cells[0][1:], numbers, strict=True):
-        title = f"{each['method']}\nholds {100 * each['holds']:.0f} %\nexact pixels {100 * each['shown']:.0f} %"
+        title = f"{each['method']}\nholds {100 * each['holds']:.0f} %\nexact pixels {100 * each['exact']:.0f} %"
         cell.set_title(title, fontsize=LABEL)
     figure.suptitle(headline(_title(subject, view), figure), fontsize=LABEL)
     chosen = [
-        {"set": row, "method": name, "exact": bool(held.shown[row]), "views": held.looks.holds[row].tolist()}
+        {"set": row, "method": name, "exact": bool(held.exact[row]), "views": held.looks.holds[row].tolist()}
         for row in rows
         for name, held in found.items()
     ]
@@ -95,7 +96,7 @@ def _draw_sources(column: Sequence[Axes], held: Held, row: int, subject: Subject
 def _draw_mix(column: Sequence[Axes], held: Held, row: int, subject: Subject, colour: str) -> None:
     """Draw the exact pixels, and fresh views below them."""
     exact = held.snapshot.mix.images[row]
-    shown = [(exact, held.exact_logits[row], bool(held.shown[row]))]
+    shown = [(exact, held.exact_logits[row], bool(held.exact[row]))]
     looks = held.looks
     shown += zip(looks.images[row], looks.logits[row], looks.holds[row].tolist(), strict=True)
     for number, (axes, (image, logits, holds)) in enumerate(zip(column, shown, strict=False)):
@@ -118,7 +119,7 @@ def _numbers(name: str, held: Held) -> dict[str, Any]:
     return {
         "method": name,
         "holds": held.looks.share,
-        "shown": float(held.shown.double().mean()),
+        "exact": float(held.exact.double().mean()),
         "probability": float(held.looks.probability.double().mean()),
         "forwards": (mix.teacher_forwards - mix.label_forwards) / len(mix),
         "backwards": mix.teacher_backwards / len(mix),

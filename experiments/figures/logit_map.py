@@ -12,9 +12,10 @@ from torch import Tensor
 from supermix_pl.arguments import check_at_least
 from supermix_pl.experiments.figures.sets import methods
 from supermix_pl.experiments.figures.style import LABEL, TITLE, Drawn, headline, plain, readable
-from supermix_pl.experiments.figures.subject import Subject
+from supermix_pl.experiments.shared.palette import MARKS, SERIES
+from supermix_pl.experiments.shared.subject import Subject
 
-_CLASS_COLOURS, _CLASS_MARKS = ("#0072B2", "#D55E00", "#009E73"), ("o", "^", "s")
+_NUM_CLASSES = 3
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,7 +69,7 @@ def draw(subject: Subject, options: argparse.Namespace) -> Drawn:
     rows = []
     for panel, (name, points) in zip(panels, sources.items(), strict=True):
         kept = [points.logits[points.classes == each] for each in wanted]
-        for label, logits, colour, mark in zip(wanted, kept, _CLASS_COLOURS, _CLASS_MARKS, strict=True):
+        for label, logits, colour, mark in zip(wanted, kept, SERIES, MARKS, strict=False):
             places = _project(logits, axes_of_natural)
             text = readable(subject.class_names[label])
             panel.scatter(*places.T, s=14, c=colour, marker=mark, alpha=0.6, linewidths=0, label=text)
@@ -85,7 +86,7 @@ def draw(subject: Subject, options: argparse.Namespace) -> Drawn:
 
 
 def class_spread(classes: list[Float[Tensor, "_ n"]]) -> float:
-    """Give the root mean square distance of logits to their class's mean, averaged over the classes (c-std).
+    """Return the root mean square distance of logits to their class's mean, averaged over the classes (c-std).
 
     Args:
         classes: Logits of the images of each class; classes of fewer than two images are left out.
@@ -105,14 +106,14 @@ def _look(subject: Subject, images: Float[Tensor, "b c h w"]) -> Points:
 def _random_classes(natural: Points, seed: int) -> list[int]:
     counts = torch.bincount(natural.classes, minlength=natural.logits.shape[1])
     there = (counts > 1).nonzero().squeeze(1).tolist()
-    if len(there) < len(_CLASS_COLOURS):
+    if len(there) < _NUM_CLASSES:
         raise ValueError(f"expected three classes that the teacher finds twice, got {len(there)}; give more --images")
-    chosen = np.random.default_rng(seed).choice(len(there), len(_CLASS_COLOURS), replace=False)
+    chosen = np.random.default_rng(seed).choice(len(there), _NUM_CLASSES, replace=False)
     return [there[number] for number in sorted(chosen)]
 
 
 def _principal_axes(logits: Float[Tensor, "m n"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "2 n"]]:
-    """Give the mean and the two directions of largest variance."""
+    """Return the mean and the two directions of largest variance."""
     mean = logits.double().mean(dim=0)
     return mean, torch.linalg.svd(logits.double() - mean, full_matrices=False).Vh[:2]
 

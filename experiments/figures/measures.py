@@ -7,8 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from supermix_pl import MixedBatch
-from supermix_pl.experiments.bench.front_rows import saliency_kept
 from supermix_pl.experiments.figures.held import Held
+from supermix_pl.experiments.shared.measures import saliency_kept, softness
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +17,7 @@ class Measures:
 
     Args:
         holds: Share of fresh views, on which the set was not solved, that have every class of the set on top.
-        shown: Share of mixes that do so on their exact pixels.
+        exact: Share of mixes that do so on their exact pixels.
         forwards: Images that the teacher passed forward a mix, those that label what is shown left out.
         backwards: Rows of input gradients a mix.
         softness: Mean of m(1 - m) over the masks.
@@ -30,7 +30,7 @@ class Measures:
     """
 
     holds: float
-    shown: float
+    exact: float
     forwards: float
     backwards: float
     softness: float
@@ -52,10 +52,10 @@ def measure(held: Held, saliency: Float[Tensor, "b h w"], boxes: Int[Tensor, "b 
     mix, probability = held.snapshot.mix, held.looks.probability.double()
     return Measures(
         holds=held.looks.share,
-        shown=float(held.shown.double().mean()),
+        exact=float(held.exact.double().mean()),
         forwards=(mix.teacher_forwards - mix.label_forwards) / len(mix),
         backwards=mix.teacher_backwards / len(mix),
-        softness=float((mix.masks * (1 - mix.masks)).mean()),
+        softness=float(softness(mix).mean()),
         saliency_kept=float(saliency_kept(mix, saliency).mean()),
         boxes_kept=None if boxes is None else float(boxes_kept(mix, boxes).mean()),
         probability=float(probability.mean()),
@@ -76,7 +76,7 @@ def boxes_kept(mix: MixedBatch, boxes: Int[Tensor, "b 4"]) -> Float[Tensor, " b"
 
 
 def deviation_of_means(probabilities: Float[Tensor, "b n"], parts: int = 8) -> float:
-    """Say how much the teacher's mean probabilities vary from one part of the mixes to another.
+    """Return how much the teacher's mean probabilities vary from one part of the mixes to another.
 
     The mixes are cut into parts of equal size; the standard deviation (n - 1) over the parts of the mean probability is
     taken for each class, and averaged over the classes. Lower means that the mixes repeat each other less. After the

@@ -8,13 +8,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from supermix_pl import SuperMix
-from supermix_pl.experiments.figures.held import MEANING, SOLVERS, Held, held_methods, hold, view_of
+from supermix_pl.experiments.figures.held import MEANING, Held, held_methods, hold
 from supermix_pl.experiments.figures.measures import Measures, measure
-from supermix_pl.experiments.figures.style import COLOURS, LABEL, MARKS, SMALL, TITLE, Drawn, headline, plain
-from supermix_pl.experiments.figures.subject import Subject
+from supermix_pl.experiments.figures.style import LABEL, SMALL, TITLE, Drawn, headline, plain
+from supermix_pl.experiments.shared.mixers import SOLVERS
+from supermix_pl.experiments.shared.palette import METHODS
+from supermix_pl.experiments.shared.subject import Subject
 from supermix_pl.solver.saliency import input_saliency
 
 _ROUNDS, _VIEWS = (1, 2, 3, 5, 8, 12, 16, 20), 4
+_MARKS = dict(zip(SOLVERS, ("s", "X", "D"), strict=True))
 _PROBABILITY = "probability of the set's classes"
 
 
@@ -32,7 +35,7 @@ def draw(subject: Subject, options: argparse.Namespace) -> Drawn:
     for name, mixer in held_methods(subject).items():
         own = mixer.max_steps if isinstance(mixer, SuperMix) else _ROUNDS[0]
         rounds = sorted({*(each for each in _ROUNDS if each <= own), own})
-        curves[name] = hold(mixer, subject, rounds, view_of(subject), _VIEWS)
+        curves[name] = hold(mixer, subject, rounds, subject.view, _VIEWS)
         found[name] = measure(curves[name][-1], saliency, subject.boxes)
     figure = Figure(figsize=(16, 7.4), layout="constrained")
     panels = figure.subplots(2, 4).flatten().tolist()
@@ -40,7 +43,7 @@ def draw(subject: Subject, options: argparse.Namespace) -> Drawn:
     measures = found.items()
     bars = [
         ("holds under fresh views, %", {name: 100 * each.holds for name, each in measures}, "{:.0f}"),
-        ("classes on top in exact pixels, %", {name: 100 * each.shown for name, each in measures}, "{:.0f}"),
+        ("classes on top in exact pixels, %", {name: 100 * each.exact for name, each in measures}, "{:.0f}"),
         (_PROBABILITY, {name: each.probability for name, each in measures}, "{:.2f}"),
         ("saliency kept, %", {name: 100 * each.saliency_kept for name, each in measures}, "{:.0f}"),
         ("m(1-m)", {name: each.softness for name, each in measures}, "{:.3f}"),
@@ -61,7 +64,7 @@ def draw(subject: Subject, options: argparse.Namespace) -> Drawn:
 
 
 def _course(curve: Sequence[Held]) -> list[dict[str, float]]:
-    """Give forwards a mix, without the label of a view, and the share that holds, after numbers of rounds."""
+    """Return forwards a mix, without the label of a view, and the share that holds, after numbers of rounds."""
     return [
         {
             "rounds": each.snapshot.rounds,
@@ -79,14 +82,14 @@ def _draw_curves(axes: Axes, curves: Mapping[str, Sequence[Held]], found: Mappin
         axes.plot(
             [each["forwards"] for each in course],
             [100 * each["holds"] for each in course],
-            color=COLOURS[name],
+            color=METHODS[name],
             label=name,
             linewidth=2.0,
-            marker=MARKS[name],
+            marker=_MARKS[name],
             markersize=5,
         )
     for name in ("CutMix", "MixUp"):
-        axes.axhline(100 * found[name].holds, color=COLOURS[name], linestyle="--", label=f"{name}, by chance")
+        axes.axhline(100 * found[name].holds, color=METHODS[name], linestyle="--", label=f"{name}, by chance")
     axes.set(xlabel="teacher's forwards a mix", ylabel="holds, %", ylim=(0, 102), xlim=(0, None))
     axes.set_title("holds against passes", fontsize=TITLE)
     axes.legend(frameon=False, fontsize=SMALL)
@@ -102,7 +105,7 @@ def _draw_bars(
 ) -> None:
     errors = None if deviations is None else [deviations[name] for name in values]
     bars = axes.bar(
-        list(values), list(values.values()), color=[COLOURS[name] for name in values], yerr=errors, capsize=4
+        list(values), list(values.values()), color=[METHODS[name] for name in values], yerr=errors, capsize=4
     )
     labels = [form.format(value) for value in values.values()]
     if deviations is not None:
@@ -117,7 +120,7 @@ def _draw_bars(
 
 def _title(subject: Subject) -> str:
     return (
-        f"{subject.title}; {len(subject.images)} test images, k = {subject.supermix.k}; views: {view_of(subject)}. "
+        f"{subject.title}; {len(subject.images)} test images, k = {subject.supermix.k}; views: {subject.view}. "
         f"{MEANING} Saliency kept: share of |image x input gradient| of a source where its mask keeps it, mean over "
         "sources; boxes likewise. ±: standard deviation over mixes. T. stddev: deviation of the teacher's mean "
         "probabilities between parts of the mixes, mean over classes."

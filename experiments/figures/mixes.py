@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from supermix_pl import MixedBatch
-from supermix_pl.experiments.bench.acceptance import accepted
 from supermix_pl.experiments.figures.sets import CHOICE, mixed_sets
 from supermix_pl.experiments.figures.style import (
     LABEL,
@@ -25,7 +24,8 @@ from supermix_pl.experiments.figures.style import (
     show_image,
     show_mask,
 )
-from supermix_pl.experiments.figures.subject import Subject
+from supermix_pl.experiments.shared.measures import accepted
+from supermix_pl.experiments.shared.subject import Subject
 from supermix_pl.visualize import denormalize
 
 _K = 2

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from supermix_pl import CutMix, MixedBatch, MixUp, SuperMix
-from supermix_pl.experiments.figures.subject import Subject
+from supermix_pl.experiments.shared.subject import Subject
 from supermix_pl.mixing import Mixer
 
 CHOICE = "Sets: the first among randomly drawn test images that the teacher recognises, of different classes each."
@@ -30,7 +30,7 @@ class Sets:
 
 
 def methods(supermix: SuperMix, k: int) -> dict[str, Mixer]:
-    """Give the methods that are compared: the same sources, weights from the same distribution."""
+    """Return the methods that are compared: the same sources, weights from the same distribution."""
     return {
         "SuperMix": replace(supermix, k=k, pairing="shift"),
         "CutMix": CutMix(k=k, alpha=supermix.alpha),

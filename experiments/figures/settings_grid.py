@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from supermix_pl import MixedBatch
-from supermix_pl.experiments.bench.acceptance import accepted
 from supermix_pl.experiments.figures.sets import chosen_images
 from supermix_pl.experiments.figures.style import (
     LABEL,
@@ -24,7 +23,8 @@ from supermix_pl.experiments.figures.style import (
     show_image,
     show_mask,
 )
-from supermix_pl.experiments.figures.subject import Subject
+from supermix_pl.experiments.shared.measures import accepted
+from supermix_pl.experiments.shared.subject import Subject
 from supermix_pl.visualize import denormalize
 
 _CELL, _TEXT = 1.15, 0.2  # inches

@@ -15,17 +15,6 @@ from torch import Tensor
 TITLE, LABEL, SMALL = 11, 9, 8
 SHARES = mpl.colormaps["cividis"]  # even for all kinds of sight
 ACTIVATION = mpl.colormaps["magma"]
-# Okabe and Ito's colours, which differ for all kinds of sight; the shapes of the marks differ too.
-COLOURS = {
-    "natural": "#000000",
-    "SuperMix": "#0072B2",
-    "SuperMix.fast": "#56B4E9",
-    "fast before": "#8A8A00",
-    "CutMix": "#D55E00",
-    "MixUp": "#009E73",
-    "external": "#CC79A7",
-}
-MARKS = {"SuperMix": "s", "SuperMix.fast": "D", "fast before": "X"}
 _DPI = 130
 _LETTERS_AN_INCH = 13
 
@@ -46,7 +35,7 @@ class Drawn:
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
-    """Write a figure as PNG and PDF; give their paths.
+    """Write a figure as PNG and PDF; return their paths.
 
     Args:
         figure: The figure.
@@ -94,7 +83,7 @@ def headline(text: str, figure: Figure) -> str:
 
 
 def plain(axes: Axes) -> None:
-    """Give a diagram a light grid and no box."""
+    """Draw a light grid in a diagram, and no box."""
     axes.grid(alpha=0.3)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -7,8 +7,9 @@ import torch
 from matplotlib.figure import Figure
 
 from supermix_pl.experiments.figures.sets import all_mixes
-from supermix_pl.experiments.figures.style import COLOURS, LABEL, SMALL, Drawn, headline, plain
-from supermix_pl.experiments.figures.subject import Subject
+from supermix_pl.experiments.figures.style import LABEL, SMALL, Drawn, headline, plain
+from supermix_pl.experiments.shared.palette import METHODS
+from supermix_pl.experiments.shared.subject import Subject
 
 _RANKS = 5
 
@@ -34,7 +35,7 @@ def draw(subject: Subject, options: argparse.Namespace) -> Drawn:
     width = 0.84 / len(means)
     for number, (name, values) in enumerate(means.items()):
         places = np.arange(1, ranks + 1) + width * (number - (len(means) - 1) / 2)
-        bars = axes.bar(places, values, width, color=COLOURS[name], label=name, edgecolor="white")
+        bars = axes.bar(places, values, width, color=METHODS[name], label=name, edgecolor="white")
         axes.bar_label(bars, [f"{value:.2f}" for value in values], fontsize=SMALL - 1.5, padding=1)
     axes.set(xlabel="place in the teacher's order", ylabel="mean probability", xticks=range(1, ranks + 1), ylim=(0, 1))
     axes.legend(frameon=False, fontsize=LABEL)

@@ -19,9 +19,9 @@ from supermix_pl import FrozenTeacher, MixedBatch, SuperMix
 from supermix_pl.arguments import check_at_least
 from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.data.pixels import Normalisation
-from supermix_pl.experiments.digests import digest_images, digest_teacher
 from supermix_pl.experiments.mixes.progress import GenerationProgress
 from supermix_pl.experiments.mixes.shards import FORMAT, Mixes, is_whole, shard_path, write_shard
+from supermix_pl.experiments.shared.digests import digest_images, digest_teacher
 from supermix_pl.mixing import Mixer, present
 from supermix_pl.transforms import RandomCropFlip
 from supermix_pl.views import Transform, has_stable_repr
@@ -118,7 +118,7 @@ def generate(
 def describe(
     datamodule: ImageDataModule, teacher: FrozenTeacher, mixer: Mixer, plan: Plan, *, view: Transform | None = None
 ) -> dict[str, Any]:
-    """Say what decides on a set of mixes: two sets of one description are equal."""
+    """Return what decides on a set of mixes: two sets of one description are equal."""
     source, samples = datamodule.training_samples()
     return {
         "format": FORMAT,
@@ -140,7 +140,7 @@ def describe_mixer(mixer: Mixer, view: Transform | None, datamodule: ImageDataMo
 
 
 def resolve_views(mixer: Mixer, view: Transform | None, datamodule: ImageDataModule) -> Mixer:
-    """Give a mixer that solves under what the training will show, where that was left to it.
+    """Return a mixer that solves under what the training will show, where that was left to it.
 
     Args:
         mixer: Any.
@@ -204,7 +204,7 @@ def _make_shard(
 
 
 def source_order(count: int, positions: Int64[np.ndarray, " b"], seed: int) -> Int64[np.ndarray, " b"]:
-    """Give the samples at these places of an endless sequence: one random order of all samples after the other."""
+    """Return the samples at these places of an endless sequence: one random order of all samples after the other."""
     order = np.empty_like(positions)
     for turn in np.unique(positions // count):
         here = positions // count == turn

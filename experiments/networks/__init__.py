@@ -5,6 +5,7 @@ and that width as the attribute `num_features`.
 """
 
 from supermix_pl.experiments.networks.classifier import Classifier
+from supermix_pl.experiments.networks.efficientnet_lite import efficientnet_lite0
 from supermix_pl.experiments.networks.imagenet import (
     ImageNetResNet,
     ImageNetVgg16,
@@ -54,6 +55,7 @@ __all__ = [
     "ShuffleV2",
     "TimmNetwork",
     "WideResNet",
+    "efficientnet_lite0",
     "imagenet_resnet18",
     "imagenet_resnet34",
     "imagenet_resnet50",

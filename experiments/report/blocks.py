@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from supermix_pl.experiments.report.budget import Budget, budget, differences, label
-from supermix_pl.experiments.report.identity import Place, network, place
-from supermix_pl.experiments.report.paper import Paper
-from supermix_pl.experiments.report.runs import Run, numbers
 from supermix_pl.experiments.report.trials import TEACHERS, Trials, group, labelled, same_teachers
+from supermix_pl.experiments.shared.runs.budget import Budget, budget, differences, label
+from supermix_pl.experiments.shared.runs.folders import Run, numbers
+from supermix_pl.experiments.shared.runs.identity import Place, network, place
+from supermix_pl.experiments.shared.runs.paper import Paper
 
 
 @dataclass(kw_only=True)

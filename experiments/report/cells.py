@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from supermix_pl.experiments.bench.tables import Summary
 from supermix_pl.experiments.report.blocks import Block, teachers
-from supermix_pl.experiments.report.paper import PaperTable, Reported, load
 from supermix_pl.experiments.report.trials import Measured, Trials
+from supermix_pl.experiments.shared.runs.paper import PaperTable, Reported, load
+from supermix_pl.experiments.shared.statistics import Summary
 
 MISSING = "-"
 TEACHER = "teacher"
@@ -36,16 +36,16 @@ class Cell:
     measured: Measured | None = None
 
     def summary(self, *, best: bool) -> Summary | None:
-        """Give the last or the best epoch."""
+        """Return the last or the best epoch."""
         return self.measured and (self.measured.best if best else self.measured.last)
 
     def star(self, *, best: bool) -> bool:
-        """Tell whether the mean is above the measured teacher's accuracy."""
+        """Return whether the mean is above the measured teacher's accuracy."""
         summary, teacher = self.summary(best=best), self.measured and self.measured.teacher
         return summary is not None and teacher is not None and summary.mean > teacher + _TIE
 
     def difference(self, *, best: bool) -> float | None:
-        """Give measured - paper, in points."""
+        """Return measured - paper, in points."""
         summary = self.summary(best=best)
         return None if summary is None or self.paper is None else summary.mean - self.paper.value
 
@@ -54,12 +54,12 @@ class Cell:
         summary = self.summary(best=best)
         if summary is None:
             return MISSING
-        spread = f" ± {summary.deviation:.2f}" if self.trials and len(self.trials.runs) > 1 else ""
+        spread = "" if summary.deviation is None else f" ± {summary.deviation:.2f}"
         return f"{summary.mean:.2f}{'*' * (stars and self.star(best=best))}{spread}"
 
 
 def cells(table: PaperTable, block: Block) -> Iterator[Cell]:
-    """Give the cells of a block, column by column and row by row: the table's, and others that have runs."""
+    """Yield the cells of a block, column by column and row by row: the table's, and others that have runs."""
     for column, metric in _columns(table, block):
         paper = table.columns[column].numbers[metric] if column in table.columns else {}
         for method in _methods(table, block):

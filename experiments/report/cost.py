@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from supermix_pl.experiments.bench.tables import Summary
 from supermix_pl.experiments.report.cells import MISSING
-from supermix_pl.experiments.report.document import Grid, Row
-from supermix_pl.experiments.report.paper import canonical
+from supermix_pl.experiments.shared.runs.paper import canonical
+from supermix_pl.experiments.shared.statistics import Summary
+from supermix_pl.experiments.shared.table import Row, Table
 
 _REFERENCE = "newton_sp"
 _MEASURED = {
@@ -47,7 +47,7 @@ def find_rows(paths: Sequence[Path]) -> list[dict[str, Any]]:
     return rows
 
 
-def grid(paper: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Grid:
+def grid(paper: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Table:
     """Lay the paper's rows and the measured ones side by side."""
     sections: dict[str, list[Row]] = {}
     for record in records(paper, rows):
@@ -67,13 +67,13 @@ def grid(paper: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Grid:
         ]
         sections.setdefault(title, []).append(tuple(cells))
     columns = ("data, network", "solver", "paper: time", "iterations", "x", *_MEASURED.values(), "x")
-    return Grid(
+    return Table(
         title="Paper / measured", columns=columns, sections=tuple(tuple(cells) for cells in sections.values()), names=2
     )
 
 
 def records(paper: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Give a record for each solver: the paper's networks first, then others that were measured."""
+    """Yield a record for each solver: the paper's networks first, then others that were measured."""
     left = list(rows)
     for column in paper["columns"]:
         for number, solver in enumerate(paper["solvers"]):
@@ -122,7 +122,7 @@ def _setting(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _mean(value: Any) -> float | None:
-    """Give a number, or the mean of several; None for what is neither."""
+    """Return a number, or the mean of several; None for what is neither."""
     values = value if isinstance(value, list) else [value]
     numbers = [float(each) for each in values if isinstance(each, int | float) and not isinstance(each, bool)]
     summary = Summary.of(numbers)

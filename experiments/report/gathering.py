@@ -7,11 +7,11 @@ from typing import Any
 
 from supermix_pl.experiments.report import cost, tables
 from supermix_pl.experiments.report.blocks import Block, blocks
-from supermix_pl.experiments.report.document import Part
-from supermix_pl.experiments.report.identity import place
-from supermix_pl.experiments.report.paper import PaperTable, load
 from supermix_pl.experiments.report.records import records
-from supermix_pl.experiments.report.runs import Problem, Run, find_runs
+from supermix_pl.experiments.shared.runs.folders import Problem, Run, find_runs
+from supermix_pl.experiments.shared.runs.identity import place
+from supermix_pl.experiments.shared.runs.paper import PaperTable, load
+from supermix_pl.experiments.shared.table import Part
 
 TABLES = ("table1", "table2", "table3", "table4", "table5", "custom")
 
@@ -50,11 +50,11 @@ class Choice:
     scale: str | None = None
 
     def takes(self, run: Run) -> bool:
-        """Tell whether a run counts."""
+        """Return whether a run counts."""
         return all(wanted in (None, run.name_of(node)) for node, wanted in vars(self).items())
 
     def given(self) -> dict[str, str]:
-        """Give what was asked for."""
+        """Return what was asked for."""
         return {node: wanted for node, wanted in vars(self).items() if wanted is not None}
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from supermix_pl.experiments.report.blocks import Block
 from supermix_pl.experiments.report.cells import cells
-from supermix_pl.experiments.report.paper import PaperTable
 from supermix_pl.experiments.report.tables import counts, not_comparable
+from supermix_pl.experiments.shared.runs.paper import PaperTable
 
 
 def records(table: PaperTable, block: Block) -> Iterator[dict[str, Any]]:
-    """Give the cells of a block; accuracies in %, deviations and differences in points, None for what is missing."""
+    """Yield the cells of a block; accuracies in %, deviations and differences in points, None for what is missing."""
     comparable = not not_comparable(table, block) if table.columns else None
     for cell in cells(table, block):
         runs = cell.trials.runs if cell.trials else ()
@@ -33,7 +33,7 @@ def records(table: PaperTable, block: Block) -> Iterator[dict[str, Any]]:
         for prefix, best in (("", False), ("best_", True)):
             summary = cell.summary(best=best)
             record[f"{prefix}mean"] = summary and summary.mean
-            record[f"{prefix}std"] = summary.deviation if summary and len(runs) > 1 else None
+            record[f"{prefix}std"] = summary and summary.deviation
             record[f"{prefix}star"] = cell.star(best=best) if summary else None
             record[f"{prefix}difference"] = cell.difference(best=best)
         record["teacher"] = cell.measured and cell.measured.teacher

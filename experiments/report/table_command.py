@@ -7,13 +7,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from supermix_pl.experiments.bench import provenance
-from supermix_pl.experiments.report import render
-from supermix_pl.experiments.report.document import Heading, Notes, Part
 from supermix_pl.experiments.report.gathering import TABLES, Choice, Report, accuracies, costs
 from supermix_pl.experiments.report.records import write_csv
+from supermix_pl.experiments.shared import provenance, render
+from supermix_pl.experiments.shared.table import Heading, Notes, Part
 
-PROGRAM = "supermix_pl.experiments.report.command"
+PROGRAM = "supermix_pl.experiments.reporting"
 _SUFFIXES = {".md": "markdown", ".tex": "latex", ".html": "html", ".csv": "csv"}
 _WRITERS: dict[str, Callable[[Sequence[Part]], str]] = {
     "markdown": render.markdown,

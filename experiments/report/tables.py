@@ -4,12 +4,12 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from supermix_pl.experiments.report.blocks import Block, teachers
-from supermix_pl.experiments.report.budget import shown
 from supermix_pl.experiments.report.cells import MISSING, Cell, cells
-from supermix_pl.experiments.report.document import Grid, Heading, Notes, Part, Row
-from supermix_pl.experiments.report.paper import PaperTable
-from supermix_pl.experiments.report.runs import Run, numbers
 from supermix_pl.experiments.report.trials import Trials
+from supermix_pl.experiments.shared.runs.budget import shown
+from supermix_pl.experiments.shared.runs.folders import Run, numbers
+from supermix_pl.experiments.shared.runs.paper import PaperTable
+from supermix_pl.experiments.shared.table import Heading, Notes, Part, Row, Table
 
 _SAME_SAMPLES = 0.01  # of the paper's
 _METRICS = {"top1": "top-1", "top5": "top-5"}
@@ -78,7 +78,7 @@ def _head(table: PaperTable, block: Block) -> list[str]:
 
 
 def _mixes(trials: Trials) -> str:
-    """Say where the images beside the natural ones came from; nothing where there were none."""
+    """Return where the images beside the natural ones came from; nothing where there were none."""
     settings = trials.settings
     if "data.mixed" in settings:
         size = settings.get("data.mixed_size")
@@ -97,7 +97,7 @@ def _by_row(block: Block, fact: Callable[[Trials], str]) -> str:
     return "; ".join(text if len(rows) == 1 else f"{text} ({names})" for text, names in texts.items())
 
 
-def _overview(table: PaperTable, found: Sequence[Cell], *, best: bool) -> Grid:
+def _overview(table: PaperTable, found: Sequence[Cell], *, best: bool) -> Table:
     """Lay all cells out as the paper does."""
     by_place = {(cell.row, cell.column, cell.metric): cell for cell in found}
     columns = dict.fromkeys((cell.column, cell.metric) for cell in found)
@@ -109,14 +109,14 @@ def _overview(table: PaperTable, found: Sequence[Cell], *, best: bool) -> Grid:
             return MISSING
         return f"{cell.paper.text() if cell.paper else MISSING} / {cell.text(best=best, stars=table.stars)}"
 
-    return Grid(
+    return Table(
         title=f"Paper / measured, {_EPOCHS[best]} epoch",
         columns=("method", *(_title(table, found, *column) for column in columns)),
         sections=(tuple((row, *(text(by_place.get((row, *column))) for column in columns)) for row in rows),),
     )
 
 
-def _details(table: PaperTable, found: Sequence[Cell], *, best: bool) -> Grid:
+def _details(table: PaperTable, found: Sequence[Cell], *, best: bool) -> Table:
     """List the cells with runs."""
     sections: dict[str, list[Row]] = defaultdict(list)
     for cell in found:
@@ -133,7 +133,7 @@ def _details(table: PaperTable, found: Sequence[Cell], *, best: bool) -> Grid:
     heads = ("last epoch", "best epoch")
     if table.columns:
         heads = ("paper", *heads, f"{_EPOCHS[best]} - paper")
-    return Grid(
+    return Table(
         title="Cells with runs",
         columns=("network" if table.of_networks else "pair", "method", *heads, "seeds", "epochs", "student samples"),
         sections=tuple(tuple(rows) for rows in sections.values()),

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from supermix_pl.experiments.bench.tables import Summary
-from supermix_pl.experiments.report.budget import ACROSS_COLUMNS, differences, label, shown, training
-from supermix_pl.experiments.report.runs import Run, numbers
+from supermix_pl.experiments.shared.runs.budget import ACROSS_COLUMNS, differences, label, shown, training
+from supermix_pl.experiments.shared.runs.folders import Run, numbers
+from supermix_pl.experiments.shared.statistics import Summary
 
 _SAME_TEACHER = 1e-3  # of its accuracy: what another device may change
 _LAST = {"top1": "test/accuracy", "top5": "test/accuracy_top5"}
@@ -85,7 +85,7 @@ def group(column: str, method: str, runs: Sequence[Run], duplicates: list[tuple[
 
 
 def same_teachers(accuracies: Iterable[float]) -> dict[float, float]:
-    """Give every accuracy that of the teacher it belongs to: the first of those with no gap between them."""
+    """Map every accuracy to that of the teacher it belongs to: the first of those with no gap between them."""
     known: dict[float, float] = {}
     before = first = float("-inf")
     for accuracy in sorted(accuracies):
@@ -96,7 +96,7 @@ def same_teachers(accuracies: Iterable[float]) -> dict[float, float]:
 
 
 def labelled(trials: list[Trials]) -> list[Trials]:
-    """Say of trials what sets them apart within their cell, and of their length also within their method."""
+    """Label trials with what sets them apart within their cell, and of their length also within their method."""
     found = []
     for each in trials:
         method = [other.settings for other in trials if other.method == each.method]

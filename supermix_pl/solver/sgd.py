@@ -15,7 +15,7 @@ class SGD:
     The defaults are the paper's, on its own scale: sparsity (Eq. 5) and total variation are means over sources and
     pixels, and the gradient is that of one set's loss. On that scale a step hardly moves the masks: of CIFAR-100 sets
     an eighth is solved in 2000 steps, and other scales of the whole loss are other learning rates. Rates from 3 to 100
-    take some ten steps, with a smaller lambda_sigma; the benchmark of Table 4 tunes both.
+    take some ten steps, with a smaller lambda_sigma; the benchmark of Table 4 has such rows too.
 
     Deviation: the paper prints the total variation of m, which may be the mask logits, and not of the normalised masks
     m~ as in Eq. 5; here it is of the normalised masks at the size of the images. Its lambda_sigma is printed lambda_s.

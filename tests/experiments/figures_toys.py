@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from supermix_pl import FrozenTeacher, SuperMix
-from supermix_pl.experiments.figures.subject import Subject
+from supermix_pl.experiments.shared.subject import Subject
 
 CLASSES = ["red, of any kind", "gr$een", "blue"]
 SIZE = 8
@@ -35,5 +35,7 @@ def subject(num_images: int = 12, *, boxes: bool = True) -> Subject:
         std=None,
         supermix=SuperMix(mask_size=4, max_steps=4),
         seed=0,
-        title="toys (made up), teacher that knows colours",
+        data="toys",
+        network="that knows colours",
+        note="made up",
     )

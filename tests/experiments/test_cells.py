@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
 from supermix_pl.experiments import networks
-from supermix_pl.experiments.report.paper import load
+from supermix_pl.experiments.shared.runs.paper import load
 from supermix_pl.experiments.train import train
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -18,7 +18,9 @@ PAIRS = sorted(path.stem for path in (CONF / "pair").glob("*.yaml"))
 CIFAR_METHODS = [method for method in METHODS if not method.startswith("imagenet_")]
 HEAVIEST = {"wrn_28_10", "shake_shake_26_2x96d", "imagenet_resnet200", "imagenet_vgg16"}
 HEAVY = {"imagenet_resnet50", "ResNet50", *HEAVIEST}
-NETWORKS = sorted(path.stem for path in (CONF / "network").glob("*.yaml") if path.stem != "timm")
+NETWORKS = sorted(
+    path.stem for path in (CONF / "network").glob("*.yaml") if path.stem not in ("timm", "efficientnet_lite0")
+)
 SMALL = ["pair=resnet56-resnet20", "network=resnet8", "network@teacher.network=resnet8"]
 
 

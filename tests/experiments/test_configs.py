@@ -19,7 +19,7 @@ from supermix_pl.experiments.tasks.schedules import multistep
 from supermix_pl.transforms import RandomCropFlip
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
-ELSEWHERE = ("__pycache__", "network", "pair")  # test_cells takes all of these
+ELSEWHERE = ("__pycache__", "network", "pair", "bench")  # test_cells and bench/test_program take these
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in ELSEWHERE)
 OPTIONS = [
     (group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml")) if path.stem != "base"

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from supermix_pl.experiments import evaluate, study
+from supermix_pl.experiments import study
+from supermix_pl.experiments.shared.runs import evaluations
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -72,7 +73,7 @@ def test_what_is_finished_is_passed_over(
     folder = tmp_path / "10" / "kd" / "0"
     folder.mkdir(parents=True)
     (folder / "metrics.json").write_text("{}")
-    (folder / evaluate.FILE).write_text(json.dumps({"settings": {}, "training": evaluate.training_id(folder)}))
+    (folder / evaluations.FILE).write_text(json.dumps({"settings": {}, "training": evaluations.training_id(folder)}))
     monkeypatch.setattr(study.subprocess, "run", lambda *_, **__: pytest.fail("started a process"))
 
     study.main([str(tmp_path), "--images", "10", "--methods", "kd", "--seeds", "0"])

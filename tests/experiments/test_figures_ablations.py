@@ -9,7 +9,7 @@ from matplotlib.text import Text
 
 from supermix_pl.experiments.figures import ablations
 from supermix_pl.experiments.figures.curves import find_curves
-from supermix_pl.experiments.report.runs import find_runs
+from supermix_pl.experiments.shared.runs.folders import find_runs
 from tests.experiments.report_folders import write_run
 
 OWN: dict[str, Any] = {"method": "ce_supermix", "table": None}
@@ -26,11 +26,11 @@ def test_curves_hold_everything_else_equal(tmp_path: Path) -> None:
     write_run(tmp_path / "epochs", 90, k=3, epochs=7, **OWN)  # differs in more than k
     (curve,) = find_curves(find_runs([tmp_path])[0])
     assert (curve.parameter, curve.dataset, curve.label) == ("k", "cifar100", "ce_supermix")
-    assert [(point.value, point.accuracies) for point in curve.points] == [(2, (70, 72)), (3, (68,)), (4, (65,))]
-    assert curve.points[0].mean == 71
-    assert curve.points[0].deviation == pytest.approx(2**0.5)
-    assert curve.points[1].deviation is None
-    assert find_curves(find_runs([tmp_path])[0], best=True)[0].points[1].mean == pytest.approx(68.2)
+    assert [(value, found.values) for value, found in curve.points] == [(2, (70, 72)), (3, (68,)), (4, (65,))]
+    assert curve.points[0][1].mean == 71
+    assert curve.points[0][1].deviation == pytest.approx(2**0.5)
+    assert curve.points[1][1].deviation is None
+    assert find_curves(find_runs([tmp_path])[0], best=True)[0].points[1][1].mean == pytest.approx(68.2)
 
 
 def test_the_size_of_fixed_mixes_and_curves_that_differ_in_budget(tmp_path: Path) -> None:

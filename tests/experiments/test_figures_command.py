@@ -9,15 +9,15 @@ import torch
 from PIL import Image
 
 from supermix_pl import SuperMix
-from supermix_pl.experiments.figures.subject import open_subject
-from supermix_pl.experiments.report.command import main
+from supermix_pl.experiments.opening import open_drawn
+from supermix_pl.experiments.reporting import main
 
 TINY = ["data=shapes", "data.train_size=20", "data.test_size=30", "data.size=16", "teacher=untrained"]
 TINY += ["network@teacher.network=resnet8"]
 
 
 def test_a_subject_is_what_the_overrides_say() -> None:
-    subject = open_subject([*TINY, "mixer.k=3", "seed=4"], num_images=100, note="small")
+    subject = open_drawn([*TINY, "mixer.k=3", "seed=4"], num_images=100, note="small")
     assert subject.images.shape == (30, 3, 16, 16)
     assert subject.boxes is not None
     assert subject.boxes.shape == (30, 4)
@@ -34,14 +34,14 @@ def test_external_images_are_normalised_as_the_data_are(tmp_path: Path) -> None:
     for name, colour in {"a": (255, 0, 51), "b": (0, 102, 255)}.items():
         Image.new("RGB", (20, 18), colour).save(folder / f"{name}.png")
     own = [f"data.external={folder}", f"paths.cache_dir={tmp_path}"]
-    subject = open_subject([*TINY, *own], num_images=100)
+    subject = open_drawn([*TINY, *own], num_images=100)
     assert subject.external is not None
     assert subject.mean is not None
     assert subject.std is not None
     colours = torch.tensor([[1.0, 0.0, 0.2], [0.0, 0.4, 1.0]])
     expected = (colours - torch.tensor(subject.mean)) / torch.tensor(subject.std)
     torch.testing.assert_close(subject.external, expected[:, :, None, None].expand(2, 3, 16, 16))
-    one = open_subject([*TINY, *own], num_images=1).external
+    one = open_drawn([*TINY, *own], num_images=1).external
     assert one is not None
     assert len(one) == 1
 

@@ -17,7 +17,7 @@ from supermix_pl.experiments.figures import activation, command
 from supermix_pl.experiments.figures.command import FIGURES, OfSubject
 from supermix_pl.experiments.figures.sets import chosen_images
 from supermix_pl.experiments.figures.style import Drawn, save
-from supermix_pl.experiments.figures.subject import Subject
+from supermix_pl.experiments.shared.subject import Subject
 from tests.experiments.figures_toys import subject, teacher
 
 ARGUMENTS = {
@@ -80,10 +80,10 @@ def test_figure4_says_how_many_classes_are_seen() -> None:
 def test_holds_says_what_holds() -> None:
     found = drawn("holds", ["--sets", "1", "--views", "2"])
     shares = {row["method"]: row for row in found.numbers if "holds" in row}
-    assert list(shares) == ["SuperMix", "fast before", "SuperMix.fast", "MixUp", "CutMix"]
+    assert list(shares) == ["SuperMix", "exact", "SuperMix.fast", "MixUp", "CutMix"]
     words = [text.get_text() for text in visible(found.figure)]
     for name, row in shares.items():
-        exact = f"exact pixels {100 * row['shown']:.0f} %"
+        exact = f"exact pixels {100 * row['exact']:.0f} %"
         assert f"{name}\nholds {100 * row['holds']:.0f} %\n{exact}" in words
     chosen = [row for row in found.numbers if "views" in row]
     bold = [text for text in visible(found.figure) if text.get_fontweight() == "bold"]
@@ -99,7 +99,7 @@ def test_methods_follow_what_holds_through_the_rounds() -> None:
     numbers = drawn("methods").numbers
     courses = {row["method"]: row["course"] for row in numbers if "course" in row}
     shares = {row["method"]: row["holds"] for row in numbers if "holds" in row}
-    assert list(courses) == ["SuperMix", "fast before", "SuperMix.fast"]
+    assert list(courses) == ["SuperMix", "exact", "SuperMix.fast"]
     assert list(shares) == [*courses, "MixUp", "CutMix"]
     for name, course in courses.items():
         assert [each["rounds"] for each in course] == sorted({each["rounds"] for each in course})
@@ -191,4 +191,4 @@ def test_png_and_pdf_are_written(tmp_path: Path) -> None:
 
 def test_unknown_figures_are_refused() -> None:
     with pytest.raises(SystemExit, match=r"expected a figure of figure1, figure3.*got 'figure2'"):
-        command.main(["figure2"])
+        command.main(["figure2"], lambda *_, **__: subject())

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from supermix_pl import CutMix, MixUp
-from supermix_pl.experiments.figures.held import SOLVERS, held_methods, hold, view_of
+from supermix_pl.experiments.figures.held import held_methods, hold
 from supermix_pl.experiments.figures.logit_map import class_spread
 from supermix_pl.experiments.figures.measures import boxes_kept, deviation_of_means, measure
+from supermix_pl.experiments.shared.mixers import SOLVERS
 from supermix_pl.solver.saliency import input_saliency
 from tests.experiments.figures_toys import subject
 
@@ -16,7 +17,7 @@ from tests.experiments.figures_toys import subject
 def test_averages_keep_half_of_everything() -> None:
     toys = subject()
     assert toys.boxes is not None
-    (held,) = hold(MixUp(), toys, [1], view_of(toys), 3)
+    (held,) = hold(MixUp(), toys, [1], toys.view, 3)
     _, saliency = input_saliency(toys.teacher, toys.images, None)
     found = measure(held, saliency, toys.boxes)
     assert math.isclose(found.saliency_kept, 0.5, rel_tol=1e-5)
@@ -44,19 +45,19 @@ def test_what_holds_is_asked_of_the_teacher() -> None:
     mixers = held_methods(toys)
     assert [*mixers] == [*SOLVERS, "MixUp", "CutMix"]
     for mixer in mixers.values():
-        first, last = hold(mixer, toys, [1, 4], view_of(toys), 3)
+        first, last = hold(mixer, toys, [1, 4], toys.view, 3)
         for held in (first, last):
             mix, logits = held.snapshot.mix, toys.teacher(held.snapshot.mix.images)
             for row in range(len(mix)):
                 classes = sorted(set(mix.source_classes[row].tolist()))
                 assert len(classes) == 2
                 shown = sorted(logits[row].topk(2).indices.tolist()) == classes
-                assert bool(held.shown[row]) == shown
+                assert bool(held.exact[row]) == shown
                 assert [sorted(each.topk(2).indices.tolist()) == classes for each in held.looks.logits[row]] == (
                     held.looks.holds[row].tolist()
                 )
         assert (last.snapshot.mix.num_steps >= first.snapshot.mix.num_steps).all()
-    sources = {name: hold(mixer, toys, [1], view_of(toys), 1)[0].snapshot.mix for name, mixer in mixers.items()}
+    sources = {name: hold(mixer, toys, [1], toys.view, 1)[0].snapshot.mix for name, mixer in mixers.items()}
     first = sources["SuperMix"].source_indices
     assert all(mix.source_indices.equal(first) for mix in sources.values())
 

@@ -9,11 +9,11 @@ import pytest
 
 from supermix_pl.experiments.report.blocks import Block, blocks
 from supermix_pl.experiments.report.cells import Cell, cells
-from supermix_pl.experiments.report.document import Notes
-from supermix_pl.experiments.report.identity import Place, place
-from supermix_pl.experiments.report.paper import load
-from supermix_pl.experiments.report.runs import Run, find_runs
 from supermix_pl.experiments.report.tables import chapter, not_comparable
+from supermix_pl.experiments.shared.runs.folders import Run, find_runs
+from supermix_pl.experiments.shared.runs.identity import Place, place
+from supermix_pl.experiments.shared.runs.paper import load
+from supermix_pl.experiments.shared.table import Notes
 from tests.experiments.report_folders import config_of, write_run
 
 PAIR = "wrn_40_2-wrn_16_2"
@@ -132,6 +132,7 @@ def test_mean_deviation_star_and_difference(folder: Folder) -> None:
     cell = folder.cells()[PAIR, "kd_supermix", "top1"]
     last, best = cell.summary(best=False), cell.summary(best=True)
     assert last
+    assert last.deviation
     assert best
     np.testing.assert_allclose([last.mean, last.deviation], [np.mean(accuracies), np.std(accuracies, ddof=1)])
     assert best.mean == pytest.approx(last.mean + 0.2)

@@ -10,7 +10,7 @@ from typing import Any
 import pandas
 import pytest
 
-from supermix_pl.experiments.report.command import main
+from supermix_pl.experiments.reporting import main
 from tests.experiments.report_folders import write_run
 
 SNAPSHOT = r"""# Pairs and methods of no table
@@ -81,7 +81,7 @@ def test_a_small_report(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = printed(capsys, "custom", str(runs), "--format", "markdown", "--note", "re-split")
     body, _, foot = text.replace(str(runs), "RUNS").partition("\n## Where this report comes from\n")
     assert body == SNAPSHOT
-    assert "Command: python -m supermix_pl.experiments.report.command custom" in foot
+    assert "Command: python -m supermix_pl.experiments.reporting custom" in foot
     assert f"python {platform.python_version()}" in foot
     assert "Commit of the report's code" in foot
 

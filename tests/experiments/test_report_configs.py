@@ -9,10 +9,10 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from supermix_pl.experiments import resolvers
-from supermix_pl.experiments.report.budget import budget, training
-from supermix_pl.experiments.report.identity import Place, place
-from supermix_pl.experiments.report.paper import load
-from supermix_pl.experiments.report.runs import Run
+from supermix_pl.experiments.shared.runs.budget import budget, training
+from supermix_pl.experiments.shared.runs.folders import Run
+from supermix_pl.experiments.shared.runs.identity import Place, place
+from supermix_pl.experiments.shared.runs.paper import load
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))

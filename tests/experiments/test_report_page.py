@@ -18,11 +18,10 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from supermix_pl.experiments import resolvers
-from supermix_pl.experiments.report.command import main as report
-from supermix_pl.experiments.report.page import main
 from supermix_pl.experiments.report.page.curves import read_log
-from supermix_pl.experiments.report.page.interval import interval
 from supermix_pl.experiments.report.page.svg import nice_ticks
+from supermix_pl.experiments.reporting import main as report
+from supermix_pl.experiments.shared.statistics import Summary
 from tests.experiments.report_folders import write_run
 from tests.experiments.report_page_sweep import HOSTILE, write_sweep
 
@@ -50,24 +49,22 @@ class Elements(HTMLParser):
 
 def written(folder: Path, *options: str) -> str:
     path = folder / "report.html"
-    main([str(folder), "--output", str(path), "--mixes", "0", *options])
+    report(["html", str(folder), "--output", str(path), "--mixes", "0", *options])
     return path.read_text(encoding="utf-8")
 
 
-def test_without_scipy_it_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in [name for name in sys.modules if name.startswith("supermix_pl.experiments.report.page")]:
-        monkeypatch.delitem(sys.modules, module)
-    monkeypatch.delattr("supermix_pl.experiments.report.page", raising=False)
+def test_without_scipy_it_names_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_sweep(tmp_path / "runs", methods=TWO)
     monkeypatch.setitem(sys.modules, "scipy", None)
     with pytest.raises(SystemExit, match=r'html needs scipy: pip install "supermix_pl\[experiments\]"'):
-        report(["html", "."])
+        written(folder)
 
 
 def test_interval_by_hand() -> None:
-    found = interval([1.0, 2.0, 3.0])
+    found = Summary((1.0, 2.0, 3.0))
     assert (found.mean, found.deviation, found.count) == (2.0, 1.0, 3)
     assert found.half == pytest.approx(4.302652729749464 / 3**0.5)
-    assert interval([5.0]).half is None
+    assert Summary((5.0,)).half is None
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 0.0), (3.2, 41.0), (-1e-3, 2e-3), (99.9, 100.0), (1e6, 3e6)])

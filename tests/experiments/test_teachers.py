@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from supermix_pl import FrozenTeacher
 from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.data.datamodule import Opened
-from supermix_pl.experiments.digests import digest_images, digest_teacher
+from supermix_pl.experiments.shared.digests import digest_images, digest_teacher
 from supermix_pl.experiments.teachers import load_teacher, teacher_accuracy, untrained_teacher
 from tests.experiments.mixes_toys import data_of, network, teacher_of
 

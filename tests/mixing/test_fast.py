@@ -75,11 +75,12 @@ def test_the_config_makes_it() -> None:
 @pytest.mark.parametrize(("k", "least"), [(2, 0.7), (3, 0.35)])
 def test_on_real_images(shared: Path, k: int, least: float) -> None:
     """128 test images of CIFAR-100, on which .77 and .43 of the mixes held when this was written."""
-    from supermix_pl.experiments.bench.table4_cases import case
+    from supermix_pl.experiments.opening import composed, open_subject
 
-    teacher = shared / "teachers" / "wrn_16_2_cifar100.pth"
-    chosen = case(f"cifar:{teacher}:wrn_16_2", data=str(shared / "data" / "cifar100"), num_images=128, k=k)
-    network, images = chosen.subject.open(torch.device("cpu"))
+    given = ["data=parquet", f"data.folder={shared / 'data' / 'cifar100'}", "network@teacher.network=wrn_16_2"]
+    given += ["teacher=checkpoint", f"teacher.checkpoint={shared / 'teachers' / 'wrn_16_2_cifar100.pth'}"]
+    subject = open_subject(composed("bench/base", given), num_images=128)
+    network, images = subject.teacher, subject.images
     mix = SuperMix.fast(k=k)(network, images, seed=0, view=RandomCropFlip())
     assert mix.holds is not None
     assert mix.holds.float().mean() >= least

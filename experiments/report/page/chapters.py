@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from supermix_pl.experiments.report.blocks import Block
-from supermix_pl.experiments.report.budget import differences, shown
 from supermix_pl.experiments.report.page.curves import CURVES, curve
-from supermix_pl.experiments.report.page.interval import Interval
 from supermix_pl.experiments.report.page.measures import ACCURACY, CORRUPTED, COST, RESULTS, Measure, summary
 from supermix_pl.experiments.report.page.svg import chart, span, swatch
-from supermix_pl.experiments.report.paper import load
 from supermix_pl.experiments.report.trials import TEACHERS, Trials
+from supermix_pl.experiments.shared.runs.budget import differences, shown
+from supermix_pl.experiments.shared.runs.paper import load
+from supermix_pl.experiments.shared.statistics import Summary
 
 Evaluated = dict[Path, dict[str, Any]]
 _TARGET = re.compile(r"(\w+)\._target_=(?:\w+\.)*(\w+)")  # engine._target_=supermix_pl.engine.BatchEngine
@@ -21,7 +21,7 @@ _HALF_SHOWN = 1e-9
 
 
 def rows_of(block: Block) -> list[tuple[str, Trials]]:
-    """Give the rows in the paper's order of methods, with names that no two of them share.
+    """Return the rows in the paper's order of methods, with names that no two of them share.
 
     Plain runs that a pair has borrowed are listed with it alone.
     """
@@ -138,21 +138,21 @@ def settings(block: Block) -> str:
     return "".join(lines)
 
 
-def _range(found: Sequence[Interval | None]) -> tuple[float, float]:
-    """Give the lowest and the highest value that the intervals reach; zeros without any."""
+def _range(found: Sequence[Summary | None]) -> tuple[float, float]:
+    """Return the lowest and the highest value that the intervals reach; zeros without any."""
     known = [(each.mean, each.half or 0) for each in found if each]
     low = min((mean - half for mean, half in known), default=0.0)
     return low, max((mean + half for mean, half in known), default=0.0)
 
 
-def _number(found: Interval | None, measure: Measure) -> str:
+def _number(found: Summary | None, measure: Measure) -> str:
     if found is None:
         return "-"
     text = f"{found.mean:,.{measure.digits}f}".replace(",", " ")
     return text + (f" ± {found.half:.{measure.digits}f}" if found.half is not None and found.half > _HALF_SHOWN else "")
 
 
-def _is_best(found: Interval | None, others: Sequence[Interval | None], measure: Measure) -> bool:
+def _is_best(found: Summary | None, others: Sequence[Summary | None], measure: Measure) -> bool:
     means = [each.mean for each in others if each is not None]
     if found is None or not measure.best or len(means) < 2:
         return False

@@ -2,26 +2,29 @@
 
 import argparse
 import base64
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from supermix_pl.experiments.bench import provenance
 from supermix_pl.experiments.report.blocks import Block, blocks
 from supermix_pl.experiments.report.page import chapters, layout
-from supermix_pl.experiments.report.page.example_mixes import example_mixes
+from supermix_pl.experiments.report.page.example_mixes import Opener, example_mixes
 from supermix_pl.experiments.report.page.measures import evaluations
-from supermix_pl.experiments.report.paper import load
-from supermix_pl.experiments.report.runs import Problem, Run, find_runs
+from supermix_pl.experiments.shared import provenance
+from supermix_pl.experiments.shared.runs.folders import Problem, Run, find_runs
+from supermix_pl.experiments.shared.runs.paper import load
 
-PROGRAM = "supermix_pl.experiments.report.command"
+PROGRAM = "supermix_pl.experiments.reporting"
 _MOST_PICTURES = 12
 _MOST_BYTES = 2**20
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Write a page of the runs in some folders, and say where."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
+def main(given: Sequence[str], open_run: Opener) -> None:
+    """Write a page of the runs in some folders, and print where.
+
+    Args:
+        given: Of the command line.
+        open_run: Opens data and teacher of a run's config, for example mixes.
+    """
     parser = argparse.ArgumentParser(
         prog="supermix-report html",
         description="Write the runs of a sweep on one page that needs no other file: results, curves, mixes, settings.",
@@ -37,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not 0 <= options.mixes <= 16:
             raise ValueError(f"expected 0 to 16 sets in --mixes, got {options.mixes}")
         runs, problems = find_runs(options.runs)
-        text = _page(runs, problems, options, given)
+        text = _page(runs, problems, options, given, open_run)
     except ValueError as error:
         parser.error(str(error))
     options.output.parent.mkdir(parents=True, exist_ok=True)
@@ -45,7 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(options.output)
 
 
-def _page(runs: Sequence[Run], problems: Sequence[Problem], options: argparse.Namespace, given: Sequence[str]) -> str:
+def _page(
+    runs: Sequence[Run],
+    problems: Sequence[Problem],
+    options: argparse.Namespace,
+    given: Sequence[str],
+    open_run: Opener,
+) -> str:
     if not runs:
         listed = "; ".join(f"{problem.folder} ({problem.reason})" for problem in problems)
         raise ValueError(f"expected finished runs, found none; there are: {listed}")
@@ -56,7 +65,7 @@ def _page(runs: Sequence[Run], problems: Sequence[Problem], options: argparse.Na
         parts += [f"<h2>{layout.html.escape(block.title)}</h2>", chapters.results(block, evaluated)]
         parts += [chapters.corruptions(block, evaluated), chapters.cost(block, evaluated)]
         parts += [chapters.curves(block), chapters.settings(block)]
-    parts += [layout.mixes(example_mixes(runs, options.mixes)), layout.pictures(_pictures(runs))]
+    parts += [layout.mixes(example_mixes(runs, options.mixes, open_run)), layout.pictures(_pictures(runs))]
     left_out = [f"{problem.folder}: {problem.reason}." for problem in problems]
     left_out += [
         f"{older.folder}: the settings and seed {older.seed} of {newest.folder}, which is newer and counts."

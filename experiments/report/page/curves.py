@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from supermix_pl.experiments.report.runs import Run
+from supermix_pl.experiments.shared.runs.folders import Run
 
 CURVES = {"val/accuracy": ("validation accuracy %", 100.0), "train/loss": ("training loss", 1.0)}
 

@@ -3,7 +3,7 @@
 import base64
 import copy
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +14,13 @@ from PIL import Image
 from torch import Tensor
 
 from supermix_pl import FrozenTeacher, MixedBatch
-from supermix_pl.experiments.building import build_data, build_teacher
-from supermix_pl.experiments.report.identity import target
-from supermix_pl.experiments.report.runs import Run
+from supermix_pl.experiments.data import ImageDataModule
+from supermix_pl.experiments.shared.runs.folders import Run
+from supermix_pl.experiments.shared.runs.identity import target
 from supermix_pl.visualize import denormalize
 
 _BATCH = 16
+Opener = Callable[[DictConfig], tuple[ImageDataModule, FrozenTeacher]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,12 +51,13 @@ class ExampleMixes:
     problem: str = ""
 
 
-def example_mixes(runs: Sequence[Run], count: int) -> list[ExampleMixes]:
+def example_mixes(runs: Sequence[Run], count: int, open_run: Opener) -> list[ExampleMixes]:
     """Make a few mixes with every mixer of the runs, all from the same images and with the same seed.
 
     Args:
         runs: Of a sweep.
         count: Sets of each mixer, in [0, 16].
+        open_run: Opens data and teacher of a run's config.
     """
     by_mixer: dict[str, Run] = {}
     for run in runs:
@@ -66,7 +68,7 @@ def example_mixes(runs: Sequence[Run], count: int) -> list[ExampleMixes]:
     found = []
     for name, run in by_mixer.items():
         try:
-            found.append(ExampleMixes(mixer=name, rows=_rows(run, count)))
+            found.append(ExampleMixes(mixer=name, rows=_rows(run, count, open_run)))
         # What is missing may be any part of a run's surroundings: its data, its teacher, a package, a GPU
         except Exception as error:
             found.append(ExampleMixes(mixer=name, problem=f"{type(error).__name__}: {error}"))
@@ -80,15 +82,12 @@ def data_uri(pixels: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def _rows(run: Run, count: int) -> tuple[tuple[Tile, ...], ...]:
+def _rows(run: Run, count: int, open_run: Opener) -> tuple[tuple[Tile, ...], ...]:
     config: DictConfig = OmegaConf.create(copy.deepcopy(run.config))
     config.data.mixed = config.data.external = None
     config.data.augment = False
     config.trainer.accelerator = "cpu"
-    datamodule = build_data(config)
-    teacher = build_teacher(config, datamodule)
-    if not isinstance(teacher, FrozenTeacher):
-        raise ValueError("expected a trained teacher, got a moving average or none")
+    datamodule, teacher = open_run(config)
     datamodule.batch_size, datamodule.seed = _BATCH, 0
     images, labels = next(iter(datamodule.train_dataloader()))[:2]
     mix: MixedBatch = instantiate(config.mixer)(teacher, images, labels, seed=0)

@@ -4,9 +4,10 @@ import html
 from collections.abc import Sequence
 
 from supermix_pl.experiments.report.page.example_mixes import ExampleMixes
+from supermix_pl.experiments.shared.palette import BLUE
 
 _STYLE = """
-:root { color-scheme: light; --line: #c8c8c8; --faint: #f3f5f7; --quiet: #555; --mark: #0072B2; }
+:root { color-scheme: light; --line: #c8c8c8; --faint: #f3f5f7; --quiet: #555; --mark: BLUE; }
 * { box-sizing: border-box; }
 body { font: 15px/1.5 system-ui, sans-serif; color: #111; background: #fff; margin: 1.5rem auto; max-width: 78rem;
   padding: 0 1rem; overflow-wrap: anywhere; }
@@ -39,7 +40,7 @@ summary { cursor: pointer; margin: .4rem 0; } dt { font-weight: 600; } dd { marg
   th, td { padding: .3rem .4rem; } tbody .name { max-width: 10rem; min-width: 10rem; }
   h1 { font-size: 1.35rem; } h2 { font-size: 1.15rem; }
 }
-"""
+""".replace("BLUE", BLUE)
 
 
 def page(title: str, chapters: Sequence[str]) -> str:

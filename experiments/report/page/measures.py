@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from supermix_pl.experiments import evaluate
-from supermix_pl.experiments.report.page.interval import Interval, interval
-from supermix_pl.experiments.report.runs import Run
+from supermix_pl.experiments.shared.runs.evaluations import read_evaluation
+from supermix_pl.experiments.shared.runs.folders import Run
+from supermix_pl.experiments.shared.statistics import Summary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ def evaluations(runs: Sequence[Run]) -> dict[Path, dict[str, Any]]:
     Raises:
         ValueError: If they were not all made with the same settings, so that they do not compare.
     """
-    found = {run.folder: content for run in runs if (content := evaluate.read(run.folder)) is not None}
+    found = {run.folder: content for run in runs if (content := read_evaluation(run.folder)) is not None}
     settings = {json.dumps(content["settings"], sort_keys=True): folder for folder, content in found.items()}
     if len(settings) > 1:
         listed = "; ".join(f"{folder}: {text}" for text, folder in settings.items())
@@ -68,13 +68,12 @@ def evaluations(runs: Sequence[Run]) -> dict[Path, dict[str, Any]]:
 
 
 def value(run: Run, measure: Measure, evaluated: dict[Path, dict[str, Any]]) -> float | None:
-    """Give a number of a run; None where it was not measured."""
+    """Return a number of a run; None where it was not measured."""
     found = evaluated.get(run.folder, {}).get(measure.name) if measure.evaluated else run.number(measure.name)
     return measure.factor * found if isinstance(found, int | float) else None
 
 
-def summary(runs: Sequence[Run], measure: Measure, evaluated: dict[Path, dict[str, Any]]) -> Interval | None:
+def summary(runs: Sequence[Run], measure: Measure, evaluated: dict[Path, dict[str, Any]]) -> Summary | None:
     """Sum up a number of runs that differ in their seeds alone; None where one of them lacks it."""
     values = [value(run, measure, evaluated) for run in runs]
-    known = [each for each in values if each is not None]
-    return interval(known) if len(known) == len(values) else None
+    return None if None in values else Summary.of(values)

@@ -5,10 +5,9 @@ import math
 from collections.abc import Sequence
 
 from supermix_pl.experiments.report.page.curves import Curve
-from supermix_pl.experiments.report.page.interval import Interval
+from supermix_pl.experiments.shared.palette import SERIES
+from supermix_pl.experiments.shared.statistics import Summary
 
-# Okabe and Ito's, which people with any kind of colour blindness tell apart; yellow is too light on white
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
 DASHES = ("", "6 3", "2 2", "8 3 2 3")
 _WIDTH, _HEIGHT = 360, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 8, 8, 34
@@ -16,8 +15,8 @@ _SPAN = 120
 
 
 def line_style(position: int) -> str:
-    """Give the stroke of a row's line: colours first, then dashes."""
-    colour, dash = COLOURS[position % len(COLOURS)], DASHES[position // len(COLOURS) % len(DASHES)]
+    """Return the stroke of a row's line: colours first, then dashes."""
+    colour, dash = SERIES[position % len(SERIES)], DASHES[position // len(SERIES) % len(DASHES)]
     return f'stroke="{colour}"' + (f' stroke-dasharray="{dash}"' if dash else "")
 
 
@@ -61,7 +60,7 @@ def chart(curves: Sequence[tuple[int, Curve]], *, title: str) -> str:
         across = [x for x, _ in curve.points]
         if any(a != b for a, b in zip(curve.low, curve.high, strict=True)):
             edge = [*zip(across, curve.high, strict=True), *reversed([*zip(across, curve.low, strict=True)])]
-            colour = COLOURS[position % len(COLOURS)]
+            colour = SERIES[position % len(SERIES)]
             parts.append(f'<path d="M{"L".join(place(*p) for p in edge)}Z" fill="{colour}" opacity=".12"/>')
         path = "L".join(place(*point) for point in curve.points)
         parts.append(
@@ -71,7 +70,7 @@ def chart(curves: Sequence[tuple[int, Curve]], *, title: str) -> str:
     return "".join([*parts, "</svg>"])
 
 
-def span(found: Interval, low: float, high: float) -> str:
+def span(found: Summary, low: float, high: float) -> str:
     """Draw a mean and its confidence interval on an axis from low to high."""
     scale = (_SPAN - 12) / ((high - low) or 1)
 
@@ -87,7 +86,7 @@ def span(found: Interval, low: float, high: float) -> str:
 
 
 def nice_ticks(low: float, high: float, wanted: int = 5) -> list[float]:
-    """Give round numbers from below a range to above it.
+    """Return round numbers from below a range to above it.
 
     >>> nice_ticks(3.2, 41.0)
     [0.0, 10.0, 20.0, 30.0, 40.0, 50.0]

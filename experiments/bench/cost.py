@@ -1,0 +1,105 @@
+"""The cost of mixes: what sets took of the teacher and of time, and what that gave."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import reduce
+from operator import add
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from supermix_pl import MixedBatch
+from supermix_pl.experiments.bench.passes import timed
+from supermix_pl.experiments.shared.measures import softness
+from supermix_pl.experiments.shared.subject import Subject
+from supermix_pl.mixing import Mixer
+from supermix_pl.solver.objective import total_variation
+
+Batch = tuple[Float[Tensor, "_ c h w"], Int[Tensor, " _"]]
+NOTE = (
+    "Sets of k different classes where the images have as many. Forwards, backwards: the teacher's of all rounds, "
+    "solved or not, and of the natural images; what only labels the shown view is left out. A solved set: the sum over "
+    "all sets, over the number of solved ones. Holds: the teacher's first k classes of a fresh view are the set's."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Sums over sets.
+
+    Args:
+        sets: How many were attempted.
+        solved: How many met the criterion.
+        held: How many hold under the view that is shown.
+        steps: Of all, those that were not solved with all of theirs.
+        forwards: Images passed forward.
+        backwards: Rows of input gradients.
+        seconds: Wall time.
+        softness: m(1 - m) of the solved sets.
+        roughness: Total variation of their masks (3-norm, mean over sources and pixels).
+    """
+
+    sets: int = 0
+    solved: int = 0
+    held: int = 0
+    steps: int = 0
+    forwards: int = 0
+    backwards: int = 0
+    seconds: float = 0.0
+    softness: float = 0.0
+    roughness: float = 0.0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        """Take both together."""
+        return Cost(**{each.name: getattr(self, each.name) + getattr(other, each.name) for each in fields(self)})
+
+    def numbers(self) -> dict[str, int | float | None]:
+        """Return what is published; None where nothing was solved."""
+        totals: dict[str, float] = {"steps": self.steps, "forwards": self.forwards, "backwards": self.backwards}
+        totals["ms"] = 1000 * self.seconds
+        return {
+            "sets": self.sets,
+            "solved": self.solved,
+            "solved_fraction": self.solved / self.sets,
+            "holds": self.held / self.sets,
+            **{f"{name}_per_solved": total / self.solved if self.solved else None for name, total in totals.items()},
+            **{f"{name}_per_attempted": total / self.sets for name, total in totals.items()},
+            "ms_per_step": totals["ms"] / self.steps if self.steps else None,
+            "mask_softness": self.softness / self.solved if self.solved else None,
+            "mask_roughness": self.roughness / self.solved if self.solved else None,
+        }
+
+
+def cost_of(mix: MixedBatch, seconds: float) -> Cost:
+    """Return what a batch of mixes cost and gave."""
+    return Cost(
+        sets=len(mix),
+        solved=int(mix.solved.sum()),
+        held=0 if mix.holds is None else int(mix.holds.sum()),
+        steps=int(mix.num_steps.sum()),
+        forwards=mix.teacher_forwards - mix.label_forwards,
+        backwards=mix.teacher_backwards,
+        seconds=seconds,
+        softness=float(softness(mix)[mix.solved].double().sum()),
+        roughness=float(total_variation(mix.masks)[mix.solved].double().sum()),
+    )
+
+
+def mix_batches(mixer: Mixer, subject: Subject, batches: Sequence[Batch], *, seed: int) -> Cost:
+    """Mix every batch once, as a student would see it, and sum up what that cost.
+
+    Args:
+        mixer: Makes the mixes.
+        subject: Teacher and view; its solver decides whether classes are the labels.
+        batches: Images and labels.
+        seed: Of partners, mixing weights and views.
+    """
+    costs = []
+    for number, (images, labels) in enumerate(batches):
+        given = labels if subject.supermix.takes_labels else None
+        mix, seconds = timed(
+            lambda i=images, g=given, n=number: mixer(subject.teacher, i, g, seed=(seed, n), view=subject.view),
+            images.device,
+        )
+        costs.append(cost_of(mix, seconds))
+    return reduce(add, costs)

@@ -1,0 +1,1 @@
+"""One prepared script for a GPU: checks, then training steps."""

@@ -1,0 +1,1 @@
+"""Which mixes hold, and at what cost."""

@@ -1,0 +1,184 @@
+"""What all benchmarks share: reading their config, ending in one line, writing NAME.md, NAME.json and NAME.png."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from hydra.errors import HydraException
+from matplotlib.figure import Figure
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+from rich.progress import track
+
+from supermix_pl.arguments import check_at_least, check_one_of
+from supermix_pl.experiments.opening import composed, one_line
+from supermix_pl.experiments.shared import provenance, render
+from supermix_pl.experiments.shared.table import Heading, Notes, Part
+
+T = TypeVar("T")
+_WIDE = 180
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What every benchmark can be told; the values are those of conf/bench.
+
+    Args:
+        folder: Where its files go.
+        name: Of the files, before the device; None for what was measured.
+        threads: Of the CPU, >= 1; None for torch's own choice.
+    """
+
+    LEAST: ClassVar[Mapping[str, int]] = {}
+    """Lower limits of numbers, and of all numbers in lists, which may not be empty."""
+    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """What names may be, alone or in lists."""
+
+    folder: str
+    name: str | None
+    threads: int | None
+
+    def __post_init__(self) -> None:
+        """Check what can be checked before time is spent."""
+        for name, least in {"threads": 1, **self.LEAST}.items():
+            value = getattr(self, name)
+            if isinstance(value, list) and (not value or min(value) < least):
+                raise ValueError(f"expected bench.{name} with numbers >= {least}, got {value}")
+            if isinstance(value, int):
+                check_at_least(f"bench.{name}", value, least)
+        for name, known in self.CHOICES.items():
+            value = getattr(self, name)
+            for each in value if isinstance(value, list) else [value]:
+                check_one_of(f"bench.{name}", each, known)
+        self.check()
+
+    def check(self) -> None:
+        """Check what hangs together."""
+
+
+S = TypeVar("S", bound=Settings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a benchmark found.
+
+    Args:
+        name: Of the files, before the device.
+        title: Of the document.
+        remark: On how it was measured.
+        tables: Each with what must be said of it.
+        content: All numbers, ready for JSON.
+        seeds: Of all that was random.
+        device: Where it computed.
+        figure: A picture, if there is one.
+        failed: Whether something did not come to its end.
+    """
+
+    name: str
+    title: str
+    remark: str
+    tables: Sequence[Part]
+    content: Mapping[str, Any]
+    seeds: Sequence[int]
+    device: torch.device
+    figure: Figure | None = None
+    failed: bool = field(default=False)
+
+
+def run(
+    program: str, kind: type[S], measure: Callable[[DictConfig, S], Result], overrides: Sequence[str] | None
+) -> None:
+    """Read the config, measure, print and write; what makes no sense ends the program in one line.
+
+    Args:
+        program: Name of the module, and of its config.
+        kind: Its settings.
+        measure: Does the work.
+        overrides: Of the config; None for the command line.
+    """
+    overrides = sys.argv[1:] if overrides is None else list(overrides)
+    if {"-h", "--help"} & set(overrides):
+        print(resources.files("supermix_pl.conf.bench").joinpath(f"{program}.yaml").read_text(encoding="utf-8"))
+        sys.exit()
+    try:
+        config = composed(f"bench/{program}", overrides)
+        settings = read_settings(config, kind)
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
+        Path(settings.folder).mkdir(parents=True, exist_ok=True)
+        result = measure(config, settings)
+    except (ValueError, TypeError, OSError, ImportError, HydraException, OmegaConfBaseException) as error:
+        sys.exit(f"{program}: error: {one_line(error)}")
+    _publish(program, result, overrides, settings)
+    if result.failed:
+        sys.exit(1)
+
+
+def read_settings(config: DictConfig, kind: type[S]) -> S:
+    """Read the node `bench` of a config.
+
+    Raises:
+        ValueError: If a value is of another type, out of its range or missing, or nothing takes it.
+    """
+    schema = OmegaConf.structured(kind)
+    OmegaConf.set_readonly(schema, False)
+    try:
+        settings = OmegaConf.to_object(OmegaConf.merge(schema, OmegaConf.to_container(config.bench, resolve=True)))
+    except OmegaConfBaseException as error:
+        place = f"bench.{error.full_key}" if error.full_key else "bench"
+        raise ValueError(f"expected other values, got {place}: {str(error).splitlines()[0]}") from error
+    assert isinstance(settings, kind)
+    return settings
+
+
+def check_sets(sets: int, batch_size: int, k: int) -> None:
+    """Refuse sets that cannot be made of as many images, each once in the first place, in such batches."""
+    check_at_least("bench.batch_size", batch_size, k)
+    check_at_least("bench.sets", sets, k)
+    if 0 < sets % batch_size < k:
+        raise ValueError(
+            f"expected batches of at least k = {k} sets, got a last one of {sets % batch_size}: change bench.sets or "
+            "bench.batch_size"
+        )
+
+
+def tracked(items: Iterable[T], what: str) -> Iterable[T]:
+    """Show how far a loop has come, beside the results and not among them."""
+    return track(list(items), what, console=Console(stderr=True), transient=True)
+
+
+def named(changes: Mapping[str, Any]) -> str:
+    """Write changes as they stand in a call.
+
+    >>> named({"sigma": 2.0, "views": None})
+    'sigma=2.0, views=None'
+    """
+    return ", ".join(f"{name}={value!r}" for name, value in changes.items())
+
+
+def _publish(program: str, result: Result, overrides: Sequence[str], settings: Settings) -> None:
+    module = f"supermix_pl.experiments.bench.{program}"
+    origin = provenance.collect(module, overrides, seeds=result.seeds, device=result.device)
+    stem = Path(settings.folder) / f"{settings.name or result.name}_{result.device.type}"
+    chosen = dataclasses.asdict(settings)
+    chosen = {name: provenance.portable(value) if isinstance(value, str) else value for name, value in chosen.items()}
+    said = "Settings: " + ", ".join(f"{name} {value}" for name, value in chosen.items())
+    head = [Heading(text=result.title, level=1), Notes(lines=(*origin.lines(), said, result.remark))]
+    written = [stem.with_name(stem.name + suffix) for suffix in (".md", ".json")]
+    written[0].write_text(render.markdown([*head, *result.tables]), encoding="utf-8")
+    whole = {"provenance": dataclasses.asdict(origin), "settings": chosen, "remark": result.remark, **result.content}
+    written[1].write_text(json.dumps(whole, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    if result.figure is not None:
+        written.append(stem.with_name(stem.name + ".png"))
+        result.figure.savefig(written[-1], dpi=130)
+    console = Console()
+    (console if console.is_terminal else Console(width=_WIDE)).print(render.terminal([*result.tables]))
+    console.print(f"written to {', '.join(map(str, written))}", soft_wrap=True)

@@ -1,0 +1,1 @@
+"""How passes, time and memory grow."""

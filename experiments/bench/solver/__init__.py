@@ -1,0 +1,1 @@
+"""What named mixers solve, what holds, and what they cost."""

@@ -1,0 +1,1 @@
+"""The paper's Table 4: what the update rules cost."""

@@ -1,0 +1,1 @@
+"""What several parts of the experiments use; it builds on none of them."""

@@ -1,0 +1,68 @@
+"""Short names of what results hang on: a teacher, a set of images."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import nn
+
+from supermix_pl import FrozenTeacher
+
+_LENGTH = 16
+_IMAGES_SEEN = 16
+_State = tuple[tuple[str, int, int], ...]
+_known: WeakKeyDictionary[nn.Module, tuple[_State, bytes]] = WeakKeyDictionary()
+
+
+@runtime_checkable
+class Labelled(Protocol):
+    """Labelled images that can be asked for by index, such as `data.source.BatchSource`."""
+
+    @property
+    def labels(self) -> Int64[np.ndarray, " n"]:
+        """Class of every sample."""
+        ...
+
+    def batches(self, index_batches: Sequence[Any], *, stream: tuple[int, ...] | None) -> Iterator[Any]:
+        """Yield batches whose first part is the images."""
+        ...
+
+
+def digest_teacher(teacher: FrozenTeacher) -> str:
+    """Identify a teacher by its weights and by what it makes of its inputs: normalisation, size, precision."""
+    sha = hashlib.sha256(repr((teacher.image_size, teacher.weight_dtype, teacher.autocast_dtype)).encode())
+    black_and_white = torch.arange(2.0).view(2, 1, 1, 1).expand(2, 3, 1, 1)
+    normalised = teacher.prepare(black_and_white).float().mean(dim=(2, 3))
+    sha.update(np.round(normalised.numpy(), 4).tobytes())
+    sha.update(_digest_weights(teacher.module))
+    return sha.hexdigest()[:_LENGTH]
+
+
+def digest_images(source: Labelled, samples: Int64[np.ndarray, " m"]) -> str:
+    """Identify labelled images by who they are, all their labels, and how the first of them look."""
+    sha = hashlib.sha256(samples.tobytes() + source.labels[samples].tobytes())
+    for images, *_ in source.batches([samples[:_IMAGES_SEEN]], stream=None):
+        sha.update(repr(tuple(images.shape)).encode() + images.numpy().tobytes())
+    return sha.hexdigest()[:_LENGTH]
+
+
+def _digest_weights(module: nn.Module) -> bytes:
+    """Hash names and values, once for a module as it is: a large network takes seconds, and a run asks several times.
+
+    Writing into `parameter.data` passes unnoticed, as it does for autograd.
+    """
+    weights = module.state_dict()
+    state = tuple((name, value.data_ptr(), value._version) for name, value in weights.items())
+    known = _known.get(module)
+    if known is not None and known[0] == state:
+        return known[1]
+    sha = hashlib.sha256()
+    for name, value in weights.items():
+        sha.update(name.encode())
+        sha.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    _known[module] = state, sha.digest()
+    return sha.digest()

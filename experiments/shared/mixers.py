@@ -1,0 +1,55 @@
+"""The mixers that figures and benchmarks set side by side, for sets of different classes of the same images."""
+
+from dataclasses import replace
+from typing import Any
+
+from supermix_pl import CutMix, MixUp, SuperMix
+from supermix_pl.mixing import BlindMixer
+
+PAPER, EXACT, FAST, MIXUP, CUTMIX = "SuperMix", "exact", "SuperMix.fast", "MixUp", "CutMix"
+SOLVERS, BLIND = (PAPER, EXACT, FAST), (MIXUP, CUTMIX)
+MEANING = (
+    "SuperMix: the paper's solver; exact: quicker, likewise on exact pixels until the first test is passed; "
+    "SuperMix.fast: the recommendation, solved under random views."
+)
+_EXACT: dict[str, Any] = {
+    "init": "contrast",
+    "objective": "criterion",
+    "lambda_s": 0.0,
+    "max_logit_step": 3.0,
+    "momentum": 0.5,
+    "min_steps": 0,
+    "sigma": 0.5,
+}
+
+
+def named_mixers(paper: SuperMix) -> dict[str, SuperMix | BlindMixer]:
+    """Return the mixers by name.
+
+    Args:
+        paper: The paper's solver with the settings for the data.
+    """
+    paper = replace(paper, pairing="distinct")
+    blind: dict[str, Any] = {"k": paper.k, "alpha": paper.alpha, "pairing": "distinct"}
+    return {
+        PAPER: paper,
+        EXACT: replace(paper, **_EXACT),
+        FAST: fast(paper),
+        MIXUP: MixUp(**blind),
+        CUTMIX: CutMix(**blind),
+    }
+
+
+def fast(paper: SuperMix, **changes: Any) -> SuperMix:
+    """Return SuperMix.fast for the sets of another solver, with changes."""
+    shared = {"k": paper.k, "alpha": paper.alpha, "classes": paper.classes, "chunk_size": paper.chunk_size}
+    return SuperMix.fast(**shared | changes)
+
+
+def as_call(mixer: object) -> str:
+    """Write a mixer as the call that makes it, without its defaults."""
+    if not isinstance(mixer, SuperMix):
+        return repr(mixer)
+    default = SuperMix()
+    changed = [f"{name}={value!r}" for name, value in vars(mixer).items() if value != getattr(default, name)]
+    return f"SuperMix({', '.join(changed)})"

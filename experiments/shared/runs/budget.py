@@ -1,0 +1,177 @@
+"""What decides on a training, apart from what it is a run of: to keep different budgets apart, and to say how."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from supermix_pl.experiments.shared.runs.folders import Run
+from supermix_pl.experiments.shared.runs.identity import dataset, target
+from supermix_pl.experiments.shared.runs.paper import Paper
+
+_IDENTITY = {"method", "pair", "table", "protocol", "scale"}
+_NO_PART_OF_TRAINING = {
+    *("seed", "paths", "logger", "callbacks", "ckpt_path", "channels_last", "matmul_precision", "fixed"),
+    "milestones",  # scheduler.milestones are what counts
+}
+_NO_PART_ANYWHERE = {"seed", "root", "cache_dir", "num_workers", "eval_batch_size", "progress", "log"}
+_NO_PART_OF = {  # settings of a node that change what it costs or shows
+    "teacher": {"channels_last", "fold", "compile"},
+    "mixing": {"save_state", "log_images_every"},
+    "trainer": {
+        *("accelerator", "strategy", "default_root_dir", "deterministic", "enable_model_summary"),
+        *("enable_progress_bar", "log_every_n_steps", "num_sanity_val_steps"),
+    },
+}
+_NOT_OF_BUDGET = ("augment", "batch_size", "drop_last", "external", "folder", "mixed", "with_indices")  # of the data
+ACROSS_COLUMNS = (
+    "trainer.max_epochs",
+    "trainer.max_steps",
+    "trainer.limit_train_batches",
+    "trainer.accumulate_grad_batches",
+    "trainer.devices",
+    "data.batch_size",
+    "data.mixed",
+    "data.mixed_size",
+    "data.external",
+)  # what may not differ silently between two cells of one method
+_WORDS = {
+    "trainer.max_epochs": ("{} epochs", "no trainer.max_epochs"),
+    "data.batch_size": ("batches of {}", "no data.batch_size"),
+    "data.mixed": ("fixed mixes", "no fixed mixes"),
+    "data.mixed_size": ("{} mixes", ""),
+    "data.mixed_folder": ("folder {}", ""),
+}  # of a setting that is there, and of one that is not
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What all cells of a printed table have in common.
+
+    Args:
+        protocol: Name of the training protocol; None for runs without.
+        scale: Name of the scale; None for runs without.
+        dataset: Name of the data.
+        data: Which of its images, and how: (setting, value) pairs.
+    """
+
+    protocol: str | None
+    scale: str | None
+    dataset: str
+    data: tuple[tuple[str, str], ...]
+
+    @property
+    def images_per_class(self) -> float:
+        """Return the number of training images of each class; infinity for all."""
+        return float(dict(self.data).get("images_per_class", math.inf))
+
+    def rank(self) -> tuple[bool, bool, float]:
+        """Return what budgets are sorted by: the paper's first, then by the number of images."""
+        return self.protocol != "paper", self.scale != "paper", self.images_per_class
+
+    def title(self) -> str:
+        """Return the most important in a line."""
+        images = dict(self.data).get("images_per_class")
+        return ", ".join(
+            [
+                f"protocol {self.protocol}" if self.protocol else "no protocol",
+                f"scale {self.scale}" if self.scale else "no scale",
+                self.dataset,
+                *([f"{images} images a class"] if images else []),
+            ]
+        )
+
+    def unlike_paper(self, datasets: Sequence[str]) -> list[str]:
+        """List what sets it apart from the paper's."""
+        data = dict(self.data)
+        held_out = float(data.get("validation_fraction", 0))
+        reasons = [
+            "" if self.protocol == "paper" else f"protocol {self.protocol}" if self.protocol else "no protocol named",
+            "" if self.scale == "paper" else f"scale {self.scale}" if self.scale else "no scale named",
+            "" if self.dataset in datasets else f"data {self.dataset}",
+            f"{data['images_per_class']} images a class" if "images_per_class" in data else "",
+            f"{held_out:g} of the training images held out" if held_out > 0 else "",
+        ]
+        return [reason for reason in reasons if reason]
+
+
+def budget(run: Run, paper: Paper) -> Budget:
+    """Find the budget of a run."""
+    settings = {
+        name.removeprefix("data."): value for name, value in training(run.config).items() if name.startswith("data.")
+    }
+    return Budget(
+        protocol=run.name_of("protocol"),
+        scale=run.name_of("scale"),
+        dataset=dataset(run.config, paper),
+        data=tuple(
+            (name, shown(target({name: value}) if name == "_target_" else value))
+            for name, value in sorted(settings.items())
+            if not name.startswith(_NOT_OF_BUDGET)
+        ),
+    )
+
+
+def training(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that decide on a training, by dotted name, without seeds, and of paths only the last name.
+
+    What is null is left out. A fixed data set of mixes stands with its size, where its folder can be read.
+    """
+    nodes = {name: node for name, node in config.items() if name not in _IDENTITY | _NO_PART_OF_TRAINING}
+    if isinstance(data := nodes.get("data"), dict) and (data.get("mixed") or data.get("external")):
+        nodes.pop("engine", None)  # such images are made before
+    for part, left_out in _NO_PART_OF.items():
+        if isinstance(node := nodes.get(part), dict):
+            nodes[part] = {name: value for name, value in node.items() if name not in left_out}
+    if isinstance(data := nodes.get("data"), dict) and isinstance(data.get("mixed"), str):
+        nodes["data"] = data | _mixes(data["mixed"], config.get("fixed"))
+    return _flat(nodes, "")
+
+
+def differences(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """List the names under which settings differ."""
+    names = dict.fromkeys(name for each in settings for name in each)
+    return [name for name in names if len({shown(each.get(name)) for each in settings}) > 1]
+
+
+def label(settings: Mapping[str, Any], names: Sequence[str]) -> str:
+    """Write what settings have under some names.
+
+    >>> label({"trainer.max_epochs": 5, "task.kd_weight": 0.2}, ["trainer.max_epochs", "task.kd_weight", "data.mixed"])
+    '5 epochs, task.kd_weight=0.2, no fixed mixes'
+    """
+    words = []
+    for name in names:
+        present, absent = _WORDS.get(name, (f"{name}={{}}", "" if name.startswith("data.mixed_") else f"no {name}"))
+        words.append(present.format(shown(settings[name])) if name in settings else absent)
+    return ", ".join(filter(None, words))
+
+
+def shown(value: Any) -> str:
+    """Write a setting; equal ones are written equally."""
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
+
+
+def _flat(node: Mapping[Any, Any], prefix: str) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in node.items():
+        if name in _NO_PART_ANYWHERE or value is None:
+            continue
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = Path(value).name if isinstance(value, str) and "/" in value else value
+    return flat
+
+
+def _mixes(folder: str, plan: Any) -> dict[str, Any]:
+    """Describe a fixed data set of mixes: as planned, by what its folder says, or by the folder's name."""
+    if folder == "auto":
+        return {"mixed": "fixed", "mixed_size": plan.get("size") if isinstance(plan, dict) else None}
+    try:
+        about = json.loads((Path(folder) / "about.json").read_text(encoding="utf-8"))
+        return {"mixed": "fixed", "mixed_size": about["size"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {"mixed": "fixed", "mixed_folder": folder}

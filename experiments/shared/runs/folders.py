@@ -1,0 +1,160 @@
+"""The runs that are in folders, and what is in their place where they are not whole."""
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Run:
+    """A finished run.
+
+    Args:
+        folder: Where it lies.
+        config: Its resolved config.
+        metrics: What it measured.
+        seed: Its seed.
+        written: When metrics.json was written, in seconds.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    metrics: dict[str, Any]
+    seed: int
+    written: float
+
+    def number(self, name: str) -> float | None:
+        """Return a metric, if it was measured and is finite."""
+        return _finite(self.metrics.get(name))
+
+    def name_of(self, node: str) -> str | None:
+        """Return the name that a node of the config carries: method, pair, protocol, scale."""
+        value = self.config.get(node)
+        name = value.get("name") if isinstance(value, dict) else value
+        return name if isinstance(name, str) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """A folder that could not be counted.
+
+    Args:
+        folder: Where.
+        reason: Why.
+    """
+
+    folder: Path
+    reason: str
+
+
+def numbers(runs: Iterable[Run], name: str) -> list[float]:
+    """List the different values of a metric, in order."""
+    return sorted({value for run in runs if (value := run.number(name)) is not None})
+
+
+def find_runs(folders: Sequence[Path]) -> tuple[list[Run], list[Problem]]:
+    """Find the runs in folders and all their subfolders.
+
+    A run is a folder with config.yaml beside metrics.json. Hydra's own .hydra/config.yaml is none, nor is a config.yaml
+    of other programs. A folder that is reached twice counts once.
+
+    Raises:
+        ValueError: If a folder does not exist, or there is neither a run nor a problem in any of them.
+    """
+    for folder in folders:
+        _check_folder(folder)
+    unlisted: list[OSError] = []
+    found = [entry for folder in _folders(folders, unlisted.append) if (entry := read_run(folder)) is not None]
+    found += [Problem(folder=Path(error.filename), reason=f"cannot be listed ({error.strerror})") for error in unlisted]
+    runs = [entry for entry in found if isinstance(entry, Run)]
+    if not found:
+        raise ValueError(
+            f"expected runs (config.yaml beside metrics.json) in {', '.join(map(str, folders))}, found none; "
+            f"there are: {', '.join(_listed(folders)) or 'no files'}"
+        )
+    return runs, [entry for entry in found if isinstance(entry, Problem)]
+
+
+def read_run(folder: Path) -> Run | Problem | None:
+    """Read the run of a folder with a config.yaml; None if that is another program's."""
+    try:
+        config = yaml.load((folder / "config.yaml").read_text(encoding="utf-8"), _LOADER)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        return Problem(folder=folder, reason=f"config.yaml cannot be read ({_first_line(error)})")
+    path = folder / "metrics.json"
+    if config is not None and not (isinstance(config, dict) and "network" in config):
+        reason = "metrics.json beside a config.yaml without a network, which supermix-train did not write"
+        return Problem(folder=folder, reason=reason) if path.exists() else None
+    if config is None:
+        return Problem(folder=folder, reason="config.yaml is empty")
+    if not path.exists():
+        return Problem(folder=folder, reason="no metrics.json: stopped, or still running")
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+        return Run(
+            folder=folder,
+            config=config,
+            metrics=_checked(metrics),
+            seed=_seed(config, metrics),
+            written=path.stat().st_mtime,
+        )
+    except (OSError, ValueError) as error:
+        return Problem(folder=folder, reason=f"metrics.json cannot be used ({_first_line(error)})")
+
+
+def _folders(tops: Sequence[Path], on_error: Callable[[OSError], None]) -> Iterator[Path]:
+    seen: set[Path] = set()
+    for top in tops:
+        for parent, names, files in os.walk(top, onerror=on_error, followlinks=True):
+            here = Path(parent).resolve()
+            names[:] = [] if here in seen else sorted(set(names) - {".hydra"})
+            if here not in seen and "config.yaml" in files:
+                yield Path(parent)
+            seen.add(here)
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.is_dir():
+        return
+    near = next(parent for parent in folder.absolute().parents if parent.is_dir())
+    what = "a file" if folder.exists() else "no such folder"
+    raise ValueError(
+        f"expected a folder of runs, got {folder}: {what}; in {near} there are: {', '.join(_listed([near])) or 'none'}"
+    )
+
+
+def _listed(folders: Sequence[Path], limit: int = 10) -> list[str]:
+    names = sorted(f"{path.name}/" if path.is_dir() else path.name for folder in folders for path in folder.iterdir())
+    return names[:limit] + [f"{len(names) - limit} more"] * (len(names) > limit)
+
+
+def _checked(metrics: Any) -> dict[str, Any]:
+    accuracy = metrics.get("test/accuracy") if isinstance(metrics, dict) else None
+    value = _finite(accuracy)
+    if value is None or not 0 <= value <= 1:
+        raise ValueError(f"expected test/accuracy in [0, 1], got {accuracy}")
+    return metrics
+
+
+def _seed(config: dict[str, Any], metrics: dict[str, Any]) -> int:
+    seed = metrics.get("seed", config.get("seed"))
+    if not isinstance(seed, int):
+        raise ValueError(f"expected a whole number as seed, got {seed}")
+    return seed
+
+
+def _finite(value: Any) -> float | None:
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if number else None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

@@ -1,0 +1,112 @@
+"""What a run is a run of: the names of its networks, data and method, and the table that it belongs to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from supermix_pl.experiments.shared.runs.folders import Run
+from supermix_pl.experiments.shared.runs.paper import Paper, PaperTable, canonical
+
+_PAPER_K = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A cell.
+
+    Args:
+        table: Name of the table, or "custom".
+        column: Network or pair.
+        method: Row.
+    """
+
+    table: str
+    column: str
+    method: str
+
+
+def place(run: Run, paper: Paper) -> Place:
+    """Find the cell of a run.
+
+    The table is the one that the run names, if it has such a cell; a run that names none but has a pair and a method of
+    Tables 2, 3 or 5, and their data, belongs there. Everything else is "custom".
+    """
+    named = run.config.get("table")
+    for table in paper.tables.values():
+        column = table.find(network(run) if table.of_networks else run.name_of("pair") or "")
+        method = method_in(table, run)
+        if column is None or run.name_of("method") is None or method not in table.methods:
+            continue
+        if table.name == named or (
+            named is None and not table.of_networks and column.dataset == dataset(run.config, paper)
+        ):
+            return Place(table=table.name, column=column.name, method=method)
+    return Place(table="custom", column=pair(run), method=method_in(paper.tables["custom"], run))
+
+
+def method_in(table: PaperTable, run: Run) -> str:
+    """Name a run's method as a table does; sources other than the paper's 2 and an example policy are in the name."""
+    name, k = run.name_of("method") or _method(run.config), _target_value(run.config.get("mixer"), "k")
+    if _has_example_policy(run.config):
+        return f"{name}_example"
+    if k is None or table.of_networks:
+        return name
+    with_k = f"{name}_k{k}"
+    return with_k if with_k in table.methods or k != _PAPER_K else name
+
+
+def pair(run: Run) -> str:
+    """Name teacher and student."""
+    named, taught_by = run.name_of("pair"), teacher(run)
+    return named or (f"{taught_by}-{network(run)}" if taught_by else f"{network(run)} (no teacher)")
+
+
+def network(run: Run) -> str:
+    """Name the network that is trained."""
+    return network_name(run.config["network"])
+
+
+def teacher(run: Run) -> str | None:
+    """Name the teacher's network; None without a teacher."""
+    node = run.config.get("teacher")
+    return network_name(node["network"]) if isinstance(node, dict) and node.get("network") else None
+
+
+def network_name(node: Any) -> str:
+    """Name the network of a node: what it says itself, else what it builds.
+
+    >>> network_name({"_target_": "package.networks.wrn_16_2"}), network_name({"_target_": "t.timm", "name": "vit"})
+    ('wrn_16_2', 'vit')
+    """
+    return str(_target_value(node, "name") or _target_value(node, "model_name") or target(node))
+
+
+def dataset(config: Mapping[str, Any], paper: Paper) -> str:
+    """Name the data: the folder's name, or the class's where there is no folder; the paper's name where it is known."""
+    node = config.get("data")
+    folder = _target_value(node, "folder")
+    name = str(folder).rstrip("/").rpartition("/")[2] if folder else target(node).lower()
+    return next((known for known, others in paper.data_sets.items() if canonical(name) in others), name)
+
+
+def target(node: Any) -> str:
+    """Name what a node builds, without its module; "?" for a node that builds nothing."""
+    return str(_target_value(node, "_target_") or "?").rpartition(".")[2]
+
+
+def _method(config: Mapping[str, Any]) -> str:
+    """Name the method of a run that was put together by hand."""
+    distilled, mixer = target(config.get("task")) == "Distillation", config.get("mixer")
+    if not mixer:
+        return "kd" if distilled else "plain"
+    return ("kd_" if distilled else "ce_") + target(mixer).lower()
+
+
+def _has_example_policy(config: Mapping[str, Any]) -> bool:
+    """Return whether the views come from the policy that ships with the package, which is not a published one."""
+    augment = _target_value(config.get("data"), "augment")
+    return "example" in (_target_value(augment, "policy"), _target_value(_target_value(augment, "policy"), "policy"))
+
+
+def _target_value(node: Any, name: str) -> Any:
+    return node.get(name) if isinstance(node, dict) else None

@@ -1,0 +1,71 @@
+"""What figures and benchmarks are of: a teacher and images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from supermix_pl import FrozenTeacher, SuperMix
+from supermix_pl.transforms import RandomCropFlip, RandomResizedCropFlip, View
+
+_LARGEST_SMALL_SIDE = 64
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Subject:
+    """A teacher and images.
+
+    Args:
+        teacher: Supervises and labels the mixes.
+        images: Normalised, on the teacher's device.
+        labels: Their true classes.
+        class_names: In the order of the labels.
+        mean: Per channel, what the images are normalised with, on the scale [0, 1].
+        std: Likewise.
+        supermix: The paper's solver with the settings for these data.
+        seed: Of the choice of images and of the mixes.
+        data: Name of the data.
+        network: Name of the teacher's network.
+        note: A remark on the data for titles.
+        boxes: True box x0, y0, x1, y1 (pixels, ends exclusive) of the object in each image; None where none are known.
+        external: Images of data.external, normalised, at most as many as there are images; None where none are given.
+    """
+
+    teacher: FrozenTeacher
+    images: Float[Tensor, "b c h w"]
+    labels: Int[Tensor, " b"]
+    class_names: Sequence[str]
+    mean: Sequence[float] | None
+    std: Sequence[float] | None
+    supermix: SuperMix
+    seed: int
+    data: str
+    network: str
+    note: str = ""
+    boxes: Int[Tensor, "b 4"] | None = None
+    external: Float[Tensor, "e c h w"] | None = None
+
+    @property
+    def title(self) -> str:
+        """Names of data and teacher."""
+        return f"{self.data}{f' ({self.note})' * bool(self.note)}, teacher {self.network}"
+
+    @property
+    def external_note(self) -> str:
+        """What a title says of the external images, after other words."""
+        return "" if self.external is None else f"; external: {len(self.external)} other images, without labels"
+
+    @property
+    def is_small(self) -> bool:
+        """Whether the images are as small as those of CIFAR."""
+        return max(self.images.shape[2:]) <= _LARGEST_SMALL_SIDE
+
+    @property
+    def view(self) -> View:
+        """What a student would see mixes of these images under: resized crops of large ones."""
+        return RandomCropFlip() if self.is_small else RandomResizedCropFlip()
+
+    def batches(self, size: int) -> list[tuple[Float[Tensor, "_ c h w"], Int[Tensor, " _"]]]:
+        """Split images and labels into batches, the last of which may be smaller."""
+        return list(zip(self.images.split(size), self.labels.split(size), strict=True))

@@ -1,0 +1,75 @@
+"""The cost of mixes, and targets for it."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from supermix_pl import FrozenTeacher, MixUp, SuperMix
+from supermix_pl.experiments.bench.cost import Cost, cost_of, mix_batches
+from supermix_pl.experiments.bench.target import Target
+from supermix_pl.experiments.shared.subject import Subject
+from supermix_pl.transforms import RandomCropFlip
+from tests.problems import Counting, SmoothTeacher, natural_images
+
+
+def subject(teacher: FrozenTeacher) -> Subject:
+    given: dict[str, Any] = {"class_names": ["a"] * 6, "mean": None, "std": None, "data": "toys", "network": "smooth"}
+    images, labels = batches()[0]
+    return Subject(teacher=teacher, images=images, labels=labels, supermix=SuperMix(), seed=0, **given)
+
+
+def batches() -> list[Any]:
+    return [(natural_images(8, seed=seed), torch.arange(8) % 6) for seed in range(2)]
+
+
+@pytest.mark.parametrize(
+    "mixer",
+    [
+        SuperMix(mask_size=4, max_steps=4),
+        SuperMix.fast(mask_size=4, max_steps=3),
+        SuperMix(init="saliency", max_steps=2),
+    ],
+)
+def test_passes_are_those_of_the_teacher_less_the_labels_of_the_view(mixer: SuperMix) -> None:
+    counting = Counting(SmoothTeacher())
+    teacher = FrozenTeacher(counting, fold=False)
+    found = mix_batches(mixer, subject(teacher), batches(), seed=5)
+    assert found.forwards == counting.forwards - 16
+    assert found.backwards == counting.backwards
+    assert (found.sets, found.seconds > 0) == (16, True)
+    mixes = [
+        mixer(FrozenTeacher(SmoothTeacher()), images, seed=(5, number), view=RandomCropFlip())
+        for number, (images, _) in enumerate(batches())
+    ]
+    assert found.solved == sum(int(mix.solved.sum()) for mix in mixes)
+    assert found.held == sum(int(mix.holds.sum()) for mix in mixes if mix.holds is not None)
+    assert found.steps == sum(int(mix.num_steps.sum()) for mix in mixes)
+    assert replace(found, seconds=0) == replace(cost_of(mixes[0], 0) + cost_of(mixes[1], 0), seconds=0)
+
+
+def test_a_mixer_that_does_not_look_costs_a_pass() -> None:
+    teacher = FrozenTeacher(SmoothTeacher())
+    teacher(natural_images(1))  # from now on it knows how many classes there are
+    found = mix_batches(MixUp(), subject(teacher), batches(), seed=0)
+    assert (found.forwards, found.backwards) == (16, 0)
+
+
+def test_numbers_by_hand() -> None:
+    cost = Cost(sets=4, solved=2, held=3, steps=10, forwards=14, backwards=10, seconds=0.5, softness=0.2, roughness=0.1)
+    numbers = cost.numbers()
+    assert (numbers["solved_fraction"], numbers["holds"]) == (0.5, 0.75)
+    assert (numbers["forwards_per_solved"], numbers["forwards_per_attempted"]) == (7, 3.5)
+    assert (numbers["ms_per_solved"], numbers["ms_per_step"], numbers["mask_softness"]) == (250, 50, 0.1)
+    nothing = replace(cost, solved=0, steps=0).numbers()
+    assert [nothing[name] for name in ("steps_per_solved", "mask_softness", "ms_per_step")] == [None] * 3
+    assert nothing["steps_per_attempted"] == 0
+
+
+def test_targets() -> None:
+    share, ratio = Target(what="solved", limit=0.76, at_least=True), Target(what="ratio", limit=1.1)
+    assert (share.met(0.76), share.met(0.75), ratio.met(1.1), ratio.met(1.11), ratio.met(None)) == (1, 0, 1, 0, 0)
+    assert share.verdict(0.8) == "solved >= 0.76: met"
+    assert ratio.verdict(1.2) == "ratio <= 1.1: missed"
+    assert ratio.verdict(None) == "ratio <= 1.1: not measured"

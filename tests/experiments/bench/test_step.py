@@ -1,0 +1,124 @@
+"""The step's benchmark: what it compares, what it counts, and the command end to end."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from supermix_pl import FrozenTeacher, MixUp, SuperMix
+from supermix_pl.engine import BatchEngine, StreamEngine
+from supermix_pl.experiments.bench.step.__main__ import StepSettings, main
+from supermix_pl.experiments.bench.step.contenders import BATCH, CHEAP, RECOMMENDED, REFERENCE, contenders, verdicts
+from supermix_pl.experiments.bench.step.training import Timing, Training
+from supermix_pl.transforms import RandomCropFlip
+from tests.experiments.bench.small import SMALL, settings, written
+from tests.problems import Counting
+
+STREAMS = ({}, {"max_steps": 6, "show_from": 0})
+
+
+def test_contenders_and_what_they_are() -> None:
+    found = {each.name: each for each in contenders([*STREAMS, {"reuse": 24, "sigma": 2.0}], 3)}
+    other = f"{RECOMMENDED}, reuse=24, sigma=2.0"
+    assert list(found) == [REFERENCE, RECOMMENDED, CHEAP, other, BATCH]
+    assert found[REFERENCE].mixer == MixUp(k=3)
+    assert found[RECOMMENDED].mixer == found[BATCH].mixer == SuperMix.fast(k=3)
+    assert found[CHEAP].mixer == SuperMix.fast(k=3, max_steps=6)
+    assert found[other].mixer == SuperMix.fast(k=3, sigma=2.0)
+    engine = found[other].engine
+    assert isinstance(engine, StreamEngine)
+    assert engine.reuse == 24
+    assert isinstance(found[BATCH].engine, BatchEngine)
+    assert BATCH not in {each.name for each in contenders([], 2, with_batch=False)}
+    assert [*settings("step", StepSettings)[1].streams] == [*STREAMS]
+
+
+def network(seed: int = 0) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 49, 5))
+
+
+def batch(seed: int, size: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
+    chance = torch.Generator().manual_seed(seed)
+    return torch.randn(size, 3, 16, 16, generator=chance), torch.randint(5, (size,), generator=chance)
+
+
+@pytest.mark.parametrize(
+    ("name", "forwards", "backwards"),
+    [(REFERENCE, 1.0, 0.0), (RECOMMENDED, 1.5, 1.0), (CHEAP, 1.0, 0.5), (BATCH, 13.0, 12.0)],
+)
+def test_passes_a_shown_mix(name: str, forwards: float, backwards: float) -> None:
+    """What the goals limit is what the teacher passes, natural images left out."""
+    chosen = next(each for each in contenders(STREAMS, 2) if each.name == name)
+    counting = Counting(network())
+    teacher = FrozenTeacher(counting, fold=False)
+    training = Training(chosen, network(1), teacher, RandomCropFlip(), low_precision=False)
+    training.warm_up([batch(0), batch(1)])
+    counting.forwards = counting.backwards = 0
+    steps = 16 if name == BATCH else 4
+    training.block([batch(seed) for seed in range(4)], 0, steps)
+    timing = training.timing
+    assert counting.forwards == sum(timing.forwards) * 12 + 4 * 12
+    assert counting.backwards == sum(timing.backwards) * 12
+    assert sum(timing.forwards) / 4 == pytest.approx(forwards)
+    assert sum(timing.backwards) / 4 == pytest.approx(backwards)
+    assert len(timing.holds) == 4
+    assert 0 < timing.mixing[0] < timing.seconds[0]
+    assert timing.cpu[0] > 0
+
+
+def test_a_student_learns_from_the_teachers_logits_of_every_row() -> None:
+    chosen = contenders([{"max_steps": 2, "reuse": 4}], 2)[1]
+    teacher, student = FrozenTeacher(network()), network(1)
+    training = Training(chosen, student, teacher, RandomCropFlip(), low_precision=False)
+    images, labels = batch(0)
+
+    @torch.no_grad()
+    def apart(student: nn.Module) -> float:
+        return float((student(images) - teacher(images)).abs().mean())
+
+    for _ in range(20):
+        training.step(images, labels.flip(0))  # the labels are of no use
+    assert apart(training.student) < 0.8 * apart(student)
+
+
+def test_ratios_are_block_by_block() -> None:
+    one, two = Timing(seconds=[2.0, 3.0], cpu=[3.0, 3.0]), Timing(seconds=[1.0, 6.0], cpu=[1.0, 2.0])
+    assert one.ratios(two) == [2.0, 0.5]
+    assert one.ratios(two, "cpu") == [3.0, 1.5]
+
+
+def test_goals_are_for_the_streams_that_they_were_set_for() -> None:
+    assert verdicts(RECOMMENDED, 1.4, 1.501, 1.0) == "ratio <= 1.45: met; forwards <= 1.5: met; backwards <= 1: met"
+    assert verdicts(CHEAP, 1.4, 1.0, 0.51) == "ratio <= 1.25: missed; forwards <= 1: met; backwards <= 0.5: missed"
+    assert verdicts(BATCH, 1.0, 1.0, 1.0) == verdicts("stream, reuse=24", 1.0, 1.0, 1.0) == "-"
+
+
+def test_rows_side_by_side(tmp_path: Path) -> None:
+    few = ["network=resnet8", "trainer.precision=32-true", "teacher.dtype=null", "bench.images=16"]
+    few += ["bench.batch_sizes=[8]", "bench.streams=[{max_steps:2,reuse:4}]", "bench.steps=2", "bench.blocks=2"]
+    main([*SMALL, *few, f"bench.folder={tmp_path}"])
+    text, content = written(tmp_path)
+    timings = content["timings"]["8"]
+    assert list(timings) == [REFERENCE, "stream, max_steps=2, reuse=4", BATCH]
+    for name, timing in timings.items():
+        assert len(timing["seconds"]) == len(timing["mixing"]) == len(timing["cpu"]) == 2
+        assert len(timing["forwards"]) == 2 * (1 if name == BATCH else 2)
+        assert f"| {name} |" in text
+    assert "### 8 natural images and 8 mixes" in text
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("bench.blocks=0", "bench.blocks"),
+        ("bench.images=64", "bench.images to be an integer >= 128"),
+        ("bench.batch_sizes=[1]", "expected bench.batch_sizes with numbers >= 2"),
+        ("bench.streams=[{reuse:0}]", "reuse"),
+    ],
+)
+def test_what_makes_no_sense(override: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        settings("step", StepSettings, override)

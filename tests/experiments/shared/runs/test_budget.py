@@ -1,0 +1,151 @@
+"""Which trainings are the same up to their seed, and what is said of those that are not."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+
+from supermix_pl.experiments.report.trials import same_teachers
+from supermix_pl.experiments.shared.runs.budget import Budget, budget, differences, label, training
+from supermix_pl.experiments.shared.runs.folders import Run
+from supermix_pl.experiments.shared.runs.paper import load
+from tests.experiments.report_folders import config_of
+
+SETTINGS = st.dictionaries(st.sampled_from("abc"), st.sampled_from([None, True, False, 0, 1, "x", [1]]))
+
+
+def budget_of(**settings: Any) -> Budget:
+    return budget(Run(folder=Path(), config=config_of(**settings), metrics={}, seed=0, written=0.0), load())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"seed": 1},
+        {"ckpt_path": "last.ckpt"},
+        {"trainer": {"accelerator": "gpu", "enable_progress_bar": False, "default_root_dir": "/elsewhere"}},
+        {"data": {"cache_dir": "/elsewhere", "num_workers": 8, "eval_batch_size": 1000, "folder": "/other/cifar100"}},
+        {"teacher": {"checkpoint": "/other/teacher.pth", "progress": False}},
+        {"mixing": {"log": False, "probability": None}},
+        {"paths": {"output_dir": "/elsewhere"}},
+        {"callbacks": {"checkpoint": None}},
+        {"mixing": {"save_state": True, "log_images_every": 10}},
+        {"matmul_precision": "highest", "milestones": [0.5]},
+        {"trainer": {"num_sanity_val_steps": 0}},
+        {"teacher": {"channels_last": True, "fold": False, "compile": True}},
+        {"fixed": {"size": 100}},
+    ],
+)
+def test_what_is_no_part_of_a_training(other: dict[str, Any]) -> None:
+    assert training(config_of(**other)) == training(config_of())
+    assert budget_of(**other) == budget_of()
+
+
+@pytest.mark.parametrize(
+    ("other", "name"),
+    [
+        ({"epochs": 6}, "trainer.max_epochs"),
+        ({"trainer": {"precision": "bf16-mixed"}}, "trainer.precision"),
+        ({"optimizer": {"lr": 0.1}}, "optimizer.lr"),
+        ({"data": {"batch_size": 128}}, "data.batch_size"),
+        ({"data": {"fold": 1}}, "data.fold"),
+        ({"data": {"data_seed": 1}}, "data.data_seed"),
+        ({"data": {"external": "/x/imgnet32"}}, "data.external"),
+        ({"mixing": {"mode": "replace"}}, "mixing.mode"),
+        ({"teacher": {"checkpoint": "/t/other.pth"}}, "teacher.checkpoint"),
+        ({"k": 3, "method": "kd_mixup"}, "mixer.k"),
+    ],
+)
+def test_what_is_part_of_a_training(other: dict[str, Any], name: str) -> None:
+    same = {"method": other["method"]} if "method" in other else {}
+    assert differences([training(config_of(**same)), training(config_of(**other))]) == [name]
+
+
+@pytest.mark.parametrize("images", [{"mixed": "auto"}, {"external": "images"}])
+def test_an_engine_is_no_part_of_a_training_on_images_that_were_made_before(images: dict[str, Any]) -> None:
+    stream = {"_target_": "supermix_pl.engine.StreamEngine", "budget": 0.25}
+    assert training(config_of(data=images, engine=stream)) == training(config_of(data=images))
+    assert "engine.budget" in training(config_of(engine=stream))
+
+
+def test_lists_are_settings_too() -> None:
+    milestones = [training(config_of(scheduler={"milestones": values})) for values in ([0.5], [0.5, 0.7], [0.5])]
+    assert milestones[0] == milestones[2]
+    assert differences(milestones) == ["scheduler.milestones"]
+
+
+def test_fixed_mixes_are_known_by_what_their_folder_says(tmp_path: Path) -> None:
+    for name, size in {"first": 1000, "copy": 1000, "more": 2000}.items():
+        (tmp_path / name).mkdir()
+        about = {"size": size, "seed": 1}
+        (tmp_path / name / "about.json").write_text(json.dumps(about))
+    first, copy, more, none = (
+        training(config_of(data={"mixed": str(tmp_path / folder) if folder else None}))
+        for folder in ("first", "copy", "more", None)
+    )
+    assert first == copy
+    assert differences([first, more]) == ["data.mixed_size"]
+    assert label(more, differences([first, more])) == "2000 mixes"
+    assert label(none, differences([first, none])) == "no fixed mixes"
+    assert "fixed mixes, 1000 mixes" in label(first, differences([first, none]))
+
+
+def test_fixed_mixes_whose_folder_is_gone_are_known_by_its_name() -> None:
+    first, other, auto = (
+        training(config_of(data={"mixed": mixed}, fixed={"size": 500})) for mixed in ("/gone/first", "/x/other", "auto")
+    )
+    assert label(first, differences([first, other])) == "folder first"
+    assert label(auto, differences([first, auto])) == "500 mixes"
+
+
+@given(st.lists(SETTINGS, min_size=1, max_size=4))
+def test_labels_tell_apart_exactly_what_differs(settings: list[dict[str, Any]]) -> None:
+    names = differences(settings)
+    written = [json.dumps([each.get(name) for name in "abc"]) for each in settings]
+    assert (names == []) == (len(set(written)) == 1)
+    for name in names:
+        assert len({json.dumps(each.get(name)) for each in settings}) > 1
+
+
+@given(st.lists(st.floats(0, 1), max_size=8))
+def test_teachers_are_the_same_without_a_gap_between_them(accuracies: list[float]) -> None:
+    teachers = same_teachers(accuracies)
+    assert set(teachers) == set(accuracies)
+    order = sorted(teachers)
+    for before, after in pairwise(order):
+        assert (teachers[before] == teachers[after]) == (after - before <= 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        ({"epochs": 240}, True),
+        ({"method": "ce_supermix", "data": {"batch_size": 128, "mixed": "/x", "augment": True}}, True),
+        ({"pair": "vgg13-vgg8"}, True),
+        ({"data": {"with_indices": True}}, True),
+        ({"scale": "gpu"}, False),
+        ({"protocol": "equal"}, False),
+        ({"data": {"images_per_class": 100}}, False),
+        ({"data": {"validation_fraction": 0.1}}, False),
+        ({"data": {"folder": "/d/cifar10"}}, False),
+        ({"data": {"_target_": "supermix_pl.experiments.data.Shapes", "folder": None, "train_size": 100}}, False),
+    ],
+)
+def test_budgets(other: dict[str, Any], same: bool) -> None:
+    assert (budget_of(**other) == budget_of()) == same
+
+
+def test_what_sets_a_budget_apart_from_the_papers() -> None:
+    whole = {"images_per_class": None}
+    assert budget_of(scale="paper", data=whole).unlike_paper(["cifar100"]) == []
+    assert budget_of(scale="paper", data=whole).unlike_paper(["imagenet"]) == ["data cifar100"]
+    assert budget_of().unlike_paper(["cifar100"]) == ["scale cpu", "50 images a class"]
+    held_out = budget_of(protocol="equal", scale="paper", data=whole | {"validation_fraction": 0.1})
+    assert held_out.unlike_paper(["cifar100"]) == ["protocol equal", "0.1 of the training images held out"]
+    nameless = budget_of(protocol=None, scale=None, data=whole)
+    assert nameless.unlike_paper(["cifar100"]) == ["no protocol named", "no scale named"]
+    assert nameless.title() == "no protocol, no scale, cifar100"
