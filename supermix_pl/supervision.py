@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 
@@ -55,12 +56,13 @@ class Supervision:
                 f"expected teacher to be a classifier, got a {type(source).__name__} of {len(source)}: load weights "
                 "into their network first, for instance with load_checkpoint(network, path)"
             )
-        elif callable(source):
+        elif callable(source) and not isinstance(source, torch.export.ExportedProgram):
             self._build = source
         elif source is not None:
             raise TypeError(
-                "expected teacher to be a FrozenTeacher, an nn.Module, a function that builds one, the path of a "
-                f'checkpoint of the module itself, "ema" or a MovingAverage, got {source!r}'
+                "expected teacher to be a FrozenTeacher, an nn.Module (of a torch.export program: program.module()), a "
+                'function that builds one, the path of a checkpoint of the module itself, "ema" or a MovingAverage, got '
+                f"{source!r}"
             )
 
     def setup(self, trainer: Any, module: Any) -> None:
