@@ -10,7 +10,8 @@ from pytorch_lightning.callbacks import EarlyStopping
 from torch import Tensor, nn
 
 from supermix_pl import MovingAverage
-from supermix_pl.self_teacher import check_gives_logits, check_whole, copy_of
+from supermix_pl.copying import copy_of
+from supermix_pl.self_teacher import check_gives_logits, check_whole
 
 
 class Network(nn.Module):

@@ -95,6 +95,9 @@ class Engine(ABC):
     def begin(self, run: Run) -> None:  # noqa: B027
         """Start anew with a training run; `load_state_dict` comes later, where one is resumed."""
 
+    def end(self) -> None:  # noqa: B027
+        """Let go of the run and of its tensors; `state_dict` still tells what it came to."""
+
     def metrics(self) -> dict[str, float]:
         """Give what is worth logging of the last batch, by names without prefix."""
         return {}

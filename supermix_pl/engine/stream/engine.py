@@ -156,6 +156,13 @@ class StreamEngine(Engine):
         self._run = run
         self._forget()
 
+    def end(self) -> None:
+        """Let go of the run and of images, slots and store; the accounts stay."""
+        state = self.state_dict()
+        self._run = Run()
+        self._forget()
+        self.load_state_dict(state)
+
     def mix(
         self,
         mixer: Mixer,
@@ -237,8 +244,8 @@ class StreamEngine(Engine):
 
     def tensors(self) -> dict[str, Tensor]:
         """Give images, slots and store."""
-        if self._images is None:
-            return {}
+        if self._images is None or self._loaded is not None:  # not taken up yet
+            return self._loaded or {}
         held = {f"images/{name}": value for name, value in self._images.ring.tensors().items()}
         return held if self._solving is None else held | self._solving.tensors()
 
