@@ -81,9 +81,7 @@ def convert_checkpoint(path: str | Path, new_path: str | Path) -> None:
     torch.save({"model": _state_dict(torch.load(path, map_location="cpu", weights_only=False), path)}, new_path)
 
 
-def _renamed(
-    held: Mapping[str, Tensor], module: nn.Module, prefix: str, path: Path
-) -> "OrderedDict[str, Tensor]":
+def _renamed(held: Mapping[str, Tensor], module: nn.Module, prefix: str, path: Path) -> "OrderedDict[str, Tensor]":
     """Give the entries under a prefix the names that the module has for them, whatever wraps either."""
     start = _bare(prefix)
     start = f"{start}." if start else ""

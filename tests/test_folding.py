@@ -400,7 +400,9 @@ SETTINGS: dict[str, Callable[[Settings], Any]] = {
     "an entry of a list": scaled,
     "a field of an object": shifted,
     "forward": replaced,
-    "forward of a part": lambda module: setattr(module.head, "forward", lambda x: nn.Linear.forward(module.head, x) + 1),
+    "forward of a part": lambda module: setattr(
+        module.head, "forward", lambda x: nn.Linear.forward(module.head, x) + 1
+    ),
     "mode of a part": lambda module: module.bn.train(),
 }
 

@@ -102,7 +102,10 @@ class StreamEngine(Engine):
         """Name the settings."""
         settings = {"reuse": self.reuse, "budget": self.budget, "slots": self.slots, "show_from": self.show_from}
         given = [f"{name}={value}" for name, value in settings.items() if value is not None]
-        return f"StreamEngine({', '.join([*given, f'store_bytes={self.store_bytes}'])})"
+        given.append(f"store_bytes={self.store_bytes}")
+        if self._default_transform != _CROP_AND_FLIP:
+            given.append(f"default_transform={self._default_transform!r}")
+        return f"StreamEngine({', '.join(given)})"
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what belongs to a run: copies begin anew."""
@@ -270,7 +273,8 @@ class StreamEngine(Engine):
         self._label_times: PassTimes | None = None
 
     def _asked(self) -> str:
-        return f"{self!r} {self._mixer}"
+        settings = self.reuse, self.budget, self.slots, self.show_from, self.store_bytes
+        return f"{settings} {self._mixer}"
 
     def _mix_blind(
         self,
