@@ -1,8 +1,10 @@
 """SuperMixCallback: mixes on the fly in any Lightning project."""
 
+import inspect
 import math
 import time
 import warnings
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal, get_args
@@ -20,17 +22,16 @@ from supermix_pl.arguments import (
     check_transform,
 )
 from supermix_pl.batch import Key, check_key, get_field, is_exhausted
-from supermix_pl.engine import BatchEngine, Engine, Run, StreamEngine
-from supermix_pl.interception import Interception, check_step_takes_batches
+from supermix_pl.engine import BatchEngine, Engine, StreamEngine
+from supermix_pl.fit import Fit, Kept
+from supermix_pl.interception import check_step_takes_batches
 from supermix_pl.lightning_base import LightningCallback
 from supermix_pl.mixing import FunctionMixer, MixedBatch, Mixer, MixUp, SuperMix, present, takes_seed
 from supermix_pl.mixing.targets import TargetFormat
-from supermix_pl.pictures import Pictures
 from supermix_pl.recent import RecentMeans
 from supermix_pl.resuming import count_next_epoch
 from supermix_pl.rewriting import BatchRewriter, Rewritten, num_classes_of
-from supermix_pl.side_files import SideFiles, read, side_path
-from supermix_pl.stopwatch import Stopwatch
+from supermix_pl.side_files import read, side_path
 from supermix_pl.student_classes import class_note
 from supermix_pl.success import Success
 from supermix_pl.supervision import Supervision, TeacherSource
@@ -40,6 +41,8 @@ from supermix_pl.views import Transform
 _ENGINES: dict[str, Callable[[], Engine]] = {"stream": StreamEngine, "batch": BatchEngine}
 _IN_BAR = ("supermix/holds", "supermix/solved_fraction", "supermix/ms")
 _BATCHES_TO_JUDGE = 8
+_MUCH = 5  # training steps
+_OF_LIGHTNING = ("log", "log_dict")  # methods of the module, put here for a fit
 
 
 class SuperMixCallback(LightningCallback):
@@ -90,8 +93,8 @@ class SuperMixCallback(LightningCallback):
             - supermix/holds: share of the mixes that hold, see `MixedBatch`
             - supermix/solved_fraction: share of the sets that are solved
             - supermix/non_finite_fraction: share of the sets for which the teacher gave NaN or infinity
-            - supermix/left_out: images that are no source, as the teacher gave NaN or infinity for them and they have no
-              label; only where there are some
+            - supermix/left_out: images that are no source, because the teacher gave NaN or infinity for them and they
+              have no label; only where there are some
             - supermix/steps: mean number of steps that the masks have had
             - supermix/teacher_forwards: images that the teacher passed for the mixes
             - supermix/label_forwards: those of them that only labelled
@@ -221,23 +224,50 @@ class SuperMixCallback(LightningCallback):
         self._every_n_batches = every_n_batches
         self._start_epoch = start_epoch
         self._stop_epoch = math.inf if stop_epoch is None else stop_epoch
-        self._interception: Interception | None = None
         self._log_images_every = log_images_every
-        self._pictures: Pictures | None = None
         self._save_state = save_state
-        self._side_files: SideFiles | None = None
-        self._resumed_from: tuple[Any, Any] | None = None
-        self._stopwatch: Stopwatch | None = None
+        self._fit: Fit | None = None
+        self._kept: weakref.WeakKeyDictionary[Any, Kept] | None = None  # lives as long as each trainer
+        self._takes_up_state = True
         self._milliseconds = 0.0
         self._recent = RecentMeans()
         self._judged_unsolved = 0
+        self._told_of_silence = False
         self._success = Success()
+
+    def __repr__(self) -> str:
+        """Name teacher, mixer, engine, and the settings that are not the defaults."""
+        rewriter = self._rewriter
+        settings = {
+            "mode": rewriter.mode,
+            "targets": rewriter.targets,
+            "natural_targets": rewriter.natural_share or "given",
+            "target_temperature": rewriter.target_temperature,
+            "label_natural": rewriter.label_natural,
+            "input_key": rewriter.input_key,
+            "target_key": rewriter.target_key,
+            "mixed_transform": rewriter.mixed_transform,
+            "probability": self._probability,
+            "every_n_batches": self._every_n_batches,
+            "start_epoch": self._start_epoch,
+            "before_start": "mixup" if self._mixes_early else "nothing",
+            "stop_epoch": None if self._stop_epoch == math.inf else self._stop_epoch,
+            "seed": self.seed,
+            "log": self.log_metrics,
+            "log_images_every": self._log_images_every,
+            "save_state": self._save_state,
+        }
+        if rewriter.mixed_transform == self._engine.default_transform:
+            del settings["mixed_transform"]
+        defaults = inspect.signature(type(self).__init__).parameters
+        given = [f"{name}={value!r}" for name, value in settings.items() if value != defaults[name].default]
+        parts = [repr(self._supervision), repr(self.mixer), *given, f"engine={self._engine!r}"]
+        return f"{type(self).__name__}({', '.join(parts)})"
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what belongs to a run, so that a module that holds this can be copied and sent while it trains."""
-        run = ("mix", "teacher_logits", "_interception", "_pictures", "_side_files", "_stopwatch", "_resumed_from")
-        state = vars(self) | dict.fromkeys(run)
-        return {name: value for name, value in state.items() if name not in ("log", "log_dict")}  # of Lightning's
+        state = vars(self) | dict.fromkeys(("mix", "teacher_logits", "_fit", "_kept")) | {"_takes_up_state": True}
+        return {name: value for name, value in state.items() if name not in _OF_LIGHTNING}
 
     @property
     def teacher(self) -> FrozenTeacher | None:
@@ -264,27 +294,36 @@ class SuperMixCallback(LightningCallback):
                 "mixes of the other; keep one"
             )
         check_step_takes_batches(pl_module)
-        self._supervision.setup(trainer, pl_module)
-        self._stop_catching()
-        self._stopwatch = Stopwatch(trainer.strategy.root_device)
-        self._engine.begin(
-            Run(
-                is_first_rank=trainer.global_rank == 0,
-                broadcast=trainer.strategy.broadcast,
-                training_seconds=self._stopwatch.training_seconds,
-            )
+        self._end()
+        self._takes_up_state = True
+        kept = None if self._kept is None else self._kept.pop(trainer, None)
+        if kept is not None and kept.module() is not pl_module:
+            kept = None
+        self._supervision.setup(trainer, pl_module, None if kept is None else kept.averaged)
+        self._fit = Fit(
+            trainer,
+            pl_module,
+            self._engine,
+            lambda batch: self._rewrite(trainer, batch),
+            self._end,
+            pictures_every=self._log_images_every,
+            save_state=self._save_state,
         )
-        self._interception = Interception(trainer, lambda batch: self._rewrite(trainer, batch))
-        if self._log_images_every is not None:
-            self._pictures = Pictures(self._log_images_every, trainer)
-        if self._save_state:
-            self._side_files = SideFiles(
-                trainer.strategy, trainer.global_rank, self._engine.tensors, lambda: self._engine.steps
-            )
+        if kept is not None:
+            self._fit.trained = True
+            self._engine.load_state_dict(kept.engine)
+            self._engine.load_tensors(kept.tensors, trainer.strategy.root_device)
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        """Look at the module when it is complete."""
+        self._supervision.complete(trainer, pl_module)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Begin a moving average; warn where a run resumed in an epoch cannot repeat the uninterrupted one."""
+        assert self._fit is not None
+        self._fit.trained = True
         self._supervision.start(trainer, pl_module)
+        self._report_silence(trainer)
         loop = trainer.fit_loop
         count_next_epoch(loop)
         loaders = loop._combined_loader.flattened if loop._combined_loader is not None else []
@@ -302,8 +341,9 @@ class SuperMixCallback(LightningCallback):
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Log what the mixing of this batch did."""
-        if self._stopwatch is not None:
-            self._stopwatch.trained()
+        stopwatch = None if self._fit is None else self._fit.stopwatch
+        if stopwatch is not None:
+            stopwatch.trained()
         mix = self.mix
         if not self.log_metrics or mix is None or trainer.barebones:
             return
@@ -322,7 +362,7 @@ class SuperMixCallback(LightningCallback):
             values["supermix/teacher_forwards"] = means["teacher_forwards"]
         if mix.left_out:
             values["supermix/left_out"] = float(mix.left_out)
-        if self._stopwatch is not None and (seconds := self._stopwatch.recent(period)) is not None:
+        if stopwatch is not None and (seconds := stopwatch.recent(period)) is not None:
             values["supermix/time_share"] = seconds[0] / sum(seconds)
         if self._supervision.average is not None:
             values["supermix/average_ms"] = self._supervision.average.milliseconds
@@ -341,19 +381,18 @@ class SuperMixCallback(LightningCallback):
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Time the training step, and let a moving average follow it."""
-        if self._stopwatch is not None:
-            self._stopwatch.trained()
+        if self._fit is not None:
+            self._fit.stopwatch.trained()
         self._supervision.update(trainer, pl_module)
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Stop catching batches."""
-        self._let_go()
-        self._stop_catching()
+        """Let go of what belongs to the run."""
+        self._end()
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Stop catching batches: Lightning calls no teardown after an exception; a checkpoint may be saved yet."""
-        if self._interception is not None:
-            self._interception.remove()
+        if self._fit is not None:
+            self._fit.interception.remove()
         n = None if self.mix is None or self.teacher is None else self.teacher.num_classes
         note = None if n is None else class_note(exception, pl_module, n)
         if note is not None:
@@ -364,12 +403,15 @@ class SuperMixCallback(LightningCallback):
         return {"seed": self.seed, "engine": self._engine.state_dict()} | self._supervision.state_dict()
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Remember where the checkpoint is whose run goes on."""
-        if trainer.state.fn == "fit":
-            self._resumed_from = trainer, trainer.ckpt_path
+        """Take up the state only of a run that goes on, and remember where its checkpoint is."""
+        self._takes_up_state = trainer.state.fn == "fit"
+        if self._takes_up_state and self._fit is not None:
+            self._fit.checkpoint = trainer.ckpt_path
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the state of the run that is resumed."""
+        if not self._takes_up_state:
+            return
         if state_dict["seed"] != self.seed:
             rank_zero_warn(
                 f"The checkpoint was mixed with seed={state_dict['seed']}, this run has seed={self.seed}: it will not "
@@ -381,12 +423,12 @@ class SuperMixCallback(LightningCallback):
 
     def _load_tensors(self) -> None:
         """Take up what was saved beside the checkpoint, and say what a run without it does."""
-        if self._resumed_from is None or not isinstance(self._engine, StreamEngine) or self._engine.steps == 0:
+        fit = self._fit
+        streams = isinstance(self._engine, StreamEngine) and self._engine.steps > 0
+        if fit is None or fit.checkpoint is None or not streams:
             return
-        (trainer, checkpoint), self._resumed_from = self._resumed_from, None
-        path = (
-            side_path(checkpoint, self._engine.steps, trainer.global_rank) if self._save_state and checkpoint else None
-        )
+        trainer, checkpoint, fit.checkpoint = fit.trainer, fit.checkpoint, None
+        path = side_path(checkpoint, self._engine.steps, trainer.global_rank) if self._save_state else None
         tensors = None if path is None else read(path)
         if tensors is not None:
             self._engine.load_tensors(tensors, trainer.strategy.root_device)
@@ -404,6 +446,9 @@ class SuperMixCallback(LightningCallback):
 
     def _rewrite(self, trainer: Any, batch: Any) -> Any:
         self._let_go()
+        fit = self._fit
+        assert fit is not None
+        self._supervision.complete(trainer, fit.module)
         number = trainer.fit_loop.epoch_loop.batch_progress.total.completed
         early = trainer.current_epoch < self._start_epoch
         if self._supervision.expected and self.teacher is None:
@@ -415,13 +460,13 @@ class SuperMixCallback(LightningCallback):
             return self._leave(batch, early)
         images, labels = (get_field(batch, key) for key in (self._rewriter.input_key, self._rewriter.target_key))
         start = time.perf_counter()
-        if self._stopwatch is not None:
-            self._stopwatch.start()
+        fit.mixing = True
+        fit.stopwatch.start()
         with trainer.profiler.profile("[SuperMix]mix"):
             rewriter, teacher = (self._rewriter, self.teacher) if not early else self._blind(batch)
             rewritten = rewriter.rewrite(batch, teacher, stream=(self.seed, trainer.global_rank, number))
-        if self._stopwatch is not None:
-            self._stopwatch.mixed()
+        fit.stopwatch.mixed()
+        fit.mixing = False
         self._milliseconds = 1000 * (time.perf_counter() - start)
         self.mix, self.teacher_logits = rewritten.mix, rewritten.teacher_logits
         mix = rewritten.mix
@@ -429,9 +474,9 @@ class SuperMixCallback(LightningCallback):
         if not early:
             self._supervision.judge(mix, images, labels, chunk_size=self.mixer.chunk_size)
             self._report_unsolved(mix)
-        if self._pictures is not None and self._pictures.wants(number, trainer):
+        if fit.pictures is not None and fit.pictures.wants(number, trainer):
             with trainer.profiler.profile("[SuperMix]picture"):
-                self._pictures.draw(number, trainer, *self._engine.to_show(images, mix), self.teacher)
+                fit.pictures.draw(number, trainer, *self._engine.to_show(images, mix), self.teacher)
         return rewritten.batch
 
     def _has_other_loaders(self, trainer: Any) -> bool:
@@ -490,13 +535,42 @@ class SuperMixCallback(LightningCallback):
             "max_steps is too small for k. This is said once."
         )
 
-    def _stop_catching(self) -> None:
-        if self._side_files is not None:
-            self._side_files.remove()
-            self._side_files = None
-        if self._interception is not None:
-            self._interception.remove()
-            self._interception = None
+    def _report_silence(self, trainer: Any) -> None:
+        """Say once which settings will do nothing, or much more than was meant."""
+        if self._told_of_silence:
+            return
+        self._told_of_silence = True
+        last = trainer.max_epochs
+        if last is not None and 0 <= last <= self._start_epoch:
+            rank_zero_warn(
+                f"start_epoch={self._start_epoch} is not below max_epochs={last}: the teacher will supervise no epoch. "
+                "Epochs are counted from 0."
+            )
+        if getattr(self.mixer, "k", None) == 1:
+            rank_zero_warn("k=1: every set has one source, so nothing is mixed; k=2 mixes pairs.")
+        budget = getattr(self._engine, "budget", None)
+        if budget is not None and budget >= _MUCH:
+            rank_zero_warn(
+                f"budget={budget:g}: solving may take {budget:g} times as long as the training step, as it is a share "
+                f"of it; {budget / 100:g} would be {budget:g} %."
+            )
+
+    def _end(self) -> None:
+        """End the fit: let go of it, and keep for the trainer what its next fit goes on with."""
+        self._let_go()
+        for name in _OF_LIGHTNING:
+            vars(self).pop(name, None)
+        fit, self._fit = self._fit, None
+        if fit is None:
+            return
+        fit.end()
+        if fit.trained and not fit.mixing:
+            average = self._supervision.average
+            averaged = None if average is None else average.averaged
+            tensors = {name: value.cpu() for name, value in self._engine.tensors().items()}
+            self._kept = weakref.WeakKeyDictionary() if self._kept is None else self._kept
+            self._kept[fit.trainer] = Kept(weakref.ref(fit.module), self._engine.state_dict(), tensors, averaged)
+        self._engine.end()
 
 
 def natural_share(natural_targets: object) -> float:

@@ -1,7 +1,9 @@
 """Loading a teacher's weights from files that run no code."""
 
 import pickle
-from collections.abc import Mapping
+import zipfile
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,12 +14,8 @@ from torch import Tensor, nn
 Network = TypeVar("Network", bound=nn.Module)
 
 _WRAPPED_UNDER = ("model", "state_dict", "net", "model_state_dict")
+_WRAPPERS = {"module", "_orig_mod"}  # what DataParallel, DDP, AveragedModel and torch.compile put into names
 _NAMES_SHOWN = 3
-_CONVERSION = (
-    "held = torch.load(path, weights_only=False); "
-    f"held = next((held[name] for name in {_WRAPPED_UNDER} if isinstance(held, dict) and name in held), held); "
-    "torch.save(held.state_dict() if hasattr(held, 'state_dict') else held, new_path)"
-)
 
 
 def load_checkpoint(module: Network, path: str | Path, *, prefix: str = "") -> Network:
@@ -25,45 +23,133 @@ def load_checkpoint(module: Network, path: str | Path, *, prefix: str = "") -> N
 
     Reads safetensors files and plain state dicts. Also dicts that hold the state dict under "model", "state_dict",
     "net" or "model_state_dict", such as Lightning's checkpoints and published distillation teachers (`{"epoch",
-    "best_acc", "model"}`). Pickles that would run code are refused.
+    "best_acc", "model"}`). Pickles that would run code are refused; `convert_checkpoint` is for those.
+
+    Whatever the module's own `load_state_dict` takes strictly is taken, names that it upgrades among it. What wrappers
+    put into names, wherever in them, makes no difference: "module." (DDP, AveragedModel) and "_orig_mod." (compiled).
 
     Args:
-        module: The network that the weights belong to.
+        module: The network that the weights belong to. If they are refused it stays as it was.
         path: The file.
-        prefix: Common start of the wanted names, such as "student." in a Lightning checkpoint; other entries are left
-            out. Without it, the starts "module." (DDP) and "_orig_mod." (compiled) are removed.
+        prefix: Common start of the wanted names, with or without its dot, such as "student." in a Lightning checkpoint;
+            other entries are left out.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the file is damaged, would run code, or holds the weights of another network.
     """
     path = Path(path)
-    weights = _state_dict(_read(path), path)
-    for start in (prefix,) if prefix else ("module.", "_orig_mod."):
-        if prefix or all(name.startswith(start) for name in weights):
-            weights = {name.removeprefix(start): value for name, value in weights.items() if name.startswith(start)}
-    if not weights:
-        raise ValueError(f"expected weights whose names start with {prefix!r} in {path}, got none")
-    _check_names(module.state_dict(), weights, path)
-    module.load_state_dict(weights)
+    held = _state_dict(_read(path), path)
+    if not prefix and _loads(module, held) is None:
+        return module
+    weights = _renamed(held, module, prefix, path)
+    error = _loads(module, weights)
+    if error is not None:
+        raise ValueError(_difference(module.state_dict(), weights, path, error)) from error
     return module
 
 
+def _loads(module: nn.Module, weights: Mapping[str, Tensor]) -> RuntimeError | None:
+    """Load weights strictly, or leave the module as it was and give torch's error."""
+    before = {name: value.clone() for name, value in module.state_dict().items() if isinstance(value, Tensor)}
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        with torch.no_grad():
+            for name, value in before.items():
+                module.state_dict()[name].copy_(value)
+        return error
+    return None
+
+
+def convert_checkpoint(path: str | Path, new_path: str | Path) -> None:
+    """Write the weights of a file that you trust as a file that `load_checkpoint` reads. Code in the file is run.
+
+    Takes what `load_checkpoint` takes, and pickles of other things beside the weights (settings, paths), and modules
+    saved whole, whose classes must be there to be imported.
+
+    Args:
+        path: Of the trusted file.
+        new_path: Of the file that is written.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If there are no weights in it.
+    """
+    path = Path(path)
+    _check_is_file(path)
+    torch.save({"model": _state_dict(torch.load(path, map_location="cpu", weights_only=False), path)}, new_path)
+
+
+def _renamed(held: Mapping[str, Tensor], module: nn.Module, prefix: str, path: Path) -> "OrderedDict[str, Tensor]":
+    """Give the entries under a prefix the names that the module has for them, whatever wraps either."""
+    start = _bare(prefix)
+    start = f"{start}." if start else ""
+    bare = {name: _bare(name) for name in held}
+    own = module.state_dict()
+    found = {name: bare[name].removeprefix(start) for name in held if bare[name].startswith(start)}
+    if not found:
+        raise ValueError(f"expected weights whose names start with {prefix!r} in {path}, got none")
+    if "n_averaged" in found and "n_averaged" not in own:  # the counter of an AveragedModel
+        del found["n_averaged"]
+    if len(set(found.values())) < len(found):  # the wrappers' words tell names apart
+        found = {name: name.removeprefix(f"{prefix.removesuffix('.')}.") for name in found}
+    names = _by_bare_name(own)
+    weights = OrderedDict((names.get(new, new), held[name]) for name, new in found.items())
+    parts = _by_bare_name(name for name, _ in module.named_modules())
+    metadata: Mapping[str, Any] = getattr(held, "_metadata", {})
+    under = {_bare(name): value for name, value in metadata.items() if f"{_bare(name)}.".startswith(start)}
+    versions = {name.removeprefix(start.removesuffix(".")).removeprefix("."): value for name, value in under.items()}
+    vars(weights)["_metadata"] = {parts.get(name, name): value for name, value in versions.items()}
+    return weights
+
+
+def _bare(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part and part not in _WRAPPERS)
+
+
+def _by_bare_name(names: Iterable[str]) -> dict[str, str]:
+    """Find names by what they are without wrappers, where that is theirs alone."""
+    names = list(names)
+    count = Counter(map(_bare, names))
+    return {_bare(name): name for name in names if count[_bare(name)] == 1}
+
+
 def _read(path: Path) -> Any:
-    if not path.is_file():
-        raise FileNotFoundError(f"expected a checkpoint at {path}, found no such file")
+    _check_is_file(path)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what a reader of garbage stumbles over may be of any kind
+        if (loader := _program_loader(path)) is not None:
+            raise ValueError(
+                f"expected weights in {path}, got a whole program, which needs no network to load them into; give "
+                f"FrozenTeacher({loader}) as teacher"
+            ) from error
         if isinstance(error, pickle.UnpicklingError) and _is_pickle(path):
             raise ValueError(
                 f"{path} is a pickle that would run code when it is read, so it is refused. If you trust where it "
-                f"comes from, convert it once: `{_CONVERSION}`, or write the state dict with "
-                "safetensors.torch.save_file"
+                "comes from, convert it once: supermix_pl.checkpoint.convert_checkpoint(path, new_path), which runs "
+                "that code, and give new_path; or write the state dict with safetensors.torch.save_file"
             ) from error
         raise ValueError(_damaged(path)) from error
+
+
+def _check_is_file(path: Path) -> None:
+    if not path.is_file():
+        raise FileNotFoundError(f"expected a checkpoint at {path}, found no such file")
+
+
+def _program_loader(path: Path) -> str | None:
+    """Say how a file of TorchScript or torch.export is opened; None for other files."""
+    if not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        held = {name.partition("/")[2] for name in archive.namelist()}
+    if "constants.pkl" in held:
+        return f"torch.jit.load({str(path)!r})"
+    return f"torch.export.load({str(path)!r}).module()" if "models/model.json" in held else None
 
 
 def _is_pickle(path: Path) -> bool:
@@ -79,18 +165,20 @@ def _damaged(path: Path) -> str:
     )
 
 
-def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
+def _state_dict(content: Any, path: Path) -> Mapping[str, Tensor]:
     for name in _WRAPPED_UNDER:
-        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
+        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping | nn.Module):
             content = content[name]
             break
+    if isinstance(content, nn.Module):
+        content = content.state_dict()
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         held = list(content)[:8] if isinstance(content, Mapping) else type(content).__name__
         raise ValueError(f"expected a state dict, or one under {', '.join(_WRAPPED_UNDER)}, in {path}, got {held}")
-    return dict(content)
+    return content
 
 
-def _check_names(expected: Mapping[str, Tensor], got: Mapping[str, Tensor], path: Path) -> None:
+def _difference(expected: Mapping[str, Tensor], got: Mapping[str, Tensor], path: Path, error: RuntimeError) -> str:
     """Name the first entries that differ; torch's own message lists hundreds."""
     missing = [name for name in expected if name not in got]
     surplus = [name for name in got if name not in expected]
@@ -101,11 +189,10 @@ def _check_names(expected: Mapping[str, Tensor], got: Mapping[str, Tensor], path
     ]
     found = (("missing", missing), ("unexpected", surplus), ("of another shape", shapes))
     parts = [f"{len(names)} {what} ({_first(names)})" for what, names in found if names]
-    if parts:
-        raise ValueError(
-            f"expected the weights of this network in {path}, got those of another one: {', '.join(parts)}; "
-            "look at the network's name and number of classes, and at prefix="
-        )
+    return (
+        f"expected the weights of this network in {path}, got those of another one: {', '.join(parts) or error}; "
+        "look at the network's name and number of classes, and at prefix="
+    )
 
 
 def _first(names: list[str]) -> str:

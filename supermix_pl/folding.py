@@ -4,6 +4,7 @@ import copy
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from operator import is_
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, fx, nn
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_OF_MODULES = frozenset(vars(nn.Module())) - {"training"}  # the tensors, parts and hooks, which have a stamp
+_CONTAINERS = (list, dict, tuple)
 _TF32_SLACK = 10
 
 
@@ -126,8 +129,9 @@ def _cast_weights(module: nn.Module, kinds: tuple[type[nn.Module], ...], dtype: 
 class FoldedCopy:
     """What stands in for a network: its folded copy, made when it is first needed and again when the network changes.
 
-    Changes are seen by the version counters, addresses and hooks of the network, at each use. The one thing that leaves
-    no such trace is writing into `parameter.data`; `forget` is for that.
+    Changes are seen at each use: by the version counters and addresses of the network's tensors, by its hooks, and by
+    its attributes, what lists, dicts and plain objects in them hold included. Writing into `parameter.data`, and what
+    `forward` reads from elsewhere, leave no such trace; `forget` is for those.
 
     Args:
         module: In eval mode.
@@ -148,12 +152,17 @@ class FoldedCopy:
         self._logits_of = logits_of
         self._channels_last = channels_last
         self._autocast_dtype = autocast_dtype
-        self._stamp: list[Any] | None = None
-        self._stand_in = module
+        self.forget()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the copy, which the next use makes anew."""
+        return vars(self) | {"_stamp": None, "_stand_in": self._module, "_attributes": Attributes()}
 
     def forget(self) -> None:
         """Make the copy anew at the next use."""
-        self._stamp, self._stand_in = None, self._module
+        self._stamp: list[Any] | None = None
+        self._attributes = Attributes()
+        self._stand_in = self._module
 
     @torch.inference_mode(False)
     def for_images(self, images: Float[Tensor, "b c h w"]) -> nn.Module:
@@ -163,13 +172,14 @@ class FoldedCopy:
             images: As the network takes them; the first two are shown to both when the copy is new.
         """
         stamp = _stamp(self._module)
-        if stamp != self._stamp:
+        if stamp != self._stamp or self._attributes.changed():
             self.forget()
             folded = fold_batch_norm(self._module)
             if folded is not None and self._channels_last:
                 folded = folded.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
             if folded is not None and self._agrees(folded, images[:2].detach()):
                 self._stand_in = self._cast(folded, images[:2].detach())
+                self._attributes = Attributes(self._module)
             self._stamp = stamp
         return self._stand_in
 
@@ -202,6 +212,46 @@ class FoldedCopy:
         tolerance = torch.finfo(expected.dtype).eps ** 0.5 * (_TF32_SLACK if images.is_cuda else 1)
         size = float(expected.nan_to_num(0, 0, 0).abs().max())
         return torch.allclose(logits, expected, rtol=0, atol=tolerance * size, equal_nan=True)
+
+
+class Attributes:
+    """The attributes of a network's parts, and what they hold, to see whether something else is there now.
+
+    Args:
+        module: None for nothing, which never changes.
+    """
+
+    def __init__(self, module: nn.Module | None = None) -> None:
+        self._held: list[tuple[Any, list[Any]]] = []
+        parts = [] if module is None else list(_parts(module))
+        self._forwards = [(type(part), type(part).forward) for part in parts]
+        seen = {id(part) for part in parts}
+        left: list[Any] = [vars(part) for part in parts]
+        while left:
+            held = left.pop()
+            if id(held) in seen:
+                continue
+            seen.add(id(held))
+            now = list(held.values() if isinstance(held, dict) else held)
+            if not isinstance(held, tuple):  # a tuple cannot change, what is in it can
+                self._held.append((held, now))
+            kept = [held[name] for name in held if name not in _OF_MODULES] if isinstance(held, dict) else now
+            left += [value for value in kept if isinstance(value, _CONTAINERS)]
+            left += [vars(value) for value in kept if _is_plain_object(value)]
+
+    def changed(self) -> bool:
+        """Tell whether anything was added, taken away or replaced."""
+        if any(kind.forward is not forward for kind, forward in self._forwards):
+            return True
+        for held, then in self._held:
+            if len(held) != len(then) or not all(map(is_, held.values() if isinstance(held, dict) else held, then)):
+                return True
+        return False
+
+
+def _is_plain_object(value: Any) -> bool:
+    """Tell settings, such as a namespace or a dataclass, from what changes by itself and from code."""
+    return hasattr(value, "__dict__") and not isinstance(value, type | nn.Module | Tensor | Callable)
 
 
 def _stamp(module: nn.Module) -> list[Any]:

@@ -26,10 +26,16 @@ class SideFiles:
         rank: Of this process.
         tensors: Gives the tensors to save; nothing is written where there are none.
         step: Gives the number that the checkpoint will know them by.
+        world_size: Of the run. Rank 0 removes the files of ranks from there on, which a larger run left behind.
     """
 
     def __init__(
-        self, strategy: Any, rank: int, tensors: Callable[[], dict[str, Tensor]], step: Callable[[], int]
+        self,
+        strategy: Any,
+        rank: int,
+        tensors: Callable[[], dict[str, Tensor]],
+        step: Callable[[], int],
+        world_size: int | None = None,
     ) -> None:
         self._strategy = strategy
         self._previous = {name: vars(strategy).get(name) for name in _METHODS}
@@ -42,11 +48,11 @@ class SideFiles:
             strategy.barrier("supermix: files of all ranks are there")
             save(checkpoint, filepath, *args, **kwargs)
             strategy.barrier("supermix: and so is the checkpoint")
-            _remove(filepath, rank, keep=path)
+            _remove(filepath, rank, world_size, keep=path)
 
         def remove_both(filepath: Any) -> None:
             remove(filepath)
-            _remove(filepath, rank)
+            _remove(filepath, rank, world_size)
 
         def remove_and_teardown() -> None:
             self.remove()
@@ -81,8 +87,20 @@ def side_path(checkpoint: str | os.PathLike[str], step: int, rank: int) -> Path:
 
 
 def read(path: Path) -> dict[str, Tensor] | None:
-    """Read a file; None if it is not there."""
-    return load_file(path) if path.is_file() else None
+    """Read a file; None if it is not there.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    if not path.is_file():
+        return None
+    try:
+        return load_file(path)
+    except Exception as error:  # what a reader of garbage stumbles over may be of any kind
+        raise ValueError(
+            f"expected the tensors that save_state=True writes beside checkpoints in {path}, got a damaged file "
+            f"({path.stat().st_size} bytes); restore it, or delete it to let the store fill anew"
+        ) from error
 
 
 def _write(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -101,10 +119,16 @@ def _write(path: Path, tensors: dict[str, Tensor]) -> None:
     shutil.rmtree(folder)
 
 
-def _remove(checkpoint: str | os.PathLike[str], rank: int, keep: Path | None = None) -> None:
-    """Remove the files of a rank beside a checkpoint."""
+def _remove(
+    checkpoint: str | os.PathLike[str], rank: int, world_size: int | None = None, keep: Path | None = None
+) -> None:
+    """Remove the files of a rank beside a checkpoint; on rank 0 those of ranks that are no more, too."""
     path = Path(checkpoint).resolve()
-    for found in path.parent.glob(f"{glob.escape(path.name)}.supermix-step*-rank{rank}.safetensors*"):
+    for found in path.parent.glob(f"{glob.escape(path.name)}.supermix-step*-rank*.safetensors*"):
+        of = found.name.removeprefix(path.name).rpartition("-rank")[2].partition(".")[0]
+        gone = rank == 0 and world_size is not None and of.isdecimal() and int(of) >= world_size
+        if of != str(rank) and not gone:
+            continue
         if found.is_dir():
             shutil.rmtree(found)
         elif found != keep:

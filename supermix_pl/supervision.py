@@ -5,12 +5,21 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from supermix_pl.mixing import MixedBatch, Mixer
 from supermix_pl.rewriting import natural_hits
-from supermix_pl.self_teacher import MovingAverage, check_whole, teacher_from_checkpoint
+from supermix_pl.self_teacher import (
+    Averaged,
+    MovingAverage,
+    check_gives_logits,
+    check_keeps_parameters,
+    check_whole,
+    shards,
+    teacher_from_checkpoint,
+)
 from supermix_pl.teacher import FrozenTeacher, as_teacher
 
 TeacherSource = FrozenTeacher | nn.Module | Callable[[], FrozenTeacher | nn.Module] | MovingAverage | str | Path
@@ -39,6 +48,8 @@ class Supervision:
         self.average: MovingAverage | None = None
         self._checkpoint: str | None = None
         self._build: Callable[[], FrozenTeacher | nn.Module] | None = None
+        self._averaged: Averaged | None = None
+        self._complete = False
         self._labels_seen, self._labels_hit = 0, 0
         if isinstance(source, FrozenTeacher | nn.Module):
             self.teacher = as_teacher(source)
@@ -55,30 +66,69 @@ class Supervision:
                 f"expected teacher to be a classifier, got a {type(source).__name__} of {len(source)}: load weights "
                 "into their network first, for instance with load_checkpoint(network, path)"
             )
-        elif callable(source):
+        elif callable(source) and not isinstance(source, torch.export.ExportedProgram):
             self._build = source
         elif source is not None:
             raise TypeError(
                 "expected teacher to be a FrozenTeacher, an nn.Module, a function that builds one, the path of a "
-                f'checkpoint of the module itself, "ema" or a MovingAverage, got {source!r}'
+                f'checkpoint of the module itself, "ema" or a MovingAverage, got {source!r}; of a program of '
+                "torch.export give program.module()"
             )
 
-    def setup(self, trainer: Any, module: Any) -> None:
-        """Build what is built beforehand, and move it to the device."""
+    def __repr__(self) -> str:
+        """Name the teacher, or where it comes from."""
+        source = self._checkpoint or self._build or self.average
+        if source is self._build and source is not None:
+            return getattr(source, "__qualname__", repr(source))
+        return repr(self.teacher if source is None else source)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out a teacher that is built when fitting starts."""
+        built = self._build is not None or self._checkpoint is not None or self.average is not None
+        return vars(self) | {"_averaged": None, "_complete": False} | ({"teacher": None} if built else {})
+
+    def setup(self, trainer: Any, module: Any, averaged: Averaged | None = None) -> None:
+        """Build what is built beforehand, and move it to the device; the module may have no layers yet.
+
+        Args:
+            trainer: Of the fit that begins.
+            module: That it trains.
+            averaged: The moving average of an earlier fit that goes on.
+        """
+        strategy = type(trainer.strategy).__name__
+        self._complete = False
+        self._averaged = averaged
         if self._build is not None and self.teacher is None:
             self.teacher = as_teacher(self._build())
-        if self._checkpoint is not None and self.teacher is None:
-            self.teacher = teacher_from_checkpoint(module, self._checkpoint)
+        if self._checkpoint is not None or self.average is not None:
+            check_gives_logits(module)
         if self.average is not None:
-            check_whole(module, type(trainer.strategy).__name__)
+            self.teacher = None
+            self.average.forget_loaded()
+            check_keeps_parameters(trainer.callbacks)
+            check_whole(module, strategy)
         elif self.teacher is not None:
             _check_not_trained(self.teacher, module)
             self.teacher.to(trainer.strategy.root_device)
+        elif shards(strategy):  # the one moment in which it is whole
+            self.complete(trainer, module)
+
+    def complete(self, trainer: Any, module: Any) -> None:
+        """Look at the module, once in a fit, when it has all its layers, and build a teacher of an earlier run."""
+        if self._complete:
+            return
+        if self._checkpoint is not None and self.teacher is None:
+            self.teacher = teacher_from_checkpoint(module, self._checkpoint)
+            self.teacher.to(trainer.strategy.root_device)
+        if self.average is None and self.teacher is not None:
+            _check_not_trained(self.teacher, module)
+        self._complete = True
 
     def start(self, trainer: Any, module: nn.Module) -> None:
         """Begin an average with the module's weights, which are restored and on their device now."""
         if self.average is not None:
-            self.teacher = self.average.start(module, trainer.global_step)
+            averaged, self._averaged = self._averaged, None
+            self.teacher = self.average.start(module, trainer.global_step, averaged)
 
     def update(self, trainer: Any, module: nn.Module) -> None:
         """Take a training step into account."""

@@ -12,6 +12,7 @@ from supermix_pl.arguments import check_at_least, check_flag, check_statistics
 from supermix_pl.folding import FoldedCopy
 
 _MOST_SHAPES = 64
+_STATISTICS = ("mean", "std", "input_mean", "input_std")
 
 
 class FrozenTeacher:
@@ -33,8 +34,9 @@ class FrozenTeacher:
         dtype: `torch.bfloat16` runs the passes under bfloat16 autocast. None runs them in the dtype of the weights.
         fold: Whether the private copy has batch norm folded into the convolutions before it; exact to rounding. Its
             weights are also cast once for `dtype`, not in each pass. A network that cannot be traced, or has hooks,
-            runs as it is. The copy is made again when the module's weights change; after writing into `parameter.data`
-            call `refold`. Choose False if they change often.
+            runs as it is. The copy is made again when the module's weights or attributes change; after writing into
+            `parameter.data`, or changing what `forward` reads outside of the module, call `refold`. Choose False if
+            they change often.
         channels_last: Whether images are passed in this memory format.
         compile: Whether passes are compiled with `torch.compile`, on CUDA into CUDA graphs. Every number and size of
             images is compiled anew, so the solver fills its batches up to powers of two.
@@ -66,11 +68,12 @@ class FrozenTeacher:
         if not isinstance(module, nn.Module):
             raise TypeError(
                 f"expected the teacher to be an nn.Module, got {type(module).__name__}; to build it late, give the "
-                "callback a function that returns one"
+                "callback a function that returns one; of a program of torch.export give program.module()"
             )
         for name, flag in (("fold", fold), ("channels_last", channels_last), ("compile", compile)):
             check_flag(name, flag)
-        self.module = module.eval().requires_grad_(False)
+        _freeze(module)
+        self.module = module
         self.weight_dtype = _weight_dtype(module)
         self.autocast_dtype = _autocast_dtype(dtype, self.weight_dtype)
         self.image_size = _image_size(image_size)
@@ -85,8 +88,22 @@ class FrozenTeacher:
             )
         self._compiled: tuple[nn.Module, Callable[[Tensor], Any]] | None = None
         self._scale_and_shift = _affine(mean, std, input_mean, input_std)
-        self.input_mean, self.input_std = input_mean, input_std
+        self.mean, self.std, self.input_mean, self.input_std = mean, std, input_mean, input_std
         self._held_affine: Float[Tensor, "2 c 1 1"] | None = None
+
+    def __repr__(self) -> str:
+        """Name the network and the settings that were given."""
+        settings: dict[str, Any] = {name: getattr(self, name) for name in _STATISTICS}
+        settings |= {"image_size": self.image_size, "dtype": self.autocast_dtype}
+        given = [f"{name}={value!r}" for name, value in settings.items() if value is not None]
+        flags = {"fold": (self._folded is not None, True), "channels_last": (self.channels_last, False)}
+        flags["compile"] = self.compile, False
+        given += [f"{name}={flag}" for name, (flag, default) in flags.items() if flag != default]
+        return f"FrozenTeacher({', '.join([type(self.module).__name__, *given])})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what the next call makes anew."""
+        return vars(self) | {"_compiled": None, "_held_affine": None}
 
     def to(self, device: torch.device | str) -> "FrozenTeacher":
         """Move the weights to a device. The private copy follows at the next call."""
@@ -145,14 +162,22 @@ class FrozenTeacher:
             TypeError: If the module gives no logits.
             ValueError: If they have another shape, or no gradient although the images ask for one.
         """
-        if self.module.training:
-            self.module.eval()
+        if getattr(self.module, "training", False):  # frozen TorchScript has no such flag
+            _set_eval(self.module)
         with torch.autocast(images.device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None):
             prepared = self.prepare(images)
             if prepared.data_ptr() == images.data_ptr():
                 prepared = prepared.clone()  # a network that works in place leaves the caller's images alone
             network = self.network(prepared)
-            logits = _logits_of(self._run_compiled(network, prepared) if self.compile else network(prepared))
+            try:
+                logits = _logits_of(self._run_compiled(network, prepared) if self.compile else network(prepared))
+            except AssertionError as error:
+                if "Guard failed" in str(error):
+                    error.add_note(
+                        "FrozenTeacher: passes are of any number of images; export the teacher with dynamic_shapes "
+                        "for the first dimension of its images."
+                    )
+                raise
         if images.requires_grad and torch.is_grad_enabled() and not logits.requires_grad:
             raise ValueError(
                 "expected the teacher's logits to have a gradient with respect to its images, got none; let its "
@@ -171,6 +196,20 @@ class FrozenTeacher:
                 return self._compiled[1](prepared)
             torch.compiler.cudagraph_mark_step_begin()
             return self._compiled[1](prepared).clone()  # a graph's next replay writes over its outputs
+
+
+def _freeze(module: nn.Module) -> None:
+    _set_eval(module)
+    for weight in module.parameters():  # TorchScript has no requires_grad_ of its own
+        weight.requires_grad_(False)
+
+
+def _set_eval(module: nn.Module) -> None:
+    try:
+        module.eval()
+    except NotImplementedError:  # a program of torch.export has the one mode that it was exported in
+        for part in module.modules():
+            part.training = False
 
 
 def as_teacher(teacher: "FrozenTeacher | nn.Module") -> FrozenTeacher:

@@ -11,8 +11,9 @@ import pytest
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
-from supermix_pl.checkpoint import load_checkpoint
+from supermix_pl.checkpoint import convert_checkpoint, load_checkpoint
 
 
 def network(num_classes: int = 5, seed: int | None = None) -> nn.Sequential:
@@ -63,10 +64,78 @@ def test_safetensors(tmp_path: Path, weights: dict[str, Tensor]) -> None:
     assert_loads(tmp_path / "teacher.safetensors", weights)
 
 
-@pytest.mark.parametrize("start", ["module.", "_orig_mod.", "module._orig_mod."])
-def test_starts_of_ddp_and_compilation_are_taken_off(tmp_path: Path, weights: dict[str, Tensor], start: str) -> None:
+STARTS = ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "module.module."]
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_wrappers_are_no_difference(tmp_path: Path, weights: dict[str, Tensor], start: str) -> None:
     torch.save({"model": renamed(weights, start)}, tmp_path / "teacher.pth")
     assert_loads(tmp_path / "teacher.pth", weights)
+    for prefix in ("student", "student."):
+        for names in (f"{start}student.", f"student.{start}", f"{start}student.{start}"):
+            held = renamed(weights, names) | renamed(weights, "students.") | {"criterion.w": torch.ones(1)}
+            torch.save({"state_dict": held}, tmp_path / "last.ckpt")
+            assert_loads(tmp_path / "last.ckpt", weights, prefix=prefix)
+
+
+def test_a_part_that_was_compiled(tmp_path: Path, weights: dict[str, Tensor]) -> None:
+    held = {name.replace("body.", "body._orig_mod."): value for name, value in weights.items()}
+    torch.save(held, tmp_path / "teacher.pth")
+    assert_loads(tmp_path / "teacher.pth", weights)
+    torch.save(weights, tmp_path / "teacher.pth")
+    module = network(seed=2)
+    module.body = torch.compile(module.body, backend="eager")
+    load_checkpoint(module, tmp_path / "teacher.pth")
+    assert module.state_dict()["body._orig_mod.0.weight"].equal(weights["body.0.weight"])
+
+
+def test_an_averaged_model(tmp_path: Path) -> None:
+    module = network(seed=1)
+    torch.save({"state_dict": AveragedModel(module).state_dict()}, tmp_path / "teacher.pth")
+    assert_loads(tmp_path / "teacher.pth", module.state_dict())
+
+
+def test_where_wrappers_words_tell_names_apart_they_stay(tmp_path: Path) -> None:
+    def both() -> nn.Module:
+        return nn.ModuleDict({"module": nn.Linear(2, 2), "_orig_mod": nn.Linear(2, 2)})
+
+    weights = both().state_dict()
+    torch.save(weights, tmp_path / "teacher.pth")
+    module = load_checkpoint(both(), tmp_path / "teacher.pth")
+    assert all(value.equal(weights[name]) for name, value in module.state_dict().items())
+
+
+class Renaming(nn.Module):
+    """Upgrades the names of its first version."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(2, 3)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        for name in ("weight", "bias"):
+            if f"{prefix}module.fc.{name}" in state_dict:
+                state_dict[f"{prefix}head.{name}"] = state_dict.pop(f"{prefix}module.fc.{name}")
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def test_what_torch_loads_strictly_loads(tmp_path: Path, weights: dict[str, Tensor]) -> None:
+    old = {name: value for name, value in weights.items() if "num_batches" not in name}
+    for start in ("", "module."):
+        torch.save({"model": renamed(old, start)}, tmp_path / "teacher.pth")
+        module = load_checkpoint(network(seed=2), tmp_path / "teacher.pth")
+        assert all(value.equal(old[name]) for name, value in module.state_dict().items() if name in old)
+    head = nn.Linear(2, 3).state_dict()
+    torch.save(renamed(head, "module.fc."), tmp_path / "teacher.pth")
+    assert load_checkpoint(Renaming(), tmp_path / "teacher.pth").head.weight.equal(head["weight"])
+
+
+def test_versions_of_parts_are_kept_where_names_change(tmp_path: Path) -> None:
+    """A batch norm of a new file has its counter; torch lets only old files lack it."""
+    wrapped = nn.Sequential(OrderedDict(module=network(seed=1))).state_dict()
+    del wrapped["module.body.1.num_batches_tracked"]
+    torch.save(wrapped, tmp_path / "teacher.pth")
+    assert_another(tmp_path / "teacher.pth", "1 missing (body.1.num_batches_tracked)")
 
 
 def test_lightning_checkpoint_with_a_prefix(tmp_path: Path, weights: dict[str, Tensor]) -> None:
@@ -220,7 +289,7 @@ class Touch:
 def assert_refused(path: Path) -> None:
     expected = (
         "would run code when it is read, so it is refused",
-        "convert it once: `held = torch.load(",
+        "convert it once: supermix_pl.checkpoint.convert_checkpoint(path, new_path)",
         "safetensors.torch.save",
     )
     with pytest.raises(ValueError, match=".*".join(map(re.escape, expected))):
@@ -259,15 +328,41 @@ def test_settings_of_foreign_classes_are_refused(tmp_path: Path, weights: dict[s
     assert_refused(tmp_path / "teacher.pth")
 
 
-@pytest.mark.parametrize("name", ["model", "state_dict", "net", "whole module", "module in a dict"])
-def test_the_advice_of_the_refusal_works(tmp_path: Path, weights: dict[str, Tensor], name: str) -> None:
+REFUSED: dict[str, Any] = {
+    "RepDistiller": lambda weights: {"model": weights, "opt": Namespace(lr=0.1)},
+    "Lightning": lambda weights: {"state_dict": weights, "hyper_parameters": {"data": Path("x")}},
+    "timm": lambda weights: {"arch": "x", "state_dict": weights, "args": Namespace()},
+    "whole module": lambda weights: network(seed=1),
+    "module under a name": lambda weights: {"model": network(seed=1)},
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_the_advice_of_the_refusal_works(tmp_path: Path, kind: str) -> None:
+    weights = network(seed=1).state_dict()
     path, new_path = tmp_path / "teacher.pth", tmp_path / "converted.pth"
-    module = network()
-    module.load_state_dict(weights)
-    wrapped = {"whole module": module, "module in a dict": {"model": module, "opt": Namespace()}}
-    torch.save(wrapped.get(name, {name: weights, "opt": Namespace(lr=0.1)}), path)
-    with pytest.raises(ValueError, match="is refused") as refusal:
-        load_checkpoint(network(), path)
-    advice = re.findall("`(.*)`", str(refusal.value))
-    exec(advice[0], {"torch": torch, "path": path, "new_path": new_path})
+    torch.save(REFUSED[kind](weights), path)
+    assert_refused(path)
+    convert_checkpoint(path, new_path)
     assert_loads(new_path, weights)
+
+
+def test_nothing_to_convert(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="expected a checkpoint at"):
+        convert_checkpoint(tmp_path / "none.pth", tmp_path / "new.pth")
+    torch.save({"epoch": 3, "args": Namespace()}, tmp_path / "teacher.pth")
+    with pytest.raises(ValueError, match=r"expected a state dict, or one under .*got \['epoch', 'args'\]"):
+        convert_checkpoint(tmp_path / "teacher.pth", tmp_path / "new.pth")
+
+
+# Programs
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own on TorchScript and export
+def test_programs_need_no_network(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+    torch.jit.save(torch.jit.script(module), tmp_path / "teacher.pt")
+    torch.export.save(torch.export.export(module, (torch.rand(2, 3, 2, 2),)), tmp_path / "teacher.pt2")
+    for name, loader in (("teacher.pt", "torch.jit.load("), ("teacher.pt2", "torch.export.load(")):
+        with pytest.raises(ValueError, match=re.escape(f"give FrozenTeacher({loader}{str(tmp_path / name)!r})")):
+            load_checkpoint(network(), tmp_path / name)

@@ -1,7 +1,9 @@
 """Batch norm folded into convolutions: the same logits from a private copy, or the network itself, and never stale."""
 
 import copy
+import pickle
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -365,6 +367,66 @@ def test_the_copy_is_never_stale(change: Callable[[Net], Any], channels_last: bo
     assert change is Net.float or not torch.allclose(before, expected)
 
 
+class Settings(Net):
+    """Reads more than tensors."""
+
+    def __init__(self) -> None:
+        super().__init__(plain)
+        self.temperature, self.flag = 1.0, False
+        self.options: Any = {"scales": [1.0, 1.0]}
+        self.config: Any = (SimpleNamespace(shift=0.0),)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits = super().forward(pixels) / self.temperature * self.options["scales"][1] + self.config[0].shift
+        return -logits if self.flag else logits
+
+
+def scaled(module: Settings) -> None:
+    module.options["scales"][1] = 2.0
+
+
+def shifted(module: Settings) -> None:
+    module.config[0].shift = 1.0
+
+
+def replaced(module: Settings) -> None:
+    module.forward = lambda pixels: 3 * Settings.forward(module, pixels)
+
+
+SETTINGS: dict[str, Callable[[Settings], Any]] = {
+    "a number": lambda module: setattr(module, "temperature", 4.0),
+    "a flag": lambda module: setattr(module, "flag", True),
+    "eps": lambda module: setattr(module.bn, "eps", 2.0),
+    "an entry of a list": scaled,
+    "a field of an object": shifted,
+    "forward": replaced,
+    "forward of a part": lambda module: setattr(
+        module.head, "forward", lambda x: nn.Linear.forward(module.head, x) + 1
+    ),
+    "mode of a part": lambda module: module.bn.train(),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_change_that_is_no_tensor_is_seen(name: str) -> None:
+    module = Settings()
+    teacher = FrozenTeacher(module)
+    before = teacher(images())
+    assert network_of(teacher) is not module
+    SETTINGS[name](module)
+    found = teacher(images())
+    assert not torch.allclose(before, found)
+    torch.testing.assert_close(found, module(images()), rtol=1e-10, atol=1e-12)
+
+
+def test_a_change_of_the_class_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = Settings()
+    teacher = FrozenTeacher(module)
+    before = teacher(images())
+    monkeypatch.setattr(Settings, "forward", lambda self, pixels: 2 * Net.forward(self, pixels))
+    torch.testing.assert_close(teacher(images()), 2 * before, rtol=1e-10, atol=1e-12)
+
+
 def test_what_is_written_past_the_counters_is_seen_after_refold() -> None:
     module = Net(plain)
     teacher = FrozenTeacher(module)
@@ -400,6 +462,13 @@ def test_a_first_call_in_inference_mode_leaves_a_copy_for_gradients() -> None:
     pixels = images().requires_grad_()
     (gradient,) = torch.autograd.grad(teacher(pixels).sum(), pixels)
     assert gradient.abs().sum() > 0
+
+
+def test_the_copy_stays_out_of_pickles() -> None:
+    teacher = FrozenTeacher(wrn_16_1(num_classes=5))
+    before = len(pickle.dumps(teacher))
+    teacher(torch.rand(2, 3, 32, 32))
+    assert len(pickle.dumps(teacher)) < 1.01 * before
 
 
 def test_a_copied_teacher_follows_its_own_module() -> None:

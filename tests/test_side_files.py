@@ -1,6 +1,7 @@
 """Files beside checkpoints: their names, that a pair on the disk is whole at any moment, and that nothing is left."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -334,3 +335,21 @@ def test_a_folder_elsewhere_is_refused_when_it_is_written_to(tmp_path: Path) -> 
 
     with pytest.raises(ValueError, match="expected checkpoints in a local folder for save_state=True"):
         fit(tmp_path, student=Saving())
+
+
+def test_a_smaller_run_leaves_no_files_of_ranks_that_are_no_more(tmp_path: Path) -> None:
+    for rank in range(3):
+        Run(tmp_path, rank).save(1)
+    disk = Disk(tmp_path)
+    SideFiles(disk, 0, lambda: {"step": torch.tensor(2)}, lambda: 2, world_size=2)
+    disk.save_checkpoint({"callbacks": 2}, tmp_path / "last.ckpt")
+    assert names(tmp_path) == {"last.ckpt", side(2), side(1, rank=1)}
+    disk.remove_checkpoint(tmp_path / "last.ckpt")
+    assert names(tmp_path) == {side(1, rank=1)}
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / side(1)
+    path.write_bytes(b"\x00" * 40)
+    with pytest.raises(ValueError, match=re.escape(f"in {path}, got a damaged file (40 bytes); restore it, or delete")):
+        read(path)

@@ -15,7 +15,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from supermix_pl import FrozenTeacher, SuperMix
+from supermix_pl import FrozenTeacher, SuperMix, SuperMixCallback
 from supermix_pl.teacher import as_teacher
 from tests.problems import NUM_CLASSES, SmoothTeacher, natural_images
 
@@ -404,3 +404,44 @@ def test_moves() -> None:
     teacher = FrozenTeacher(SmoothTeacher())
     assert teacher.to(torch.device("meta")) is teacher
     assert {weight.device.type for weight in teacher.module.state_dict().values()} == {"meta"}
+
+
+# Programs
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own on TorchScript and export
+@pytest.mark.parametrize("kind", ["script", "frozen", "export"])
+def test_programs_teach(kind: str) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    program: Any = torch.jit.script(module)
+    if kind == "frozen":
+        program = torch.jit.freeze(program)
+    if kind == "export":
+        sizes = ({0: torch.export.Dim("b", min=1, max=64)},)
+        program = torch.export.export(module, (torch.rand(8, 3, 8, 8),), dynamic_shapes=sizes)
+        program = program.module()
+    teacher = FrozenTeacher(program)
+    for count in (3, 1):
+        pixels = torch.rand(count, 3, 8, 8, requires_grad=True)
+        torch.testing.assert_close(teacher(pixels), module(pixels))
+        (gradient,) = torch.autograd.grad(teacher(pixels).sum(), pixels)
+        assert gradient.abs().sum() > 0
+    assert not any(weight.requires_grad for weight in teacher.module.parameters())
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.filterwarnings("ignore")
+def test_a_program_of_torch_export_is_opened_first() -> None:
+    program = torch.export.export(nn.Linear(2, 2), (torch.rand(2, 2),))
+    for take in (FrozenTeacher, SuperMixCallback):
+        with pytest.raises(TypeError, match=r"of a program of torch.export give program.module\(\)"):
+            take(program)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_program_for_one_number_of_images_says_how_it_is_exported() -> None:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(12, 2)).eval()
+    teacher = FrozenTeacher(torch.export.export(module, (torch.rand(8, 3, 2, 2),)).module())
+    with pytest.raises(AssertionError) as caught:
+        teacher(torch.rand(3, 3, 2, 2))
+    assert "export the teacher with dynamic_shapes" in caught.value.__notes__[0]

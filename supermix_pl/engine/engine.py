@@ -98,6 +98,9 @@ class Engine(ABC):
     def begin(self, run: Run) -> None:  # noqa: B027
         """Start anew with a training run. If it resumes, `load_state_dict` follows."""
 
+    def end(self) -> None:  # noqa: B027
+        """Let go of the run and of its tensors; `state_dict` still tells what it came to."""
+
     def metrics(self) -> dict[str, float]:
         """Return the engine's metrics of the last batch, by names without prefix."""
         return {}

@@ -195,7 +195,7 @@ def test_a_callback_is_copied_in_the_middle_of_a_fit_and_begins_anew(tmp_path: P
     make_trainer(tmp_path, callback).fit(first, loader(24))
     assert len(copies) == 2
     for each in copies:
-        assert (each.mix, each.teacher_logits, each._interception, each._stopwatch) == (None, None, None, None)
+        assert (each.mix, each.teacher_logits, each._fit) == (None, None, None)
         assert each.teacher is not callback.teacher
         assert each._engine is each._rewriter.engine
         assert each.state_dict()["engine"] == make_callback(teacher, FAST, **options).state_dict()["engine"]

@@ -104,7 +104,10 @@ class StreamEngine(Engine):
         """Name the settings."""
         settings = {"reuse": self.reuse, "budget": self.budget, "slots": self.slots, "show_from": self.show_from}
         given = [f"{name}={value}" for name, value in settings.items() if value is not None]
-        return f"StreamEngine({', '.join([*given, f'store_bytes={self.store_bytes}'])})"
+        given.append(f"store_bytes={self.store_bytes}")
+        if self._default_transform != _CROP_AND_FLIP:
+            given.append(f"default_transform={self._default_transform!r}")
+        return f"StreamEngine({', '.join(given)})"
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what belongs to a run: copies begin anew."""
@@ -157,6 +160,13 @@ class StreamEngine(Engine):
         """Start anew with a training run."""
         self._run = run
         self._forget()
+
+    def end(self) -> None:
+        """Let go of the run and of images, slots and store; the accounts stay."""
+        state = self.state_dict()
+        self._run = Run()
+        self._forget()
+        self.load_state_dict(state)
 
     def mix(
         self,
@@ -241,7 +251,7 @@ class StreamEngine(Engine):
 
     def tensors(self) -> dict[str, Tensor]:
         """Give images, slots and store; what was loaded, while it waits for the first batch."""
-        if self._images is None:
+        if self._images is None or self._loaded is not None:
             return self._loaded or {}
         held = {f"images/{name}": value for name, value in self._images.ring.tensors().items()}
         return held if self._solving is None else held | self._solving.tensors()
@@ -270,7 +280,8 @@ class StreamEngine(Engine):
         self._label_times: PassTimes | None = None
 
     def _asked(self) -> str:
-        return f"{self!r} {self._mixer}"
+        settings = self.reuse, self.budget, self.slots, self.show_from, self.store_bytes
+        return f"{settings} {self._mixer}"
 
     def _mix_blind(
         self,
