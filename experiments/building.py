@@ -14,6 +14,7 @@ from hydra.utils import get_class, get_object, instantiate
 from omegaconf import DictConfig
 
 from supermix_pl import FrozenTeacher, MovingAverage, SuperMixCallback
+from supermix_pl.arguments import check_one_of
 from supermix_pl.engine import BatchEngine, Engine, StreamEngine
 from supermix_pl.experiments import resolvers
 from supermix_pl.experiments.data import ImageDataModule, UnlabelledImages
@@ -102,11 +103,21 @@ def build_mixing(
         build_task(config, teacher, build(config.mixing, **objects, engine=BatchEngine()), datamodule)
     kept = _kept_images(config, teacher, mixer, datamodule)
     if kept is None:
-        engine = instantiate(config.engine)
-        return build(config.mixing, **objects, engine=engine(mixer) if isinstance(engine, partial) else engine)
+        assert mixer is not None
+        return build(config.mixing, **objects, engine=_build_engine(config, mixer, datamodule))
     opened = datamodule.opened
     engine = ReplayEngine(kept, mean=opened.mean, std=opened.std, batch_size=datamodule.batch_size)
     return build(config.mixing, **objects, engine=engine)
+
+
+def _build_engine(config: DictConfig, mixer: Mixer, datamodule: ImageDataModule) -> Engine:
+    objects: dict[str, Any] = {}
+    if config.engine.get("sources") is not None:
+        check_one_of("engine.sources", config.engine.sources, ("training",))
+        objects["sources"] = datamodule.training_images()
+    if get_object(config.engine._target_) is engine_for:
+        objects["mixer"] = mixer
+    return build(config.engine, **objects)
 
 
 def engine_for(mixer: Mixer, **settings: Any) -> Engine:

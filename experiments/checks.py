@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -129,8 +128,10 @@ def _check_mixing(config: DictConfig) -> None:
             return
         if not isinstance(mixer, Mixer):
             mixer = FunctionMixer(mixer, present)
-        engine = instantiate(config.engine)
-        engine = engine(mixer) if isinstance(engine, partial) else engine
+        chosen: dict[str, Any] = {"mixer": mixer} if get_object(config.engine._target_) is engine_for else {}
+        if "sources" in config.engine:
+            chosen["sources"] = None  # they are data
+        engine = build(config.engine, **chosen)
         if not config.teacher:
             mixer = mixer.with_classes(2)
         build(config.mixing, teacher="ema" if config.teacher else None, mixer=mixer, engine=engine)

@@ -9,7 +9,9 @@ from typing import Any, TypedDict
 
 import numpy as np
 import pytorch_lightning as pl
-from jaxtyping import Int64, UInt8
+import torch
+from jaxtyping import Float32, Int64, UInt8
+from torch import Tensor
 
 from supermix_pl.arguments import check_at_least, check_share
 from supermix_pl.experiments.data.augment import Augmentation, CropFlip
@@ -17,6 +19,7 @@ from supermix_pl.experiments.data.loader import ResumableLoader
 from supermix_pl.experiments.data.source import ArraySource, BatchSource, IndexedSource
 from supermix_pl.experiments.data.subset import split_indices
 
+_MOST_BYTES = 2**32
 Statistics = tuple[float, float, float]
 LabelledImages = tuple[UInt8[np.ndarray, "_ 3 _ _"], Int64[np.ndarray, " _"]]
 
@@ -194,6 +197,21 @@ class ImageDataModule(pl.LightningDataModule):
         """Returns the source of the training images, and the samples of it that are trained on."""
         source = self._source("train")
         return source, self._split(source)[0]
+
+    def training_images(self) -> Float32[Tensor, "m 3 h w"]:
+        """Returns all images that are trained on, normalised, without augmentation.
+
+        Raises:
+            ValueError: If they take more than 4 GiB.
+        """
+        source, indices = self.training_samples()
+        needed = 12 * len(indices) * self.image_size[0] * self.image_size[1]
+        if needed > _MOST_BYTES:
+            raise ValueError(
+                f"expected training images of {_MOST_BYTES} bytes at most to hold them all, got {needed}; mix those of "
+                "earlier batches, engine.sources=null"
+            )
+        return torch.cat([batch[0] for batch in self._loader(source, indices, training=False)])
 
     @property
     def train_labels(self) -> Int64[np.ndarray, " m"]:

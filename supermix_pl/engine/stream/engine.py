@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 from supermix_pl.arguments import check_at_least, check_positive, check_transform
 from supermix_pl.engine.engine import Engine, Run
 from supermix_pl.engine.stream.blind import mix_stored
-from supermix_pl.engine.stream.images import ImageStore, image_bytes, images_fit
+from supermix_pl.engine.stream.images import ImageStore, check_room, check_sources, image_bytes, images_fit
 from supermix_pl.engine.stream.plan import Plan, plan_for_store, reuse_for_budget
 from supermix_pl.engine.stream.ring import Ring
 from supermix_pl.engine.stream.slots import Slots
@@ -21,7 +22,7 @@ from supermix_pl.engine.stream.solving import Shown, Solving, expected_rounds, s
 from supermix_pl.engine.stream.timing import PassTimes
 from supermix_pl.mixing import BlindMixer, MixedBatch, Mixer, Seed, SuperMix
 from supermix_pl.mixing.blind import classes_of, judge
-from supermix_pl.mixing.inputs import check_images, check_seen, fit_k, float_autograd, generator
+from supermix_pl.mixing.inputs import NaturalPass, check_images, check_seen, fit_k, float_autograd, generator
 from supermix_pl.mixing.presenting import label, like_batch, numbers
 from supermix_pl.solver.chunks import show
 from supermix_pl.solver.masks import normalized_masks
@@ -63,12 +64,15 @@ class StreamEngine(Engine):
             the second half of the visits.
         store_bytes: Bound of the memory for images and solved sets on the device, in bytes, >= 1. It is allocated as it
             fills. It decides how long sets live: when it is full, the oldest leave.
+        sources: Images (n, c, h, w), normalised as the batches are, to mix instead of those of earlier batches; all of
+            them are kept in the store. With few training images give these, as they are without augmentation: mixes are
+            cropped and flipped where they are shown. Their classes are the teacher's.
         default_transform: The view of the mixes if the callback has no `mixed_transform`; None for the mixes as they
             are.
 
     Raises:
         ValueError: If an argument is out of its range, or `reuse` and `budget` are both given.
-        TypeError: If default_transform cannot be called.
+        TypeError: If default_transform cannot be called, or sources are no floating point tensor.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class StreamEngine(Engine):
         slots: int | None = None,
         show_from: int | None = None,
         store_bytes: int = 2**28,
+        sources: Tensor | None = None,
         default_transform: Transform | None = _CROP_AND_FLIP,
     ) -> None:
         if reuse is not None and budget is not None:
@@ -91,10 +96,13 @@ class StreamEngine(Engine):
         if show_from is not None:
             check_at_least("show_from", show_from, 0)
         check_at_least("store_bytes", store_bytes, 1)
+        if sources is not None:
+            check_sources(sources)
         if default_transform is not None:
             check_transform("default_transform", default_transform)
         self.reuse, self.budget, self.slots, self.show_from = reuse, budget, slots, show_from
         self.store_bytes = store_bytes
+        self.sources = sources
         self._default_transform = default_transform
         self._mixer = ""
         self._run = Run()
@@ -105,6 +113,8 @@ class StreamEngine(Engine):
         settings = {"reuse": self.reuse, "budget": self.budget, "slots": self.slots, "show_from": self.show_from}
         given = [f"{name}={value}" for name, value in settings.items() if value is not None]
         given.append(f"store_bytes={self.store_bytes}")
+        if self.sources is not None:
+            given.append(f"sources=<{tuple(self.sources.shape)}>")
         if self._default_transform != _CROP_AND_FLIP:
             given.append(f"default_transform={self._default_transform!r}")
         return f"StreamEngine({', '.join(given)})"
@@ -117,6 +127,7 @@ class StreamEngine(Engine):
             slots=self.slots,
             show_from=self.show_from,
             store_bytes=self.store_bytes,
+            sources=self.sources,
             default_transform=self._default_transform,
         )
         fresh._mixer = self._mixer
@@ -153,6 +164,11 @@ class StreamEngine(Engine):
             raise TypeError(
                 f"expected SuperMix, MixUp, CutMix or OneOf for the stream engine, got {mixer!r}, whose work it cannot "
                 'spread over steps; choose engine="batch"'
+            )
+        if self.sources is not None and mixer.needs_teacher and mixer.takes_labels:
+            raise ValueError(
+                f'expected classes="teacher" beside sources, which have no labels, got {mixer!r}; give no sources, or '
+                "choose the teacher's classes"
             )
         self._mixer = repr(mixer)
 
@@ -280,7 +296,8 @@ class StreamEngine(Engine):
         self._label_times: PassTimes | None = None
 
     def _asked(self) -> str:
-        settings = self.reuse, self.budget, self.slots, self.show_from, self.store_bytes
+        sources = None if self.sources is None else tuple(self.sources.shape)
+        settings = self.reuse, self.budget, self.slots, self.show_from, self.store_bytes, sources
         return f"{settings} {self._mixer}"
 
     def _mix_blind(
@@ -300,15 +317,22 @@ class StreamEngine(Engine):
         check_seen(natural)
         if self._images is None:
             capacity = max(1, self.store_bytes // image_bytes(pixels))
+            if self.sources is not None:
+                capacity = check_room(self.sources, pixels, capacity)
             self._drop_unless(self._loaded is None or images_fit(self._loaded, pixels, capacity, natural.num_classes))
             self._images = self._open_images(capacity, images.device)
         store, first = self._images, len(self._images.ring) == 0
-        if first:
+        forwards = natural.forwards
+        if first and self.sources is not None:
+            forwards += self._keep_sources(
+                pixels, lambda part: classes_of(teacher, part, None, mixer.num_classes, mixer.chunk_size, None)
+            )
+        elif first:
             self._keep(pixels, classes, labels)
         fit_k(mixer.k, len(store.ring))
         viewer = Viewer(view, (*numbers(seed), _REPLAYS), images.dtype)
         mix, self._places = mix_stored(mixer, store, len(pixels), natural.num_classes, viewer, rng)
-        if not first:
+        if not first and self.sources is None:
             self._keep(pixels, classes, labels)
         self._metrics = {"stored": float(len(store.ring)), "store_bytes": float(store.ring.num_bytes)}
         shown = mix.images
@@ -316,7 +340,7 @@ class StreamEngine(Engine):
             mix,
             images=like_batch(shown, images),
             natural_logits=natural.logits,
-            teacher_forwards=natural.forwards,
+            teacher_forwards=forwards,
             left_out=self._left_out,
         )
         if teacher is None:
@@ -366,7 +390,7 @@ class StreamEngine(Engine):
             viewer = Viewer(view, (*numbers(seed), _REPLAYS), images.dtype)
             with self._label_times.measure(left):
                 parts.append(solving.replay(teacher, left, viewer, self._step, rng))
-        if not taken_in:
+        if not taken_in and self.sources is None:
             forwards += self._take_in(mixer, teacher, pixels, labels, natural_logits, rng)
         shown = parts[0] if len(parts) == 1 else concatenate(parts)
         solving.shown += count
@@ -425,6 +449,7 @@ class StreamEngine(Engine):
             rounds,
             show_from,
             self.slots,
+            None if self.sources is None else len(self.sources),
         )
         self._visit_times, self._label_times = PassTimes(device), PassTimes(device)
 
@@ -439,7 +464,10 @@ class StreamEngine(Engine):
             )
         self._images = self._open_images(room.images, device)
         forwards, empty = 0, len(self._images.ring) == 0
-        if empty:
+        if empty and self.sources is not None:
+            check_room(self.sources, pixels, room.images)
+            forwards = self._keep_sources(pixels, lambda part: mixer.look(teacher, part, None, with_saliency=False))
+        elif empty:
             natural, classes = mixer.look(teacher, pixels, labels, natural_logits, with_saliency=False)
             check_seen(natural)
             self._keep(pixels, classes, labels)
@@ -511,6 +539,22 @@ class StreamEngine(Engine):
         )
         self._keep(pixels[rows], classes, labels)
         return natural.forwards
+
+    def _keep_sources(
+        self,
+        pixels: Float[Tensor, "b c h w"],
+        look: Callable[[Float[Tensor, "r c h w"]], tuple[NaturalPass, Int[Tensor, " r"]]],
+    ) -> int:
+        """Store the given sources, and return how many images the teacher passed to know their classes."""
+        assert self.sources is not None
+        forwards = 0
+        for part in self.sources.split(len(pixels)):
+            images = check_images(part.to(pixels))
+            natural, classes = look(images)
+            check_seen(natural)
+            self._keep(images, classes, None)
+            forwards += natural.forwards
+        return forwards
 
     def _keep(
         self, images: Float[Tensor, "r c h w"], classes: Int[Tensor, " r"], labels: Int[Tensor, " b"] | None

@@ -58,3 +58,26 @@ def images_fit(tensors: dict[str, Tensor], pixels: Float[Tensor, "b c h w"], cap
 def image_bytes(images: Float[Tensor, "b c h w"]) -> int:
     """Say what an image of a batch takes in the store."""
     return images[0].numel() + 2 * images.shape[1] * images.element_size() + 8
+
+
+def check_sources(sources: object) -> None:
+    """Refuse what are no images (n, c, h, w) in floating point."""
+    if not isinstance(sources, Tensor) or not sources.is_floating_point():
+        kind = sources.dtype if isinstance(sources, Tensor) else type(sources).__name__
+        raise TypeError(f"expected sources as a floating point tensor, normalised as the batches are, got {kind}")
+    if sources.ndim != 4 or len(sources) == 0:
+        raise ValueError(f"expected sources of shape (n, c, h, w), n >= 1, got {tuple(sources.shape)}")
+
+
+def check_room(sources: Float[Tensor, "n c h w"], pixels: Float[Tensor, "b c h w"], capacity: int) -> int:
+    """Refuse sources of another size than the batches, or more than there is room for; return their number."""
+    if sources.shape[1:] != pixels.shape[1:]:
+        raise ValueError(
+            f"expected sources of the batches' shape {tuple(pixels.shape[1:])}, got {tuple(sources.shape[1:])}"
+        )
+    if len(sources) > capacity:
+        raise ValueError(
+            f"expected a store that holds all {len(sources)} sources, got room for {capacity}: raise store_bytes, or "
+            "give fewer sources"
+        )
+    return len(sources)

@@ -1,7 +1,7 @@
 """How much a step of a stream solves, and how much it shows again: from the uses of a set, or from measured times."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _APART = 8  # turns between two visits of a set, and batches in the window, where there is room
 
@@ -77,6 +77,7 @@ def plan_for_store(
     rounds: float,
     show_from: int,
     slots: int | None,
+    sources: int | None = None,
 ) -> tuple[Plan, Room]:
     """Plan so that the images of sets that are being solved take half of the store at most, if that is possible.
 
@@ -89,10 +90,20 @@ def plan_for_store(
         rounds: Visits that solve a set.
         show_from: The first visit that may be shown.
         slots: As asked for; None for as many as there is room for.
+        sources: Images that are given once and for all; None for those of earlier batches.
 
     Raises:
         ValueError: If not even a batch of solved sets fits.
     """
+    if sources is not None:
+        plan = replace(plan_for_reuse(reuse, batch_size, rounds, show_from, slots), window=sources)
+        sets = (store_bytes - sources * image_bytes) // set_bytes
+        if sets < batch_size:
+            raise ValueError(
+                f"expected a store that holds {sources} sources and a batch of solved sets, "
+                f"{sources * image_bytes + batch_size * set_bytes} bytes, got store_bytes={store_bytes}; raise it"
+            )
+        return plan, Room(images=sources, sets=sets)
     apart = _APART
     while True:
         plan = plan_for_reuse(reuse, batch_size, rounds, show_from, slots, apart)

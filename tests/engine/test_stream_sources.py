@@ -1,0 +1,121 @@
+"""Sources that are given once and for all, in place of earlier batches."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+
+from supermix_pl import CutMix, FrozenTeacher, MixUp, OneOf, StreamEngine, SuperMix
+from supermix_pl.mixing import Mixer
+from supermix_pl.transforms import RandomCropFlip
+from tests.engine.streams import batch_of
+from tests.problems import BlindToMarked, Counting, FlatTeacher, mark
+
+SIZE = 6
+SOURCES = batch_of(99, 20)[0]
+FAST = SuperMix.fast(mask_size=4, max_steps=3)
+MIXERS: dict[str, Mixer] = {"solved": FAST, "mixup": MixUp(), "one of two": OneOf([MixUp(), CutMix()])}
+pytestmark = pytest.mark.usefixtures("unchecked")
+
+
+def run(engine: StreamEngine, mixer: Mixer, teacher: FrozenTeacher, steps: int) -> list[torch.Tensor]:
+    """Return the sources of the mixes of each step, (b, k, c, h, w)."""
+    engine.check(mixer)
+    found = []
+    for step in range(steps):
+        images, labels = batch_of(step, SIZE)
+        mix = engine.mix(mixer, teacher, images, labels, seed=(0, step), view=RandomCropFlip(padding=1))
+        assert mix.holds is not None
+        assert engine._images is not None
+        assert engine._places is not None
+        found.append(engine._images.at(engine._places))
+    return found
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_mixes_are_of_the_sources_alone(name: str) -> None:
+    engine = StreamEngine(reuse=2, sources=SOURCES, store_bytes=200_000)
+    shown = torch.cat(run(engine, MIXERS[name], FrozenTeacher(FlatTeacher()), 25)).flatten(0, 1).flatten(1)
+    distances = torch.cdist(shown, SOURCES.flatten(1))
+    assert (distances.amin(dim=1) < 0.2).all()  # of 8 bits
+    assert len(distances.argmin(dim=1).unique()) == len(SOURCES)
+
+
+def test_their_classes_cost_a_pass_each_once() -> None:
+    module = Counting(FlatTeacher())
+    engine = StreamEngine(reuse=3, sources=SOURCES)
+    teacher = FrozenTeacher(module, fold=False)
+    engine.check(FAST)
+    images, labels = batch_of(0, SIZE)
+    counted = []
+    for step in range(3):
+        before = module.forwards
+        mix = engine.mix(FAST, teacher, images, labels, seed=step)
+        counted.append((mix.teacher_forwards, module.forwards - before))
+    assert all(told in (passed, passed - 1) for told, passed in counted)  # the first pass counts the classes
+    assert counted[0][0] - counted[1][0] == len(SOURCES)
+
+
+def test_what_the_teacher_cannot_see_is_no_source() -> None:
+    sources = mark(SOURCES.clamp(-1, 1), 3, 4)
+    engine = StreamEngine(sources=sources)
+    run(engine, FAST, FrozenTeacher(BlindToMarked(FlatTeacher()), fold=False), 1)
+    assert engine._images is not None
+    assert len(engine._images.ring) == len(SOURCES) - 2
+
+
+def test_copies_keep_them() -> None:
+    engine = StreamEngine(sources=SOURCES)
+    assert "sources=<(20, 3, 8, 8)>" in repr(engine)
+    for other in (copy.deepcopy(engine), pickle.loads(pickle.dumps(engine))):
+        assert other.sources is not None
+        assert other.sources.equal(SOURCES)
+
+
+def test_a_resumed_run_goes_on() -> None:
+    teacher = FrozenTeacher(FlatTeacher())
+    whole = run(StreamEngine(reuse=3, sources=SOURCES), FAST, teacher, 6)
+    first = StreamEngine(reuse=3, sources=SOURCES)
+    run(first, FAST, teacher, 4)
+    second = StreamEngine(reuse=3, sources=SOURCES)
+    second.check(FAST)
+    second.load_state_dict(first.state_dict())
+    second.load_tensors(first.tensors(), torch.device("cpu"))
+    for step in (4, 5):
+        images, labels = batch_of(step, SIZE)
+        second.mix(FAST, teacher, images, labels, seed=(0, step), view=RandomCropFlip(padding=1))
+        assert second._images is not None
+        assert second._places is not None
+        assert second._images.at(second._places).equal(whole[step])
+
+
+@pytest.mark.parametrize(
+    ("sources", "message"),
+    [
+        (SOURCES[0], r"expected sources of shape \(n, c, h, w\), n >= 1, got \(3, 8, 8\)"),
+        (SOURCES[:0], r"expected sources of shape \(n, c, h, w\), n >= 1, got \(0, 3, 8, 8\)"),
+        (SOURCES.byte(), "expected sources as a floating point tensor, normalised as the batches are, got torch.uint8"),
+        ([SOURCES], "expected sources as a floating point tensor, normalised as the batches are, got list"),
+    ],
+)
+def test_what_are_no_sources(sources: object, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        StreamEngine(sources=sources)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("mixer", [FAST, MixUp()])
+def test_sources_that_do_not_fit(mixer: Mixer) -> None:
+    images, labels = batch_of(0, SIZE)
+    for engine, message in (
+        (
+            StreamEngine(sources=SOURCES[:, :, :4]),
+            r"expected sources of the batches' shape \(3, 8, 8\), got \(3, 4, 8\)",
+        ),
+        (StreamEngine(sources=SOURCES, store_bytes=2000), "expected a store that holds .*20 sources"),
+    ):
+        engine.check(mixer)
+        with pytest.raises(ValueError, match=message):
+            engine.mix(mixer, FrozenTeacher(FlatTeacher()), images, labels, seed=0)
+    with pytest.raises(ValueError, match='expected classes="teacher" beside sources'):
+        StreamEngine(sources=SOURCES).check(SuperMix(classes="labels"))
