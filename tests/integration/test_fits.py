@@ -223,16 +223,16 @@ class Late(Distilling):
 
     def __init__(self, where: str, shared: nn.Module | None = None) -> None:
         super().__init__()
-        self.where, self.shared = where, shared
+        self.where, self.shared = where, [shared]  # in a list, so that it is no part yet
         del self.network
 
     def setup(self, stage: str) -> None:
         if self.where == "setup":
-            self.network = self.shared or Teacher()
+            self.network = self.shared[0] or Teacher()
 
     def configure_model(self) -> None:
         if self.where == "configure_model":
-            self.network = self.shared or Teacher()
+            self.network = self.shared[0] or Teacher()
 
 
 @pytest.mark.parametrize("where", ["setup", "configure_model"])

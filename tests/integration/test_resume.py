@@ -294,6 +294,7 @@ def test_warning_for_a_plain_loader_after_an_exception(tmp_path: Path) -> None:
     assert our_warnings(tmp_path, loader(), tmp_path / "cut.ckpt") == 1
 
 
+@pytest.mark.filterwarnings("ignore:k=1")
 def test_counts_of_the_teachers_judge_survive(tmp_path: Path) -> None:
     """The warning of a teacher near chance counts labels over the interruption."""
     mixer = SuperMix(k=1, mask_size=4, max_steps=1)
