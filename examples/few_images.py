@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from supermix_pl import FrozenTeacher, SuperMixCallback
+from supermix_pl import FrozenTeacher, StreamEngine, SuperMixCallback
 from supermix_pl.experiments.data.shapes import draw_shapes
 from supermix_pl.losses import distillation_loss
 from supermix_pl.transforms import RandomCropFlip
@@ -125,7 +125,7 @@ def main() -> None:
     teacher = FrozenTeacher(knowing.network)
     natural = SuperMixCallback(teacher, label_natural=True, probability=0)  # its logits of natural images, no mixes
     fit("distilled", Classifier(num_classes, 8, natural), subset, test, options.steps, BATCH)
-    mixing = SuperMixCallback(teacher, label_natural=True)
+    mixing = SuperMixCallback(teacher, label_natural=True, engine=StreamEngine(sources=subset.tensors[0]))
     fit("distilled, with mixes", Classifier(num_classes, 8, mixing), subset, test, options.steps, BATCH // 2)
 
 
