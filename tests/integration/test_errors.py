@@ -279,6 +279,7 @@ def test_teacher_with_another_order_of_classes_is_reported_however_it_is_asked(
     assert sum("The teacher agrees with 0 of the first 256 labels" in message for message in said) == 1
 
 
+@pytest.mark.filterwarnings("ignore:start_epoch=1 is not below")
 def test_a_teacher_is_not_judged_before_it_supervises(tmp_path: Path) -> None:
     callback = make_callback(Shuffled(), start_epoch=1, before_start="mixup", targets="soft")
     make_trainer(tmp_path, callback, max_epochs=1).fit(Student(), loader(60, 30))

@@ -101,6 +101,7 @@ def test_mixup_until_then(tmp_path: Path) -> None:
     torch.testing.assert_close(early.sum(dim=1), torch.ones(4))
 
 
+@pytest.mark.filterwarnings("ignore:start_epoch=2 is not below")
 def test_mixup_before_a_given_teacher(tmp_path: Path) -> None:
     mixing = callback(Teacher, before_start="mixup", targets="soft")
     module = Classifier()
