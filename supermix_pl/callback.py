@@ -559,7 +559,8 @@ class SuperMixCallback(LightningCallback):
         """End the fit: let go of it, and keep for the trainer what its next fit goes on with."""
         self._let_go()
         for name in _OF_LIGHTNING:
-            self.__dict__.pop(name, None)
+            if name in vars(self):
+                delattr(self, name)
         fit, self._fit = self._fit, None
         if fit is None:
             return

@@ -84,7 +84,7 @@ def test_a_part_that_was_compiled(tmp_path: Path, weights: dict[str, Tensor]) ->
     assert_loads(tmp_path / "teacher.pth", weights)
     torch.save(weights, tmp_path / "teacher.pth")
     module = network(seed=2)
-    module.body = torch.compile(module.body, backend="eager")  # pyright: ignore
+    module.body = torch.compile(module.get_submodule("body"), backend="eager")  # pyright: ignore[reportArgumentType]
     load_checkpoint(module, tmp_path / "teacher.pth")
     assert module.state_dict()["body._orig_mod.0.weight"].equal(weights["body.0.weight"])
 
@@ -112,11 +112,11 @@ class Renaming(nn.Module):
         super().__init__()
         self.head = nn.Linear(2, 3)
 
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:  # pyright: ignore
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any) -> None:
         for name in ("weight", "bias"):
             if f"{prefix}module.fc.{name}" in state_dict:
                 state_dict[f"{prefix}head.{name}"] = state_dict.pop(f"{prefix}module.fc.{name}")
-        super()._load_from_state_dict(state_dict, prefix, *args)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
 def test_what_torch_loads_strictly_loads(tmp_path: Path, weights: dict[str, Tensor]) -> None:

@@ -92,7 +92,7 @@ def test_k_of_one(tmp_path: Path) -> None:
     for step, (images, labels) in enumerate(loader(8)):
         torch.testing.assert_close(student.images[step], torch.cat([images, images]))
         assert torch.equal(student.labels[step], torch.cat([labels, labels]))
-    assert [message[:4] for message in said] == ["k=1:"]
+    assert said == []
 
 
 def test_rectangular_images_and_masks(tmp_path: Path) -> None:

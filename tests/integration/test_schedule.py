@@ -33,6 +33,7 @@ def mixed_steps(folder: Path, batches: int = 3, epochs: int = EPOCHS, **options:
     return [size == 8 for size in sizes]
 
 
+@pytest.mark.filterwarnings("ignore:start_epoch=4 is not below")
 def test_start_epoch(tmp_path: Path) -> None:
     assert mixed_steps(tmp_path, start_epoch=2) == 6 * [False] + 6 * [True]
     assert not any(mixed_steps(tmp_path, start_epoch=EPOCHS))
