@@ -183,7 +183,7 @@ def test_callback_of_the_guide_comes_from_yaml(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     Path("first.ckpt").touch()
     page = (ROOT / "docs" / "plug_in.md").read_text()
-    ((text,),) = [re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)]
+    text = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[0]
     (given,) = yaml.safe_load(text)["trainer"]["callbacks"]
     assert from_yaml(given["init_args"]).mixer == SuperMix.fast(k=3)
     assert given["init_args"]["mixed_transform"]["class_path"].endswith(RandomResizedCropFlip.__name__)

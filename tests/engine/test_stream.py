@@ -255,7 +255,7 @@ def test_sources_are_never_of_the_batch_beside_them_but_in_the_first_step(mixer:
 @pytest.mark.parametrize("mixer", [EXACT, EARLY])
 @unchecked
 def test_images_come_from_all_places_of_the_batches(mixer: SuperMix) -> None:
-    engine = StreamEngine(reuse=12, default_transform=None)
+    engine = StreamEngine(reuse=4, default_transform=None)
     found: set[int] = set()
     run(
         engine, 150, mixer, batch=named_batch, view=None,

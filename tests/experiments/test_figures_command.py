@@ -49,7 +49,7 @@ def test_external_images_are_normalised_as_the_data_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["data=shapes", "teacher=none"], "expected teacher=checkpoint, pretrained or fitted"),
+        (["data=shapes", "teacher=none"], "expected a teacher for SuperMix"),
         ([*TINY, "mixer=cutmix"], "expected mixer=supermix"),
         ([*TINY, "mixer.sigmo=1"], "Could not override 'mixer.sigmo'"),
         ([*TINY, "mixer.pairing=distinct"], "expected no mixer.pairing, which the figure decides"),

@@ -253,5 +253,6 @@ def test_one_config_for_each_network() -> None:
     for name in expected:
         if name.startswith("imagenet"):
             expected[name]["pretrained"] = False
+    expected["efficientnet_lite0"] = {"_target_": f"{target}.efficientnet_lite0", "pretrained": False}
     expected["timm"] = {"_target_": f"{target}.TimmNetwork", "name": "???", "pretrained": False, "img_size": None}
     assert found == expected

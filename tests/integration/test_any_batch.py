@@ -239,10 +239,12 @@ def test_a_thousand_batches() -> None:
     assert drawn(caught, 400) >= 1000
 
 
+@pytest.mark.filterwarnings("ignore:k=1")
 def test_ten_batches_in_fits(tmp_path: Path) -> None:
     assert drawn(lambda layout: fitted(tmp_path, layout), 5) >= 10
 
 
+@pytest.mark.filterwarnings("ignore:k=1")
 @pytest.mark.slow
 def test_hundreds_of_batches_in_fits(tmp_path: Path) -> None:
     assert drawn(lambda layout: fitted(tmp_path, layout), 100) >= 250

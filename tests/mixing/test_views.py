@@ -199,14 +199,14 @@ def test_per_image_policies_of_torchvision_are_shown_and_not_solved_under() -> N
 
 @pytest.mark.parametrize("on_unsolved", ["keep", "source", "mixup"])
 def test_without_early_stopping_only_what_is_not_finite_is_given_up(on_unsolved: Any) -> None:
-    images = mark(IMAGES, 3)
-    mix = SuperMix(**OPTIONS, on_unsolved=on_unsolved)(BlindToMarked(module()), images, seed=0)
+    images, labels = mark(IMAGES, 3), module()(IMAGES).argmax(dim=1)
+    mix = SuperMix(**OPTIONS, on_unsolved=on_unsolved)(BlindToMarked(module()), images, labels, seed=0)
     lost = torch.tensor([row in (2, 3) for row in range(8)])
     assert mix.non_finite.equal(lost)
     assert mix.images[lost].equal(images[lost])
     assert mix.mix_weights[lost, 0].eq(1).all()
     assert mix.mix_weights[~lost, 0].lt(1).all()
-    kept = SuperMix(**OPTIONS)(BlindToMarked(module()), images, seed=0)
+    kept = SuperMix(**OPTIONS)(BlindToMarked(module()), images, labels, seed=0)
     assert mix.images.equal(kept.images)
     assert (mix.outcomes[~lost] == Outcome.CAPPED).any()
 
@@ -216,10 +216,10 @@ def test_without_early_stopping_only_what_is_not_finite_is_given_up(on_unsolved:
 )
 def test_settled_masks_are_those_that_a_batch_is_given(early_stop: bool, on_unsolved: Any) -> None:
     """What the stream keeps of a set, on the mask grid, mixes as what the batch engine makes of it."""
-    images = mark(IMAGES, 3)
+    images, labels = mark(IMAGES, 3), module()(IMAGES).argmax(dim=1)
     options: dict[str, Any] = {"mask_size": 4, "max_steps": 2, "early_stop": early_stop}
-    kept = Mixer(**options)(BlindToMarked(module()), images, seed=0)
-    mix = Mixer(**options, on_unsolved=on_unsolved)(BlindToMarked(module()), images, seed=0)
+    kept = Mixer(**options)(BlindToMarked(module()), images, labels, seed=0)
+    mix = Mixer(**options, on_unsolved=on_unsolved)(BlindToMarked(module()), images, labels, seed=0)
     outcomes = kept.outcomes
     assert len(outcomes.unique()) == 3 or not early_stop
     solved = torch.zeros(8, 2, 4, 4)
