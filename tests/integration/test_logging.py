@@ -109,6 +109,7 @@ def test_bare_bones_trainer_that_logs_nothing(tmp_path: Path) -> None:
     assert not trainer.callback_metrics
 
 
+@pytest.mark.filterwarnings("ignore:start_epoch=1 is not below")
 def test_unmixed_batches_log_nothing(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, make_callback(start_epoch=1))
     trainer.fit(Student(), loader())
