@@ -31,9 +31,6 @@ class Objective:
         return loss + self.roughness_weight * total_variation(masks) if self.roughness_weight else loss
 
 
-_DIVERGENCE_SHARE = 0.2  # beside a term that knows the criterion
-
-
 def divergence(logits: Float[Tensor, "b n"], soft_targets: Float[Tensor, "b n"]) -> Float[Tensor, " b"]:
     """Measure KL(soft target || prediction) of every set.
 
@@ -82,6 +79,9 @@ def paper_objective(sparsity_weight: float, roughness_weight: float = 0.0) -> Ob
     return Objective(of_logits=of_logits, sparsity_weight=sparsity_weight, roughness_weight=roughness_weight)
 
 
+_PAPERS_SHARE = 0.2  # beside the term that knows the criterion
+
+
 def margin_objective(sparsity_weight: float, roughness_weight: float = 0.0) -> Objective:
     """Build a loss that knows the criterion: softplus(-margin) plus a fifth of the paper's objective.
 
@@ -97,12 +97,12 @@ def margin_objective(sparsity_weight: float, roughness_weight: float = 0.0) -> O
         logits: Float[Tensor, "b n"], soft_targets: Float[Tensor, "b n"], membership: Bool[Tensor, "b n"]
     ) -> Float[Tensor, " b"]:
         inside, outside = extreme_logits(logits, membership)
-        return softplus(outside - inside) + _DIVERGENCE_SHARE * divergence(logits, soft_targets)
+        return softplus(outside - inside) + _PAPERS_SHARE * divergence(logits, soft_targets)
 
     return Objective(
         of_logits=of_logits,
-        sparsity_weight=_DIVERGENCE_SHARE * sparsity_weight,
-        roughness_weight=_DIVERGENCE_SHARE * roughness_weight,
+        sparsity_weight=_PAPERS_SHARE * sparsity_weight,
+        roughness_weight=_PAPERS_SHARE * roughness_weight,
     )
 
 
@@ -120,11 +120,11 @@ def smooth_margin(logits: Float[Tensor, "b n"], membership: Bool[Tensor, "b n"])
 
 
 def criterion_objective(sparsity_weight: float, roughness_weight: float = 0.0) -> Objective:
-    """Build a fifth of the KL plus lambda_s L_s minus the smooth margin.
+    """Build the paper's objective minus the smooth margin.
 
     Deviation: not in the paper. KL alone asks for the mixing weights, which few mixes meet, so that its steps grow long
-    where little can be gained; what decides whether a set is solved is the loss here, and smooth, so that a step
-    towards one class does not lose another. The KL that is left keeps the share of each source near its weight.
+    where little can be gained. The margin adds what decides whether a set is solved, and smoothly, so that a step
+    towards one class does not lose another; the KL keeps the share of each source near its weight.
 
     Args:
         sparsity_weight: lambda_s, >= 0.
@@ -134,6 +134,6 @@ def criterion_objective(sparsity_weight: float, roughness_weight: float = 0.0) -
     def of_logits(
         logits: Float[Tensor, "b n"], soft_targets: Float[Tensor, "b n"], membership: Bool[Tensor, "b n"]
     ) -> Float[Tensor, " b"]:
-        return _DIVERGENCE_SHARE * divergence(logits, soft_targets) - smooth_margin(logits, membership)
+        return divergence(logits, soft_targets) - smooth_margin(logits, membership)
 
     return Objective(of_logits=of_logits, sparsity_weight=sparsity_weight, roughness_weight=roughness_weight)
