@@ -1,5 +1,6 @@
 """Losses for the label formats of mixed batches, and for distillation."""
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div
@@ -50,7 +51,7 @@ def distillation_loss(
     *,
     temperature: float | Float[Tensor, ""] = 4.0,
 ) -> Float[Tensor, ""]:
-    """Return T^2 KL(teacher || student) of predictions softened by T, averaged over the batch.
+    """Return T^2 KL(teacher || student) of predictions softened by T, averaged over the batch, in float32 at least.
 
     Hinton et al., "Distilling the Knowledge in a Neural Network", 2015. The factor T^2 keeps the size of the gradients
     independent of T.
@@ -64,6 +65,12 @@ def distillation_loss(
         ValueError: If the temperature is not positive.
     """
     check_positive("temperature", temperature)
+    student_logits, teacher_logits = _at_least_float32(student_logits), _at_least_float32(teacher_logits.detach())
     student = (student_logits / temperature).log_softmax(dim=1)
-    teacher = (teacher_logits.detach() / temperature).log_softmax(dim=1)
+    teacher = (teacher_logits / temperature).log_softmax(dim=1)
     return kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
+
+
+def _at_least_float32(logits: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
+    """Return logits in float32, or as they are in float64: under autocast on a CPU they come in bfloat16."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -115,3 +115,12 @@ def test_the_temperature_may_be_learned() -> None:
 def test_bad_temperature(temperature: float) -> None:
     with pytest.raises(ValueError, match=f"expected temperature > 0, got {temperature}"):
         distillation_loss(LOGITS, LOGITS, temperature=temperature)
+
+
+def test_distillation_is_no_coarser_than_float32() -> None:
+    """Under autocast on a CPU the logits and the operations would be in bfloat16."""
+    student = (2 * torch.randn(16, 10, generator=torch.Generator().manual_seed(0))).bfloat16()
+    teacher = student.float() + 0.01 * torch.arange(10.0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = distillation_loss(student, teacher)
+    torch.testing.assert_close(loss, distillation_loss(student.double(), teacher.double()).float())
