@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from hydra.utils import get_class, get_object, instantiate
 from omegaconf import DictConfig
+from torch import Tensor
 
 from supermix_pl import FrozenTeacher, MovingAverage, SuperMixCallback
-from supermix_pl.arguments import check_one_of
 from supermix_pl.engine import BatchEngine, Engine, StreamEngine
 from supermix_pl.experiments import resolvers
 from supermix_pl.experiments.data import ImageDataModule, UnlabelledImages
@@ -90,7 +90,9 @@ def build_mixing(
         ValueError: If images that were made before do not fit the data, the mixer or the lack of a teacher, or mixing
             or task have arguments that are out of their range.
     """
-    mixer = _build_mixer(config, teacher, datamodule)
+    mixer = build_mixer(config)
+    if mixer is not None and teacher is None:
+        mixer = mixer.with_classes(datamodule.num_classes)
     if mixer is None and datamodule.external is None and datamodule.mixed is None:
         return None
     _check_kept(teacher, mixer, datamodule)
@@ -104,17 +106,24 @@ def build_mixing(
     kept = _kept_images(config, teacher, mixer, datamodule)
     if kept is None:
         assert mixer is not None
-        return build(config.mixing, **objects, engine=_build_engine(config, mixer, datamodule))
+        sources = datamodule.training_images() if config.engine.get("sources") else None
+        return build(config.mixing, **objects, engine=build_engine(config, mixer, sources))
     opened = datamodule.opened
     engine = ReplayEngine(kept, mean=opened.mean, std=opened.std, batch_size=datamodule.batch_size)
     return build(config.mixing, **objects, engine=engine)
 
 
-def _build_engine(config: DictConfig, mixer: Mixer, datamodule: ImageDataModule) -> Engine:
-    objects: dict[str, Any] = {}
-    if config.engine.get("sources") is not None:
-        check_one_of("engine.sources", config.engine.sources, ("training",))
-        objects["sources"] = datamodule.training_images()
+def build_mixer(config: DictConfig) -> Mixer | None:
+    """Build the mixer, if one is chosen."""
+    if not config.mixer:
+        return None
+    mixer = instantiate(config.mixer)
+    return mixer if isinstance(mixer, Mixer) else FunctionMixer(mixer, present)
+
+
+def build_engine(config: DictConfig, mixer: Mixer, sources: Tensor | None) -> Engine:
+    """Build the engine for a mixer; `sources` are the images that the config names, if it names some."""
+    objects: dict[str, Any] = {"sources": sources} if "sources" in config.engine else {}
     if get_object(config.engine._target_) is engine_for:
         objects["mixer"] = mixer
     return build(config.engine, **objects)
@@ -163,18 +172,6 @@ def external_images(config: DictConfig, datamodule: ImageDataModule) -> np.ndarr
     """Open the images of `data.external`, of the data's size: pixels (n, 3, h, w), 0 to 255."""
     assert datamodule.external is not None
     return UnlabelledImages(datamodule.external, size=datamodule.image_size, cache_dir=config.paths.cache_dir).images
-
-
-def _build_mixer(
-    config: DictConfig, teacher: FrozenTeacher | MovingAverage | None, datamodule: ImageDataModule
-) -> Mixer | None:
-    """Build the mixer, if one is chosen; one without a teacher is told the number of classes."""
-    if not config.mixer:
-        return None
-    mixer = instantiate(config.mixer)
-    if not isinstance(mixer, Mixer):  # a function
-        mixer = FunctionMixer(mixer, present)
-    return mixer.with_classes(datamodule.num_classes) if teacher is None else mixer
 
 
 def _build_view(config: DictConfig, datamodule: ImageDataModule) -> Transform | None:

@@ -17,10 +17,10 @@ from torch import nn
 
 from supermix_pl.arguments import check_at_least, check_one_of
 from supermix_pl.engine import BatchEngine
-from supermix_pl.experiments.building import build, engine_for
-from supermix_pl.mixing import FunctionMixer, Mixer, present
+from supermix_pl.experiments.building import build, build_engine, build_mixer, engine_for
 
 _STEPS_TO_TRY = 1_000_000  # more than any warm-up has
+_NAMED = ("engine.sources",)  # the config names what is handed over
 _NUMBERS = BeartypeConf(is_pep484_tower=True)  # an int will do for a float
 
 
@@ -57,6 +57,8 @@ def check_settings(config: DictConfig) -> None:
             f"expected values for {', '.join(missing)}, got none; give them, for instance {missing[0]}=..."
         )
     check_one_of("matmul_precision", config.matmul_precision, ("highest", "high", "medium"))
+    if config.engine.get("sources") is not None:
+        check_one_of("engine.sources", config.engine.sources, ("training",))
     for part in ("optimizer", "scheduler"):  # they are called late, when the data and the teacher are there
         if config.get(part):
             _check_names(part, config[part])
@@ -80,7 +82,7 @@ def check_kinds(config: DictConfig) -> None:
     for place, node in _targets(config, ""):
         hints = _hints(node._target_)
         for name, value in node.items():
-            if name not in hints or not isinstance(value, str | int | float | bool):
+            if name not in hints or not isinstance(value, str | int | float | bool) or f"{place}{name}" in _NAMED:
                 continue
             if not is_bearable(value, hints[name], conf=_NUMBERS):
                 raise ValueError(f"expected {place}{name} as {_in_words(hints[name])}, got {value!r}")
@@ -123,15 +125,10 @@ def _in_words(hint: Any) -> str:
 def _check_mixing(config: DictConfig) -> None:
     """Build mixer, engine and callback with no teacher but a promise of one."""
     try:
-        mixer = instantiate(config.mixer) if config.mixer else None
+        mixer = build_mixer(config)
         if mixer is None:
             return
-        if not isinstance(mixer, Mixer):
-            mixer = FunctionMixer(mixer, present)
-        chosen: dict[str, Any] = {"mixer": mixer} if get_object(config.engine._target_) is engine_for else {}
-        if "sources" in config.engine:
-            chosen["sources"] = None  # they are data
-        engine = build(config.engine, **chosen)
+        engine = build_engine(config, mixer, None)
         if not config.teacher:
             mixer = mixer.with_classes(2)
         build(config.mixing, teacher="ema" if config.teacher else None, mixer=mixer, engine=engine)

@@ -31,6 +31,7 @@ def test_nothing_is_wrong_with_what_we_bring(method: str) -> None:
         ("mixer.alpha=-1", "expected alpha > 0, got -1"),
         ("mixer.lambda_s=[1]", "lambda_s"),
         ("engine.reuse=0", "expected reuse > 0, got 0"),
+        ("engine.sources=all", "expected engine.sources to be one of training, got 'all'"),
         ("mixing.mode=x", "expected mode to be one of extend, replace, got 'x'"),
         ("mixing.every_n_batches=0", "expected every_n_batches to be an integer >= 1, got 0"),
         ("trainer.max_epochs=three", "expected trainer.max_epochs as an integer or null, got 'three'"),
@@ -50,6 +51,11 @@ def test_wrong_values_are_named(override: str, message: str) -> None:
 def test_masks_need_a_teacher() -> None:
     with pytest.raises(ValueError, match="expected a teacher for SuperMix"):
         check_settings(composed("mixer=supermix_fast"))
+
+
+@pytest.mark.parametrize("engine", ["auto", "stream"])
+def test_sources_are_named(engine: str) -> None:
+    check_settings(composed("mixer=supermix_fast", *TEACHER, f"engine={engine}", "engine.sources=training"))
 
 
 def test_whole_numbers_will_do_for_fractions() -> None:
