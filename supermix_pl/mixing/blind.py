@@ -21,7 +21,6 @@ from supermix_pl.mixing.inputs import (
     check_seen,
     classes_seen,
     count_classes,
-    fit_k,
     float_autograd,
     generator,
     show_natural,
@@ -125,10 +124,9 @@ class BlindMixer(Mixer):
             teacher = None if teacher is None else as_teacher(teacher)
             natural, classes = classes_of(teacher, pixels, labels, num_classes, self.chunk_size, natural_logits)
             check_seen(natural)
-            host_classes = classes.cpu().numpy()
-            left_out = int((host_classes < 0).sum())
-            k = fit_k(self.k, len(pixels) - left_out)
-            source_indices = torch.from_numpy(draw_known_sources(rng, host_classes, k, self.pairing))
+            labelled = labels is not None
+            chosen, left_out = draw_known_sources(rng, classes, self.k, self.pairing, labelled=labelled)
+            source_indices, k = torch.from_numpy(chosen), chosen.shape[1]
             size = (pixels.shape[2], pixels.shape[3])
             masks, weights = self.draw_masks(rng, len(pixels), k, size)
             keys = torch.from_numpy(draw_keys(rng, len(pixels))).to(pixels.device)

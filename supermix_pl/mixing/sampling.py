@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from supermix_pl.mixing.inputs import fit_k
+
 Pairing = Literal["shift", "random", "distinct"]
 """How the other sources of a set are chosen:
 
@@ -47,26 +49,32 @@ def draw_sources(
 
 
 def draw_known_sources(
-    rng: np.random.Generator, classes: Int[np.ndarray, " b"], k: int, pairing: Pairing
-) -> Int[np.ndarray, "b k"]:
-    """Choose the k sources of b sets among the images whose class is known.
+    rng: np.random.Generator, classes: Int[Tensor, " b"], k: int, pairing: Pairing, *, labelled: bool
+) -> tuple[Int[np.ndarray, "b k"], int]:
+    """Choose the sources of b sets among the images whose class is known.
 
     Args:
         rng: Where chance comes from.
-        classes: Class of each image; -1 where it is not known.
-        k: Sources in a set, at most the images of known class.
+        classes: Class of each image; -1 where it is not known. The host waits for them only where it has to look.
+        k: Sources in a set; fewer where there are fewer images of known class.
         pairing: How the others are chosen.
+        labelled: Whether all classes are known, because they are labels that were checked.
 
     Returns:
-        Sets whose first source is the image itself; of an image without a class the sources of another one's set.
+        Sets whose first source is the image itself; of an image without a class the sources of another one's set. And
+        the number of images without a class.
     """
-    known = np.flatnonzero(classes >= 0)
-    sources = known[draw_sources(rng, len(known), k, pairing, classes[known])]
-    if len(known) == len(classes):
-        return sources
-    stand_ins = rng.integers(len(known), size=len(classes))
+    count = len(classes)
+    if labelled and pairing != "distinct":
+        return draw_sources(rng, count, fit_k(k, count), pairing), 0
+    on_host = classes.cpu().numpy()
+    known = np.flatnonzero(on_host >= 0)
+    sources = known[draw_sources(rng, len(known), fit_k(k, len(known)), pairing, on_host[known])]
+    if len(known) == count:
+        return sources, 0
+    stand_ins = rng.integers(len(known), size=count)
     stand_ins[known] = np.arange(len(known))
-    return sources[stand_ins]
+    return sources[stand_ins], count - len(known)
 
 
 def cyclic_order(rng: np.random.Generator, num_images: int, pairing: Pairing) -> Int[np.ndarray, " b"]:

@@ -30,7 +30,6 @@ from supermix_pl.mixing.inputs import (
     check_seen,
     classes_seen,
     count_classes,
-    fit_k,
     float_autograd,
     generator,
     show_natural,
@@ -298,11 +297,10 @@ class SuperMix(Mixer):
         with float_autograd(images.device):
             natural, classes = self.look(teacher, pixels, labels, natural_logits)
             check_seen(natural)
-            host_classes = classes.cpu().numpy()
-            left_out = int((host_classes < 0).sum())
-            k = fit_k(self.k, len(pixels) - left_out)
-            source_indices = draw_known_sources(rng, host_classes, k, self.pairing)
-            mix_weights = draw_weights(rng, len(pixels), k, self.alpha)
+            source_indices, left_out = draw_known_sources(
+                rng, classes, self.k, self.pairing, labelled=self.takes_labels
+            )
+            mix_weights = draw_weights(rng, len(pixels), source_indices.shape[1], self.alpha)
             keys = draw_keys(rng, len(pixels))
             drawn, start = self.draw(pixels, natural, classes, source_indices, mix_weights, keys)
             solution = solve(
