@@ -14,7 +14,14 @@ from torch import Tensor
 from supermix_pl.arguments import check_at_least, check_positive, check_transform
 from supermix_pl.engine.engine import Engine, Run
 from supermix_pl.engine.stream.blind import mix_stored
-from supermix_pl.engine.stream.images import ImageStore, check_room, check_sources, image_bytes, images_fit
+from supermix_pl.engine.stream.images import (
+    ImageStore,
+    check_room,
+    check_shape,
+    check_sources,
+    image_bytes,
+    images_fit,
+)
 from supermix_pl.engine.stream.plan import Plan, plan_for_store, reuse_for_budget
 from supermix_pl.engine.stream.ring import Ring
 from supermix_pl.engine.stream.slots import Slots
@@ -203,6 +210,8 @@ class StreamEngine(Engine):
                 f"expected images of one shape for the stream engine, got {tuple(pixels.shape[1:])} after "
                 f'{tuple(self._image_shape)}; choose engine="batch"'
             )
+        if self._images is None and self.sources is not None:
+            check_shape(self.sources, pixels)
         self._image_shape = pixels.shape[1:]
         self._left_out = 0
         rng = generator([*numbers(seed), _CHANCE])
@@ -318,7 +327,7 @@ class StreamEngine(Engine):
         if self._images is None:
             capacity = max(1, self.store_bytes // image_bytes(pixels))
             if self.sources is not None:
-                capacity = check_room(self.sources, pixels, capacity)
+                capacity = check_room(self.sources, capacity)
             self._drop_unless(self._loaded is None or images_fit(self._loaded, pixels, capacity, natural.num_classes))
             self._images = self._open_images(capacity, images.device)
         store, first = self._images, len(self._images.ring) == 0
@@ -439,7 +448,6 @@ class StreamEngine(Engine):
         device = pixels.device
         self._batch_size = self._batch_size or len(pixels)
         rounds = expected_rounds(mixer)
-        show_from = math.ceil(rounds / 2) if self.show_from is None else self.show_from
         plan, room = plan_for_store(
             self.store_bytes,
             image_bytes(pixels),
@@ -447,7 +455,7 @@ class StreamEngine(Engine):
             self._reuse_now(),
             self._batch_size,
             rounds,
-            show_from,
+            self._first_shown(rounds),
             self.slots,
             None if self.sources is None else len(self.sources),
         )
@@ -465,7 +473,6 @@ class StreamEngine(Engine):
         self._images = self._open_images(room.images, device)
         forwards, empty = 0, len(self._images.ring) == 0
         if empty and self.sources is not None:
-            check_room(self.sources, pixels, room.images)
             forwards = self._keep_sources(pixels, lambda part: mixer.look(teacher, part, None, with_saliency=False))
         elif empty:
             natural, classes = mixer.look(teacher, pixels, labels, natural_logits, with_saliency=False)
@@ -583,7 +590,7 @@ class StreamEngine(Engine):
                     self.budget,
                     self._batch_size,
                     rounds,
-                    math.ceil(rounds / 2) if self.show_from is None else self.show_from,
+                    self._first_shown(rounds),
                     training=times[0],
                     per_visit=times[1],
                     per_label=times[2] or times[1] / 2,
@@ -591,6 +598,10 @@ class StreamEngine(Engine):
         reuse = self._run.broadcast(reuse)
         if reuse is not None:
             self._begin_anew(self._batch_size, reuse)
+
+    def _first_shown(self, rounds: float) -> int:
+        """Return the first visit of a set that the student sees."""
+        return math.ceil(rounds / 2) if self.show_from is None else self.show_from
 
     def _follow_batch_size(self, count: int) -> None:
         """Plan anew where the first two batches of a resumed run have another size: one may be the last of an epoch."""

@@ -69,12 +69,16 @@ def check_sources(sources: object) -> None:
         raise ValueError(f"expected sources of shape (n, c, h, w), n >= 1, got {tuple(sources.shape)}")
 
 
-def check_room(sources: Float[Tensor, "n c h w"], pixels: Float[Tensor, "b c h w"], capacity: int) -> int:
-    """Refuse sources of another size than the batches, or more than there is room for; return their number."""
+def check_shape(sources: Float[Tensor, "n c h w"], pixels: Float[Tensor, "b c h w"]) -> None:
+    """Refuse sources of another size than the batches."""
     if sources.shape[1:] != pixels.shape[1:]:
         raise ValueError(
             f"expected sources of the batches' shape {tuple(pixels.shape[1:])}, got {tuple(sources.shape[1:])}"
         )
+
+
+def check_room(sources: Float[Tensor, "n c h w"], capacity: int) -> int:
+    """Refuse more sources than there is room for; return their number."""
     if len(sources) > capacity:
         raise ValueError(
             f"expected a store that holds all {len(sources)} sources, got room for {capacity}: raise store_bytes, or "
