@@ -8,10 +8,10 @@ from torch import Tensor
 
 from supermix_pl import FrozenTeacher, MixUp, SuperMix
 from supermix_pl.engine import BatchEngine, StreamEngine
-from supermix_pl.rewriting import BatchRewriter, num_classes_of
+from supermix_pl.rewriting import num_classes_of
 from tests.problems import NUM_CLASSES, BlindToMarked, Counting, FlatTeacher, mark, natural_images
+from tests.rewriters import MIXER, rewriter, tensors_of
 
-MIXER = SuperMix(mask_size=4, max_steps=3)
 LABELS = torch.tensor([0, 5, 2, 2])
 IMAGES = natural_images(4, (8, 8), dtype=torch.float32)
 ONE_HOT = torch.eye(NUM_CLASSES)[LABELS]
@@ -25,23 +25,6 @@ def teacher() -> FrozenTeacher:
 
 def logits_of(pixels: Tensor) -> Tensor:
     return FlatTeacher()(pixels).detach()
-
-
-def rewriter(**changes: Any) -> BatchRewriter:
-    arguments = {
-        "mixer": MIXER,
-        "engine": BatchEngine(),
-        "mode": "extend",
-        "targets": "teacher",
-        "input_key": 0,
-        "target_key": 1,
-        "mixed_transform": None,
-    }
-    return BatchRewriter(**arguments | changes)
-
-
-def parts_of(targets: Any) -> list[Tensor]:
-    return [targets] if isinstance(targets, Tensor) else list(targets)
 
 
 @pytest.mark.parametrize("streams", [False, True])
@@ -112,7 +95,7 @@ def test_batches_that_are_not_mixed_have_the_format_of_the_others(mixer: Any, ta
     assert left.batch[2] == ["a", "b", "c", "d"]
     assert (left.mix, left.teacher_logits) == (None, None)
     assert batch[1] is LABELS
-    for natural, both in zip(parts_of(left.batch[1]), parts_of(mixed), strict=True):
+    for natural, both in zip(tensors_of(left.batch[1]), tensors_of(mixed), strict=True):
         assert natural.equal(both[:4])
         assert natural.dtype == both.dtype
 

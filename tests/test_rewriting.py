@@ -13,8 +13,8 @@ from supermix_pl.mixing import MixedBatch, present
 from supermix_pl.rewriting import BatchRewriter, natural_hits
 from supermix_pl.transforms import RandomCropFlip
 from tests.problems import NUM_CLASSES, BlindToMarked, Counting, SmoothTeacher, mark, natural_images
+from tests.rewriters import MIXER, rewriter, tensors_of
 
-MIXER = SuperMix(k=2, mask_size=4, max_steps=3)
 LABELS = torch.tensor([0, 5, 2, 2])
 STREAM = (3, 0, 7)
 
@@ -27,19 +27,6 @@ def teacher() -> FrozenTeacher:
     return FrozenTeacher(SmoothTeacher().float())
 
 
-def rewriter(**changes: Any) -> BatchRewriter:
-    arguments = {
-        "mixer": MIXER,
-        "engine": BatchEngine(),
-        "mode": "extend",
-        "targets": "teacher",
-        "input_key": 0,
-        "target_key": 1,
-        "mixed_transform": None,
-    }
-    return BatchRewriter(**arguments | changes)
-
-
 def rewrite(writing: BatchRewriter, batch: Any, frozen: FrozenTeacher | None, stream: tuple[int, ...] = STREAM) -> Any:
     """The batch as the student is to see it, and its mixes."""
     rewritten = writing.rewrite(batch, frozen, stream=stream)
@@ -49,10 +36,6 @@ def rewrite(writing: BatchRewriter, batch: Any, frozen: FrozenTeacher | None, st
 
 def view(mix: MixedBatch, transform: Any, frozen: FrozenTeacher) -> MixedBatch:
     return present(mix, frozen, images(), transform, seed=0, exact=False)
-
-
-def tensors_of(targets: Any) -> list[Tensor]:
-    return [targets] if isinstance(targets, Tensor) else list(targets)
 
 
 @pytest.mark.parametrize("mode", ["extend", "replace"])
