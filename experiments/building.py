@@ -30,7 +30,7 @@ from supermix_pl.experiments.mixes import (
 from supermix_pl.experiments.tasks import Classification, ContrastiveDistillation, Distillation
 from supermix_pl.experiments.teachers import checked_path
 from supermix_pl.mixing import FunctionMixer, Mixer, present
-from supermix_pl.views import Transform
+from supermix_pl.mixing.views import Transform
 
 resolvers.register()  # here, not in the commands: a launcher's processes import this module
 _log = logging.getLogger(__name__)

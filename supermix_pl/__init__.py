@@ -15,16 +15,15 @@ if TYPE_CHECKING:
     from supermix_pl.engine import BatchEngine, StreamEngine
     from supermix_pl.mixin import SuperMixMixin
     from supermix_pl.mixing import CutMix, MixedBatch, MixUp, OneOf, SuperMix
-    from supermix_pl.self_teacher import MovingAverage
-    from supermix_pl.teacher import FrozenTeacher
+    from supermix_pl.teacher.frozen import FrozenTeacher
+    from supermix_pl.teacher.moving_average import MovingAverage
 
 _ROOMS = {
     "callback": ["SuperMixCallback"],
     "engine": ["BatchEngine", "StreamEngine"],
     "mixin": ["SuperMixMixin"],
     "mixing": ["CutMix", "MixUp", "MixedBatch", "OneOf", "SuperMix"],
-    "self_teacher": ["MovingAverage"],
-    "teacher": ["FrozenTeacher"],
+    "teacher": ["FrozenTeacher", "MovingAverage"],
 }
 _HOMES = {name: room for room, names in _ROOMS.items() for name in names}
 

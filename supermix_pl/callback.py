@@ -23,25 +23,22 @@ from supermix_pl.arguments import (
 )
 from supermix_pl.batch import Key, check_key, get_field, is_exhausted
 from supermix_pl.engine import BatchEngine, Engine, StreamEngine
-from supermix_pl.fit import Fit, Kept
-from supermix_pl.interception import check_step_takes_batches
-from supermix_pl.lightning_base import LightningCallback
 from supermix_pl.mixing import FunctionMixer, MixedBatch, Mixer, MixUp, SuperMix, present, takes_seed
 from supermix_pl.mixing.targets import TargetFormat
-from supermix_pl.recent import RecentMeans
-from supermix_pl.resuming import count_next_epoch
-from supermix_pl.rewriting import BatchRewriter, Rewritten, num_classes_of
-from supermix_pl.side_files import read, side_path
-from supermix_pl.student_classes import class_note
-from supermix_pl.success import Success
-from supermix_pl.supervision import Supervision, TeacherSource
-from supermix_pl.teacher import FrozenTeacher
-from supermix_pl.views import Transform
+from supermix_pl.mixing.views import Transform
+from supermix_pl.teacher.frozen import FrozenTeacher
+from supermix_pl.trainer.advice import Advice
+from supermix_pl.trainer.base import LightningCallback
+from supermix_pl.trainer.fit import Fit, Kept
+from supermix_pl.trainer.interception import check_step_takes_batches, has_other_loaders
+from supermix_pl.trainer.log import IN_BAR
+from supermix_pl.trainer.resuming import count_next_epoch, warn_of_lost_place
+from supermix_pl.trainer.rewriting import BatchRewriter, Rewritten, num_classes_of
+from supermix_pl.trainer.side_files import read, side_path
+from supermix_pl.trainer.student_classes import class_note
+from supermix_pl.trainer.supervision import Supervision, TeacherSource
 
 _ENGINES: dict[str, Callable[[], Engine]] = {"stream": StreamEngine, "batch": BatchEngine}
-_IN_BAR = ("supermix/holds", "supermix/solved_fraction", "supermix/ms")
-_BATCHES_TO_JUDGE = 8
-_MUCH = 5  # training steps
 _OF_LIGHTNING = ("log", "log_dict")  # methods of the module, put here for a fit
 
 
@@ -230,10 +227,7 @@ class SuperMixCallback(LightningCallback):
         self._kept: weakref.WeakKeyDictionary[Any, Kept] | None = None  # lives as long as each trainer
         self._takes_up_state = True
         self._milliseconds = 0.0
-        self._recent = RecentMeans()
-        self._judged_unsolved = 0
-        self._told_of_silence = False
-        self._success = Success()
+        self._advice = Advice(mixer, engine, start_epoch)
 
     def __repr__(self) -> str:
         """Name teacher, mixer, engine, and the settings that are not the defaults."""
@@ -323,51 +317,21 @@ class SuperMixCallback(LightningCallback):
         assert self._fit is not None
         self._fit.trained = True
         self._supervision.start(trainer, pl_module)
-        self._report_silence(trainer)
-        loop = trainer.fit_loop
-        count_next_epoch(loop)
-        loaders = loop._combined_loader.flattened if loop._combined_loader is not None else []
-        progress = loop.epoch_loop.batch_progress
-        # `completed` lags by one in checkpoints that are written in `on_train_batch_end`
-        at_end = progress.is_last_batch and progress.current.processed == progress.current.ready
-        in_epoch = loop.restarting and progress.current.processed > 0 and not at_end
-        if in_epoch and not all(hasattr(loader, "load_state_dict") for loader in loaders):
-            rank_zero_warn(
-                "Resuming in the middle of an epoch with a data loader that has no state_dict and load_state_dict: "
-                "Lightning starts the epoch's data over, so the run will differ from an "
-                "uninterrupted one. Use a loader "
-                "that can resume, or checkpoints from the end of an epoch."
-            )
+        self._advice.judge_settings(trainer)
+        count_next_epoch(trainer.fit_loop)
+        warn_of_lost_place(trainer.fit_loop)
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Log what the mixing of this batch did."""
-        stopwatch = None if self._fit is None else self._fit.stopwatch
-        if stopwatch is not None:
-            stopwatch.trained()
-        mix = self.mix
+        fit, mix = self._fit, self.mix
+        if fit is None:
+            return
+        fit.stopwatch.trained()
         if not self.log_metrics or mix is None or trainer.barebones:
             return
-        period, told = self._engine.period, self._engine.metrics()
-        bursts = {"ms": self._milliseconds, "teacher_forwards": float(mix.teacher_forwards)}
-        bursts |= {"fresh": told["fresh"]} if "fresh" in told else {}
-        means = self._recent.add(bursts, period)
-        values: dict[str, float | Tensor] = {"supermix/ms": means["ms"]}
-        if mix.holds is not None:
-            values["supermix/holds"] = mix.holds.float().mean()
-        if mix.teacher_logits is not None:
-            values["supermix/solved_fraction"] = mix.solved.float().mean()
-            values["supermix/label_forwards"] = float(mix.label_forwards)
-            values["supermix/non_finite_fraction"] = mix.non_finite.float().mean()
-            values["supermix/steps"] = mix.num_steps.float().mean()
-            values["supermix/teacher_forwards"] = means["teacher_forwards"]
-        if mix.left_out:
-            values["supermix/left_out"] = float(mix.left_out)
-        if stopwatch is not None and (seconds := stopwatch.recent(period)) is not None:
-            values["supermix/time_share"] = seconds[0] / sum(seconds)
-        if self._supervision.average is not None:
-            values["supermix/average_ms"] = self._supervision.average.milliseconds
-        values |= {f"supermix/{name}": means.get(name, value) for name, value in told.items()}
-        in_bar = {name: values.pop(name) for name in _IN_BAR if name in values and self.log_metrics == "prog_bar"}
+        average = self._supervision.average
+        values = fit.log.values(mix, self._milliseconds, None if average is None else average.milliseconds)
+        in_bar = {name: values.pop(name) for name in IN_BAR if name in values and self.log_metrics == "prog_bar"}
         pl_module.log_dict(in_bar, prog_bar=True, batch_size=len(mix))
         pl_module.log_dict(values, batch_size=len(mix))
 
@@ -424,8 +388,7 @@ class SuperMixCallback(LightningCallback):
     def _load_tensors(self) -> None:
         """Take up what was saved beside the checkpoint, and say what a run without it does."""
         fit = self._fit
-        streams = isinstance(self._engine, StreamEngine) and self._engine.steps > 0
-        if fit is None or fit.checkpoint is None or not streams:
+        if fit is None or fit.checkpoint is None or self._engine.steps == 0:
             return
         trainer, checkpoint, fit.checkpoint = fit.trainer, fit.checkpoint, None
         path = side_path(checkpoint, self._engine.steps, trainer.global_rank) if self._save_state else None
@@ -453,7 +416,7 @@ class SuperMixCallback(LightningCallback):
         early = trainer.current_epoch < self._start_epoch
         if self._supervision.expected and self.teacher is None:
             return batch  # a moving average is not there yet while Lightning's finders try a module out
-        if self._has_other_loaders(trainer) and is_exhausted(batch, self._rewriter.input_key):
+        if has_other_loaders(trainer) and is_exhausted(batch, self._rewriter.input_key):
             return batch
         late = trainer.current_epoch >= self._stop_epoch
         if late or not self._wants(number) or (early and not self._mixes_early):
@@ -473,16 +436,11 @@ class SuperMixCallback(LightningCallback):
         assert mix is not None
         if not early:
             self._supervision.judge(mix, images, labels, chunk_size=self.mixer.chunk_size)
-            self._report_unsolved(mix)
+            self._advice.judge_mixes(mix)
         if fit.pictures is not None and fit.pictures.wants(number, trainer):
             with trainer.profiler.profile("[SuperMix]picture"):
                 fit.pictures.draw(number, trainer, *self._engine.to_show(images, mix), self.teacher)
         return rewritten.batch
-
-    def _has_other_loaders(self, trainer: Any) -> bool:
-        """Tell whether batches come from several data loaders, so that the one with the images may run out first."""
-        loaders = trainer.fit_loop._combined_loader
-        return loaders is not None and len(loaders.flattened) > 1
 
     def _leave(self, batch: Any, early: bool) -> Any:
         """Leave a batch unmixed, in the label format of the others."""
@@ -511,49 +469,6 @@ class SuperMixCallback(LightningCallback):
                 self._rewriter, mixer=mixer, engine=BatchEngine(), label_natural=labels, natural_share=0.0
             )
         return self._early, self.teacher if labels else None
-
-    def _report_unsolved(self, mix: MixedBatch) -> None:
-        """Say once where the mixes cannot help."""
-        if not isinstance(self.mixer, SuperMix) or mix.teacher_logits is None:
-            return
-        if self._success.is_low(mix):
-            rank_zero_warn(
-                f"Only {self._success.share:.0%} of the mixes show the teacher the classes of their sources as its top "
-                "classes, too few to help a student. Likely the teacher does not know these images (classes, "
-                "normalisation, size), or max_steps is too small for k. This is said once."
-            )
-        if not self._engine.solves_now or self._judged_unsolved >= _BATCHES_TO_JUDGE:
-            return
-        self._judged_unsolved += 1
-        if bool(mix.solved.any()):
-            return
-        self._judged_unsolved = _BATCHES_TO_JUDGE
-        treated = f'on_unsolved="{self.mixer.on_unsolved}" says' if self.mixer.early_stop else "they are"
-        rank_zero_warn(
-            f"None of the {len(mix)} sets of a batch was solved within max_steps={self.mixer.max_steps}: the mixes are "
-            f"treated as {treated}. Likely the teacher does not know these images (classes, normalisation, size), or "
-            "max_steps is too small for k. This is said once."
-        )
-
-    def _report_silence(self, trainer: Any) -> None:
-        """Say once which settings will do nothing, or much more than was meant."""
-        if self._told_of_silence:
-            return
-        self._told_of_silence = True
-        last = trainer.max_epochs
-        if last is not None and 0 <= last <= self._start_epoch:
-            rank_zero_warn(
-                f"start_epoch={self._start_epoch} is not below max_epochs={last}: the teacher will supervise no epoch. "
-                "Epochs are counted from 0."
-            )
-        if getattr(self.mixer, "k", None) == 1:
-            rank_zero_warn("k=1: every set has one source, so nothing is mixed; k=2 mixes pairs.")
-        budget = getattr(self._engine, "budget", None)
-        if budget is not None and budget >= _MUCH:
-            rank_zero_warn(
-                f"budget={budget:g}: solving may take {budget:g} times as long as the training step, as it is a share "
-                f"of it; {budget / 100:g} would be {budget:g} %."
-            )
 
     def _end(self) -> None:
         """End the fit: let go of it, and keep for the trainer what its next fit goes on with."""

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from supermix_pl.solver import Outcome, Sets, Solution, Solver, UpdateRule, solve
-from supermix_pl.solver.chunks import Chunks
 from supermix_pl.solver.criterion import class_membership
 from supermix_pl.solver.masks import mix_images, normalized_masks
 from supermix_pl.solver.objective import Objective, paper_objective
 from supermix_pl.solver.rounds import Show, show_exactly
+from supermix_pl.teacher.passes import Chunks
 
 NUM_CLASSES = 6
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from supermix_pl import SuperMix
 from supermix_pl.engine import BatchEngine
-from supermix_pl.rewriting import BatchRewriter
+from supermix_pl.trainer.rewriting import BatchRewriter
 
 MIXER = SuperMix(k=2, mask_size=4, max_steps=3)
 

@@ -13,54 +13,43 @@ PACKAGE = Path(supermix_pl.__file__).parent
 ALLOWED: dict[str, set[str]] = {
     "version": set(),
     "arguments": set(),
-    "folding": set(),
-    "teacher": {"arguments", "folding"},
     "batch": set(),
-    "losses": {"arguments"},
-    "metrics": set(),
-    "visualize": {"arguments"},
     "checkpoint": set(),
+    "metrics": set(),
+    "losses": {"arguments"},
     "transforms": {"arguments"},
+    "teacher": {"arguments", "checkpoint"},
+    "solver": {"arguments", "teacher"},
+    "mixing": {"arguments", "solver", "teacher", "transforms"},
+    "engine": {"arguments", "mixing", "solver", "teacher", "transforms"},
+    "pictures": {"arguments", "mixing", "teacher"},
+    "trainer": {"batch", "engine", "mixing", "pictures", "solver", "teacher"},
+    "callback": {"arguments", "batch", "engine", "mixing", "teacher", "trainer"},
+    "mixin": {"callback", "mixing"},
+    "__init__": {"callback", "engine", "mixin", "mixing", "teacher", "version"},
+}
+TEACHER: dict[str, set[str]] = {
+    "folding": set(),
+    "passes": {"frozen"},
+    "copying": set(),
+    "frozen": {"folding"},
+    "moving_average": {"copying", "frozen"},
+    "__init__": {"frozen", "moving_average"},
+}
+TRAINER: dict[str, set[str]] = {
+    "base": set(),
     "interception": set(),
     "resuming": set(),
-    "copying": set(),
-    "self_teacher": {"arguments", "checkpoint", "copying", "teacher"},
-    "lightning_base": set(),
-    "views": {"transforms"},
-    "solver": {"arguments", "teacher"},
-    "mixing": {"arguments", "solver", "teacher", "transforms", "views"},
-    "student_classes": set(),
-    "success": {"mixing"},
-    "stopwatch": set(),
-    "recent": set(),
     "side_files": set(),
-    "engine": {"arguments", "mixing", "solver", "teacher", "transforms", "views"},
-    "rewriting": {"batch", "engine", "mixing", "solver", "teacher", "views"},
-    "fit": {"engine", "interception", "pictures", "self_teacher", "side_files", "stopwatch"},
-    "supervision": {"mixing", "rewriting", "self_teacher", "teacher"},
-    "picture_grid": {"mixing", "visualize"},
-    "pictures": {"mixing", "picture_grid", "teacher"},
-    "callback": {
-        "arguments",
-        "batch",
-        "engine",
-        "fit",
-        "interception",
-        "lightning_base",
-        "mixing",
-        "recent",
-        "resuming",
-        "rewriting",
-        "supervision",
-        "side_files",
-        "student_classes",
-        "success",
-        "teacher",
-        "transforms",
-        "views",
-    },
-    "mixin": {"callback", "mixing"},
-    "__init__": {"callback", "engine", "mixin", "mixing", "self_teacher", "teacher", "version"},
+    "stopwatch": set(),
+    "student_classes": set(),
+    "advice": set(),
+    "agreement": set(),
+    "log": {"stopwatch"},
+    "rewriting": set(),
+    "supervision": {"agreement"},
+    "fit": {"interception", "log", "side_files", "stopwatch"},
+    "__init__": set(),
 }
 STREAM: dict[str, set[str]] = {
     "quantization": set(),
@@ -162,11 +151,17 @@ def test_imports_run_downhill(path: Path) -> None:
     assert not {name.split(".")[0] for name in imports} & FOREIGN
 
 
-@pytest.mark.parametrize("room", [path.stem for path in (PACKAGE / "engine" / "stream").glob("*.py")])
-def test_imports_run_downhill_within_the_stream(room: str) -> None:
-    imports = imports_of((PACKAGE / "engine" / "stream" / f"{room}.py").read_text())
-    within = {name.split(".")[3] for name in imports if name.startswith("supermix_pl.engine.stream.")}
-    assert within <= STREAM[room]
+WITHIN = {"teacher": TEACHER, "trainer": TRAINER, "engine/stream": STREAM}
+
+
+@pytest.mark.parametrize(
+    ("package", "path"),
+    [(package, path) for package in WITHIN for path in sorted((PACKAGE / package).glob("*.py"))],
+    ids=lambda value: value if isinstance(value, str) else value.stem,
+)
+def test_imports_run_downhill_within_a_package(package: str, path: Path) -> None:
+    within = rooms_in(imports_of(path.read_text()), f"supermix_pl.{package.replace('/', '.')}")
+    assert within - {path.stem} <= WITHIN[package][path.stem]
 
 
 @pytest.mark.parametrize("path", PROGRAM_SOURCES, ids=lambda path: str(path.relative_to(PROGRAMS.resolve())))
@@ -186,7 +181,7 @@ def test_every_part_of_the_experiments_has_a_layer() -> None:
     assert {room_of(path, bench) for path in PROGRAM_SOURCES if path.is_relative_to(bench)} == set(BENCH)
 
 
-@pytest.mark.parametrize("rooms", [ALLOWED, STREAM, EXPERIMENTS, BENCH])
+@pytest.mark.parametrize("rooms", [ALLOWED, *WITHIN.values(), EXPERIMENTS, BENCH])
 def test_allowed_imports_have_no_circle(rooms: dict[str, set[str]]) -> None:
     below: dict[str, set[str]] = {}
     while len(below) < len(rooms):

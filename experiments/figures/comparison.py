@@ -30,7 +30,7 @@ from supermix_pl.experiments.figures.style import (
 )
 from supermix_pl.experiments.shared.measures import accepted
 from supermix_pl.experiments.shared.subject import Subject
-from supermix_pl.visualize import denormalize
+from supermix_pl.pictures.tensors import denormalize
 
 _CELL, _GAP, _LEFT, _TOP, _BOTTOM = 0.92, 0.1, 1.0, 0.95, 0.95  # inches
 _TEXT = 0.26  # a line under a picture

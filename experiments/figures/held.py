@@ -11,8 +11,8 @@ from supermix_pl.experiments.shared.mixers import named_mixers
 from supermix_pl.experiments.shared.snapshots import Looks, Snapshot, look, snapshots
 from supermix_pl.experiments.shared.subject import Subject
 from supermix_pl.mixing import BlindMixer
-from supermix_pl.solver.chunks import show
 from supermix_pl.solver.criterion import class_membership, margin
+from supermix_pl.teacher.passes import show
 from supermix_pl.transforms import View
 
 MEANING = f"{MIXERS} Holds: the teacher's first classes of a fresh view are those of the set."

@@ -16,7 +16,7 @@ from supermix_pl.experiments.figures.held import MEANING, Held, held_methods, ho
 from supermix_pl.experiments.figures.style import LABEL, SMALL, TITLE, Drawn, headline, readable, show_image
 from supermix_pl.experiments.shared.palette import METHODS
 from supermix_pl.experiments.shared.subject import Subject
-from supermix_pl.visualize import denormalize
+from supermix_pl.pictures.tensors import denormalize
 
 _CELL, _TEXT, _HEAD = 1.3, 0.36, 1.3  # inches
 _MANY_VIEWS = 4  # for the shares, of all mixes

@@ -26,7 +26,7 @@ from supermix_pl.experiments.figures.style import (
 )
 from supermix_pl.experiments.shared.measures import accepted
 from supermix_pl.experiments.shared.subject import Subject
-from supermix_pl.visualize import denormalize
+from supermix_pl.pictures.tensors import denormalize
 
 _K = 2
 _HEAD = 0.6  # inches

@@ -25,7 +25,7 @@ from supermix_pl.experiments.figures.style import (
 )
 from supermix_pl.experiments.shared.measures import accepted
 from supermix_pl.experiments.shared.subject import Subject
-from supermix_pl.visualize import denormalize
+from supermix_pl.pictures.tensors import denormalize
 
 _CELL, _TEXT = 1.15, 0.2  # inches
 

@@ -23,8 +23,8 @@ from supermix_pl.experiments.mixes.progress import GenerationProgress
 from supermix_pl.experiments.mixes.shards import FORMAT, Mixes, is_whole, shard_path, write_shard
 from supermix_pl.experiments.shared.digests import digest_images, digest_teacher
 from supermix_pl.mixing import Mixer, present
+from supermix_pl.mixing.views import Transform, has_stable_repr
 from supermix_pl.transforms import RandomCropFlip
-from supermix_pl.views import Transform, has_stable_repr
 
 _DEFAULT_GRID = (8, 8)
 _HOLDS = 1  # of a batch's stream of chance: the view that tells which mixes hold

@@ -15,9 +15,9 @@ from supermix_pl.experiments.mixes.generation import source_order
 from supermix_pl.experiments.mixes.misplaced import MisplacedMixes
 from supermix_pl.experiments.mixes.shards import FixedMixes, Mixes
 from supermix_pl.mixing import Mixer, Seed, present
-from supermix_pl.mixing.inputs import count_classes
+from supermix_pl.mixing.natural import count_classes
+from supermix_pl.mixing.views import Transform
 from supermix_pl.solver import Outcome
-from supermix_pl.views import Transform
 
 
 class ReplayEngine(Engine):

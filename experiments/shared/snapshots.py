@@ -10,16 +10,17 @@ from torch import Tensor
 from supermix_pl import FrozenTeacher, MixedBatch, SuperMix
 from supermix_pl.mixing import BlindMixer
 from supermix_pl.mixing.assembly import assemble
+from supermix_pl.mixing.checks import check_images, generator
 from supermix_pl.mixing.drawn import DrawnSets
-from supermix_pl.mixing.inputs import NaturalPass, check_images, float_autograd, generator
+from supermix_pl.mixing.natural import NaturalPass, float_autograd
 from supermix_pl.mixing.presenting import numbers
 from supermix_pl.mixing.sampling import draw_keys, draw_sources, draw_weights
+from supermix_pl.mixing.views import Viewer
 from supermix_pl.solver import Outcome, SolverState, advance
-from supermix_pl.solver.chunks import Chunks, show
 from supermix_pl.solver.criterion import class_membership, margin
 from supermix_pl.solver.masks import normalized_masks
+from supermix_pl.teacher.passes import Chunks, show
 from supermix_pl.transforms import View
-from supermix_pl.views import Viewer
 
 _FIRST_FRESH_LOOK = 2**20  # no round of a solver has this number
 _AT_ONCE = 128

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from supermix_pl.engine.engine import Engine
+from supermix_pl.engine.base import Engine
 from supermix_pl.mixing import MixedBatch, Mixer, Seed
-from supermix_pl.teacher import FrozenTeacher
-from supermix_pl.views import Transform
+from supermix_pl.mixing.views import Transform
+from supermix_pl.teacher.frozen import FrozenTeacher
 
 
 @dataclass(frozen=True)

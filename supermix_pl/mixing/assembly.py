@@ -6,8 +6,8 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from supermix_pl.mixing.drawn import DrawnSets
-from supermix_pl.mixing.inputs import NaturalPass
 from supermix_pl.mixing.mixer import MixedBatch
+from supermix_pl.mixing.natural import NaturalPass
 from supermix_pl.mixing.targets import soft_targets
 from supermix_pl.solver.masks import mix_images
 

@@ -13,25 +13,23 @@ from torch import Tensor, nn
 
 from supermix_pl.arguments import check_at_least, check_not_negative, check_one_of, check_positive
 from supermix_pl.mixing.assembly import assemble
+from supermix_pl.mixing.checks import check_images, check_labels, generator
 from supermix_pl.mixing.drawn import DrawnSets
-from supermix_pl.mixing.inputs import (
+from supermix_pl.mixing.mixer import MixedBatch, Mixer, Seed
+from supermix_pl.mixing.natural import (
     NaturalPass,
-    check_images,
-    check_labels,
     check_seen,
     classes_seen,
     count_classes,
     float_autograd,
-    generator,
     show_natural,
 )
-from supermix_pl.mixing.mixer import MixedBatch, Mixer, Seed
 from supermix_pl.mixing.presenting import holds, present
 from supermix_pl.mixing.sampling import Pairing, draw_keys, draw_known_sources, draw_weights
+from supermix_pl.mixing.views import Transform
 from supermix_pl.solver import Outcome
-from supermix_pl.solver.chunks import Chunks
-from supermix_pl.teacher import FrozenTeacher, as_teacher
-from supermix_pl.views import Transform
+from supermix_pl.teacher.frozen import FrozenTeacher, as_teacher
+from supermix_pl.teacher.passes import Chunks
 
 
 @dataclass(frozen=True, kw_only=True)

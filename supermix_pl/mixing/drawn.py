@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from supermix_pl.mixing.inputs import NaturalPass
+from supermix_pl.mixing.natural import NaturalPass
 from supermix_pl.mixing.targets import soft_targets
 from supermix_pl.solver import Sets
 from supermix_pl.solver.criterion import class_membership

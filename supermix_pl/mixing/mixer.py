@@ -9,9 +9,9 @@ from typing import Any
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from supermix_pl.mixing.views import Transform
 from supermix_pl.solver import Outcome
-from supermix_pl.teacher import FrozenTeacher
-from supermix_pl.views import Transform
+from supermix_pl.teacher.frozen import FrozenTeacher
 
 Seed = int | Sequence[int]
 """A non-negative integer, or several that name a stream together."""

@@ -7,13 +7,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from supermix_pl.mixing.inputs import float_autograd, generator
+from supermix_pl.mixing.checks import generator
 from supermix_pl.mixing.mixer import MixedBatch, Seed
+from supermix_pl.mixing.natural import float_autograd
+from supermix_pl.mixing.views import Transform, Viewer
 from supermix_pl.solver import Outcome
-from supermix_pl.solver.chunks import show
 from supermix_pl.solver.criterion import class_membership, margin
-from supermix_pl.teacher import FrozenTeacher, as_teacher
-from supermix_pl.views import Transform, Viewer
+from supermix_pl.teacher.frozen import FrozenTeacher, as_teacher
+from supermix_pl.teacher.passes import show
 
 _LEAST_LOGIT = -1e4
 _SHOWN = 0x5EE  # names the chance of views that are shown

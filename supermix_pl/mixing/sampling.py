@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from supermix_pl.mixing.inputs import fit_k
+from supermix_pl.mixing.checks import fit_k
 
 Pairing = Literal["shift", "random", "distinct"]
 """How the other sources of a set are chosen:

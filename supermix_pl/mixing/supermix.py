@@ -22,30 +22,28 @@ from supermix_pl.arguments import (
     check_transform,
 )
 from supermix_pl.mixing.assembly import assemble
+from supermix_pl.mixing.checks import check_images, check_labels, generator
 from supermix_pl.mixing.drawn import DrawnSets
-from supermix_pl.mixing.inputs import (
+from supermix_pl.mixing.mixer import MixedBatch, Mixer, Seed
+from supermix_pl.mixing.natural import (
     NaturalPass,
-    check_images,
-    check_labels,
     check_seen,
     classes_seen,
     count_classes,
     float_autograd,
-    generator,
     show_natural,
 )
-from supermix_pl.mixing.mixer import MixedBatch, Mixer, Seed
 from supermix_pl.mixing.presenting import numbers, present
 from supermix_pl.mixing.sampling import Pairing, draw_keys, draw_known_sources, draw_weights
+from supermix_pl.mixing.views import Transform, Viewer, keeps_graph
 from supermix_pl.solver import SGD, Newton, NewtonSmoothProjection, Outcome, Sets, Solution, Solver, UpdateRule, solve
 from supermix_pl.solver.buckets import bucket, fill_up
-from supermix_pl.solver.chunks import Chunks
 from supermix_pl.solver.masks import mix_images, normalized_masks, uniform_logits
 from supermix_pl.solver.objective import criterion_objective, margin_objective, paper_objective
 from supermix_pl.solver.saliency import contrast_logits, saliency_logits
-from supermix_pl.teacher import FrozenTeacher, as_teacher
+from supermix_pl.teacher.frozen import FrozenTeacher, as_teacher
+from supermix_pl.teacher.passes import Chunks
 from supermix_pl.transforms import RandomCropFlip, View
-from supermix_pl.views import Transform, Viewer, keeps_graph
 
 _OBJECTIVES = {"paper": paper_objective, "margin": margin_objective, "criterion": criterion_objective}
 _SOLVING = 0x501  # names the chance of the views that masks are solved under

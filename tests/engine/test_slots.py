@@ -8,10 +8,10 @@ import torch
 
 from supermix_pl.engine.stream.images import ImageStore
 from supermix_pl.engine.stream.slots import Drawn, Slots
+from supermix_pl.mixing.views import Viewer
 from supermix_pl.solver import NewtonSmoothProjection, Outcome, Solver, advance, solve
 from supermix_pl.solver.objective import paper_objective
 from supermix_pl.transforms import RandomCropFlip
-from supermix_pl.views import Viewer
 from tests.problems import NUM_CLASSES, BlindToMarked, SmoothTeacher, mark, natural_images, random_weights
 
 TEACHER = SmoothTeacher().requires_grad_(False)

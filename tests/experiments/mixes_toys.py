@@ -12,7 +12,7 @@ from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.data.datamodule import Opened
 from supermix_pl.experiments.mixes import Plan, generate
 from supermix_pl.mixing import Mixer
-from supermix_pl.views import Transform
+from supermix_pl.mixing.views import Transform
 
 NUM_TRAIN = 11
 SIZE = 8

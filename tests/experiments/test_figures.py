@@ -9,7 +9,7 @@ from PIL import Image
 
 from supermix_pl import CutMix, FrozenTeacher, MixUp
 from supermix_pl.experiments.figures.mixes import draw_mixes
-from supermix_pl.visualize import denormalize
+from supermix_pl.pictures.tensors import denormalize
 
 
 def test_denormalize_undoes_normalisation_and_clamps() -> None:

@@ -17,7 +17,7 @@ from supermix_pl import FrozenTeacher
 from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.tasks import Classification, Distillation
 from supermix_pl.experiments.train import train
-from supermix_pl.rewriting import BatchRewriter, Rewritten
+from supermix_pl.trainer.rewriting import BatchRewriter, Rewritten
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml") if not path.stem.startswith("imagenet_"))

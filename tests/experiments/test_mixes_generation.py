@@ -23,8 +23,8 @@ from supermix_pl.experiments.mixes import FixedMixes, Mixes, Plan, describe, gen
 from supermix_pl.experiments.mixes.generation import source_order
 from supermix_pl.experiments.mixes.shards import shard_path
 from supermix_pl.mixing import Mixer
+from supermix_pl.mixing.views import Transform
 from supermix_pl.transforms import RandomCropFlip
-from supermix_pl.views import Transform
 from tests.experiments.mixes_toys import MIXER, NUM_TRAIN, PLAN, SIZE, data_of, make, shard_bytes, teacher_of
 
 UNDER_VIEWS = SuperMix.fast(mask_size=4, max_steps=3)

@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate
 
 from supermix_pl import FrozenTeacher, SuperMixCallback
 from supermix_pl.experiments.mixes import FixedMixes, MisplacedMixes, Plan, ReplayEngine
-from supermix_pl.rewriting import BatchRewriter
+from supermix_pl.trainer.rewriting import BatchRewriter
 from supermix_pl.transforms import RandomCropFlip
 from tests.experiments.mixes_toys import MIXER, SIZE, data_of, make, teacher_of
 

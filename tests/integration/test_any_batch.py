@@ -18,9 +18,9 @@ from torch import Tensor
 from supermix_pl import FrozenTeacher, SuperMix
 from supermix_pl.batch import Key, get_field
 from supermix_pl.engine import BatchEngine, StreamEngine
-from supermix_pl.interception import Interception
 from supermix_pl.mixing.targets import TargetFormat
-from supermix_pl.rewriting import BatchRewriter
+from supermix_pl.trainer.interception import Interception
+from supermix_pl.trainer.rewriting import BatchRewriter
 from supermix_pl.transforms import RandomCropFlip
 from tests.integration.toys import NUM_CLASSES, Student, Teacher, loader_of, make_callback, make_trainer, natural_data
 

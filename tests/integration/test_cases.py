@@ -13,8 +13,9 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from supermix_pl import MixUp, StreamEngine, SuperMix, SuperMixCallback, SuperMixMixin, success
+from supermix_pl import MixUp, StreamEngine, SuperMix, SuperMixCallback, SuperMixMixin
 from supermix_pl.callback import natural_share
+from supermix_pl.trainer import advice
 from tests.integration.toys import (
     MIXER,
     NUM_CLASSES,
@@ -352,8 +353,8 @@ def said_of(folder: Path, callback: SuperMixCallback, steps: int, classes: int, 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Judge batches 3 to 6 of a fit."""
-    monkeypatch.setattr(success, "_FIRST", 2)
-    monkeypatch.setattr(success, "_LAST", 6)
+    monkeypatch.setattr(advice, "_FIRST", 2)
+    monkeypatch.setattr(advice, "_LAST", 6)
 
 
 @pytest.mark.usefixtures("short")

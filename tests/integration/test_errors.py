@@ -15,7 +15,7 @@ from torch import Tensor
 from supermix_pl import FrozenTeacher, MixUp, SuperMix, SuperMixCallback
 from supermix_pl.engine import StreamEngine
 from supermix_pl.mixing import FunctionMixer
-from supermix_pl.student_classes import class_note
+from supermix_pl.trainer.student_classes import class_note
 from supermix_pl.transforms import RandomCropFlip
 from tests.integration.toys import (
     MIXER,

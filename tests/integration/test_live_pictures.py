@@ -21,8 +21,8 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.profilers import SimpleProfiler
 
 from supermix_pl import FrozenTeacher, MixUp, StreamEngine, SuperMixCallback
-from supermix_pl.picture_grid import ShownSets
-from supermix_pl.pictures import Pictures
+from supermix_pl.pictures.grid import ShownSets
+from supermix_pl.pictures.logger import Pictures
 from tests.integration.test_packages import PACKAGES
 from tests.integration.toys import (
     NUM_CLASSES,

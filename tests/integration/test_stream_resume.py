@@ -11,7 +11,7 @@ from torch.nn.functional import conv2d
 
 from supermix_pl import CutMix, MixUp, OneOf, SuperMix, SuperMixCallback
 from supermix_pl.engine import StreamEngine
-from supermix_pl.side_files import read
+from supermix_pl.trainer.side_files import read
 from supermix_pl.transforms import RandomCropFlip
 from tests.integration.test_resume import (
     Failing,

@@ -19,7 +19,7 @@ from supermix_pl.engine import BatchEngine
 from supermix_pl.engine.stream import engine as stream_engine
 from supermix_pl.engine.stream import solving
 from supermix_pl.mixing import presenting
-from supermix_pl.rewriting import BatchRewriter, Rewritten
+from supermix_pl.trainer.rewriting import BatchRewriter, Rewritten
 from supermix_pl.transforms import PerImage, RandomCropFlip, RandomResizedCropFlip
 from tests.engine.streams import batch_of
 from tests.integration.toys import Student, loader_of, make_callback, make_trainer

@@ -11,10 +11,10 @@ from torchvision.transforms import v2
 from supermix_pl import FrozenTeacher, SuperMix
 from supermix_pl.mixing import supermix
 from supermix_pl.mixing.supermix import SuperMix as Mixer
+from supermix_pl.mixing.views import Viewer
 from supermix_pl.solver import Outcome
 from supermix_pl.solver.masks import mix_images, normalized_masks
 from supermix_pl.transforms import PerImage, RandomCropFlip, RandomResizedCropFlip
-from supermix_pl.views import Viewer
 from tests.problems import BlindToMarked, Counting, SmoothTeacher, mark, natural_images
 
 IMAGES = natural_images(8, dtype=torch.float32)

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from supermix_pl import FrozenTeacher
+from supermix_pl.mixing.views import Viewer
 from supermix_pl.solver import NewtonSmoothProjection, Outcome, Sets, Solver, SolverState, advance
-from supermix_pl.solver.chunks import Chunks
 from supermix_pl.solver.criterion import margin
 from supermix_pl.solver.masks import mix_images, normalized_masks
 from supermix_pl.solver.objective import criterion_objective
+from supermix_pl.teacher.passes import Chunks
 from supermix_pl.transforms import RandomCropFlip, View
-from supermix_pl.views import Viewer
 from tests import oracle
 from tests.problems import (
     BlindToMarked,

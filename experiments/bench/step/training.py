@@ -15,8 +15,8 @@ from supermix_pl.engine import Engine, Run
 from supermix_pl.experiments.bench.passes import synchronize
 from supermix_pl.losses import distillation_loss
 from supermix_pl.mixing import MixedBatch, Mixer
-from supermix_pl.rewriting import BatchRewriter
-from supermix_pl.stopwatch import Stopwatch
+from supermix_pl.trainer.rewriting import BatchRewriter
+from supermix_pl.trainer.stopwatch import Stopwatch
 from supermix_pl.transforms import View
 
 _STEPS_TO_WARM = 24  # a budget is planned by then, and sets leave the slots

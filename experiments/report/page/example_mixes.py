@@ -17,7 +17,7 @@ from supermix_pl import FrozenTeacher, MixedBatch
 from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.shared.runs.folders import Run
 from supermix_pl.experiments.shared.runs.identity import target
-from supermix_pl.visualize import denormalize
+from supermix_pl.pictures.tensors import denormalize
 
 _BATCH = 16
 Opener = Callable[[DictConfig], tuple[ImageDataModule, FrozenTeacher]]

@@ -9,9 +9,9 @@ from supermix_pl.engine.stream.images import ImageStore
 from supermix_pl.mixing import BlindMixer, MixedBatch
 from supermix_pl.mixing.sampling import choose_sources, draw_keys
 from supermix_pl.mixing.targets import soft_targets
+from supermix_pl.mixing.views import Viewer
 from supermix_pl.solver import Outcome
 from supermix_pl.solver.masks import mix_images
-from supermix_pl.views import Viewer
 
 _MOST_CANDIDATES = 512  # images that the sets of one step are drawn from
 

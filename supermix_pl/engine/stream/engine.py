@@ -12,7 +12,7 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from supermix_pl.arguments import check_at_least, check_positive, check_transform
-from supermix_pl.engine.engine import Engine, Run
+from supermix_pl.engine.base import Engine, Run
 from supermix_pl.engine.stream.blind import mix_stored
 from supermix_pl.engine.stream.images import (
     ImageStore,
@@ -29,14 +29,15 @@ from supermix_pl.engine.stream.solving import Shown, Solving, expected_rounds, s
 from supermix_pl.engine.stream.timing import PassTimes
 from supermix_pl.mixing import BlindMixer, MixedBatch, Mixer, Seed, SuperMix
 from supermix_pl.mixing.blind import classes_of, judge
-from supermix_pl.mixing.inputs import NaturalPass, check_images, check_seen, fit_k, float_autograd, generator
+from supermix_pl.mixing.checks import check_images, fit_k, generator
+from supermix_pl.mixing.natural import NaturalPass, check_seen, float_autograd
 from supermix_pl.mixing.presenting import label, like_batch, numbers
-from supermix_pl.solver.chunks import show
+from supermix_pl.mixing.views import Transform, Viewer
 from supermix_pl.solver.masks import normalized_masks
 from supermix_pl.solver.rows import concatenate
-from supermix_pl.teacher import FrozenTeacher
+from supermix_pl.teacher.frozen import FrozenTeacher
+from supermix_pl.teacher.passes import show
 from supermix_pl.transforms import RandomCropFlip
-from supermix_pl.views import Transform, Viewer
 
 _CROP_AND_FLIP = RandomCropFlip()
 _DEFAULT_REUSE = 12.0

@@ -16,11 +16,11 @@ from supermix_pl.mixing import SuperMix
 from supermix_pl.mixing.sampling import choose_sources, draw_keys, draw_weights
 from supermix_pl.mixing.targets import soft_targets
 from supermix_pl.solver import advance
-from supermix_pl.solver.chunks import Chunks, show
 from supermix_pl.solver.masks import mix_images, normalized_masks
 from supermix_pl.solver.rounds import Show
 from supermix_pl.solver.rows import Rows
-from supermix_pl.teacher import FrozenTeacher
+from supermix_pl.teacher.frozen import FrozenTeacher
+from supermix_pl.teacher.passes import Chunks, show
 
 _GUESSED_ROUNDS = 10  # of a set that may end early; what sets really take is followed
 _GUESSED_TURNS = 4  # turns whose sets the guess counts as much as

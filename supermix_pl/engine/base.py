@@ -1,0 +1,127 @@
+"""What an engine is: the decision when sets are solved, and which mixes a training step gets."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from supermix_pl.mixing import MixedBatch, Mixer, Seed
+from supermix_pl.mixing.views import Transform
+from supermix_pl.teacher.frozen import FrozenTeacher
+
+
+def _alone(value: Any) -> Any:
+    return value
+
+
+def _unknown() -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Run:
+    """What an engine must know of the training run.
+
+    Args:
+        is_first_rank: Whether this process is rank 0.
+        broadcast: Gives every rank the value of rank 0. All ranks call it at once.
+        training_seconds: Returns the median time of a training step without its mixing; None if none was measured yet.
+    """
+
+    is_first_rank: bool = True
+    broadcast: Callable[[Any], Any] = _alone
+    training_seconds: Callable[[], float | None] = _unknown
+
+
+class Engine(ABC):
+    """Decides when sets are solved, and which mixes a training step gets.
+
+    Subclass it and write `mix`. The other methods have defaults for an engine that keeps nothing between batches.
+    """
+
+    budget: float | None = None
+    """Time that solving may add, as a share of a training step; None where that is not bounded."""
+
+    @property
+    def default_transform(self) -> Transform | None:
+        """The view of the mixes if the user names none; None for the mixes as they are."""
+        return None
+
+    @property
+    def takes_natural_logits(self) -> bool:
+        """Whether logits of the natural images spare this engine passes of the teacher."""
+        return False
+
+    @property
+    def solves_now(self) -> bool:
+        """Whether the sets of a batch are solved to their end when the batch is shown."""
+        return True
+
+    @abstractmethod
+    def mix(
+        self,
+        mixer: Mixer,
+        teacher: FrozenTeacher | None,
+        images: Float[Tensor, "b c h w"],
+        labels: Int[Tensor, " b"] | None,
+        *,
+        seed: Seed,
+        view: Transform | None = None,
+        natural_logits: Float[Tensor, "b n"] | None = None,
+    ) -> MixedBatch:
+        """Return as many mixes as there are images, as the student sees them, with logits of exactly what is shown.
+
+        Args:
+            mixer: Makes the mixes.
+            teacher: Supervises and labels them.
+            images: The natural batch.
+            labels: Its class indices in [0, n), if there are any.
+            seed: Random seed of the batch.
+            view: The view under which the student sees the mixes; None for the mixes as they are.
+            natural_logits: The teacher's logits of `images`, if they are known already.
+        """
+
+    @property
+    def steps(self) -> int:
+        """Batches that were mixed so far, if the engine counts them."""
+        return 0
+
+    @property
+    def period(self) -> int:
+        """Length of the work cycle in batches; logged costs are averaged over it."""
+        return 1
+
+    def check(self, mixer: Mixer) -> None:  # noqa: B027
+        """Raise an error if this engine cannot work with the mixer."""
+
+    def begin(self, run: Run) -> None:  # noqa: B027
+        """Start anew with a training run. If it resumes, `load_state_dict` follows."""
+
+    def end(self) -> None:  # noqa: B027
+        """Let go of the run and of its tensors; `state_dict` still tells what it came to."""
+
+    def metrics(self) -> dict[str, float]:
+        """Return the engine's metrics of the last batch, by names without prefix."""
+        return {}
+
+    def to_show(self, images: Float[Tensor, "b c h w"], mix: MixedBatch) -> tuple[Float[Tensor, "m c h w"], MixedBatch]:
+        """Return mixes as the student saw them, and the images that their `source_indices` point to, for a picture."""
+        return images, mix
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the plain numbers that a checkpoint must have."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027
+        """Restore what `state_dict` returned."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return tensors too large for a checkpoint that an exact continuation needs."""
+        return {}
+
+    def load_tensors(self, tensors: dict[str, Tensor], device: torch.device) -> None:  # noqa: B027
+        """Restore what `tensors` returned."""

@@ -1,0 +1,1 @@
+"""Pictures of sets: sources, masks and mix."""

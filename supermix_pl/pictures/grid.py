@@ -1,0 +1,162 @@
+"""What a picture of mixes shows: sources, masks and mix of some sets, with classes and weights."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn.functional import interpolate
+from torchvision.utils import make_grid
+
+from supermix_pl.mixing import MixedBatch
+from supermix_pl.pictures.tensors import displayable
+
+_LONGEST_NAME = 16
+_CELL, _DPI, _FONT = 1.45, 100, 7.5
+
+
+@dataclass(frozen=True)
+class ShownSets:
+    """Some sets on the host, their images in [0, 1] with 1 or 3 channels.
+
+    Attributes:
+        sources: The k sources of each of the b sets; None where they are not of this batch.
+        masks: None where they are not kept.
+        mixes: As the student sees them.
+        names: Class and weight of every source.
+        seen: The teacher's likeliest classes of every mix, with their probabilities; empty without a teacher.
+        solved: Whether these are the classes of the sources.
+    """
+
+    sources: Float[Tensor, "b k c h w"] | None
+    masks: Float[Tensor, "b k s t"] | None
+    mixes: Float[Tensor, "b c height width"]
+    names: list[list[str]]
+    seen: list[list[str]]
+    solved: list[bool]
+
+
+def sets_to_show(
+    images: Float[Tensor, "b c h w"],
+    mix: MixedBatch,
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    class_names: Sequence[str] | None = None,
+    count: int = 4,
+) -> ShownSets:
+    """Bring the first sets of a batch to the host; this waits for the device.
+
+    Args:
+        images: The natural batch.
+        mix: Its mixes.
+        mean: Per channel, what the images are normalised with; None if unknown.
+        std: Likewise.
+        class_names: In the order of the classes; None to show numbers.
+        count: Sets to show at most, >= 1.
+    """
+    rows = slice(count)
+    indices = mix.source_indices[rows].cpu()
+    groups = [mix.images[rows].cpu()]
+    if bool((indices >= 0).all()):
+        groups.append(images[indices.flatten().to(images.device)].cpu())
+    mixes, *others = displayable(groups, mean, std)
+    sources = others[0].unflatten(0, indices.shape) if others else None
+    classes, weights = mix.source_classes[rows].tolist(), mix.mix_weights[rows].tolist()
+    pairs = [list(zip(*row, strict=True)) for row in zip(classes, weights, strict=True)]
+    names = [[f"{_name(label, class_names)} {weight:.2f}" for label, weight in row] for row in pairs]
+    return ShownSets(
+        sources=sources,
+        masks=mix.masks[rows].float().cpu() if mix.masks.numel() else None,
+        mixes=mixes,
+        names=names,
+        seen=_seen(mix.teacher_logits, indices.shape, class_names),
+        solved=mix.solved[rows].tolist(),
+    )
+
+
+def titled_grid(sets: ShownSets) -> UInt8[np.ndarray, "h w 3"]:
+    """Draw a set a row with titles and a scale of the masks.
+
+    Raises:
+        ImportError: Without matplotlib.
+    """
+    from matplotlib import colormaps
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
+
+    count, k = len(sets.names), len(sets.names[0])
+    num_sources, num_masks = (0 if part is None else k for part in (sets.sources, sets.masks))
+    columns = num_sources + num_masks + 1
+    titles = 0.14 * (k + 1) + 0.1  # inches of k + 1 lines
+    width, height = max(2.0, _CELL * columns) + (0.9 if num_masks else 0.1), (_CELL + titles) * count + 0.05
+    figure = Figure((width, height), dpi=_DPI)  # laid out by hand: matplotlib's own layouts take a second
+    canvas = FigureCanvasAgg(figure)
+    cells = figure.subplots(count, columns, squeeze=False)
+    shares = colormaps["cividis"]
+    for row, line in enumerate(cells):
+        for j in range(num_sources):
+            assert sets.sources is not None
+            line[j].imshow(_pixels(sets.sources[row, j]), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            line[j].set_title(sets.names[row][j], fontsize=_FONT)
+        for j in range(num_masks):
+            assert sets.masks is not None
+            cell = line[num_sources + j]
+            cell.imshow(sets.masks[row, j].numpy(), cmap=shares, vmin=0, vmax=1, interpolation="nearest")
+            cell.set_title(f"mask {j + 1}" if num_sources else sets.names[row][j], fontsize=_FONT)
+        line[-1].imshow(_pixels(sets.mixes[row]), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        titled = num_sources or num_masks
+        title = ["mix:", *sets.seen[row]] if titled and sets.seen else ["mix"] if titled else sets.names[row]
+        weight = "bold" if sets.solved[row] else "normal"
+        line[-1].set_title("\n".join(title), fontsize=_FONT, fontweight=weight)
+    for cell in cells.flat:
+        cell.set_axis_off()
+    right = 1 - (0.9 if num_masks else 0.1) / width
+    figure.subplots_adjust(0.1 / width, 0.05 / height, right, 1 - titles / height, wspace=0.06, hspace=titles / _CELL)
+    if num_masks:
+        scale = ScalarMappable(Normalize(0, 1), shares)
+        bar = figure.colorbar(scale, cax=figure.add_axes((1 - 0.7 / width, 0.3, 0.12 / width, 0.4)))
+        bar.set_label("mask: share of the source", fontsize=_FONT)
+        bar.ax.tick_params(labelsize=_FONT)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def bare_grid(sets: ShownSets) -> UInt8[np.ndarray, "h w 3"]:
+    """Lay a set a row out without titles; masks are grey."""
+    size = sets.mixes.shape[-2:]
+    parts = [sets.sources, None if sets.masks is None else sets.masks.unsqueeze(2), sets.mixes.unsqueeze(1)]
+    rows = []
+    for part in filter(lambda part: part is not None, parts):
+        assert part is not None
+        tiles = interpolate(part.flatten(0, 1), size) if part.shape[-2:] != size else part.flatten(0, 1)
+        rows.append(tiles.expand(-1, 3, -1, -1).unflatten(0, part.shape[:2]))
+    tiles = torch.cat(rows, dim=1)
+    grid = make_grid(tiles.flatten(0, 1), nrow=tiles.shape[1], pad_value=1.0)
+    return (255 * grid).round().byte().permute(1, 2, 0).contiguous().numpy()
+
+
+def _seen(
+    logits: Float[Tensor, "b n"] | None, shape: Sequence[int], class_names: Sequence[str] | None
+) -> list[list[str]]:
+    if logits is None:
+        return []
+    count, k = shape
+    top = logits[:count].float().softmax(1).topk(min(k, logits.shape[1]))
+    pairs = [zip(*row, strict=True) for row in zip(top.indices.tolist(), top.values.tolist(), strict=True)]
+    return [[f"{_name(label, class_names)} {value:.2f}" for label, value in row] for row in pairs]
+
+
+def _name(label: int, class_names: Sequence[str] | None) -> str:
+    if class_names is None or not 0 <= label < len(class_names):
+        return f"class {label}"
+    return str(class_names[label]).replace("$", r"\$")[:_LONGEST_NAME]
+
+
+def _pixels(image: Float[Tensor, "c h w"]) -> np.ndarray:
+    """Give h w for one channel, else h w 3."""
+    return image.permute(1, 2, 0).squeeze(2).numpy()

@@ -1,0 +1,296 @@
+"""The frozen teacher: any classifier, in eval mode, without gradients to its weights, with its own input format."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from supermix_pl.arguments import check_at_least, check_flag, check_statistics
+from supermix_pl.teacher.folding import FoldedCopy
+
+_MOST_SHAPES = 64
+_STATISTICS = ("mean", "std", "input_mean", "input_std")
+
+
+class FrozenTeacher:
+    """A classifier that supervises mixes and is never trained.
+
+    It is no `nn.Module`. So it stays out of the state dict, the parameters and the optimisers of the module that holds
+    it. Wrapping calls `eval()` and `requires_grad_(False)` on `module`, and changes nothing else about it. What makes
+    passes faster is done to a private copy, made at the first call.
+
+    Args:
+        module: Gives logits (b, n) for images (b, c, h, w): a tensor, an output with `.logits`, or a mapping with the
+            key "logits". Classifiers of torchvision, timm and Hugging Face do. Gradients must flow to the images.
+        mean: What the teacher was trained with, one value a channel; None if it takes images in [0, 1].
+        std: Likewise, > 0.
+        input_mean: What your batches are normalised with, one value a channel; None if they are in [0, 1].
+        input_std: Likewise, > 0.
+        image_size: Side, or (height, width), in pixels. Images are resized to it for the teacher alone. None passes
+            them as they are.
+        dtype: `torch.bfloat16` runs the passes under bfloat16 autocast. None runs them in the dtype of the weights.
+        fold: Whether the private copy has batch norm folded into the convolutions before it; exact to rounding. Its
+            weights are also cast once for `dtype`, not in each pass. A network that cannot be traced, or has hooks,
+            runs as it is. The copy is made again when the module's weights or attributes change; after writing into
+            `parameter.data`, or changing what `forward` reads outside of the module, call `refold`. Choose False if
+            they change often.
+        channels_last: Whether images are passed in this memory format.
+        compile: Whether passes are compiled with `torch.compile`, on CUDA into CUDA graphs. Every number and size of
+            images is compiled anew, so the solver fills its batches up to powers of two.
+
+    Attributes:
+        module: The classifier that you gave.
+        num_classes: n; None before the first pass.
+        most_rows: Images that the device has memory for at once, as the solver found out; None if memory never ran out.
+
+    Raises:
+        TypeError: If `module` is no `nn.Module`.
+        ValueError: If a mean comes without its std, or the solver cannot work with the dtype.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        input_mean: Sequence[float] | None = None,
+        input_std: Sequence[float] | None = None,
+        image_size: int | Sequence[int] | None = None,
+        dtype: torch.dtype | str | None = None,
+        fold: bool = True,
+        channels_last: bool = False,
+        compile: bool = False,
+    ) -> None:
+        if not isinstance(module, nn.Module):
+            raise TypeError(
+                f"expected the teacher to be an nn.Module, got {type(module).__name__}; to build it late, give the "
+                "callback a function that returns one; of a program of torch.export give program.module()"
+            )
+        for name, flag in (("fold", fold), ("channels_last", channels_last), ("compile", compile)):
+            check_flag(name, flag)
+        _freeze(module)
+        self.module = module
+        self.weight_dtype = _weight_dtype(module)
+        self.autocast_dtype = _autocast_dtype(dtype, self.weight_dtype)
+        self.image_size = _image_size(image_size)
+        self.channels_last = channels_last
+        self.compile = compile
+        self.num_classes: int | None = None
+        self.most_rows: int | None = None
+        self._folded: FoldedCopy | None = None
+        if fold:
+            self._folded = FoldedCopy(
+                module, _logits_of, channels_last=channels_last, autocast_dtype=self.autocast_dtype
+            )
+        self._compiled: tuple[nn.Module, Callable[[Tensor], Any]] | None = None
+        self._scale_and_shift = _affine(mean, std, input_mean, input_std)
+        self.mean, self.std, self.input_mean, self.input_std = mean, std, input_mean, input_std
+        self._held_affine: Float[Tensor, "2 c 1 1"] | None = None
+
+    def __repr__(self) -> str:
+        """Name the network and the settings that were given."""
+        settings: dict[str, Any] = {name: getattr(self, name) for name in _STATISTICS}
+        settings |= {"image_size": self.image_size, "dtype": self.autocast_dtype}
+        given = [f"{name}={value!r}" for name, value in settings.items() if value is not None]
+        flags = {"fold": (self._folded is not None, True), "channels_last": (self.channels_last, False)}
+        flags["compile"] = self.compile, False
+        given += [f"{name}={flag}" for name, (flag, default) in flags.items() if flag != default]
+        return f"FrozenTeacher({', '.join([type(self.module).__name__, *given])})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what the next call makes anew."""
+        return vars(self) | {"_compiled": None, "_held_affine": None}
+
+    def to(self, device: torch.device | str) -> "FrozenTeacher":
+        """Move the weights to a device. The private copy follows at the next call."""
+        self.module.to(device)
+        return self
+
+    def refold(self) -> None:
+        """Make the private copy again at the next call. Needed after you changed weights through `parameter.data`."""
+        if self._folded is not None:
+            self._folded.forget()
+
+    def network(self, prepared: Float[Tensor, "b c h w"]) -> nn.Module:
+        """Return the network that makes the passes, uncompiled: the private copy, or `module` if there is none.
+
+        With a `dtype` use it under autocast: the copy's convolutions and linear layers have that dtype.
+
+        Args:
+            prepared: Images from `prepare`.
+        """
+        return self.module if self._folded is None else self._folded.for_images(prepared)
+
+    def prepare(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c height width"]:
+        """Convert images of a batch to the teacher's normalisation, size, dtype and memory format."""
+        if self._scale_and_shift is not None:
+            scale, shift = self._affine_like(images)
+            if len(scale) not in (1, images.shape[1]):
+                raise ValueError(
+                    f"expected images with {len(scale)} channels, as many as the teacher's mean and std have, "
+                    f"got {images.shape[1]}"
+                )
+            images = images * scale + shift
+        if self.image_size is not None and images.shape[-2:] != self.image_size:
+            images = interpolate(images, self.image_size, mode="bilinear", antialias=True)
+        images = images.to(self.weight_dtype)
+        return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
+
+    @torch.inference_mode(False)
+    def _affine_like(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "2 _ 1 1"]:
+        """Keep scale and shift at hand as the last images needed them, rounded from float64 and fit for autograd."""
+        assert self._scale_and_shift is not None
+        held = self._held_affine
+        if held is None or held.device != images.device or held.dtype != images.dtype:
+            self._held_affine = held = self._scale_and_shift.to(images)
+        return held
+
+    def __call__(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n"]:
+        """Return the logits of images. Gradients flow from them to the images.
+
+        Args:
+            images: As your batches have them; `prepare` converts them.
+
+        Returns:
+            Logits in the dtype of the images, at least float32.
+
+        Raises:
+            TypeError: If the module gives no logits.
+            ValueError: If they have another shape, or no gradient although the images ask for one.
+        """
+        if getattr(self.module, "training", False):  # frozen TorchScript has no such flag
+            _set_eval(self.module)
+        with torch.autocast(images.device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None):
+            prepared = self.prepare(images)
+            if prepared.data_ptr() == images.data_ptr():
+                prepared = prepared.clone()  # a network that works in place leaves the caller's images alone
+            network = self.network(prepared)
+            try:
+                logits = _logits_of(self._run_compiled(network, prepared) if self.compile else network(prepared))
+            except AssertionError as error:
+                if "Guard failed" in str(error):
+                    error.add_note(
+                        "FrozenTeacher: passes are of any number of images; export the teacher with dynamic_shapes "
+                        "for the first dimension of its images."
+                    )
+                raise
+        if images.requires_grad and torch.is_grad_enabled() and not logits.requires_grad:
+            raise ValueError(
+                "expected the teacher's logits to have a gradient with respect to its images, got none; let its "
+                "forward run without torch.no_grad(), detach() and rounding"
+            )
+        self.num_classes = logits.shape[1]
+        return logits.to(torch.promote_types(images.dtype, torch.float32))
+
+    def _run_compiled(self, network: nn.Module, prepared: Float[Tensor, "b c h w"]) -> Any:
+        if self._compiled is None or self._compiled[0] is not network:
+            mode = "reduce-overhead" if prepared.is_cuda else None  # CUDA graphs
+            run = torch.compile(lambda images: _logits_of(network(images)), dynamic=False, mode=mode)
+            self._compiled = network, run
+        with torch._dynamo.config.patch(recompile_limit=_MOST_SHAPES):
+            if not prepared.is_cuda:
+                return self._compiled[1](prepared)
+            torch.compiler.cudagraph_mark_step_begin()
+            return self._compiled[1](prepared).clone()  # a graph's next replay writes over its outputs
+
+
+def _freeze(module: nn.Module) -> None:
+    _set_eval(module)
+    for weight in module.parameters():  # TorchScript has no requires_grad_ of its own
+        weight.requires_grad_(False)
+
+
+def _set_eval(module: nn.Module) -> None:
+    try:
+        module.eval()
+    except NotImplementedError:  # a program of torch.export has the one mode that it was exported in
+        for part in module.modules():
+            part.training = False
+
+
+def as_teacher(teacher: "FrozenTeacher | nn.Module") -> FrozenTeacher:
+    """Wrap a module, unless it is wrapped already."""
+    return teacher if isinstance(teacher, FrozenTeacher) else FrozenTeacher(teacher)
+
+
+def _logits_of(output: Any) -> Float[Tensor, "b n"]:
+    if isinstance(output, Mapping) and "logits" in output:
+        output = output["logits"]
+    output = getattr(output, "logits", output)
+    if not isinstance(output, Tensor):
+        raise TypeError(
+            "expected the teacher to give a tensor of logits, an output with .logits or a mapping with 'logits', got "
+            f"{type(output).__name__}; wrap the teacher in a module that returns its logits"
+        )
+    if output.ndim != 2 or not output.is_floating_point():
+        raise ValueError(
+            f"expected the teacher's logits to be floating point of shape (b, n), got {output.dtype} of shape "
+            f"{tuple(output.shape)}; pool or flatten them in a module around the teacher"
+        )
+    return output
+
+
+def _weight_dtype(module: nn.Module) -> torch.dtype:
+    dtypes = {weight.dtype for weight in module.parameters() if weight.is_floating_point()}
+    if torch.float16 in dtypes:
+        raise ValueError(
+            "expected the teacher's weights in float32, float64 or bfloat16, got float16, whose input gradients "
+            "underflow; convert it with `module.float()`, and ask for dtype=torch.bfloat16 if speed matters"
+        )
+    return dtypes.pop() if len(dtypes) == 1 else torch.float32
+
+
+def _autocast_dtype(dtype: torch.dtype | str | None, weight_dtype: torch.dtype) -> torch.dtype | None:
+    if isinstance(dtype, str):
+        dtype = getattr(torch, dtype.removeprefix("torch."), dtype)
+    if dtype is None or dtype == weight_dtype:
+        return None
+    if dtype != torch.bfloat16:
+        raise ValueError(
+            f"expected dtype None (the weights' own, {weight_dtype}) or torch.bfloat16, got {dtype}; to run in another "
+            "dtype convert the module itself"
+        )
+    return torch.bfloat16
+
+
+def _image_size(image_size: int | Sequence[int] | None) -> tuple[int, int] | None:
+    if image_size is None:
+        return None
+    sides = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if isinstance(sides, str) or not hasattr(sides, "__len__") or len(sides) != 2:
+        raise ValueError(f"expected image_size as a side or (height, width), got {image_size!r}")
+    for side in sides:
+        check_at_least("image_size", side, 1)
+    return int(sides[0]), int(sides[1])
+
+
+@torch.inference_mode(False)
+def _affine(
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    input_mean: Sequence[float] | None,
+    input_std: Sequence[float] | None,
+) -> Float[Tensor, "2 c 1 1"] | None:
+    """Combine de-normalising from the batch's statistics and normalising with the teacher's: x -> scale x + shift."""
+    for first, second, names in ((mean, std, "mean and std"), (input_mean, input_std, "input_mean and input_std")):
+        check_statistics(first, second, names)
+    if mean is None and input_mean is None:
+        return None
+    channels = len(mean if mean is not None else input_mean or ())
+    statistics = [
+        [0.0] * channels if mean is None else list(mean),
+        [1.0] * channels if std is None else list(std),
+        [0.0] * channels if input_mean is None else list(input_mean),
+        [1.0] * channels if input_std is None else list(input_std),
+    ]
+    if len({len(statistic) for statistic in statistics}) != 1:
+        raise ValueError(
+            "expected mean, std, input_mean and input_std with one value a channel each, got "
+            f"{[len(statistic) for statistic in statistics]} values"
+        )
+    own_mean, own_std, batch_mean, batch_std = torch.tensor(statistics, dtype=torch.float64)
+    return torch.stack([batch_std / own_std, (batch_mean - own_mean) / own_std])[:, :, None, None]

@@ -1,0 +1,128 @@
+"""How many images the teacher sees at once: as many as are allowed, and fewer after its device ran out of memory."""
+
+import gc
+import warnings
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from supermix_pl.teacher.frozen import FrozenTeacher
+
+T = TypeVar("T")
+
+_CPU_IS_OUT_OF_MEMORY = ("DefaultCPUAllocator: can't allocate memory", "not enough memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an allocator refused, of a GPU or of the CPU."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _CPU_IS_OUT_OF_MEMORY)
+
+
+class Chunks:
+    """Work on rows that need not know of each other, some at a time.
+
+    A chunk that runs out of memory is tried once more in halves. The teacher remembers the smaller size, so that the
+    rest of the run has it too, whichever mixer or engine works with this teacher.
+
+    Args:
+        teacher: Whose memory it is.
+        largest: Rows at once, >= 1; None for all that there are.
+    """
+
+    def __init__(self, teacher: FrozenTeacher, largest: int | None = None) -> None:
+        self._teacher = teacher
+        self._largest = largest
+
+    def size(self, rows: int) -> int:
+        """Give the number of rows that are worked on at once when there are so many."""
+        limits = (self._largest, self._teacher.most_rows)
+        return min([rows, *(limit for limit in limits if limit is not None)])
+
+    def run(self, work: Callable[[slice], T], rows: int) -> list[T]:
+        """Work on all rows.
+
+        Args:
+            work: Works on some of the rows (`slice(None)` for all), and leaves everything as it was if it fails.
+            rows: How many there are.
+
+        Returns:
+            Its results, in order.
+
+        Raises:
+            torch.OutOfMemoryError: If half a chunk is still too much.
+        """
+        results: list[T] = []
+        done = 0
+        while done < rows:
+            stop = min(done + self.size(rows), rows)
+            part = slice(None) if stop - done == rows else slice(done, stop)
+            try:
+                results.append(work(part))
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                if stop - done == 1:
+                    raise _hopeless(error, 1) from error
+            else:
+                done = stop
+                continue
+            # Out of the handler, whose traceback holds the tensors of the failed chunk
+            results += self._retry(work, done, stop)
+            done = stop
+        return results
+
+    def _retry(self, work: Callable[[slice], T], start: int, stop: int) -> list[T]:
+        half = -(-(stop - start) // 2)
+        if self._teacher.most_rows is None:
+            warnings.warn(
+                f"the teacher ran out of memory with {stop - start} images at once: it sees {half} at once from now "
+                "on, which changes the mixes by no more than rounding. chunk_size of the mixer sets this from the "
+                "start. This is said once.",
+                stacklevel=2,
+            )
+        self._teacher.most_rows = half
+        _free_memory()
+        try:
+            return [work(slice(first, min(first + half, stop))) for first in range(start, stop, half)]
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise _hopeless(error, half) from error
+
+
+def _hopeless(error: Exception, rows: int) -> torch.OutOfMemoryError:
+    return torch.OutOfMemoryError(
+        f"the teacher ran out of memory also with {rows} images at once ({error}): give the mixer a "
+        f"chunk_size < {rows}, free memory, or pass dtype=torch.bfloat16 to FrozenTeacher"
+        if rows > 1
+        else f"the teacher ran out of memory with one image ({error}), the least that chunk_size can ask for: free "
+        "memory, or pass dtype=torch.bfloat16 to FrozenTeacher"
+    )
+
+
+def _free_memory() -> None:
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def show(teacher: FrozenTeacher, images: Float[Tensor, "b c h w"], largest: int | None = None) -> Float[Tensor, "b n"]:
+    """Ask the teacher for its logits, without gradients and some images at a time.
+
+    Args:
+        teacher: Who looks.
+        images: As it takes them.
+        largest: Images at once, >= 1; None for all.
+    """
+    with torch.no_grad():
+        return torch.cat(Chunks(teacher, largest).run(lambda rows: teacher(images[rows]), len(images)))
+
+
+def in_chunks(work: Callable[[slice], T], rows: int, chunks: Chunks | None) -> list[T]:
+    """Work on all rows, at once where no chunks are asked for."""
+    return [work(slice(None))] if chunks is None else chunks.run(work, rows)

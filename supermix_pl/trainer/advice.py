@@ -1,0 +1,98 @@
+"""What is said once: that the mixes cannot help, and which settings do nothing or far more than was meant."""
+
+from typing import Any
+
+from pytorch_lightning.utilities import rank_zero_warn
+from torch import Tensor
+
+from supermix_pl.engine import Engine
+from supermix_pl.mixing import MixedBatch, Mixer, SuperMix
+
+_FIRST, _LAST = 200, 400
+_TOO_FEW = 0.2
+_BATCHES_TO_JUDGE = 8
+_MUCH = 5  # training steps
+
+
+class Success:
+    """The share of mixes that hold, or are solved where no view tells, over batches 200 to 400 of a fit.
+
+    Attributes:
+        share: Known from the last of these batches on.
+    """
+
+    def __init__(self) -> None:
+        self.share = 1.0
+        self._batches = 0
+        self._sum: Tensor | float = 0.0
+
+    def is_low(self, mix: MixedBatch) -> bool:
+        """Take in the mixes of a batch; true once, if too few were good."""
+        self._batches += 1
+        if not _FIRST < self._batches <= _LAST:
+            return False
+        good = mix.solved if mix.holds is None else mix.holds
+        self._sum = self._sum + good.float().mean()
+        if self._batches < _LAST:
+            return False
+        self.share = float(self._sum) / (_LAST - _FIRST)
+        return self.share < _TOO_FEW
+
+
+class Advice:
+    """Warns of mixes that cannot help, and of settings that do nothing, once each.
+
+    Args:
+        mixer: Makes the mixes.
+        engine: Says when they are solved.
+        start_epoch: The first epoch that the teacher supervises.
+    """
+
+    def __init__(self, mixer: Mixer, engine: Engine, start_epoch: int) -> None:
+        self._mixer, self._engine, self._start_epoch = mixer, engine, start_epoch
+        self._success = Success()
+        self._batches_judged = 0
+        self._settings_judged = False
+
+    def judge_mixes(self, mix: MixedBatch) -> None:
+        """Warn where too few mixes show the teacher their classes."""
+        if not isinstance(self._mixer, SuperMix) or mix.teacher_logits is None:
+            return
+        if self._success.is_low(mix):
+            rank_zero_warn(
+                f"Only {self._success.share:.0%} of the mixes show the teacher the classes of their sources as its top "
+                "classes, too few to help a student. Likely the teacher does not know these images (classes, "
+                "normalisation, size), or max_steps is too small for k. This is said once."
+            )
+        if not self._engine.solves_now or self._batches_judged >= _BATCHES_TO_JUDGE:
+            return
+        self._batches_judged += 1
+        if bool(mix.solved.any()):
+            return
+        self._batches_judged = _BATCHES_TO_JUDGE
+        treated = f'on_unsolved="{self._mixer.on_unsolved}" says' if self._mixer.early_stop else "they are"
+        rank_zero_warn(
+            f"None of the {len(mix)} sets of a batch was solved within max_steps={self._mixer.max_steps}: the mixes "
+            f"are treated as {treated}. Likely the teacher does not know these images (classes, normalisation, size), "
+            "or max_steps is too small for k. This is said once."
+        )
+
+    def judge_settings(self, trainer: Any) -> None:
+        """Warn of settings that will do nothing, or much more than was meant."""
+        if self._settings_judged:
+            return
+        self._settings_judged = True
+        last = trainer.max_epochs
+        if last is not None and 0 <= last <= self._start_epoch:
+            rank_zero_warn(
+                f"start_epoch={self._start_epoch} is not below max_epochs={last}: the teacher will supervise no epoch. "
+                "Epochs are counted from 0."
+            )
+        if self._mixer.k == 1:
+            rank_zero_warn("k=1: every set has one source, so nothing is mixed; k=2 mixes pairs.")
+        budget = self._engine.budget
+        if budget is not None and budget >= _MUCH:
+            rank_zero_warn(
+                f"budget={budget:g}: solving may take {budget:g} times as long as the training step, as it is a share "
+                f"of it; {budget / 100:g} would be {budget:g} %."
+            )

@@ -1,0 +1,107 @@
+"""What lives as long as a fit, and what of it the next fit of the same trainer goes on with."""
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from supermix_pl.engine import Engine, Run
+from supermix_pl.pictures.logger import Pictures
+from supermix_pl.teacher.moving_average import Averaged
+from supermix_pl.trainer.interception import Interception
+from supermix_pl.trainer.log import MixingLog
+from supermix_pl.trainer.side_files import SideFiles
+from supermix_pl.trainer.stopwatch import Stopwatch
+
+_END = "teardown"
+
+
+class Fit:
+    """Catches the batches of a fit, times them, draws them, and writes files beside its checkpoints, until it ends.
+
+    It ends with the teardown of the strategy, which Lightning calls after an exception too, when others have saved what
+    they save of it. The strategy then has its own methods again.
+
+    Args:
+        trainer: Of the fit.
+        module: That it trains.
+        engine: Begins with the fit.
+        rewrite: Gives the batch that `training_step` is to see.
+        on_end: Is called once, when the fit ends.
+        pictures_every: Batches from picture to picture; None for no pictures.
+        save_state: Whether the engine's tensors are saved beside the checkpoints.
+
+    Attributes:
+        checkpoint: Path of the checkpoint whose run goes on, until its files were read.
+        trained: Whether training has begun, or an earlier fit of the trainer goes on.
+        mixing: Whether a batch is being mixed; still so after an exception from there.
+    """
+
+    def __init__(
+        self,
+        trainer: Any,
+        module: Any,
+        engine: Engine,
+        rewrite: Callable[[Any], Any],
+        on_end: Callable[[], None],
+        *,
+        pictures_every: int | None,
+        save_state: bool,
+    ) -> None:
+        self.trainer, self.module = trainer, module
+        self.checkpoint: Any = None
+        self.trained = self.mixing = False
+        self.stopwatch = Stopwatch(trainer.strategy.root_device)
+        self.log = MixingLog(engine, self.stopwatch)
+        engine.begin(
+            Run(
+                is_first_rank=trainer.global_rank == 0,
+                broadcast=trainer.strategy.broadcast,
+                training_seconds=self.stopwatch.training_seconds,
+            )
+        )
+        self.interception = Interception(trainer, rewrite)
+        self.pictures = None if pictures_every is None else Pictures(pictures_every, trainer)
+        self._files = None
+        if save_state:
+            self._files = SideFiles(
+                trainer.strategy, trainer.global_rank, engine.tensors, lambda: engine.steps, trainer.world_size
+            )
+        self._previous = vars(trainer.strategy).get(_END)
+        teardown = getattr(trainer.strategy, _END)
+
+        def end_and_teardown() -> None:
+            on_end()
+            teardown()
+
+        setattr(trainer.strategy, _END, end_and_teardown)
+
+    def end(self) -> None:
+        """Give the strategy its own methods back."""
+        strategy = self.trainer.strategy
+        if self._previous is None:
+            vars(strategy).pop(_END, None)
+        else:
+            setattr(strategy, _END, self._previous)
+        if self._files is not None:
+            self._files.remove()
+        self.interception.remove()
+
+
+@dataclass
+class Kept:
+    """What a fit has come to, for the next one of the same trainer and module, with which Lightning trains on.
+
+    Args:
+        module: That was trained.
+        engine: The engine's state.
+        tensors: Its tensors.
+        averaged: The moving average; None where there is none.
+    """
+
+    module: weakref.ref[Any]
+    engine: dict[str, Any]
+    tensors: dict[str, Tensor]
+    averaged: Averaged | None

@@ -1,0 +1,56 @@
+"""How a batch is caught on its way from the data loader to `training_step`."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+_METHOD = "batch_to_device"
+
+
+class Interception:
+    """Hands every training batch of a trainer through a function, after its transfer to the device.
+
+    Lightning lets no callback replace a batch. The last function that each batch of the training loop passes on its way
+    is `trainer.strategy.batch_to_device`, after all of the user's transfer hooks; it is wrapped on the instance, and
+    `remove` leaves the strategy as it was.
+
+    Args:
+        trainer: Of `pytorch_lightning` or of `lightning`.
+        rewrite: Gives the batch that `training_step` is to see.
+    """
+
+    def __init__(self, trainer: Any, rewrite: Callable[[Any], Any]) -> None:
+        self._strategy = trainer.strategy
+        self._previous = vars(self._strategy).get(_METHOD)
+        transfer = getattr(self._strategy, _METHOD)
+
+        def transfer_and_rewrite(batch: Any, *args: Any, **kwargs: Any) -> Any:
+            # The loop names the hook that it is in; code that transfers a batch of its own is in another one
+            of_the_loop = trainer.lightning_module._current_fx_name == _METHOD
+            batch = transfer(batch, *args, **kwargs)
+            return rewrite(batch) if trainer.training and of_the_loop and batch is not None else batch
+
+        setattr(self._strategy, _METHOD, transfer_and_rewrite)
+
+    def remove(self) -> None:
+        """Give the strategy its own method back."""
+        if self._previous is None:
+            vars(self._strategy).pop(_METHOD, None)
+        else:
+            setattr(self._strategy, _METHOD, self._previous)
+
+
+def check_step_takes_batches(module: Any) -> None:
+    """Refuse a module whose batches bypass the trainer."""
+    if "dataloader_iter" in inspect.signature(module.training_step).parameters:
+        raise ValueError(
+            "expected training_step(batch, ...), got training_step(dataloader_iter): such a step "
+            "fetches batches behind "
+            "the trainer's back, where they cannot be mixed; take `batch`, or call the mixer yourself in the step"
+        )
+
+
+def has_other_loaders(trainer: Any) -> bool:
+    """Tell whether batches come from several data loaders, so that the one with the images may run out first."""
+    loaders = trainer.fit_loop._combined_loader
+    return loaders is not None and len(loaders.flattened) > 1

@@ -1,0 +1,130 @@
+"""Tensors beside a checkpoint: one file a rank, written before the checkpoint and removed with it."""
+
+import glob
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+_METHODS = ("save_checkpoint", "remove_checkpoint")
+
+
+class SideFiles:
+    """Writes a file beside every checkpoint that a strategy saves, and removes it with the checkpoint.
+
+    No hook of a callback is told where a checkpoint goes, so the strategy's methods are wrapped on the instance;
+    `remove` leaves the strategy as it was. A file bears the number of its step, so that the pair of checkpoint and file
+    on the disk is whole at any moment, also while both are replaced. Checkpoints of weights alone get none.
+
+    Args:
+        strategy: Of the trainer.
+        rank: Of this process.
+        tensors: Gives the tensors to save; nothing is written where there are none.
+        step: Gives the number that the checkpoint will know them by.
+        world_size: Of the run. Rank 0 removes the files of ranks from there on, which a larger run left behind.
+    """
+
+    def __init__(
+        self,
+        strategy: Any,
+        rank: int,
+        tensors: Callable[[], dict[str, Tensor]],
+        step: Callable[[], int],
+        world_size: int | None = None,
+    ) -> None:
+        self._strategy = strategy
+        self._previous = {name: vars(strategy).get(name) for name in _METHODS}
+        save, remove = (getattr(strategy, name) for name in _METHODS)
+
+        def save_both(checkpoint: Any, filepath: Any, *args: Any, **kwargs: Any) -> None:
+            path = side_path(filepath, step(), rank)
+            if "callbacks" in checkpoint and (held := tensors()):
+                _write(path, held)
+            strategy.barrier("supermix: files of all ranks are there")
+            save(checkpoint, filepath, *args, **kwargs)
+            strategy.barrier("supermix: and so is the checkpoint")
+            _remove(filepath, rank, world_size, keep=path)
+
+        def remove_both(filepath: Any) -> None:
+            remove(filepath)
+            _remove(filepath, rank, world_size)
+
+        for name, method in zip(_METHODS, (save_both, remove_both), strict=True):
+            setattr(strategy, name, method)
+
+    def remove(self) -> None:
+        """Give the strategy its own methods back; once."""
+        while self._previous:
+            name, previous = self._previous.popitem()
+            if previous is None:
+                vars(self._strategy).pop(name, None)
+            else:
+                setattr(self._strategy, name, previous)
+
+
+def side_path(checkpoint: str | os.PathLike[str], step: int, rank: int) -> Path:
+    """Name the file of a rank beside a checkpoint; links are followed.
+
+    Raises:
+        ValueError: If the checkpoint is not in a local folder.
+    """
+    if "://" in str(checkpoint):
+        raise ValueError(
+            f"expected checkpoints in a local folder for save_state=True, got {checkpoint}; choose one, or "
+            "save_state=False"
+        )
+    path = Path(checkpoint).resolve()
+    return path.with_name(f"{path.name}.supermix-step{step}-rank{rank}.safetensors")
+
+
+def read(path: Path) -> dict[str, Tensor] | None:
+    """Read a file; None if it is not there.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    if not path.is_file():
+        return None
+    try:
+        return load_file(path)
+    except Exception as error:  # what a reader of garbage stumbles over may be of any kind
+        raise ValueError(
+            f"expected the tensors that save_state=True writes beside checkpoints in {path}, got a damaged file "
+            f"({path.stat().st_size} bytes); restore it, or delete it to let the store fill anew"
+        ) from error
+
+
+def _write(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write in a temporary folder, where safetensors may leave temporary files of its own, then rename."""
+    folder = path.with_name(f"{path.name}.part")
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / path.name
+    on_host = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
+    temporary.touch()
+    mode = temporary.stat().st_mode  # as the umask has it: safetensors makes files that nobody else can read
+    save_file(on_host, temporary)
+    temporary.chmod(mode)
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    shutil.rmtree(folder)
+
+
+def _remove(
+    checkpoint: str | os.PathLike[str], rank: int, world_size: int | None = None, keep: Path | None = None
+) -> None:
+    """Remove the files of a rank beside a checkpoint; on rank 0 those of ranks that are no more, too."""
+    path = Path(checkpoint).resolve()
+    for found in path.parent.glob(f"{glob.escape(path.name)}.supermix-step*-rank*.safetensors*"):
+        of = found.name.removeprefix(path.name).rpartition("-rank")[2].partition(".")[0]
+        gone = rank == 0 and world_size is not None and of.isdecimal() and int(of) >= world_size
+        if of != str(rank) and not gone:
+            continue
+        if found.is_dir():
+            shutil.rmtree(found)
+        elif found != keep:
+            found.unlink(missing_ok=True)

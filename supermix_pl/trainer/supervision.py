@@ -1,0 +1,203 @@
+"""Where the callback's teacher comes from, and whether it knows the images."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.utilities import rank_zero_warn
+from torch import Tensor, nn
+
+from supermix_pl.mixing import MixedBatch, Mixer
+from supermix_pl.teacher.frozen import FrozenTeacher, as_teacher
+from supermix_pl.teacher.moving_average import (
+    Averaged,
+    MovingAverage,
+    check_gives_logits,
+    check_keeps_parameters,
+    check_whole,
+    shards,
+    teacher_from_checkpoint,
+)
+from supermix_pl.trainer.agreement import natural_hits
+
+TeacherSource = FrozenTeacher | nn.Module | Callable[[], FrozenTeacher | nn.Module] | MovingAverage | str | Path
+
+_LABELS_TO_JUDGE = 256
+
+
+class Supervision:
+    """The teacher of a run: given, built when fitting starts, an earlier run's, or the average of the trained module.
+
+    Args:
+        source: As `SuperMixCallback` takes it.
+
+    Attributes:
+        expected: Whether there is, or will be, a teacher.
+        teacher: Once it is there.
+        average: The moving average behind it, where it is one.
+
+    Raises:
+        TypeError: If the source is of another kind.
+    """
+
+    def __init__(self, source: TeacherSource | None) -> None:
+        self.expected = source is not None
+        self.teacher: FrozenTeacher | None = None
+        self.average: MovingAverage | None = None
+        self._checkpoint: str | None = None
+        self._build: Callable[[], FrozenTeacher | nn.Module] | None = None
+        self._averaged: Averaged | None = None
+        self._complete = False
+        self._labels_seen, self._labels_hit = 0, 0
+        if isinstance(source, FrozenTeacher | nn.Module):
+            self.teacher = as_teacher(source)
+        elif isinstance(source, MovingAverage):
+            self.average = source
+        elif isinstance(source, str) and source == "ema":
+            self.average = MovingAverage()
+        elif isinstance(source, str | os.PathLike):
+            self._checkpoint = _checked_path(source)
+        elif isinstance(source, Mixer):
+            raise TypeError(f"expected the teacher first and the mixer second, got {source!r} as teacher")
+        elif isinstance(source, Mapping):
+            raise TypeError(
+                f"expected teacher to be a classifier, got a {type(source).__name__} of {len(source)}: load weights "
+                "into their network first, for instance with load_checkpoint(network, path)"
+            )
+        elif callable(source) and not isinstance(source, torch.export.ExportedProgram):
+            self._build = source
+        elif source is not None:
+            raise TypeError(
+                "expected teacher to be a FrozenTeacher, an nn.Module, a function that builds one, the path of a "
+                f'checkpoint of the module itself, "ema" or a MovingAverage, got {source!r}; of a program of '
+                "torch.export give program.module()"
+            )
+
+    def __repr__(self) -> str:
+        """Name the teacher, or where it comes from."""
+        source = self._checkpoint or self._build or self.average
+        if source is self._build and source is not None:
+            return getattr(source, "__qualname__", repr(source))
+        return repr(self.teacher if source is None else source)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out a teacher that is built when fitting starts."""
+        built = self._build is not None or self._checkpoint is not None or self.average is not None
+        return vars(self) | {"_averaged": None, "_complete": False} | ({"teacher": None} if built else {})
+
+    def setup(self, trainer: Any, module: Any, averaged: Averaged | None = None) -> None:
+        """Build what is built beforehand, and move it to the device; the module may have no layers yet.
+
+        Args:
+            trainer: Of the fit that begins.
+            module: That it trains.
+            averaged: The moving average of an earlier fit that goes on.
+        """
+        strategy = type(trainer.strategy).__name__
+        self._complete = False
+        self._averaged = averaged
+        if self._build is not None and self.teacher is None:
+            self.teacher = as_teacher(self._build())
+        if self._checkpoint is not None or self.average is not None:
+            check_gives_logits(module)
+        if self.average is not None:
+            self.teacher = None
+            self.average.forget_loaded()
+            check_keeps_parameters(trainer.callbacks)
+            check_whole(module, strategy)
+        elif self.teacher is not None:
+            _check_not_trained(self.teacher, module)
+            self.teacher.to(trainer.strategy.root_device)
+        elif shards(strategy):  # the one moment in which it is whole
+            self.complete(trainer, module)
+
+    def complete(self, trainer: Any, module: Any) -> None:
+        """Look at the module, once in a fit, when it has all its layers, and build a teacher of an earlier run."""
+        if self._complete:
+            return
+        if self._checkpoint is not None and self.teacher is None:
+            self.teacher = teacher_from_checkpoint(module, self._checkpoint)
+            self.teacher.to(trainer.strategy.root_device)
+        if self.average is None and self.teacher is not None:
+            _check_not_trained(self.teacher, module)
+        self._complete = True
+
+    def start(self, trainer: Any, module: nn.Module) -> None:
+        """Begin an average with the module's weights, which are restored and on their device now."""
+        if self.average is not None:
+            averaged, self._averaged = self._averaged, None
+            self.teacher = self.average.start(module, trainer.global_step, averaged)
+
+    def update(self, trainer: Any, module: nn.Module) -> None:
+        """Take a training step into account."""
+        if self.average is not None:
+            self.average.update(module, trainer.global_step)
+
+    def judge(self, mix: MixedBatch, images: Tensor, labels: Tensor, *, chunk_size: int | None = None) -> None:
+        """Warn once when the teacher's classes look unrelated to the first labels.
+
+        Args:
+            mix: Of the batch.
+            images: The natural ones.
+            labels: Theirs.
+            chunk_size: Images that the teacher sees at once; None for all.
+        """
+        if self._labels_seen >= _LABELS_TO_JUDGE or self.teacher is None:
+            return
+        rows = slice(_LABELS_TO_JUDGE - self._labels_seen)
+        hits = natural_hits(mix, self.teacher, images[rows], labels[rows], chunk_size=chunk_size)
+        if hits is None:
+            return
+        self._labels_hit += int(hits)
+        self._labels_seen += len(labels[rows])
+        expected = self._labels_seen / mix.soft_targets.shape[1]
+        if self._labels_seen >= _LABELS_TO_JUDGE and self._labels_hit <= expected + 3 * expected**0.5:
+            likely = (
+                "Has it another order of classes, or another normalisation (mean, std, input_mean and input_std of "
+                "FrozenTeacher)?"
+                if self.average is None
+                else "It is the average of the trained module, which has learnt too little: give a later start_epoch."
+            )
+            rank_zero_warn(
+                f"The teacher agrees with {self._labels_hit} of the first {self._labels_seen} labels, no more than "
+                f"chance. {likely}"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give numbers, and the weights of an average."""
+        state: dict[str, Any] = {"labels_seen": self._labels_seen, "labels_hit": self._labels_hit}
+        return state if self.average is None else state | {"average": self.average.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what `state_dict` gave."""
+        self._labels_seen, self._labels_hit = state["labels_seen"], state["labels_hit"]
+        if self.average is not None and "average" in state:
+            self.average.load_state_dict(state["average"])
+        elif self.average is not None:
+            rank_zero_warn(
+                'The checkpoint is of a run without teacher="ema": the average begins with the module\'s weights now.'
+            )
+
+
+def _checked_path(source: str | os.PathLike[str]) -> str:
+    path = Path(source)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"expected teacher={str(source)!r} to be the checkpoint of an earlier run of the same module, found no "
+            'such file; "ema" makes a teacher of the module itself'
+        )
+    return str(path)
+
+
+def _check_not_trained(teacher: FrozenTeacher, module: nn.Module) -> None:
+    """Refuse a teacher that the training would change."""
+    trained = {id(parameter): name for name, parameter in module.named_parameters()}
+    shared = [trained[id(parameter)] for parameter in teacher.module.parameters() if id(parameter) in trained]
+    if shared:
+        raise ValueError(
+            f"expected a teacher that shares no parameter with the trained module, got {len(shared)} shared, "
+            f"{shared[0]!r} among them; give copy.deepcopy(...) of it, or keep the teacher out of the module's "
+            "attributes (callback.teacher gives access to it)"
+        )
