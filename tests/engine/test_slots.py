@@ -115,7 +115,8 @@ def test_a_set_that_enters_leaves_nothing_of_the_one_before() -> None:
             assert value.equal(vars(getattr(fresh, part))[name]), name
     assert slots.ages.tolist() == fresh.ages.tolist() == [0, 3]
     assert slots.oldest.tolist() == [7, 7]
-    assert slots.state.num_steps.tolist() == [0, 3]
+    assert slots.spared.tolist() == [0, 3]
+    assert slots.state.num_steps.tolist() == [0, 0]  # of what a set was spared nothing was done
 
 
 def test_a_set_without_a_finite_logit_ends_non_finite() -> None:

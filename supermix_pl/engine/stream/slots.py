@@ -55,6 +55,7 @@ class Slots:
         drawn: What the sets are made of.
         state: Where they stand.
         ages: Visits that each has had, on the host; those that a set was spared at the start count.
+        spared: Visits that each was spared, on the host.
         oldest: The least arrival number that a source of each set may have, on the host.
         occupied: Which slots hold a set, on the host.
         next: The first slot of the next turn.
@@ -81,6 +82,7 @@ class Slots:
             running=torch.zeros(count, dtype=torch.bool, device=device),
         )
         self.ages = np.zeros(count, dtype=np.int64)
+        self.spared = np.zeros(count, dtype=np.int64)
         self.oldest = np.zeros(count, dtype=np.int64)
         self.occupied = np.zeros(count, dtype=bool)
         self.next = 0
@@ -114,10 +116,18 @@ class Slots:
         places: Int[np.ndarray, " e"],
         drawn: Drawn,
         start: Float[Tensor, "e k s t"],
-        ages: Int[np.ndarray, " e"],
+        spared: Int[np.ndarray, " e"],
         oldest: int,
     ) -> None:
-        """Put new sets into slots."""
+        """Put new sets into slots.
+
+        Args:
+            places: The slots.
+            drawn: What the sets are made of.
+            start: Their masks.
+            spared: Visits that they are spared.
+            oldest: The least arrival number that a source may have.
+        """
         rows = torch.from_numpy(places).to(start.device)
         self.drawn.put(rows, drawn)
         for field in ("mask_logits", "best_mask_logits"):
@@ -126,9 +136,10 @@ class Slots:
         self.state.teacher_logits[rows] = 0.0
         self.state.margins[rows] = -torch.inf
         self.state.outcomes[rows] = int(Outcome.CAPPED)
-        self.state.num_steps[rows] = torch.from_numpy(ages).to(start.device)
+        self.state.num_steps[rows] = 0
         self.state.running[rows] = True
-        self.ages[places], self.oldest[places], self.occupied[places] = ages, oldest, True
+        self.ages[places], self.spared[places] = spared, spared
+        self.oldest[places], self.occupied[places] = oldest, True
 
     def visited(self, places: Int[np.ndarray, " v"], state: SolverState, *, early: bool) -> None:
         """Write back what a turn made of some slots."""
@@ -141,7 +152,7 @@ class Slots:
         """Give all that the slots hold, for `load_tensors`."""
         held = {f"drawn/{name}": value for name, value in vars(self.drawn).items()}
         held |= {f"state/{name}": value for name, value in vars(self.state).items()}
-        host = np.stack([self.ages, self.oldest, self.occupied.astype(np.int64)])
+        host = np.stack([self.ages, self.spared, self.oldest, self.occupied.astype(np.int64)])
         return held | {"host": torch.from_numpy(host), "next": torch.tensor([self.next])}
 
     @classmethod
@@ -154,8 +165,9 @@ class Slots:
                 parts[part][field] = value.to(device, copy=True)
         slots = cls.__new__(cls)
         slots.drawn, slots.state = Drawn(**parts["drawn"]), SolverState(**parts["state"])
-        ages, oldest, occupied = tensors["host"].numpy()
-        slots.ages, slots.oldest, slots.occupied = ages.copy(), oldest.copy(), occupied.astype(bool)
+        ages, spared, oldest, occupied = tensors["host"].numpy()
+        slots.ages, slots.spared = ages.copy(), spared.copy()
+        slots.oldest, slots.occupied = oldest.copy(), occupied.astype(bool)
         slots.next = int(tensors["next"])
         slots._flags = HostCopy(slots.state.running)
         return slots

@@ -74,7 +74,7 @@ class Solving:
     Attributes:
         shown: Mixes that the student has seen so far.
         visited: Visits so far.
-        ended: Sets that have left the slots for the store so far.
+        ended: Sets that have left the slots so far.
         start_passes: Images that the teacher has passed so far, forward and backward, for the start of masks.
     """
 
@@ -147,7 +147,7 @@ class Solving:
 
     @torch.no_grad()
     def replay(self, teacher: FrozenTeacher, count: int, view: Show, step: int, rng: np.random.Generator) -> Shown:
-        """Show solved sets under a new view each; sets from the slots while none is solved.
+        """Show solved sets under a new view each; also sets of the slots, while these are more than the solved ones.
 
         Args:
             teacher: Labels the views.
@@ -156,29 +156,37 @@ class Solving:
             step: Of the training.
             rng: Where chance comes from.
         """
-        alive = np.flatnonzero(self._alive())
-        device = self.slots.state.running.device
-        if len(alive):
-            uses = self.store.columns["uses"]
-            assert isinstance(uses, np.ndarray)
-            shares = replay_shares(uses[alive])
-            chosen = alive[rng.choice(len(alive), size=count, replace=count > len(alive), p=shares)]
-            np.add.at(uses, chosen, 1)
-            rows = torch.from_numpy(chosen).to(device)
-            held: dict[str, Any] = {
-                name: column[rows] for name, column in self.store.columns.items() if isinstance(column, Tensor)
-            }
-            held["mask_logits"] = held["mask_logits"].to(self.slots.state.mask_logits)
-        else:
-            occupied = np.flatnonzero(self._in_slots())
-            rows = torch.from_numpy(occupied[rng.choice(len(occupied), count, replace=count > len(occupied))])
-            held = self._columns(rows.to(device))
+        stored, in_work = np.flatnonzero(self._alive()), np.flatnonzero(self._in_slots())
+        if len(stored) >= len(in_work):
+            in_work = in_work[:0]
+        of_stored = round(count * len(stored) / (len(stored) + len(in_work)))
+        parts = [self._stored(stored, of_stored, rng), self._in_work(in_work, count - of_stored, rng)]
+        held = {name: torch.cat([part[name] for part in parts if part]) for name in (parts[0] or parts[1])}
         keys = held.pop("keys")
         sources = self.images.at(held["places"])
         masks = normalized_masks(held["mask_logits"], (sources.shape[3], sources.shape[4]))
-        looks = (step + 1) * _REPLAYS_APART + torch.arange(count, device=device)
+        looks = (step + 1) * _REPLAYS_APART + torch.arange(count, device=keys.device)
         shown = view(mix_images(sources, masks), keys, looks)
         return Shown(images=shown, logits=show(teacher, shown, self._mixer.chunk_size), **held)
+
+    def _stored(self, alive: Int[np.ndarray, " r"], count: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Choose from the sets of the store, and count their uses; nothing where count is 0."""
+        if count == 0:
+            return {}
+        uses = self.store.columns["uses"]
+        assert isinstance(uses, np.ndarray)
+        chosen = alive[rng.choice(len(alive), size=count, replace=count > len(alive), p=replay_shares(uses[alive]))]
+        np.add.at(uses, chosen, 1)
+        rows = torch.from_numpy(chosen).to(self.slots.state.running.device)
+        held = {name: column[rows] for name, column in self.store.columns.items() if isinstance(column, Tensor)}
+        return held | {"mask_logits": held["mask_logits"].to(self.slots.state.mask_logits)}
+
+    def _in_work(self, occupied: Int[np.ndarray, " r"], count: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Choose from the sets of the slots; nothing where count is 0."""
+        if count == 0:
+            return {}
+        chosen = occupied[rng.choice(len(occupied), size=count, replace=count > len(occupied))]
+        return self._columns(torch.from_numpy(chosen).to(self.slots.state.running.device))
 
     def has_sets(self) -> bool:
         """Tell whether there is anything to show."""
@@ -220,6 +228,10 @@ class Solving:
         return oldest >= self.images.ring.added - self.images.ring.capacity
 
     def _leave(self, places: Int[np.ndarray, " e"]) -> None:
+        """Empty slots; the store takes the sets, unless they were spared visits: these are half solved."""
+        self.slots.occupied[places] = False
+        self.ended += len(places)
+        places = places[self.slots.spared[places] == 0]
         if len(places) == 0:
             return
         held = self._columns(torch.from_numpy(places).to(self.slots.state.running.device))
@@ -228,8 +240,6 @@ class Solving:
         )
         held["mask_logits"] = held["mask_logits"].half()
         self.store.add(held | {"oldest": self.slots.oldest[places], "uses": np.zeros(len(places), dtype=np.int64)})
-        self.slots.occupied[places] = False
-        self.ended += len(places)
 
     def _enter(self, teacher: FrozenTeacher, places: Int[np.ndarray, " e"], rng: np.random.Generator) -> None:
         """Draw new sets of the newest images for free slots."""
@@ -250,12 +260,12 @@ class Solving:
         )
         self.start_passes += mixer.start_passes(count)
         start = mixer.start(teacher, self.images.at(sources), drawn.classes, weights)
-        ages = np.zeros(count, dtype=np.int64)
+        spared = np.zeros(count, dtype=np.int64)
         if not mixer.early_stop and self._entered < len(self.slots):  # so that sets do not all end together
-            ages = (self._entered + np.arange(count)) % mixer.max_steps
-            ages[self._entered + np.arange(count) >= len(self.slots)] = 0
+            spared = (self._entered + np.arange(count)) % mixer.max_steps
+            spared[self._entered + np.arange(count) >= len(self.slots)] = 0
         self._entered += count
-        self.slots.enter(places, drawn, start, ages, self.images.ring.added - len(candidates))
+        self.slots.enter(places, drawn, start, spared, self.images.ring.added - len(candidates))
 
     def _columns(self, rows: Int[Tensor, " r"]) -> dict[str, Any]:
         """Give sets of the slots as the store keeps them."""
