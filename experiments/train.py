@@ -88,16 +88,18 @@ def train(config: DictConfig) -> dict[str, Any]:
         metrics |= teacher_accuracy(teacher, datamodule, Path(config.paths.cache_dir) / "teachers", most_batches=most)
     if trainer.is_global_zero:
         save_weights(task, str(folder / "weights.pth"), trainer.current_epoch)
-        _log.info("%s", _result(metrics, write_metrics(folder, metrics)))
+        on_test = datamodule.validation_fraction == 0
+        _log.info("%s", _result(metrics, write_metrics(folder, metrics), on_test=on_test))
     return metrics
 
 
-def _result(metrics: dict[str, Any], where: Path) -> str:
-    """Put a run's result into one line."""
+def _result(metrics: dict[str, Any], where: Path, *, on_test: bool) -> str:
+    """Put a run's result into one line; `on_test` says that the best epoch was found on the test images."""
     last, best = 100 * metrics["test/accuracy"], 100 * metrics["val/accuracy_best"]
+    found = ", found on the test images as data.validation_fraction is 0" if on_test else ""
     return (
         f"test accuracy {last:.2f} % after the last epoch, validation accuracy {best:.2f} % in the best "
-        f"({metrics['best_epoch']}); {timedelta(seconds=round(metrics['fit_seconds']))} of training; {where}"
+        f"({metrics['best_epoch']}{found}); {timedelta(seconds=round(metrics['fit_seconds']))} of training; {where}"
     )
 
 
