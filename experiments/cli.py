@@ -1,6 +1,7 @@
-"""`supermix-train` and `supermix-generate`: their help, at once, or else the program."""
+"""`supermix-train`, `supermix-generate` and `supermix-report`: help at once, or else the program."""
 
 import sys
+from importlib import import_module
 from collections.abc import Iterator
 from importlib.resources import files
 
@@ -23,6 +24,7 @@ With the recommended mixer; with the paper's solver and three sources; and train
   supermix-generate folder=mixes mixer=supermix mixer.k=3 data=cifar100 teacher=checkpoint teacher.checkpoint=FILE
   supermix-train experiment=few_images method=kd_all_supermix_fixed data.mixed=mixes data.folder=D teacher.checkpoint=F
 """
+_PACKAGES = {"filelock", "hydra", "jinja2", "matplotlib", "omegaconf", "pandas", "pyarrow", "rich", "scipy", "yaml"}
 _GROUPS_LEFT_OUT = ("hydra", "method", "paths")
 
 
@@ -31,9 +33,7 @@ def train() -> None:
     if _wants_help():
         print(_TRAIN, "\nmethod=", *(f"  {name:30} {text}" for name, text in _methods()), "", *_groups(), sep="\n")
         return
-    from supermix_pl.experiments.train import main
-
-    main()
+    _run("train")
 
 
 def generate() -> None:
@@ -41,9 +41,26 @@ def generate() -> None:
     if _wants_help():
         print(_GENERATE, *_groups(), sep="\n")
         return
-    from supermix_pl.experiments.generate import main
+    _run("generate")
 
-    main()
+
+def report() -> None:
+    """Run supermix-report."""
+    _run("reporting")
+
+
+def _run(program: str) -> None:
+    """Run a program; say what to install where a package of the experiments is missing."""
+    try:
+        import_module(f"supermix_pl.experiments.{program}").main()
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        if package not in _PACKAGES:
+            raise
+        sys.exit(
+            f"expected the packages of the experiments, got no {package}; install them with "
+            "pip install 'supermix_pl[experiments]'"
+        )
 
 
 def _wants_help() -> bool:
