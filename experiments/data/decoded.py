@@ -73,16 +73,19 @@ def open_or_decode(folder: Path, decode: Callable[[], tuple[int, Iterable[Pixels
     return opened
 
 
-def decode_all(get: Callable[[int], Image.Image], count: int, size: tuple[int, int] | None) -> Iterator[Pixels]:
-    """Yields the pixels of images 0 to `count`, in RGB, that `get` decodes in threads; see `to_pixels`."""
+def decode_all(
+    decode: Callable[[range], Iterable[Image.Image]], count: int, size: tuple[int, int] | None
+) -> Iterator[Pixels]:
+    """Yields the pixels of images that `decode` gives for ranges of 0 to `count`, in threads; see `to_pixels`."""
 
-    def decode(start: int) -> list[Pixels]:
-        return [to_pixels(get(index), size) for index in range(start, min(start + _CHUNK, count))]
+    def pixels(indices: range) -> list[Pixels]:
+        return [to_pixels(image, size) for image in decode(indices)]
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, count, _BLOCK):  # all at once would hold every image in memory
-            chunks = range(start, min(start + _BLOCK, count), _CHUNK)
-            yield from itertools.chain.from_iterable(pool.map(decode, chunks))
+            stop = min(start + _BLOCK, count)
+            chunks = (range(first, min(first + _CHUNK, stop)) for first in range(start, stop, _CHUNK))
+            yield from itertools.chain.from_iterable(pool.map(pixels, chunks))
 
 
 def to_pixels(image: Image.Image, size: tuple[int, int] | None) -> Pixels:

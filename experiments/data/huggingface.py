@@ -2,7 +2,7 @@
 
 import glob
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,12 +77,20 @@ class EncodedRows:
 
     def __getitem__(self, index: int) -> Image.Image:
         """Decodes an image into RGB; a `ValueError` says which one cannot be decoded."""
-        row, place = self.rows.data.column(self.column)[index].as_py() or {}, _place(self.shards, index)
-        if row.get("bytes") is not None:
-            return open_rgb(row["bytes"], place)
-        if row.get("path") is None or not Path(row["path"]).is_file():
-            raise ValueError(f"expected the image's bytes, got none in {place}: rows that hold only paths will not do")
-        return open_rgb(Path(row["path"]), row["path"])
+        return next(self.decode(range(index, index + 1)))
+
+    def decode(self, indices: range) -> Iterator[Image.Image]:
+        """Yields neighbouring images in RGB; single rows would take arrow as long as Pillow takes to decode."""
+        for index, row in zip(
+            indices, self.rows.data.column(self.column)[indices.start : indices.stop].to_pylist(), strict=True
+        ):
+            place, found = _place(self.shards, index), row or {}
+            if found.get("bytes") is not None:
+                yield open_rgb(found["bytes"], place)
+            elif found.get("path") and Path(found["path"]).is_file():
+                yield open_rgb(Path(found["path"]), found["path"])
+            else:
+                raise ValueError(f"expected the image's bytes, got none in {place}: rows of only paths will not do")
 
     @property
     def path(self) -> Path:

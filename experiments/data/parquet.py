@@ -116,7 +116,7 @@ class Parquet(ParquetFolder):
         size = "" if self.size is None else "-{}x{}".format(*self.size)
         folder = rows.path.with_name(f"{rows.path.stem}-{rows.column}{size}")
         return open_or_decode(
-            folder, lambda: (count, decode_all(rows.__getitem__, count, self.size)), f"{role} of {self.folder}"
+            folder, lambda: (count, decode_all(rows.decode, count, self.size)), f"{role} of {self.folder}"
         )
 
 

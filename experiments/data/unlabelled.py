@@ -58,11 +58,15 @@ class UnlabelledImages:
     def _decode(self, files: Sequence[Path], cache_dir: Path) -> tuple[int, Iterable[Pixels]]:
         if files[0].suffix == ".parquet":
             rows = open_files(files, cache_dir)
-            return len(rows.labels), decode_all(rows.__getitem__, len(rows.labels), self.size)
+            return len(rows.labels), decode_all(rows.decode, len(rows.labels), self.size)
         if is_batch(files[0]):
             count = sum(len(read_batch(path)) for path in files)
             return count, itertools.chain.from_iterable(_resized(read_batch(path), self.size) for path in files)
-        return len(files), decode_all(lambda index: open_rgb(files[index], str(files[index])), len(files), self.size)
+
+        def read(indices: range) -> Iterator[Image.Image]:
+            return (open_rgb(files[index], str(files[index])) for index in indices)
+
+        return len(files), decode_all(read, len(files), self.size)
 
 
 def _image_files(folder: Path) -> list[Path]:

@@ -64,10 +64,10 @@ def test_a_decoding_that_fails_leaves_nothing_to_open(tmp_path: Path) -> None:
 
 
 def test_threads_keep_the_order_over_several_chunks() -> None:
-    def get(index: int) -> Image.Image:
-        return Image.new("RGB", (2, 1), (index // 256, index % 256, 7))
+    def decode(indices: range) -> Iterator[Image.Image]:
+        return (Image.new("RGB", (2, 1), (index // 256, index % 256, 7)) for index in indices)
 
-    pixels = np.stack(list(decode_all(get, 5000, None))).astype(int)
+    pixels = np.stack(list(decode_all(decode, 5000, None))).astype(int)
     assert pixels.shape == (5000, 3, 1, 2)
     np.testing.assert_array_equal(256 * pixels[:, 0, 0, 0] + pixels[:, 1, 0, 0], np.arange(5000))
 
