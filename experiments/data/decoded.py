@@ -112,7 +112,7 @@ def _write(folder: Path, rows: Iterable[Pixels], count: int, place: str) -> None
         raise ValueError(f"expected images in {place}, got no rows")
     images.flush()
     mean, std = _statistics(images)
-    about = {"mean": mean, "std": std, "checksum": zlib.crc32(images)}
+    about = {"mean": mean, "std": std, "checksum": zlib.crc32(images.data)}
     (folder / "about.json").write_text(json.dumps(about))  # last: a folder without it is partial
 
 
@@ -120,7 +120,7 @@ def _read(folder: Path) -> DecodedImages | None:
     try:
         about: dict[str, Any] = json.loads((folder / "about.json").read_text())
         images = np.load(folder / "images.npy", mmap_mode="r")
-        if zlib.crc32(images) != about["checksum"]:
+        if zlib.crc32(images.data) != about["checksum"]:
             return None
         return DecodedImages(images=np.asarray(images), mean=tuple(about["mean"]), std=tuple(about["std"]))
     except (OSError, ValueError, KeyError, TypeError):  # what partial and damaged files give

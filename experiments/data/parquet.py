@@ -134,4 +134,4 @@ class HuggingFace(Parquet):
 
     def open_rows(self) -> dict[str, EncodedRows]:
         """Opens the rows of "train" and "test", first downloading what the cache lacks."""
-        return open_hub(self.name, self._choice(), self.cache_dir)
+        return open_hub(str(self.name), self._choice(), self.cache_dir)
