@@ -1,8 +1,8 @@
 """`supermix-train`, `supermix-generate` and `supermix-report`: help at once, or else the program."""
 
 import sys
-from importlib import import_module
 from collections.abc import Iterator
+from importlib import import_module
 from importlib.resources import files
 
 _TRAIN = """supermix-train trains a teacher or a student as its settings say: data, network, teacher, mixer, loss,
@@ -24,7 +24,19 @@ With the recommended mixer; with the paper's solver and three sources; and train
   supermix-generate folder=mixes mixer=supermix mixer.k=3 data=cifar100 teacher=checkpoint teacher.checkpoint=FILE
   supermix-train experiment=few_images method=kd_all_supermix_fixed data.mixed=mixes data.folder=D teacher.checkpoint=F
 """
-_PACKAGES = {"filelock", "hydra", "jinja2", "matplotlib", "omegaconf", "pandas", "pyarrow", "rich", "scipy", "yaml"}
+_PACKAGES = {
+    "datasets",
+    "filelock",
+    "hydra",
+    "jinja2",
+    "matplotlib",
+    "omegaconf",
+    "pandas",
+    "pyarrow",
+    "rich",
+    "scipy",
+    "yaml",
+}
 _GROUPS_LEFT_OUT = ("hydra", "method", "paths")
 
 

@@ -9,7 +9,7 @@ from supermix_pl.experiments.data.fast_autoaugment import FastAutoAugment
 from supermix_pl.experiments.data.image_folder import ImageFolder
 from supermix_pl.experiments.data.loader import ResumableLoader
 from supermix_pl.experiments.data.mixed_view import MixedRandAugment
-from supermix_pl.experiments.data.parquet import Parquet
+from supermix_pl.experiments.data.parquet import HuggingFace, Parquet
 from supermix_pl.experiments.data.policies import AutoAugment, RandAugment
 from supermix_pl.experiments.data.shapes_module import Shapes
 from supermix_pl.experiments.data.source import ArraySource, BatchSource
@@ -26,6 +26,7 @@ __all__ = [
     "Cutout",
     "EncodedParquet",
     "FastAutoAugment",
+    "HuggingFace",
     "ImageDataModule",
     "ImageFolder",
     "MixedRandAugment",

@@ -1,38 +1,87 @@
 """Fast AutoAugment (Lim et al., 2019): policies that others have searched, read from a file."""
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from supermix_pl.experiments.data.operations import CUTOUT, Operation
-from supermix_pl.experiments.data.sub_policies import Policy, SubPolicy
+import numpy as np
+import torch
+from jaxtyping import Float64, UInt8
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from supermix_pl.experiments.data.cutout import cut_out
 
 EXAMPLE = Path(__file__).with_name("fast_autoaugment_example.json")
 
-# Strengths at levels 0 and 1, in the units of `Operation`, and whether half of them are mirrored
-_RANGES: Mapping[str, tuple[float, float, bool]] = {
-    "ShearX": (-0.3, 0.3, True),
-    "ShearY": (-0.3, 0.3, True),
-    "TranslateX": (-0.45, 0.45, True),
-    "TranslateY": (-0.45, 0.45, True),
-    "Rotate": (-30.0, 30.0, True),
-    "AutoContrast": (0.0, 0.0, False),
-    "Invert": (0.0, 0.0, False),
-    "Equalize": (0.0, 0.0, False),
-    "Solarize": (0.0, 256.0, False),
-    "Posterize": (4.0, 8.0, False),
-    "Contrast": (-0.9, 0.9, False),
-    "Color": (-0.9, 0.9, False),
-    "Brightness": (-0.9, 0.9, False),
-    "Sharpness": (-0.9, 0.9, False),
-    CUTOUT: (0.0, 0.2, False),
+Pixels = UInt8[Tensor, "3 h w"]
+_COLUMNS = 4  # of one step in a row of draws: whether, which sign, which row and column of the image
+_CUTOUT = "Cutout"  # needs a place and a colour besides its strength
+
+
+def _affine(image: Pixels, *, shift: tuple[int, int] = (0, 0), shear: tuple[float, float] = (0.0, 0.0)) -> Pixels:
+    degrees = [math.degrees(math.atan(amount)) for amount in shear]
+    # Shears keep the first row and column in place, as in AutoAugment's code
+    centre = None if shear == (0.0, 0.0) else [0.0, 0.0]
+    return F.affine(image, angle=0.0, translate=list(shift), scale=1.0, shear=degrees, center=centre)
+
+
+# Strengths at levels 0 and 1, whether half of the images get the negative one, and what it does; what moves in from
+# outside is black, pixels come from the nearest
+_OPERATIONS: Mapping[str, tuple[float, float, bool, Callable[[Pixels, float], Pixels]]] = {
+    "ShearX": (-0.3, 0.3, True, lambda image, amount: _affine(image, shear=(amount, 0.0))),
+    "ShearY": (-0.3, 0.3, True, lambda image, amount: _affine(image, shear=(0.0, amount))),
+    "TranslateX": (-0.45, 0.45, True, lambda image, part: _affine(image, shift=(int(part * image.shape[2]), 0))),
+    "TranslateY": (-0.45, 0.45, True, lambda image, part: _affine(image, shift=(0, int(part * image.shape[1])))),
+    "Rotate": (-30.0, 30.0, True, lambda image, degrees: F.rotate(image, degrees)),
+    "AutoContrast": (0.0, 0.0, False, lambda image, _: F.autocontrast(image)),
+    "Invert": (0.0, 0.0, False, lambda image, _: F.invert(image)),
+    "Equalize": (0.0, 0.0, False, lambda image, _: F.equalize(image)),
+    "Solarize": (0.0, 256.0, False, lambda image, least: image if least > 255 else F.solarize(image, least)),
+    "Posterize": (4.0, 8.0, False, lambda image, bits: F.posterize(image, int(bits))),
+    "Contrast": (-0.9, 0.9, False, lambda image, change: F.adjust_contrast(image, 1 + change)),
+    "Color": (-0.9, 0.9, False, lambda image, change: F.adjust_saturation(image, 1 + change)),
+    "Brightness": (-0.9, 0.9, False, lambda image, change: F.adjust_brightness(image, 1 + change)),
+    "Sharpness": (-0.9, 0.9, False, lambda image, change: F.adjust_sharpness(image, 1 + change)),
+    _CUTOUT: (0.0, 0.2, False, lambda image, _: image),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class FastAutoAugment(Policy):
+class Step:
+    """One operation of a sub-policy.
+
+    Args:
+        name: Of the operation.
+        probability: That the step is taken, in [0, 1].
+        strength: In the unit of the operation's range; see `FastAutoAugment`.
+        mirrored: Whether half of the images get the negative strength.
+    """
+
+    name: str
+    probability: float
+    strength: float
+    mirrored: bool
+
+    def apply(self, image: Pixels, draws: Float64[np.ndarray, "4"], fill: UInt8[np.ndarray, "3"]) -> Pixels:
+        """Returns the image after the step, if `draws` say that it is taken."""
+        chance, sign = draws[:2]
+        if chance >= self.probability:
+            return image
+        if self.name == _CUTOUT:
+            return cut_out(image[None], draws[None, 2:], size=round(self.strength * image.shape[2]), fill=fill)[0]
+        return _OPERATIONS[self.name][3](image, -self.strength if self.mirrored and sign < 0.5 else self.strength)
+
+
+SubPolicy = tuple[Step, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FastAutoAugment:
     """Fast AutoAugment with the policy of a file.
 
     The file is JSON: a list of sub-policies, each a list of `[operation, probability, level]` with probability and
@@ -57,8 +106,31 @@ class FastAutoAugment(Policy):
     def __post_init__(self) -> None:
         self.sub_policies  # noqa: B018, a bad file is found here and not in the first epoch
 
-    def _listed(self) -> Sequence[SubPolicy]:
-        return read_policy(EXAMPLE if self.policy == "example" else Path(self.policy).expanduser())
+    @cached_property
+    def sub_policies(self) -> Sequence[SubPolicy]:
+        """What is drawn from for every image, all equally likely."""
+        return tuple(read_policy(EXAMPLE if self.policy == "example" else Path(self.policy).expanduser()))
+
+    def draw(self, generator: np.random.Generator, count: int) -> Float64[np.ndarray, "n d"]:
+        """Draws numbers in [0, 1) for `count` images: the sub-policy, and four for each step."""
+        return generator.random((count, 1 + _COLUMNS * max(map(len, self.sub_policies))))
+
+    def apply(
+        self,
+        images: UInt8[np.ndarray, "b 3 h w"],
+        draws: Float64[np.ndarray, "b d"],
+        *,
+        fill: UInt8[np.ndarray, "3"],
+    ) -> UInt8[np.ndarray, "b 3 h w"]:
+        """Returns the views that `draws` describes; `fill` is the colour of Cutout."""
+        views = torch.from_numpy(images).clone()
+        for view, row in zip(views, draws, strict=True):
+            image = view
+            steps = self.sub_policies[int(row[0] * len(self.sub_policies))]
+            for step, numbers in zip(steps, row[1:].reshape(-1, _COLUMNS), strict=False):
+                image = step.apply(image, numbers, fill)
+            view.copy_(image)
+        return views.numpy()
 
 
 def read_policy(path: Path) -> list[SubPolicy]:
@@ -79,20 +151,20 @@ def read_policy(path: Path) -> list[SubPolicy]:
 def _sub_policy(entry: Any, place: str) -> SubPolicy:
     if not _is_list(entry):
         raise ValueError(f"expected a list of [operation, probability, level], got {_shown(entry)} as {place}")
-    return tuple(_operation(step, f"{place}, operation {number}") for number, step in enumerate(entry))
+    return tuple(_step(step, f"{place}, operation {number}") for number, step in enumerate(entry))
 
 
-def _operation(step: Any, place: str) -> Operation:
+def _step(step: Any, place: str) -> Step:
     if not isinstance(step, list) or len(step) != 3:
         raise ValueError(f"expected [operation, probability, level], got {_shown(step)} in {place}")
     name, probability, level = step
-    if not isinstance(name, str) or name not in _RANGES:
-        raise ValueError(f"expected an operation of {', '.join(_RANGES)}, got {_shown(name)} in {place}")
+    if not isinstance(name, str) or name not in _OPERATIONS:
+        raise ValueError(f"expected an operation of {', '.join(_OPERATIONS)}, got {_shown(name)} in {place}")
     for what, value in (("probability", probability), ("level", level)):
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
             raise ValueError(f"expected {what} in [0, 1], got {_shown(value)} in {place}")
-    low, high, mirrored = _RANGES[name]
-    return Operation(name=name, probability=probability, strength=low + level * (high - low), mirrored=mirrored)
+    low, high, mirrored, _ = _OPERATIONS[name]
+    return Step(name=name, probability=probability, strength=low + level * (high - low), mirrored=mirrored)
 
 
 def _is_list(entries: Any) -> bool:

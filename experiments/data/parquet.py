@@ -1,24 +1,77 @@
-"""A folder of Hugging Face style Parquet shards as a data module."""
+"""Data sets in the Hugging Face layout as data modules: local Parquet shards, or a name of the Hub."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Required, TypedDict, Unpack
 
-import numpy as np
-from jaxtyping import Int64
-from pytorch_lightning.utilities import rank_zero_info
+from supermix_pl.experiments.data.datamodule import CommonArguments, ImageDataModule, Opened, height_width
+from supermix_pl.experiments.data.decoded import DecodedImages, decode_all, default_cache_dir, open_or_decode
+from supermix_pl.experiments.data.huggingface import Choice, EncodedRows, class_names, open_folder, open_hub
 
-from supermix_pl.experiments.data.array_cache import CachedImages, open_or_build
-from supermix_pl.experiments.data.datamodule import CommonArguments, LabelledImages, Opened, height_width
-from supermix_pl.experiments.data.parquet_decode import decode_shards
-from supermix_pl.experiments.data.parquet_folder import FolderArguments, ParquetFolder
-from supermix_pl.experiments.data.parquet_shards import Shards, class_names_for, shards_key
 
-_FORMAT = 1
+class FolderArguments(TypedDict, total=False):
+    """Arguments that data modules of Parquet shards hand on to `ParquetFolder`, which says what they are."""
+
+    folder: Required[str | Path]
+    train_part: str
+    image_column: str | None
+    label_column: str | None
+    cache_dir: str | Path | None
 
 
 class ParquetArguments(FolderArguments, CommonArguments, total=False):
     """Arguments that `Parquet` hands on."""
+
+
+class ParquetFolder(ImageDataModule):
+    """Base of the data modules that read `train-*.parquet` and `test-*.parquet` in the Hugging Face layout.
+
+    Args:
+        folder: Folder of the shards.
+        test_part: First word of the names of the test shards; `None` for `test`, `validation` or `val`. The same word
+            as `train_part` trains and tests on the same images.
+        train_part: First word of the names of the training shards.
+        image_column: Column of images (a struct with `bytes`, or binary); found by its type when `None`.
+        label_column: Column of integer labels; found by its name when `None`.
+        cache_dir: Folder of what is read from the shards, as large as they are; `None` for
+            `$XDG_CACHE_HOME/supermix_pl` or `~/.cache/supermix_pl`.
+        arguments: Arguments of the next base.
+    """
+
+    def __init__(
+        self,
+        *,
+        folder: str | Path,
+        test_part: str | None,
+        train_part: str = "train",
+        image_column: str | None = None,
+        label_column: str | None = None,
+        cache_dir: str | Path | None = None,
+        **arguments: Any,
+    ) -> None:
+        super().__init__(**arguments)
+        self.folder = Path(folder).expanduser()
+        self.train_part = train_part
+        self.test_part = test_part
+        self.image_column = image_column
+        self.label_column = label_column
+        self.cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()
+
+    def prepare_data(self) -> None:
+        """Fills what the cache lacks, in one process."""
+        self.open_data()
+
+    def open_rows(self) -> dict[str, EncodedRows]:
+        """Opens the rows of "train" and "test", without what there is not."""
+        return open_folder(self.folder, self._choice(), self.cache_dir)
+
+    def _choice(self) -> Choice:
+        return Choice(
+            train_part=self.train_part,
+            test_part=self.test_part,
+            image_column=self.image_column,
+            label_column=self.label_column,
+        )
 
 
 class Parquet(ParquetFolder):
@@ -44,32 +97,41 @@ class Parquet(ParquetFolder):
         super().__init__(test_part=test_part, **arguments)
         self.size = None if size is None else height_width(size)
 
-    def prepare_data(self) -> None:
-        """Decodes what the cache lacks, in one process."""
-        self._decoded()
-
     def open_data(self) -> Opened:
-        """Opens the cache of both parts."""
-        decoded = self._decoded()
-        train, test = (decoded.get(part) for part in ("train", "test"))
-        first = train or test
-        assert first is not None
-        shards, cached = first
-        class_names = class_names_for(shards, max(int(part.labels.max()) for _, part in decoded.values()))
+        """Opens the decoded images of both parts, first decoding what the cache lacks."""
+        parts = self.open_rows()
+        decoded = {role: self._decoded(role, rows) for role, rows in parts.items()}
+        arrays = {role: (decoded[role].images, rows.labels) for role, rows in parts.items()}
+        first = next(iter(decoded.values()))  # of training, if there is any
         return self._opened_arrays(
-            train=_arrays(train), test=_arrays(test), class_names=class_names, mean=cached.mean, std=cached.std
+            train=arrays.get("train"),
+            test=arrays.get("test"),
+            class_names=class_names(parts.values()),
+            mean=first.mean,
+            std=first.std,
         )
 
-    def _decoded(self) -> dict[str, tuple[Shards, CachedImages]]:
-        return {part: (shards, self._open_part(shards)) for part, shards in self.find_parts().items()}
-
-    def _open_part(self, shards: Shards) -> CachedImages:
-        def build(images_path: Path) -> Int64[np.ndarray, " n"]:
-            rank_zero_info(f"decoding {shards.num_rows} images of {shards.paths[0].parent} once, into {self.cache_dir}")
-            return decode_shards(shards, images_path, size=self.size)
-
-        return open_or_build(self.cache_dir / shards_key(shards, _FORMAT, self.size), build)
+    def _decoded(self, role: str, rows: EncodedRows) -> DecodedImages:
+        count = len(rows.labels)
+        size = "" if self.size is None else "-{}x{}".format(*self.size)
+        folder = rows.path.with_name(f"{rows.path.stem}-{rows.column}{size}")
+        return open_or_decode(
+            folder, lambda: (count, decode_all(rows.decode, count, self.size)), f"{role} of {self.folder}"
+        )
 
 
-def _arrays(part: tuple[Shards, CachedImages] | None) -> LabelledImages | None:
-    return None if part is None else (part[1].images, part[1].labels)
+class HuggingFace(Parquet):
+    """Small images of a data set of the Hugging Face Hub, as `Parquet` opens those of a folder.
+
+    Args:
+        name: Name of the data set, such as "uoft-cs/cifar100", or a folder that `datasets` can open.
+        arguments: Arguments of `Parquet`; the parts are the data set's splits.
+    """
+
+    def __init__(self, *, name: str, **arguments: Any) -> None:
+        super().__init__(folder=name, **arguments)
+        self.name = name
+
+    def open_rows(self) -> dict[str, EncodedRows]:
+        """Opens the rows of "train" and "test", first downloading what the cache lacks."""
+        return open_hub(str(self.name), self._choice(), self.cache_dir)

@@ -8,19 +8,22 @@ from PIL import Image
 
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 _TO_8_BITS = 257  # 65535 / 255
+_FORMATS = {b"\xff\xd8": ("JPEG",), b"\x89PNG": ("PNG",), b"RIFF": ("WEBP",)}
 
 
-def open_rgb(source: Path | bytes, place: str, *, formats: tuple[str, ...] | None = None) -> Image.Image:
+def open_rgb(source: Path | bytes, place: str) -> Image.Image:
     """Decodes an image into RGB; grey ones of 16 bits are scaled, so that 65535 is white.
 
     Args:
         source: A file, or its bytes.
         place: What a message calls it.
-        formats: Pillow's formats to try; `None` for all.
 
     Raises:
         ValueError: If Pillow cannot decode it, or its pixels have no known white; the message says in which place.
     """
+    encoded = b"" if isinstance(source, Path) else source
+    # Trying every format that Pillow knows would take as long as decoding
+    formats = next((kinds for start, kinds in _FORMATS.items() if encoded.startswith(start)), None)
     try:
         with Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=formats) as image:
             image.load()

@@ -4,36 +4,28 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import UInt8
 from PIL import Image
-from pytorch_lightning.utilities import rank_zero_info
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from supermix_pl.experiments.data.array_cache import open_or_build
-from supermix_pl.experiments.data.cache_folder import default_cache_dir
 from supermix_pl.experiments.data.datamodule import height_width
+from supermix_pl.experiments.data.decoded import Pixels, decode_all, default_cache_dir, open_or_decode, to_pixels
 from supermix_pl.experiments.data.downsampled_imagenet import find_batches, is_batch, read_batch
-from supermix_pl.experiments.data.parquet_decode import decode_shards, to_pixels
-from supermix_pl.experiments.data.parquet_shards import unlabelled_shards
+from supermix_pl.experiments.data.huggingface import open_files
 from supermix_pl.experiments.data.rgb import open_rgb
 
-_FORMAT = "unlabelled 1"
-_AT_ONCE = 4096
-
-Rows = Iterator[UInt8[np.ndarray, "3 h w"]]
+_FORMAT = "unlabelled 2"
 
 
 class UnlabelledImages:
     """All images of a folder, which is one of
 
     - Parquet shards `*.parquet`, of which only the column of images is read;
-    - the down-sampled ImageNet release, `train_data_batch_1` to `_10`, pickled or as `.npz`;
+    - the down-sampled ImageNet release, `train_data_batch_1.npz` to `_10.npz`;
     - image files at any depth, also behind links to folders.
 
     They are decoded once into a uint8 array in `cache_dir`; later runs open it by memory map.
@@ -57,22 +49,24 @@ class UnlabelledImages:
         self.size = height_width(size)
         cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()
         files = _image_files(self.folder)
-        self.images = open_or_build(cache_dir / _key(self.folder, files, self.size), partial(self._build, files)).images
 
-    def _build(self, files: Sequence[Path], images_path: Path) -> Int64[np.ndarray, " n"]:
-        rank_zero_info(f"decoding the images of {self.folder} once, into {images_path.parent.parent}")
+        def decode() -> tuple[int, Iterable[Pixels]]:
+            return self._decode(files, cache_dir)
+
+        self.images = open_or_decode(cache_dir / _key(self.folder, files, self.size), decode, str(self.folder)).images
+
+    def _decode(self, files: Sequence[Path], cache_dir: Path) -> tuple[int, Iterable[Pixels]]:
         if files[0].suffix == ".parquet":
-            return decode_shards(unlabelled_shards(files), images_path, size=self.size)
+            rows = open_files(files, cache_dir)
+            return len(rows.labels), decode_all(rows.decode, len(rows.labels), self.size)
         if is_batch(files[0]):
             count = sum(len(read_batch(path)) for path in files)
-            rows = itertools.chain.from_iterable(_resized(read_batch(path), self.size) for path in files)
-        else:
-            count, rows = len(files), _decoded(files, self.size)
-        images = np.lib.format.open_memmap(images_path, mode="w+", dtype=np.uint8, shape=(count, 3, *self.size))
-        for number, pixels in enumerate(rows):
-            images[number] = pixels
-        images.flush()
-        return np.full(count, -1)
+            return count, itertools.chain.from_iterable(_resized(read_batch(path), self.size) for path in files)
+
+        def read(indices: range) -> Iterator[Image.Image]:
+            return (open_rgb(files[index], str(files[index])) for index in indices)
+
+        return len(files), decode_all(read, len(files), self.size)
 
 
 def _image_files(folder: Path) -> list[Path]:
@@ -103,16 +97,7 @@ def _key(folder: Path, files: Sequence[Path], size: tuple[int, int]) -> str:
     return f"{folder.name}-{hashlib.sha256(json.dumps([_FORMAT, found, size]).encode()).hexdigest()[:16]}"
 
 
-def _decoded(files: Sequence[Path], size: tuple[int, int]) -> Rows:
-    def decode(path: Path) -> UInt8[np.ndarray, "3 h w"]:
-        return to_pixels(open_rgb(path, str(path)), size)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(files), _AT_ONCE):  # all at once would hold every image in memory
-            yield from pool.map(decode, files[start : start + _AT_ONCE])
-
-
-def _resized(images: UInt8[np.ndarray, "n 3 s s"], size: tuple[int, int]) -> Rows:
+def _resized(images: UInt8[np.ndarray, "n 3 s s"], size: tuple[int, int]) -> Iterator[Pixels]:
     if images.shape[2:] == size:
         yield from images
         return

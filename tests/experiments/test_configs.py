@@ -26,6 +26,7 @@ OPTIONS = [
 ] + [("network", "timm")]
 REQUIRED = {
     ("data", "parquet"): ["data.folder=shards"],
+    ("data", "huggingface"): ["data.name=owner/images"],
     ("network", "timm"): ["network.name=test_resnet"],
     ("data", "image_folder"): ["data.folder=images"],
     ("teacher", "checkpoint"): ["teacher.checkpoint=teacher.pth"],

@@ -1,6 +1,8 @@
-"""Policies of sub-policies, which Fast AutoAugment's are, and their operations."""
+"""Views of Fast AutoAugment: its operations, and what chance has to say."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,21 +12,20 @@ from hypothesis import strategies as st
 from torchvision.transforms import v2
 
 from supermix_pl.experiments.data import Cutout, FastAutoAugment
-from supermix_pl.experiments.data.operations import Operation, apply_operation
-from supermix_pl.experiments.data.sub_policies import Policy, SubPolicy
+from supermix_pl.experiments.data.fast_autoaugment import Step
 
 BLACK = np.zeros(3, dtype=np.uint8)
 OPERATIONS = sorted(v2.AutoAugment._AUGMENTATION_SPACE)
 
 
-class Fixed(Policy):
-    """A policy of given sub-policies."""
+def written(folder: Path, *sub_policies: Sequence[tuple[str, float, float]]) -> FastAutoAugment:
+    (folder / "policy.json").write_text(json.dumps(sub_policies))
+    return FastAutoAugment(policy=str(folder / "policy.json"))
 
-    def __init__(self, *sub_policies: SubPolicy) -> None:
-        self.given = sub_policies
 
-    def _listed(self) -> Sequence[SubPolicy]:
-        return self.given
+def stepped(images: torch.Tensor, name: str, strength: float) -> torch.Tensor:
+    step = Step(name=name, probability=1.0, strength=strength, mirrored=False)
+    return torch.stack([step.apply(image, np.zeros(4), BLACK) for image in images])
 
 
 def photos(count: int, size: tuple[int, int] = (32, 32)) -> np.ndarray:
@@ -45,7 +46,7 @@ def test_operations_are_those_of_torchvisions_class(name: str) -> None:
             images, name, strength * unit, transform.interpolation, transform._fill
         )
         assert isinstance(expected, torch.Tensor)
-        assert apply_operation(images, name, strength).equal(expected)
+        assert stepped(images, name, strength).equal(expected)
 
 
 def test_a_view_does_not_depend_on_the_batch() -> None:
@@ -83,32 +84,35 @@ def test_draws_reproduce_and_leave_the_global_generator_alone() -> None:
 def test_every_operation_keeps_shape_and_dtype(name: str, strength: float, size: tuple[int, int]) -> None:
     images = torch.from_numpy(photos(2, size))
     value = {"Posterize": 6.0, "Solarize": 256 * abs(strength) / 0.9, "Rotate": 30 * strength}.get(name, strength)
-    view = apply_operation(images, name, value)
+    view = stepped(images, name, value)
     assert (view.shape, view.dtype) == (images.shape, torch.uint8)
 
 
-def test_probabilities_signs_and_choices_come_out_as_often_as_they_should() -> None:
-    steps = Operation(name="Brightness", probability=0.3, strength=0.5, mirrored=True)
-    policy = Fixed((steps,), (Operation(name="Invert"),), ())
-    images = np.full((3000, 3, 2, 2), 100, dtype=np.uint8)
-    pixels = policy.apply(images, policy.draw(np.random.default_rng(0), 3000), fill=BLACK)[:, 0, 0, 0]
-    counts = {value: int((pixels == value).sum()) for value in (50, 150, 155, 100)}
+def test_probabilities_signs_and_choices_come_out_as_often_as_they_should(tmp_path: Path) -> None:
+    """A point of light moves a pixel to either side, is inverted, or stays."""
+    policy = written(tmp_path, [("TranslateX", 0.3, 0.75)], [("Invert", 1, 0)], [("Invert", 0, 0)])
+    images = np.zeros((3000, 3, 1, 5), dtype=np.uint8)
+    images[:, :, :, 2] = 200
+    rows = policy.apply(images, policy.draw(np.random.default_rng(0), 3000), fill=BLACK)[:, 0, 0].tolist()
+    shown = {"left": [0, 200, 0, 0, 0], "right": [0, 0, 0, 200, 0], "kept": [0, 0, 200, 0, 0]}
+    counts = {name: rows.count(row) for name, row in (shown | {"inverted": [255, 255, 55, 255, 255]}).items()}
     assert sum(counts.values()) == 3000
-    expected = {50: 150, 150: 150, 155: 1000, 100: 1700}
-    assert all(abs(counts[value] - expected[value]) < 5 * expected[value] ** 0.5 for value in expected)
+    expected = {"left": 150, "right": 150, "inverted": 1000, "kept": 1700}
+    assert all(abs(counts[name] - expected[name]) < 5 * expected[name] ** 0.5 for name in expected)
 
 
-def test_operations_of_a_sub_policy_are_taken_in_their_order() -> None:
-    first, second = Operation(name="Solarize", strength=128), Operation(name="Brightness", strength=-0.5)
+def test_operations_of_a_sub_policy_are_taken_in_their_order(tmp_path: Path) -> None:
+    """Solarize inverts pixels from 128 on; Brightness is 0.55 times."""
+    first, second = ("Solarize", 1.0, 0.5), ("Brightness", 1.0, 0.25)
     images = np.full((4, 3, 2, 2), 200, dtype=np.uint8)
-    for steps, expected in (((first, second), 27), ((second, first), 100)):
-        policy = Fixed(steps)
+    for steps, expected in (((first, second), 30), ((second, first), 110)):
+        policy = written(tmp_path, steps)
         assert (policy.apply(images, policy.draw(np.random.default_rng(0), 4), fill=BLACK) == expected).all()
 
 
-def test_a_cutout_inside_a_policy_is_that_of_cutout() -> None:
-    policy = Fixed((Operation(name="Cutout", strength=0.25),))
+def test_a_cutout_inside_a_policy_is_that_of_cutout(tmp_path: Path) -> None:
+    policy = written(tmp_path, [("Cutout", 1.0, 1.0)])  # a fifth of 32 pixels
     images, fill = photos(50), np.array([7, 8, 9], dtype=np.uint8)
     draws = policy.draw(np.random.default_rng(0), 50)
-    expected = Cutout(size=8).apply(images, draws[:, 3:5], fill=fill)
+    expected = Cutout(size=6).apply(images, draws[:, 3:5], fill=fill)
     np.testing.assert_array_equal(policy.apply(images, draws, fill=fill), expected)

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
-from supermix_pl.experiments.data import EncodedParquet, Parquet
-from supermix_pl.experiments.data import parquet as parquet_module
+from supermix_pl.experiments.data import EncodedParquet, HuggingFace, Parquet, decoded
 
+pytest.importorskip("datasets")
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
 
@@ -100,7 +101,7 @@ def test_given_statistics_win(folder: Path) -> None:
 
 def test_images_are_decoded_once_and_memory_mapped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened(folder)
-    monkeypatch.setattr(parquet_module, "decode_shards", lambda *_, **__: pytest.fail("decoded again"))
+    monkeypatch.setattr(decoded, "to_pixels", lambda *_: pytest.fail("decoded again"))
     data = opened(folder)
     assert data.opened.train is not None
     assert isinstance(data.opened.train.images.base, np.memmap)  # pyright: ignore[reportAttributeAccessIssue]
@@ -118,7 +119,9 @@ def test_a_changed_shard_or_another_size_is_decoded_anew(folder: Path) -> None:
 @pytest.mark.parametrize("damage", ["truncate", "overwrite", "flip", "lose", "forget", "garble"])
 def test_a_damaged_cache_is_rebuilt(folder: Path, damage: str) -> None:
     opened(folder)
-    for images in (folder.parent / "cache").glob("*/images.npy"):
+    found = list((folder.parent / "cache").glob("**/images.npy"))
+    assert len(found) == 2
+    for images in found:
         if damage == "truncate":
             os.truncate(images, images.stat().st_size - 1)
         elif damage == "overwrite":
@@ -140,7 +143,7 @@ def test_a_decoding_that_fails_leaves_nothing(folder: Path) -> None:
         ValueError, match=r"that Pillow can decode, got 8 other bytes in .*train-00001-of-00002.*, row 0"
     ):
         opened(folder)
-    assert not [path for path in (folder.parent / "cache").iterdir() if path.suffix != ".lock"]
+    assert not list((folder.parent / "cache").glob("**/images.npy"))
 
 
 @pytest.mark.parametrize("part", ["test", "train"])
@@ -174,7 +177,9 @@ def test_metadata_without_names(folder: Path) -> None:
 def test_sizes_that_differ_need_a_size(folder: Path) -> None:
     other = encoded(pictures(1, size=(8, 4))[0])
     write_shard(folder / "train-00001-of-00002.parquet", [other], [0])
-    with pytest.raises(ValueError, match=r"of one size, 5x6 as the first, got 8x4 in .*00001.*row 0: give size="):
+    with pytest.raises(
+        ValueError, match=r"of one size, 5x6 as the first, got 8x4 as image 7 of train of .*animals: give size="
+    ):
         opened(folder)
     assert opened(folder, size=4).image_size == (4, 4)
     assert train_pixels(opened(folder, size=4)).shape == (8, 4, 4, 3)
@@ -226,16 +231,76 @@ def test_a_file_that_is_not_parquet_is_named(folder: Path) -> None:
         opened(folder)
 
 
+@pytest.mark.parametrize("damage", ["cut off", "overwritten"])
+def test_a_damaged_shard_is_refused(folder: Path, damage: str) -> None:
+    shard = folder / "train-00000-of-00002.parquet"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-60] if damage == "cut off" else whole[:4] + b"\xff" * 60 + whole[64:])
+    said = {
+        "cut off": "a Parquet file, got .*00000-of-00002",
+        "overwritten": "whole Parquet files .*: fetch them again",
+    }
+    with pytest.raises(ValueError, match=f"(?s)expected {said[damage]}"):
+        opened(folder)
+    shard.write_bytes(whole)
+    np.testing.assert_array_equal(train_pixels(opened(folder)), pictures(10))
+
+
+def test_a_damaged_copy_of_the_shards_says_what_to_delete(folder: Path) -> None:
+    opened(folder)
+    for path in (folder.parent / "cache").glob("**/parquet-train.arrow"):
+        os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(ValueError, match=r"expected whole .*, got .*the copy in .*cache that is damaged, delete that"):
+        opened(folder)
+
+
+@pytest.mark.slow
+def test_processes_that_start_at_once_decode_once(folder: Path) -> None:
+    arguments = f"folder={str(folder)!r}, cache_dir={str(folder.parent / 'cache')!r}"
+    code = f"from supermix_pl.experiments.data import Parquet; Parquet({arguments}).setup()"
+    command = [sys.executable, "-c", code]
+    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    said = "".join(process.communicate(timeout=100)[1] for process in running)
+    assert [process.returncode for process in running] == [0, 0, 0], said
+    assert said.count("decoding 10 images") == 1
+    np.testing.assert_array_equal(train_pixels(opened(folder)), pictures(10))
+
+
+def test_grey_images_of_16_bits_keep_their_range(folder: Path) -> None:
+    values = np.linspace(0, 65535, 30).reshape(5, 6).round().astype(np.uint16)
+    write_shard(folder / "test-00000-of-00001.parquet", [encoded(values)], [0])
+    expected = (values / 257).round().astype(np.uint8)
+    source = opened(folder).opened.test
+    np.testing.assert_array_equal(source.images[0], expected[None].repeat(3, axis=0))  # pyright: ignore
+
+
+def test_a_data_set_that_datasets_opens_by_name(folder: Path) -> None:
+    """A local folder stands for one of the Hub."""
+    data = HuggingFace(name=str(folder), cache_dir=folder.parent / "cache")
+    data.prepare_data()
+    data.setup()
+    assert data.class_names == NAMES
+    np.testing.assert_array_equal(train_pixels(data), pictures(10))
+    with pytest.raises(ValueError, match=r"expected val in .*animals, got \['test', 'train'\]"):
+        HuggingFace(name=str(folder), cache_dir=folder.parent / "cache", test_part="val").setup()
+    with pytest.raises(ValueError, match=r"expected a column 'kind' in train of .*, got columns image .*, label"):
+        HuggingFace(name=str(folder), cache_dir=folder.parent / "cache", label_column="kind").setup()
+
+
 @pytest.mark.parametrize("labels", [[0, -1], [0, None]])
 def test_unlabelled_rows_are_refused(folder: Path, labels: list) -> None:
     write_shard(folder / "test-00000-of-00001.parquet", [encoded(pictures(1)[0])] * 2, labels)
-    with pytest.raises(ValueError, match=r"labels from 0 on in column 'label' of .*test-00000.*missing or negative"):
+    with pytest.raises(
+        ValueError, match=r"labels from 0 on in column 'label', got a missing or negative .*test-00000.*, row 1:"
+    ):
         opened(folder)
 
 
 def test_labels_beyond_the_class_names_are_refused(folder: Path) -> None:
     write_shard(folder / "test-00000-of-00001.parquet", [encoded(pictures(1)[0])], [3])
-    with pytest.raises(ValueError, match=r"expected labels below 3, the number of class names .*, got 3 in 'label'"):
+    with pytest.raises(
+        ValueError, match=r"expected labels below 3, the number of class names, got 3 in 'label' of .*test-"
+    ):
         opened(folder)
 
 
@@ -263,8 +328,8 @@ def test_a_part_alone_works_for_what_it_can(folder: Path) -> None:
         data.train_dataloader()
 
 
-def test_missing_pyarrow_says_how_to_get_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
+def test_missing_datasets_says_how_to_get_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(ImportError, match=r'pip install "supermix_pl\[experiments\]"'):
         opened(folder)
 

@@ -1,0 +1,307 @@
+"""Encoded images in the Hugging Face layout, from local Parquet shards or the Hub, opened by `datasets`."""
+
+import glob
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+from PIL import Image
+
+from supermix_pl.experiments.data.rgb import open_rgb
+
+TEST_PARTS = ("test", "validation", "val")
+_LABEL_NAMES = ("label", "labels", "fine_label", "fine_labels", "target", "targets", "class", "coarse_label")
+
+_SHARD = "-*.parquet"
+
+Names = tuple[str, ...] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Which parts and columns of a data set are read.
+
+    Args:
+        train_part: Name of the training split, the first word of the names of its shards.
+        test_part: The same for testing; the first of `TEST_PARTS` that there is when `None`.
+        image_column: Column of images (a struct with `bytes`, or binary); found by its type when `None`.
+        label_column: Column of integer labels; found by its name when `None`.
+    """
+
+    train_part: str = "train"
+    test_part: str | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+
+    def find(self, look: Callable[[str], Any], place: object, there: Iterable[str], ending: str = "") -> dict[str, Any]:
+        """Returns what there is of "train" and "test".
+
+        Args:
+            look: From the name of a part to what there is of it.
+            place: What a message calls the place that is looked at.
+            there: What a message says there is.
+            ending: What follows the name of a part there.
+
+        Raises:
+            ValueError: If there is neither, or not the test part that was asked for.
+        """
+        tests = TEST_PARTS if self.test_part is None else (self.test_part,)
+        found = {"train": look(self.train_part), "test": next(filter(None, map(look, tests)), None)}
+        if not any(found.values()) or (self.test_part and not found["test"]):
+            missing = self.test_part or f"{self.train_part}{ending} or {TEST_PARTS[0]}"
+            raise ValueError(f"expected {missing}{ending} in {place}, got {sorted(there)[:8] or 'nothing'}")
+        return {role: part for role, part in found.items() if part}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EncodedRows:
+    """Encoded images of a memory-mapped data set, as `EncodedImages`; pickles small.
+
+    Args:
+        rows: A `datasets.Dataset`.
+        column: Its column of images.
+        labels: Class of every image, -1 without a column of labels.
+        class_names: Names of the classes, or `None` where the metadata has none.
+        shards: What the rows come from, for messages: name and number of rows.
+    """
+
+    rows: Any
+    column: str
+    labels: Int64[np.ndarray, " n"]
+    class_names: Names
+    shards: Sequence[tuple[object, int]]
+
+    def __getitem__(self, index: int) -> Image.Image:
+        """Decodes an image into RGB; a `ValueError` says which one cannot be decoded."""
+        return next(self.decode(range(index, index + 1)))
+
+    def decode(self, indices: range) -> Iterator[Image.Image]:
+        """Yields neighbouring images in RGB; single rows would take arrow as long as Pillow takes to decode."""
+        for index, row in zip(
+            indices, self.rows.data.column(self.column)[indices.start : indices.stop].to_pylist(), strict=True
+        ):
+            place, found = _place(self.shards, index), row or {}
+            if found.get("bytes") is not None:
+                yield open_rgb(found["bytes"], place)
+            elif found.get("path") and Path(found["path"]).is_file():
+                yield open_rgb(Path(found["path"]), found["path"])
+            else:
+                raise ValueError(f"expected the image's bytes, got none in {place}: rows of only paths will not do")
+
+    @property
+    def path(self) -> Path:
+        """The file that `datasets` keeps the rows in; another one once the shards change."""
+        return Path(self.rows.cache_files[0]["filename"])
+
+
+def _place(shards: Sequence[tuple[object, int]], index: int) -> str:
+    for shard, count in shards:
+        if index < count:
+            return f"{shard}, row {index}"
+        index -= count
+    raise IndexError(f"expected a row of {shards}, got {index} too many")
+
+
+def open_folder(folder: Path, choice: Choice, cache_dir: Path) -> dict[str, EncodedRows]:
+    """Opens the shards `<part>-*.parquet` of a folder.
+
+    Args:
+        folder: Where the shards lie.
+        choice: Parts and columns.
+        cache_dir: Folder of the copy that `datasets` makes once, as large as the shards.
+
+    Returns:
+        Rows of "train" and "test", without what there is not.
+
+    Raises:
+        ValueError: If there are no shards, a file is not Parquet or damaged, a column is missing or not of the right
+            type, the class names of the shards differ, or a label has no name or is negative.
+        ImportError: If `datasets` is not installed.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"expected a folder of Parquet shards, got no such folder as {folder}")
+    there = (path.name for path in folder.iterdir())
+    files = choice.find(lambda part: sorted(folder.glob(f"{part}{_SHARD}")), folder, there, _SHARD)
+    return _open_files(files, choice, cache_dir)
+
+
+def open_files(paths: Sequence[Path], cache_dir: Path) -> EncodedRows:
+    """Opens Parquet files of which only the images are read; the labels are -1. See `open_folder`."""
+    return _open_files({"train": paths}, None, cache_dir)["train"]
+
+
+def open_hub(name: str, choice: Choice, cache_dir: Path) -> dict[str, EncodedRows]:
+    """Downloads and opens a data set of the Hugging Face Hub, or whatever else `datasets` opens by a name.
+
+    Args:
+        name: Such as "uoft-cs/cifar100".
+        choice: Parts and columns.
+        cache_dir: Folder of what is downloaded.
+
+    Returns:
+        Rows as in `open_folder`, which also says what is raised.
+    """
+    splits = _datasets().load_dataset(name, cache_dir=str(cache_dir))
+    parts = choice.find(splits.get, name, splits)
+    schemas = {f"{part.split} of {name}": part.features.arrow_schema for part in parts.values()}
+    image, label, names = _columns(schemas, choice)
+    parts = {role: part.cast_column(image, _datasets().Image(decode=False)) for role, part in parts.items()}
+    shards = {role: [(f"{part.split} of {name}", len(part))] for role, part in parts.items()}
+    return {role: _encoded(part, image, label, names, shards[role]) for role, part in parts.items()}
+
+
+def _open_files(files: Mapping[str, Sequence[Path]], choice: Choice | None, cache_dir: Path) -> dict[str, EncodedRows]:
+    datasets = _datasets()
+    opened = {path: _open(path) for paths in files.values() for path in paths}
+    image, label, names = _columns({path: file.schema_arrow for path, file in opened.items()}, choice)
+    features = {image: datasets.Image(decode=False)} | ({} if label is None else {label: datasets.Value("int64")})
+    try:
+        parts = datasets.load_dataset(
+            "parquet",
+            data_files={role: [glob.escape(str(path.absolute())) for path in paths] for role, paths in files.items()},
+            columns=list(features),
+            features=datasets.Features(features),
+            cache_dir=str(cache_dir),
+        )
+    except (datasets.exceptions.DatasetGenerationError, OSError, ValueError) as error:
+        raise ValueError(
+            f"expected whole Parquet files with rows in {next(iter(opened)).parent}, got {error.__cause__ or error}: "
+            f"fetch them again or, if it is the copy in {cache_dir} that is damaged, delete that"
+        ) from error
+    shards = {role: [(path, opened[path].metadata.num_rows) for path in paths] for role, paths in files.items()}
+    return {role: _encoded(part, image, label, names, shards[role]) for role, part in parts.items()}
+
+
+def _encoded(
+    rows: Any, image: str, label: str | None, names: Names, shards: Sequence[tuple[object, int]]
+) -> EncodedRows:
+    labels = np.full(len(rows), -1)
+    if label is not None:
+        labels = rows.data.column(label).fill_null(-1).to_numpy().astype(np.int64)
+        if (labels < 0).any():
+            raise ValueError(
+                f"expected labels from 0 on in column {label!r}, got a missing or negative one in "
+                f"{_place(shards, int((labels < 0).argmax()))}: an unlabelled part? Move its shards away, or name "
+                "another test_part"
+            )
+    if names is not None and (labels >= len(names)).any():
+        raise ValueError(
+            f"expected labels below {len(names)}, the number of class names, got {labels.max()} in {label!r} of "
+            f"{_place(shards, int(labels.argmax()))}: the shards contradict their metadata"
+        )
+    return EncodedRows(rows=rows, column=image, labels=labels, class_names=names, shards=shards)
+
+
+def class_names(parts: Iterable[EncodedRows]) -> list[str]:
+    """Returns the class names of the metadata, or the numbers from 0 to the largest label where it has none."""
+    parts = list(parts)
+    largest = max(int(part.labels.max()) for part in parts)
+    return list(parts[0].class_names or map(str, range(largest + 1)))
+
+
+def _datasets() -> Any:
+    try:
+        import datasets
+        import datasets.exceptions
+    except ImportError as error:
+        raise ImportError(
+            'reading Parquet shards needs datasets: run pip install "supermix_pl[experiments]"'
+        ) from error
+    return datasets
+
+
+def _open(path: Path) -> Any:
+    import pyarrow.parquet
+
+    try:
+        return pyarrow.parquet.ParquetFile(path)
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise ValueError(f"expected a Parquet file, got {path}, which cannot be read as one: {error}") from error
+
+
+def _columns(schemas: Mapping[Any, Any], choice: Choice | None) -> tuple[str, str | None, Names]:
+    """Returns the columns of images and labels and the class names, after a look at every shard."""
+    first, schema = next(iter(schemas.items()))
+    image = _image_column(schema, first, choice)
+    label = None if choice is None else _label_column(schema, first, choice)
+    for place, other in schemas.items():
+        _check_columns(other, place, image, label)
+    names = {} if label is None else {place: _class_names(other, label) for place, other in schemas.items()}
+    _check_same_names(names)
+    return image, label, next(filter(None, names.values()), None)
+
+
+def _image_column(schema: Any, place: object, choice: Choice | None) -> str:
+    if choice is not None and choice.image_column is not None:
+        return choice.image_column
+    found = [field.name for field in schema if _holds_images(field.type)]
+    preferred = [name for name in found if name in ("image", "img")] or found
+    if len(preferred) != 1:
+        raise ValueError(
+            f"expected one column of images (a struct with bytes, or binary) in {place}, got {_shown(schema)}: "
+            "give image_column"
+        )
+    return preferred[0]
+
+
+def _label_column(schema: Any, place: object, choice: Choice) -> str:
+    found = choice.label_column or next((name for name in _LABEL_NAMES if name in schema.names), None)
+    if found is None:
+        raise ValueError(
+            f"expected a column of labels ({', '.join(_LABEL_NAMES)}) in {place}, got {_shown(schema)}: give "
+            "label_column"
+        )
+    return found
+
+
+def _check_columns(schema: Any, place: object, image: str, label: str | None) -> None:
+    from pyarrow import types
+
+    for name in (image, label):
+        if name is not None and name not in schema.names:
+            raise ValueError(f"expected a column {name!r} in {place}, got {_shown(schema)}")
+    if not _holds_images(schema.field(image).type):
+        raise ValueError(f"expected images (a struct with bytes, or binary) in {image!r}, got {_shown(schema)}")
+    if label is not None and not types.is_integer(schema.field(label).type):
+        raise ValueError(f"expected integer labels in column {label!r} of {place}, got {_shown(schema)}")
+
+
+def _holds_images(kind: Any) -> bool:
+    from pyarrow import types
+
+    if types.is_struct(kind):
+        return kind.get_field_index("bytes") >= 0 and _holds_images(kind.field("bytes").type)
+    return types.is_binary(kind) or types.is_large_binary(kind)
+
+
+def _class_names(schema: Any, label: str) -> Names:
+    try:
+        found = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    except ValueError:
+        return None
+    for name in ("info", "features", label, "names"):
+        found = found.get(name) if isinstance(found, dict) else None
+    return tuple(map(str, found)) if isinstance(found, list) else None
+
+
+def _check_same_names(found: Mapping[Any, Names]) -> None:
+    """Refuses shards whose labels mean different classes; those whose metadata name none fit all."""
+    named = [(place, names) for place, names in found.items() if names is not None]
+    for place, names in named[1:]:
+        first, expected = named[0]
+        if names == expected:
+            continue
+        number = next(i for i in range(len(names) + 1) if names[i : i + 1] != expected[i : i + 1])
+        theirs, ours = (repr(each[number]) if number < len(each) else "none" for each in (expected, names))
+        raise ValueError(
+            f"expected the same classes in the same order in all shards, got {theirs} as class {number} in {first} and "
+            f"{ours} in {place}: their labels mean different classes; write them anew with one list of names"
+        )
+
+
+def _shown(schema: Any) -> str:
+    return "columns " + ", ".join(f"{field.name} ({field.type})" for field in schema)
