@@ -150,7 +150,7 @@ def with_distinct_classes(mix: MixedBatch) -> list[int]:
 
 @torch.no_grad()
 def held(mix: MixedBatch, row: int, teacher: FrozenTeacher) -> str:
-    """Say under how many fresh views the teacher's likeliest classes are those of the sources."""
+    """Return under how many fresh views the teacher's likeliest classes are those of the sources."""
     shown = mix.images[row].expand(_LOOKS, -1, -1, -1)
     keys = torch.full((_LOOKS,), row)
     view = RandomCropFlip()

@@ -87,7 +87,7 @@ def unviewed(mix: MixedBatch, images: Tensor) -> MixedBatch:
 
 @torch.no_grad()
 def seen(mix: MixedBatch, row: int, teacher: FrozenTeacher, names: list[str]) -> str:
-    """Say which classes the teacher sees first, and in how many fresh views these are those of the sources."""
+    """Return which classes the teacher sees first, and in how many fresh views these are those of the sources."""
     shown = mix.images[row].expand(_LOOKS, -1, -1, -1)
     view = _VIEW.apply(shown, _VIEW.draw(torch.full((_LOOKS,), row), torch.arange(_LOOKS), (_SIZE, _SIZE)))
     classes = mix.source_classes[row].sort().values

@@ -48,7 +48,7 @@ class Classifier(pl.LightningModule):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give logits."""
+        """Return logits."""
         return self.network(images)
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:

@@ -37,7 +37,7 @@ class Stripes(pl.LightningDataModule):
         return DataLoader(stripes(self.count, 0), self.batch_size, shuffle=True)
 
     def val_dataloader(self) -> DataLoader:
-        """Give other images."""
+        """Return other images."""
         return DataLoader(stripes(self.count, 1), self.batch_size)
 
 
@@ -57,7 +57,7 @@ class Classifier(pl.LightningModule):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give logits."""
+        """Return logits."""
         return self.network(images)
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:

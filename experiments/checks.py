@@ -151,7 +151,7 @@ def _check_names(part: str, node: DictConfig) -> None:
 
 
 def _check_budget(config: DictConfig) -> None:
-    """Say that a pair is to be chosen where the protocol leaves its numbers to one."""
+    """Ask for a pair where the protocol leaves its numbers to one."""
     try:
         _ = config.data.batch_size, config.trainer.max_epochs
         OmegaConf.to_container(config.optimizer, resolve=True)

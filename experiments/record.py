@@ -54,7 +54,7 @@ class RunRecorder(pl.Callback):
         self._passed, self._traced_back = 0, 0
 
     def state_dict(self) -> dict[str, int]:
-        """Give the counts."""
+        """Return the counts."""
         return {name: int(getattr(self, f"_{name}")) for name in _COUNTS}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
@@ -108,7 +108,7 @@ class RunRecorder(pl.Callback):
                 self._looked_at += len(mix)
 
     def metrics(self) -> dict[str, float]:
-        """Give the images that the student saw on all ranks, the median time of a step in ms, and what it all cost.
+        """Return the images that the student saw on all ranks, the median time of a step in ms, and what it all cost.
 
         Times, mixes and passes are those of this rank. Steps between which the mixing has its turns count by their
         mean.

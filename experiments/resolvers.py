@@ -7,7 +7,7 @@ _SLOW_RATES = ("MobileNetV2", "ShuffleV1", "ShuffleV2")
 
 
 def epochs(whole: float, share: float) -> int:
-    """Give a share of a number of epochs, at least one.
+    """Return a share of a number of epochs, at least one.
 
     Raises:
         ValueError: If the share is negative.
@@ -18,7 +18,7 @@ def epochs(whole: float, share: float) -> int:
 
 
 def validation_period(wanted: int, total: int | None) -> int:
-    """Give the largest divisor of the epochs that is at most the wanted period, so that the last one is validated.
+    """Return the largest divisor of the epochs that is at most the wanted period, so that the last one is validated.
 
     Args:
         wanted: Epochs from one validation to the next, >= 1.
@@ -35,12 +35,12 @@ def validation_period(wanted: int, total: int | None) -> int:
 
 
 def learning_rate(rate: float, network: str) -> float:
-    """Give a fifth of the learning rate to the mobile networks, as the released code does."""
+    """Scale the learning rate of the mobile networks to a fifth, as the released code does."""
     return rate / 5 if network.rpartition(".")[2] in _SLOW_RATES else rate
 
 
 def precision(accelerator: str) -> str:
-    """Give the precision to train in: bfloat16 where the hardware has it, which it takes much longer to imitate.
+    """Return the precision to train in: bfloat16 where the hardware has it, which it takes much longer to imitate.
 
     Args:
         accelerator: As `pl.Trainer` takes it; "cpu" even where there is a GPU.
@@ -49,7 +49,7 @@ def precision(accelerator: str) -> str:
 
 
 def bfloat16(accelerator: str) -> str | None:
-    """Give the dtype of a teacher's passes, likewise: "bfloat16", or None for that of its weights.
+    """Return the dtype of a teacher's passes, likewise: "bfloat16", or None for that of its weights.
 
     Args:
         accelerator: As `pl.Trainer` takes it; "cpu" even where there is a GPU.

@@ -104,7 +104,7 @@ def _result(metrics: dict[str, Any], where: Path, *, on_test: bool) -> str:
 
 
 def _how_to_go_on(trainer: pl.Trainer) -> str:
-    """Say how a run that was stopped is taken up again."""
+    """Return how a run that was stopped is taken up again."""
     kept = trainer.checkpoint_callback
     last = kept.last_model_path if isinstance(kept, ModelCheckpoint) else ""
     if not last:

@@ -40,7 +40,7 @@ def check_probability(name: str, value: object) -> None:
 
 
 def check_interval(name: str, value: Sequence[float]) -> tuple[float, float]:
-    """Give a (least, largest) pair as floats.
+    """Return a (least, largest) pair as floats.
 
     Raises:
         ValueError: Unless it is two finite numbers with 0 < least <= largest.

@@ -40,7 +40,7 @@ def get_field(batch: Any, key: Key) -> Any:
 
 
 def is_exhausted(batch: Any, key: Key) -> bool:
-    """Tell whether there is None in the place of a field, or of what holds it: its data loader has no more batches."""
+    """Return whether a field, or what holds it, is None: its data loader has no more batches."""
     if isinstance(key, tuple):
         return key[0](batch) is None
     for step in _path(batch, key):
@@ -51,7 +51,7 @@ def is_exhausted(batch: Any, key: Key) -> bool:
 
 
 def set_field(batch: Any, key: Key, value: Any) -> Any:
-    """Give a batch that has a new value in a field; the containers of the old batch stay as they are."""
+    """Return a batch that has a new value in a field; the containers of the old batch stay as they are."""
     if isinstance(key, tuple):
         changed = key[1](batch, value)
         return batch if changed is None else changed
@@ -92,7 +92,7 @@ def extend_fields(batch: Any, input_key: Key, target_key: Key, size: int) -> Any
 
 
 def _way(batch: Any, key: int | str) -> list[Any]:
-    """Give a field, and before it all that holds it."""
+    """Return a field, and before it all that holds it."""
     way = [batch]
     for step in _path(batch, key):
         way.append(_child(way[-1], step, key))
@@ -197,13 +197,13 @@ def _is_sequence(value: Any) -> bool:
 
 
 def _has_fields(value: Any) -> bool:
-    """Tell named tuples and data classes, whose fields are all that there is to them, from other objects."""
+    """Return whether a value is a named tuple or a data class: its fields are all that there is to it."""
     named_tuple = isinstance(value, tuple) and hasattr(value, "_fields")
     return named_tuple or (dataclasses.is_dataclass(value) and not isinstance(value, type))
 
 
 def _is_container_of_fields(value: list | tuple, size: int, kept: set[int]) -> bool:
-    """Tell a container of fields from a list with one entry a sample, of which some may have `size` rows by chance."""
+    """Return whether a list holds fields, and not an entry a sample, of which some may have `size` rows by chance."""
     return any(_holds(child, kept) for child in value) or all(_is_field(child, size) for child in value)
 
 
@@ -214,7 +214,7 @@ def _is_field(value: Any, size: int) -> bool:
 
 
 def _holds(value: Any, kept: set[int], inside: frozenset[int] = frozenset()) -> bool:
-    """Tell whether a value is, or has in it, one of those kept."""
+    """Return whether a value is, or has in it, one of those kept."""
     if id(value) in kept:
         return True
     if id(value) in inside:

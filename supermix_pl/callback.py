@@ -363,7 +363,7 @@ class SuperMixCallback(LightningCallback):
             exception.add_note(note)
 
     def state_dict(self) -> dict[str, Any]:
-        """Give plain numbers, and the weights of a moving average; they load with `weights_only=True`."""
+        """Return plain numbers, and the weights of a moving average; they load with `weights_only=True`."""
         return {"seed": self.seed, "engine": self._engine.state_dict()} | self._supervision.state_dict()
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
@@ -460,7 +460,7 @@ class SuperMixCallback(LightningCallback):
         return self._probability == 1 or np.random.default_rng([self.seed, number]).random() < self._probability
 
     def _blind(self, batch: Any) -> tuple[BatchRewriter, FrozenTeacher | None]:
-        """Give what mixes before `start_epoch`, and a given teacher where its logits of every row are wanted."""
+        """Return what mixes before `start_epoch`, and a given teacher where its logits of every row are wanted."""
         labels = self._rewriter.label_natural and self._supervision.average is None
         if self._early is None:
             n = num_classes_of(self.mixer, self.teacher, batch, self._rewriter.input_key)
@@ -490,7 +490,7 @@ class SuperMixCallback(LightningCallback):
 
 
 def natural_share(natural_targets: object) -> float:
-    """Give the teacher's share in the labels of natural images.
+    """Return the teacher's share in the labels of natural images.
 
     Raises:
         ValueError: If it is neither "given", "teacher" nor a number in [0, 1].

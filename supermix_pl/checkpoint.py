@@ -82,7 +82,7 @@ def convert_checkpoint(path: str | Path, new_path: str | Path) -> None:
 
 
 def _renamed(held: Mapping[str, Tensor], module: nn.Module, prefix: str, path: Path) -> "OrderedDict[str, Tensor]":
-    """Give the entries under a prefix the names that the module has for them, whatever wraps either."""
+    """Rename the entries under a prefix as the module has them, whatever wraps either."""
     start = _bare(prefix)
     start = f"{start}." if start else ""
     bare = {name: _bare(name) for name in held}
@@ -142,7 +142,7 @@ def _check_is_file(path: Path) -> None:
 
 
 def _program_loader(path: Path) -> str | None:
-    """Say how a file of TorchScript or torch.export is opened; None for other files."""
+    """Return how a file of TorchScript or torch.export is opened; None for other files."""
     if not zipfile.is_zipfile(path):
         return None
     with zipfile.ZipFile(path) as archive:
@@ -153,7 +153,7 @@ def _program_loader(path: Path) -> str | None:
 
 
 def _is_pickle(path: Path) -> bool:
-    """Tell files of torch.save and pickle.dump from text and noise, which the unpickler refuses with the same error."""
+    """Return whether a file is of torch.save or pickle.dump; the unpickler refuses text and noise with the same error."""
     with path.open("rb") as file:
         return file.read(2).startswith((b"PK", b"\x80"))
 

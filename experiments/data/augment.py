@@ -28,7 +28,7 @@ class Augmentation(Protocol):
         ...
 
     def apply(self, images: Pixels, draws: Draws, *, fill: Colour) -> Pixels:
-        """Returns new images: the views that the rows of `draws` describe; `fill` is the mean pixel of the data."""
+        """Return new images: the views that the rows of `draws` describe; `fill` is the mean pixel of the data."""
         ...
 
 
@@ -55,7 +55,7 @@ class CropFlip:
         return np.concatenate([offsets, flips], axis=1)
 
     def apply(self, images: Pixels, draws: Int16[np.ndarray, "b 3"], *, fill: Colour | None = None) -> Pixels:
-        """Returns the views that `draws` describes; the padding is black, whatever `fill` says."""
+        """Return the views that `draws` describes; the padding is black, whatever `fill` says."""
         top, left, mirrored = draws.T
         b, c, h, w = images.shape
         pad = self.padding
@@ -102,12 +102,12 @@ class SmallImageView:
         return draws
 
     def apply(self, images: Pixels, draws: Shaped[np.ndarray, " b"], *, fill: Colour) -> Pixels:
-        """Returns the views that `draws` describes."""
+        """Return the views that `draws` describes."""
         for name, step in self.steps.items():
             images = step.apply(images, draws[name], fill=fill)
         return images
 
 
 def mean_pixel(mean: tuple[float, float, float]) -> UInt8[np.ndarray, "3"]:
-    """Returns the pixel nearest to a mean on the scale [0, 1]; within half a grey level of 0 once normalised."""
+    """Return the pixel nearest to a mean on the scale [0, 1]; within half a grey level of 0 once normalised."""
     return np.round(255 * np.asarray(mean)).clip(0, 255).astype(np.uint8)

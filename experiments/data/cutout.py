@@ -33,14 +33,14 @@ class Cutout:
         *,
         fill: UInt8[np.ndarray, " c"],
     ) -> UInt8[np.ndarray, "b c h w"]:
-        """Returns the images with their squares in the colour `fill`."""
+        """Return the images with their squares in the colour `fill`."""
         return cut_out(torch.from_numpy(images), draws, size=self.size, fill=fill).numpy()
 
 
 def cut_out(
     images: UInt8[Tensor, "b c h w"], centres: Float64[np.ndarray, "b 2"], *, size: int, fill: UInt8[np.ndarray, " c"]
 ) -> UInt8[Tensor, "b c h w"]:
-    """Returns images with a square around a pixel of each painted over.
+    """Return images with a square around a pixel of each painted over.
 
     Args:
         images: Pixels, on any device.

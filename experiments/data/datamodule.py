@@ -161,7 +161,7 @@ class ImageDataModule(pl.LightningDataModule):
             self.mean, self.std = self._opened.mean, self._opened.std
 
     def with_all_images(self) -> "ImageDataModule":
-        """Returns a copy that trains on every training image that is not held out, in epochs of one pass."""
+        """Return a copy that trains on every training image that is not held out, in epochs of one pass."""
         other = copy.copy(self)
         other.images_per_class, other.epoch_batches = None, None
         other._opened = self._opened
@@ -194,12 +194,12 @@ class ImageDataModule(pl.LightningDataModule):
         return self.opened.image_size
 
     def training_samples(self) -> tuple[BatchSource, Int64[np.ndarray, " m"]]:
-        """Returns the source of the training images, and the samples of it that are trained on."""
+        """Return the source of the training images, and the samples of it that are trained on."""
         source = self._source("train")
         return source, self._split(source)[0]
 
     def training_images(self) -> Float32[Tensor, "m 3 h w"]:
-        """Returns all images that are trained on, normalised, without augmentation.
+        """Return all images that are trained on, normalised, without augmentation.
 
         Raises:
             ValueError: If they take more than 4 GiB.
@@ -225,7 +225,7 @@ class ImageDataModule(pl.LightningDataModule):
         return len(self.train_labels)
 
     def train_dataloader(self) -> ResumableLoader:
-        """Returns the training batches."""
+        """Return the training batches."""
         source = self._source("train")
         indices = self._split(source)[0]
         if self.with_indices:
@@ -233,14 +233,14 @@ class ImageDataModule(pl.LightningDataModule):
         return self._loader(source, indices, training=True)
 
     def val_dataloader(self) -> ResumableLoader:
-        """Returns the held-out training images or, without a validation fraction, the test images."""
+        """Return the held-out training images or, without a validation fraction, the test images."""
         if self.validation_fraction == 0:
             return self.test_dataloader()
         source = self._source("train")
         return self._loader(source, self._split(source)[1], training=False)
 
     def test_dataloader(self) -> ResumableLoader:
-        """Returns the test images, in their order."""
+        """Return the test images, in their order."""
         source = self._source("test")
         return self._loader(source, np.arange(len(source.labels)), training=False)
 
@@ -307,7 +307,7 @@ class ImageDataModule(pl.LightningDataModule):
 
 
 def named_arguments(kind: type) -> dict[str, inspect.Parameter]:
-    """Returns what a class takes by name, also what it hands on to its bases; the nearest default counts."""
+    """Return what a class takes by name, also what it hands on to its bases; the nearest default counts."""
     found: dict[str, inspect.Parameter] = {}
     for base in (base for base in kind.__mro__ if issubclass(base, ImageDataModule)):
         for name, parameter in inspect.signature(base).parameters.items():
@@ -317,7 +317,7 @@ def named_arguments(kind: type) -> dict[str, inspect.Parameter]:
 
 
 def height_width(size: int | Sequence[int]) -> tuple[int, int]:
-    """Returns the height and width that a size stands for: one number for both, or two."""
+    """Return the height and width that a size stands for: one number for both, or two."""
     sides = [size, size] if isinstance(size, int) else list(size)
     if len(sides) != 2 or min(sides) < 1:
         raise ValueError(f"expected size >= 1, as one number or (height, width), got {size}")

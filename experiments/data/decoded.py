@@ -37,7 +37,7 @@ class DecodedImages:
 
 
 def default_cache_dir() -> Path:
-    """Returns `$XDG_CACHE_HOME/supermix_pl`, or `~/.cache/supermix_pl`."""
+    """Return `$XDG_CACHE_HOME/supermix_pl`, or `~/.cache/supermix_pl`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "supermix_pl"
 
 
@@ -89,7 +89,7 @@ def decode_all(
 
 
 def to_pixels(image: Image.Image, size: tuple[int, int] | None) -> Pixels:
-    """Returns the pixels of an RGB image, resized and centre-cropped to height and width if `size` gives them."""
+    """Return the pixels of an RGB image, resized and centre-cropped to height and width if `size` gives them."""
     if size is not None:
         image = ImageOps.fit(image, (size[1], size[0]), method=Image.Resampling.BICUBIC)
     return np.asarray(image).transpose(2, 0, 1)

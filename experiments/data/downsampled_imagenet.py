@@ -12,7 +12,7 @@ _NAME = re.compile(r"train_data_batch_(\d+)(\.npz)?")
 
 
 def find_batches(folder: Path) -> list[Path]:
-    """Returns the training batches of a folder in the order of their numbers, the `.npz` one where there are both."""
+    """Return the training batches of a folder in the order of their numbers, the `.npz` one where there are both."""
     found = {}
     for path in sorted(folder.glob("train_data_batch_*")):  # x.npz comes after x
         match = _NAME.fullmatch(path.name)
@@ -22,7 +22,7 @@ def find_batches(folder: Path) -> list[Path]:
 
 
 def is_batch(path: Path) -> bool:
-    """Returns whether a file has the name of a training batch."""
+    """Return whether a file has the name of a training batch."""
     return _NAME.fullmatch(path.name) is not None
 
 

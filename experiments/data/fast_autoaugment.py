@@ -68,7 +68,7 @@ class Step:
     mirrored: bool
 
     def apply(self, image: Pixels, draws: Float64[np.ndarray, "4"], fill: UInt8[np.ndarray, "3"]) -> Pixels:
-        """Returns the image after the step, if `draws` say that it is taken."""
+        """Return the image after the step, if `draws` say that it is taken."""
         chance, sign = draws[:2]
         if chance >= self.probability:
             return image
@@ -122,7 +122,7 @@ class FastAutoAugment:
         *,
         fill: UInt8[np.ndarray, "3"],
     ) -> UInt8[np.ndarray, "b 3 h w"]:
-        """Returns the views that `draws` describes; `fill` is the colour of Cutout."""
+        """Return the views that `draws` describes; `fill` is the colour of Cutout."""
         views = torch.from_numpy(images).clone()
         for view, row in zip(views, draws, strict=True):
             image = view

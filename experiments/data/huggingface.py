@@ -38,7 +38,7 @@ class Choice:
     label_column: str | None = None
 
     def find(self, look: Callable[[str], Any], place: object, there: Iterable[str], ending: str = "") -> dict[str, Any]:
-        """Returns what there is of "train" and "test".
+        """Return what there is of "train" and "test".
 
         Args:
             look: From the name of a part to what there is of it.
@@ -197,7 +197,7 @@ def _encoded(
 
 
 def class_names(parts: Iterable[EncodedRows]) -> list[str]:
-    """Returns the class names of the metadata, or the numbers from 0 to the largest label where it has none."""
+    """Return the class names of the metadata, or the numbers from 0 to the largest label where it has none."""
     parts = list(parts)
     largest = max(int(part.labels.max()) for part in parts)
     return list(parts[0].class_names or map(str, range(largest + 1)))
@@ -224,7 +224,7 @@ def _open(path: Path) -> Any:
 
 
 def _columns(schemas: Mapping[Any, Any], choice: Choice | None) -> tuple[str, str | None, Names]:
-    """Returns the columns of images and labels and the class names, after a look at every shard."""
+    """Return the columns of images and labels and the class names, after a look at every shard."""
     first, schema = next(iter(schemas.items()))
     image = _image_column(schema, first, choice)
     label = None if choice is None else _label_column(schema, first, choice)

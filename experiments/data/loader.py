@@ -114,7 +114,7 @@ class ResumableLoader:
         self._pass, self._batch = self._pass + 1, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the place in the epoch, after the last batch that training has finished, and what it is valid for."""
+        """Return the place in the epoch, after the last batch that training has finished, and what it is valid for."""
         batch = self._batch
         if self._clock is not None and self._pass == 0:
             batch = min(batch, self._clock()[1])

@@ -21,12 +21,12 @@ class Normalisation:
     std: Sequence[float]
 
     def normalise(self, pixels: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Gives the images of pixels, in float32."""
+        """Return the images of pixels, in float32."""
         mean, std = self._on(pixels.device)
         return pixels.to(torch.float32).div_(255).sub_(mean).div_(std)
 
     def pixels(self, images: Float[Tensor, "b c h w"]) -> UInt8[Tensor, "b c h w"]:
-        """Gives the nearest pixels to images, 0 to 255."""
+        """Return the nearest pixels to images, 0 to 255."""
         mean, std = self._on(images.device)
         # Float32 on the way: bfloat16 does not tell 256 grey levels apart
         return ((images.float() * std + mean) * 255).round_().clamp_(0, 255).to(torch.uint8)

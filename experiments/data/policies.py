@@ -22,7 +22,7 @@ class TorchvisionPolicy(ABC):
 
     @abstractmethod
     def torchvisions(self) -> v2.Transform:
-        """Returns the transform of torchvision's, from pixels (3, h, w) to pixels."""
+        """Return the transform of torchvision's, from pixels (3, h, w) to pixels."""
 
     def draw(self, generator: np.random.Generator, count: int) -> Int64[np.ndarray, " n"]:
         """Draws the seeds of `count` views, of 32 bits, which is what torch's generator on the CPU makes use of."""
@@ -35,11 +35,11 @@ class TorchvisionPolicy(ABC):
         *,
         fill: UInt8[np.ndarray, "3"] | None = None,
     ) -> UInt8[np.ndarray, "b 3 h w"]:
-        """Returns the views of the seeds; what moves in from outside is black, whatever `fill` says."""
+        """Return the views of the seeds; what moves in from outside is black, whatever `fill` says."""
         return self.transform(torch.from_numpy(images), draws).numpy()
 
     def transform(self, images: UInt8[Tensor, "b 3 h w"], draws: Int64[np.ndarray, " b"]) -> UInt8[Tensor, "b 3 h w"]:
-        """Returns the views of the seeds, as tensors on the device of the images."""
+        """Return the views of the seeds, as tensors on the device of the images."""
         transform, views = self.torchvisions(), torch.empty_like(images)
         # Only the CPU's generator: torch.manual_seed would re-seed the accelerators too, and fork_rng not restore them
         with torch.random.fork_rng(devices=[]):
@@ -73,7 +73,7 @@ class RandAugment(TorchvisionPolicy):
             raise ValueError(f"expected 0 <= magnitude <= {largest}, got {self.magnitude}: it is a part of {largest}")
 
     def torchvisions(self) -> v2.RandAugment:
-        """Returns torchvision's RandAugment."""
+        """Return torchvision's RandAugment."""
         return v2.RandAugment(num_ops=self.num_ops, magnitude=self.magnitude, num_magnitude_bins=_BINS)
 
 
@@ -92,5 +92,5 @@ class AutoAugment(TorchvisionPolicy):
             raise ValueError(f"expected policy cifar10 or imagenet, got {self.policy!r}")
 
     def torchvisions(self) -> v2.AutoAugment:
-        """Returns torchvision's AutoAugment."""
+        """Return torchvision's AutoAugment."""
         return v2.AutoAugment(v2.AutoAugmentPolicy(self.policy))

@@ -70,7 +70,7 @@ class UnlabelledImages:
 
 
 def _image_files(folder: Path) -> list[Path]:
-    """Returns what the images are read from: shards, else batches of the release, else image files."""
+    """Return what the images are read from: shards, else batches of the release, else image files."""
     files = sorted(folder.glob("*.parquet")) or find_batches(folder)
     files = files or sorted(path for path in _files_below(folder) if path.suffix.lower() in IMG_EXTENSIONS)
     if not files:

@@ -8,7 +8,7 @@ from supermix_pl.arguments import check_at_least
 
 
 def calibration_error(logits: Float[Tensor, "b n"], labels: Int[Tensor, " b"], *, bins: int = 15) -> float:
-    """Give the expected calibration error: mean |accuracy - confidence| of equally wide bins, weighed by their sizes.
+    """Return the expected calibration error: mean |accuracy - confidence| of equally wide bins, weighed by their sizes.
 
     Args:
         logits: Of a network.

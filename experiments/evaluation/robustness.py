@@ -95,7 +95,7 @@ class Robustness:
         return {f"corrupted/{name}/{level}": total / count for (name, level), total in hits.items()} | {"images": count}
 
     def _batches(self, network: nn.Module, datamodule: ImageDataModule, per_class: int | None) -> Iterator[Batch]:
-        """Give test images and labels on the network's device; of each class as many, or all that the least has."""
+        """Return test images and labels on the network's device; of each class as many, or all that the least has."""
         loader = datamodule.test_dataloader()
         chosen = _choose(loader.source.labels, per_class, self.seed)
         parts = np.split(chosen, range(datamodule.eval_batch_size, len(chosen), datamodule.eval_batch_size))

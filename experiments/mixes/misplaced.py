@@ -50,14 +50,14 @@ class MisplacedMixes:
         return len(self._mixes)
 
     def sources_of(self, indices: Int64[np.ndarray, " m"]) -> Int64[np.ndarray, "m k"]:
-        """Give the images that mixes are made of, as numbers of the training samples."""
+        """Return the images that mixes are made of, as numbers of the training samples."""
         own = self._mixes.take(indices).source_indices
         draws = [np.random.default_rng([self._seed, int(index)]) for index in indices]
         steps = [draw.integers(1, len(self._samples), size=own.shape[1]) for draw in draws]
         return (own + np.stack(steps)) % len(self._samples)  # never the image itself
 
     def take(self, indices: Int64[np.ndarray, " m"]) -> Mixes:
-        """Give the mixes of these numbers, in [0, len), in this order; none of them counts as solved."""
+        """Return the mixes of these numbers, in [0, len), in this order; none of them counts as solved."""
         kept, sources = self._mixes.take(indices), self.sources_of(indices)
         samples = self._samples[sources]
         ((images, *_),) = self._source.batches([samples.ravel()], stream=None)

@@ -61,13 +61,13 @@ class GenerationProgress:
         self._bar.update(self._task, advance=count, pace=self.pace())
 
     def finished(self, shard: int) -> None:
-        """Tell of a finished shard."""
+        """Log a finished shard."""
         if self._logs:
             done = self._found + self._made
             _log.info("shard %d: %d of %d mixes, %s", shard, done, self._size, self.pace())
 
     def pace(self) -> str:
-        """Give the rate of fresh mixes and the time that is left; empty before the first one."""
+        """Return the rate of fresh mixes and the time that is left; empty before the first one."""
         if not self._made:
             return ""
         rate = self._made / max(1e-9, time.monotonic() - self._start)

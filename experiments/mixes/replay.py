@@ -63,7 +63,7 @@ class ReplayEngine(Engine):
         view: Transform | None = None,
         natural_logits: Float[Tensor, "b n"] | None = None,
     ) -> MixedBatch:
-        """Give as many kept images as there are images; the seed's last number counts the batches."""
+        """Return as many kept images as there are images; the seed's last number counts the batches."""
         assert teacher is not None
         assert not isinstance(seed, int)
         *stream, number = seed
@@ -118,7 +118,7 @@ class ReplayEngine(Engine):
 
 
 def _classified(mix: MixedBatch) -> MixedBatch:
-    """Give images without labels the teacher's class of what is shown; they cannot fail to hold it."""
+    """Label images that have no labels with the teacher's class of what is shown; they cannot fail to hold it."""
     assert mix.teacher_logits is not None
     classes = mix.teacher_logits.argmax(dim=1, keepdim=True)
     targets = one_hot(classes[:, 0], mix.teacher_logits.shape[1]).float()

@@ -79,7 +79,7 @@ def open_shard(path: Path) -> Mixes:
 
 
 def is_whole(path: Path) -> bool:
-    """Tell whether a shard is there and can be opened."""
+    """Return whether a shard is there and can be opened."""
     try:
         open_shard(path)
     except ValueError:
@@ -141,7 +141,7 @@ class FixedMixes:
         return self.about["size"]
 
     def take(self, indices: Int64[np.ndarray, " m"]) -> Mixes:
-        """Give the mixes of these numbers, in [0, len), in this order."""
+        """Return the mixes of these numbers, in [0, len), in this order."""
         shards, rows = np.divmod(indices, self.about["shard_size"])
 
         def gather(name: str) -> np.ndarray:

@@ -23,14 +23,14 @@ class Classifier(nn.Module, ABC):
         self.num_features = num_features
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n"]:
-        """Returns the logits of normalised images."""
+        """Return the logits of normalised images."""
         return self.forward_with_features(images)[0]
 
     @abstractmethod
     def forward_with_features(
         self, images: Float[Tensor, "b 3 h w"]
     ) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b c"]]:
-        """Returns the logits and the pooled features (b, num_features) that the last linear layer reads."""
+        """Return the logits and the pooled features (b, num_features) that the last linear layer reads."""
 
 
 def check_num_classes(num_classes: int) -> None:

@@ -32,13 +32,13 @@ class ImageNetResNet(ResNet):
         self.num_features = self.fc.in_features
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n"]:
-        """Returns the logits of normalised images."""
+        """Return the logits of normalised images."""
         return self.forward_with_features(x)[0]
 
     def forward_with_features(
         self, images: Float[Tensor, "b 3 h w"]
     ) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b c"]]:
-        """Returns the logits and the pooled features that the linear layer reads."""
+        """Return the logits and the pooled features that the linear layer reads."""
         features = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         features = self.layer4(self.layer3(self.layer2(self.layer1(features))))
         pooled = self.avgpool(features).flatten(1)
@@ -62,13 +62,13 @@ class ImageNetVgg16(VGG):
         super().__init__(make_layers(cfgs["D"]), num_classes)
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n"]:
-        """Returns the logits of normalised images."""
+        """Return the logits of normalised images."""
         return self.forward_with_features(x)[0]
 
     def forward_with_features(
         self, images: Float[Tensor, "b 3 h w"]
     ) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b 4096"]]:
-        """Returns the logits and the features that the last linear layer reads."""
+        """Return the logits and the features that the last linear layer reads."""
         pooled = self.avgpool(self.features(images)).flatten(1)
         hidden = self.classifier[:-1](pooled)
         return self.classifier[-1](hidden), hidden

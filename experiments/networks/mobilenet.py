@@ -65,7 +65,7 @@ class MobileNetV2(Classifier):
     def forward_with_features(
         self, images: Float[Tensor, "b 3 h w"]
     ) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b 1280"]]:
-        """Returns the logits and the pooled features that the linear layer reads."""
+        """Return the logits and the pooled features that the linear layer reads."""
         pooled = self.conv2(self.blocks(self.conv1(images))).mean(dim=(2, 3))
         return self.classifier(pooled), pooled
 

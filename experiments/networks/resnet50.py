@@ -60,7 +60,7 @@ class ResNet50(Classifier):
     def forward_with_features(
         self, images: Float[Tensor, "b 3 h w"]
     ) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b 2048"]]:
-        """Returns the logits and the pooled features that the linear layer reads."""
+        """Return the logits and the pooled features that the linear layer reads."""
         features = F.relu(self.bn1(self.conv1(images)))
         features = self.layer4(self.layer3(self.layer2(self.layer1(features))))
         pooled = features.mean(dim=(2, 3))

@@ -116,7 +116,7 @@ class ShakeResNet(Classifier):
     def forward_with_features(
         self, images: Float[Tensor, "b 3 h w"]
     ) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b c"]]:
-        """Returns the logits and the pooled features that the linear layer reads."""
+        """Return the logits and the pooled features that the linear layer reads."""
         features = self.layer3(self.layer2(self.layer1(self.c_in(images))))
         pooled = F.relu(features).mean(dim=(2, 3))
         return self.fc_out(pooled), pooled

@@ -125,7 +125,7 @@ class ShuffleV1(Classifier):
     def forward_with_features(
         self, images: Float[Tensor, "b 3 h w"]
     ) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b 960"]]:
-        """Returns the logits and the pooled features that the linear layer reads."""
+        """Return the logits and the pooled features that the linear layer reads."""
         features = F.relu(self.bn1(self.conv1(images)))
         pooled = self.layer3(self.layer2(self.layer1(features))).mean(dim=(2, 3))
         return self.linear(pooled), pooled
@@ -154,7 +154,7 @@ class ShuffleV2(Classifier):
     def forward_with_features(
         self, images: Float[Tensor, "b 3 h w"]
     ) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b 1024"]]:
-        """Returns the logits and the pooled features that the linear layer reads."""
+        """Return the logits and the pooled features that the linear layer reads."""
         features = F.relu(self.bn1(self.conv1(images)))
         features = self.layer3(self.layer2(self.layer1(features)))
         pooled = F.relu(self.bn2(self.conv2(features))).mean(dim=(2, 3))

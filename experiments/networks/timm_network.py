@@ -38,23 +38,23 @@ class TimmNetwork(Classifier):
         self.register_load_state_dict_pre_hook(_put_under_model)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n"]:
-        """Returns the logits of normalised images."""
+        """Return the logits of normalised images."""
         return self.model(images)
 
     def forward_with_features(
         self, images: Float[Tensor, "b 3 h w"]
     ) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b c"]]:
-        """Returns the logits and the pooled features that the last layer reads (timm's `pre_logits`)."""
+        """Return the logits and the pooled features that the last layer reads (timm's `pre_logits`)."""
         features = self.model.forward_features(images)
         return self.model.forward_head(features), self.model.forward_head(features, pre_logits=True)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Returns the weights under timm's names, so that files of timm and of this class are alike."""
+        """Return the weights under timm's names, so that files of timm and of this class are alike."""
         return self.model.state_dict(*args, **kwargs)
 
 
 def _put_under_model(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Give timm's names the start under which torch looks for them."""
+    """Put before timm's names the start under which torch looks for them."""
     for key in [key for key in state_dict if key.startswith(prefix)]:
         state_dict[f"{prefix}model.{key.removeprefix(prefix)}"] = state_dict.pop(key)
 

@@ -33,7 +33,7 @@ class CifarVgg(Classifier):
     def forward_with_features(
         self, images: Float[Tensor, "b 3 h w"]
     ) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b 512"]]:
-        """Returns the logits and the pooled features that the linear layer reads."""
+        """Return the logits and the pooled features that the linear layer reads."""
         features = images
         for block in (self.block0, self.block1, self.block2):
             features = F.max_pool2d(F.relu(block(features)), 2)

@@ -85,7 +85,7 @@ class WideResNet(Classifier):
     def forward_with_features(
         self, images: Float[Tensor, "b 3 h w"]
     ) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b c"]]:
-        """Returns the logits and the pooled features that the linear layer reads."""
+        """Return the logits and the pooled features that the linear layer reads."""
         features = self.block3(self.block2(self.block1(self.conv1(images))))
         pooled = F.relu(self.bn1(features)).mean(dim=(2, 3))
         return self.fc(pooled), pooled

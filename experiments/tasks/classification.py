@@ -71,7 +71,7 @@ class Classification(pl.LightningModule):
         self.test_hits = MetricCollection(dict(hits), prefix="test/").clone()
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n"]:
-        """Give the network's logits."""
+        """Return the network's logits."""
         return self.network(images)
 
     def on_train_start(self) -> None:
@@ -93,12 +93,12 @@ class Classification(pl.LightningModule):
         return count if mix is None else count - len(mix)
 
     def sum_of_means(self, mean: Tensor, count: int) -> Tensor:
-        """Give the loss of a batch of so many from its mean over all rows: natural images and mixes are as many."""
+        """Return the loss of a batch of so many from its mean over all rows: natural images and mixes are as many."""
         both = self.average == "kinds" and 0 < self.num_natural(count) < count
         return 2 * mean if both else mean
 
     def classify(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n"]:
-        """Give the logits of a training batch, in one forward or in two."""
+        """Return the logits of a training batch, in one forward or in two."""
         natural = self.num_natural(len(images))
         if not self.separate_forwards or natural in (0, len(images)):
             return self(images)
@@ -151,7 +151,7 @@ class Classification(pl.LightningModule):
         self.best = dict(checkpoint["best"])
 
     def trained_parameters(self) -> Iterable[nn.Parameter]:
-        """Give what the optimiser is to train."""
+        """Return what the optimiser is to train."""
         return self.network.parameters()
 
     def configure_optimizers(self) -> Any:

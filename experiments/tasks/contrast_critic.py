@@ -16,7 +16,7 @@ _NEGATIVES, _STUDENT, _TEACHER = 0, 1, 2
 
 
 class ContrastCritic(nn.Module):
-    """Tells whether student and teacher saw the same image, by a linear embedding of the features of each.
+    """Judges whether student and teacher saw the same image, by a linear embedding of the features of each.
 
     The student's embedding is compared with the teacher's memory, the teacher's with the student's. A step works on a
     few matrices of b x n floats: 13 MB each for CIFAR and b = 64, 1.3 GB for ImageNet and b = 256.
@@ -100,7 +100,7 @@ class ContrastCritic(nn.Module):
         stream: tuple[int, ...],
         mean_over_ranks: Callable[[Tensor], Tensor] = lambda value: value,
     ) -> Float[Tensor, ""]:
-        """Give the loss of both directions.
+        """Return the loss of both directions.
 
         Args:
             student: Embeddings by the student.

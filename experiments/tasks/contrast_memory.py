@@ -11,7 +11,7 @@ _EPSILON = 1e-7
 
 
 def noise_contrastive_loss(likeness: Float[Tensor, "b candidates"], num_samples: int) -> Float[Tensor, ""]:
-    """Tell the positive from m negatives that a uniform choice among the samples gave; summed over m, averaged over b.
+    """Tell the positive from m negatives, uniform among the samples; summed over m, averaged over b.
 
     Args:
         likeness: Normalised likeness, > 0, of each anchor to its candidates; the positive is in column 0.
@@ -54,7 +54,7 @@ class EmbeddingMemory(nn.Module):
         candidates: Int[Tensor, "b candidates"],
         mean_over_ranks: Callable[[Tensor], Tensor],
     ) -> Float[Tensor, "b candidates"]:
-        """Give exp(anchor . row / temperature) / Z for every candidate; the first call fixes Z, its mean times n."""
+        """Return exp(anchor . row / temperature) / Z for every candidate; the first call fixes Z, its mean times n."""
         # One product with all rows: to gather b x m rows takes 20 times as long for CIFAR's 50 000
         products = (anchors @ self.rows.mT).gather(1, candidates)
         likeness = (products / self.temperature).exp()

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def stream_generator(device: torch.device | str, *stream: int) -> torch.Generator:
-    """Give a generator on a device that depends on the numbers of a stream, each >= 0, alone."""
+    """Return a generator on a device that depends on the numbers of a stream, each >= 0, alone."""
     seed = np.random.SeedSequence(stream).generate_state(1, np.uint64)[0]
     return torch.Generator(device).manual_seed(int(seed))
 

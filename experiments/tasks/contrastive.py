@@ -14,7 +14,7 @@ from supermix_pl.experiments.tasks.contrast_critic import ContrastCritic
 
 
 def num_features(network: nn.Module, role: str) -> int:
-    """Give the width of a network's features.
+    """Return the width of a network's features.
 
     Args:
         network: The student or the teacher.
@@ -34,7 +34,7 @@ def num_features(network: nn.Module, role: str) -> int:
 
 @torch.no_grad()
 def teacher_features(teacher: FrozenTeacher, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c_teacher"]:
-    """Give the features that the teacher's last layer reads, in float32 at least."""
+    """Return the features that the teacher's last layer reads, in float32 at least."""
     module: Any = teacher.module.eval()
     dtype = teacher.autocast_dtype
     with torch.autocast(images.device.type, dtype=dtype, enabled=dtype is not None):

@@ -80,7 +80,7 @@ class Distillation(Classification):
         return self.log_step(loss + self.kd_weight * divergence, logits, targets)
 
     def teacher_logits(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "m n"]:
-        """Give the logits to match: of the natural images of a training batch, which stand first, or of all."""
+        """Return the logits to match: of the natural images of a training batch, which stand first, or of all."""
         count = self._count(self.matched, len(images))
         if self.mixing is not None and self.mixing.teacher is self.teacher:
             known = self.mixing.teacher_logits
@@ -95,5 +95,5 @@ class Distillation(Classification):
 
 
 def _first(targets: Any, count: int) -> Any:
-    """Give the labels of the first rows, in any format."""
+    """Return the labels of the first rows, in any format."""
     return targets[:count] if isinstance(targets, Tensor) else tuple(part[:count] for part in targets)

@@ -164,7 +164,7 @@ class FunctionMixer(Mixer):
 
 
 def takes_seed(value: object) -> bool:
-    """Tell a function that mixes from what is called otherwise: a class, a method that makes mixers, a network."""
+    """Return whether a function mixes; a class, a method that makes mixers and a network are called otherwise."""
     if not callable(value) or isinstance(value, type) or (ismethod(value) and isinstance(value.__self__, type)):
         return False
     call: Any = value.forward if isinstance(value, nn.Module) else value

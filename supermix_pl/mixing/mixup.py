@@ -20,6 +20,6 @@ class MixUp(BlindMixer):
     def draw_masks(
         self, rng: np.random.Generator, count: int, k: int, size: tuple[int, int]
     ) -> tuple[Float[np.ndarray, "b k 1 1"], Float[np.ndarray, "b k"]]:
-        """Give every source its weight at every pixel."""
+        """Weigh every source with its mix weight at every pixel."""
         weights = self.draw_weights(rng, count, k)
         return weights[:, :, None, None], weights

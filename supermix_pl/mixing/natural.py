@@ -77,7 +77,7 @@ def show_natural(
 
 
 def _hint(error: Exception) -> str:
-    """Say what helps against an error of the teacher, unless it is of our own making or about channels."""
+    """Return what helps against an error of the teacher, unless it is of our own making or about channels."""
     text = str(error)
     if text.startswith("expected ") or "channels" in text:
         return ""

@@ -65,7 +65,7 @@ def present(
 
 
 def label(mix: MixedBatch, logits: Float[Tensor, "b n"], *, viewed: bool, forwards: int) -> MixedBatch:
-    """Give mixes the teacher's logits of what is shown.
+    """Label mixes with the teacher's logits of what is shown.
 
     Args:
         mix: As it is shown.
@@ -85,23 +85,23 @@ def label(mix: MixedBatch, logits: Float[Tensor, "b n"], *, viewed: bool, forwar
 
 
 def holds(mix: MixedBatch, logits: Float[Tensor, "b n"]) -> Bool[Tensor, " b"]:
-    """Tell whether the top classes of logits are the classes of the sources."""
+    """Return whether the top classes of logits are the classes of the sources."""
     membership = class_membership(mix.source_classes, logits.shape[1])
     return logits.isfinite().all(dim=1) & (margin(logits, membership) > 0)
 
 
 def log_targets(soft_targets: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
-    """Give finite logits whose softmax is soft targets."""
+    """Return finite logits whose softmax is soft targets."""
     return soft_targets.log().clamp_min(_LEAST_LOGIT)
 
 
 def like_batch(mixes: Float[Tensor, "b c h w"], images: Float[Tensor, "_ c _ _"]) -> Float[Tensor, "b c h w"]:
-    """Give the mixes the dtype and the memory format of the batch that they join."""
+    """Return the mixes in the dtype and the memory format of the batch that they join."""
     channels_last = images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     return mixes.to(images.dtype).contiguous(memory_format=memory_format)
 
 
 def numbers(seed: Seed) -> Sequence[int]:
-    """Give a seed as numbers."""
+    """Return the numbers of a seed."""
     return [seed] if isinstance(seed, int) else list(seed)

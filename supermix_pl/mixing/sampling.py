@@ -78,7 +78,7 @@ def draw_known_sources(
 
 
 def cyclic_order(rng: np.random.Generator, num_images: int, pairing: Pairing) -> Int[np.ndarray, " b"]:
-    """Give the cyclic order of the batch whose neighbours are mixed; for "shift" and "random"."""
+    """Return the cyclic order of the batch whose neighbours are mixed; for "shift" and "random"."""
     return np.arange(num_images) if pairing == "shift" else rng.permutation(num_images)
 
 

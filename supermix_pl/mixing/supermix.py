@@ -212,7 +212,7 @@ class SuperMix(Mixer):
         return height, width
 
     def grid_for(self, images: Float[Tensor, "*batch h w"]) -> tuple[int, int]:
-        """Give height and width of the mask grid of some images: a grid is not finer than they are."""
+        """Return height and width of the mask grid of some images: a grid is not finer than they are."""
         height, width = self.mask_grid
         return min(height, images.shape[-2]), min(width, images.shape[-1])
 
@@ -234,7 +234,7 @@ class SuperMix(Mixer):
         )
 
     def solving_view(self, shown: Transform | None, images: Float[Tensor, "b c h w"]) -> Transform | None:
-        """Give what the masks are solved under; None for the exact pixels.
+        """Return what the masks are solved under; None for the exact pixels.
 
         Args:
             shown: What the student sees the mixes under.
@@ -385,7 +385,7 @@ class SuperMix(Mixer):
         classes: Int[Tensor, "r k"],
         mix_weights: Float[Tensor, "r k"],
     ) -> Float[Tensor, "r k s t"]:
-        """Give the masks that sets start from whose sources are at hand; a start from saliency costs k passes a set."""
+        """Return the masks that sets of these sources start from; a start from saliency costs k passes a set."""
         if self.init == "zeros":
             return sources.new_zeros(*classes.shape, *self.grid_for(sources))
         images = sources.flatten(0, 1)
@@ -420,7 +420,7 @@ class SuperMix(Mixer):
         mix_weights: Float[Tensor, "r k"],
         outcomes: Int[Tensor, " r"],
     ) -> tuple[Float[Tensor, "r k s t"], Float[Tensor, "r k"]]:
-        """Give the masks and weights that sets are kept with: what `on_unsolved` says, on the mask grid."""
+        """Return the masks and weights that sets are kept with: what `on_unsolved` says, on the mask grid."""
         restored, averaged = outcomes == Outcome.NON_FINITE, torch.zeros_like(outcomes, dtype=torch.bool)
         if self.early_stop and self.on_unsolved != "keep":
             capped = outcomes == Outcome.CAPPED

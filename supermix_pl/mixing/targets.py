@@ -56,7 +56,7 @@ def mixed_targets(mix: MixedBatch, target_format: TargetFormat, temperature: flo
 
 
 def is_probabilities(labels: Tensor) -> Bool[Tensor, " b"]:
-    """Tell which rows (b, n) hold probabilities: finite, not negative, with a sum of 1."""
+    """Return which rows (b, n) hold probabilities: finite, not negative, with a sum of 1."""
     rows = labels.float()
     return (rows >= 0).all(dim=1) & ((rows.sum(dim=1) - 1).abs() <= _MOST_OFF_ONE)  # NaN fails both
 
@@ -113,7 +113,7 @@ def natural_targets(labels: Tensor, target_format: TargetFormat, num_classes: in
 def blend(
     given: Float[Tensor, "b n"], logits: Float[Tensor, "b n"], share: float, temperature: float
 ) -> Float[Tensor, "b n"]:
-    """Give the teacher's probabilities a share of the labels of natural images.
+    """Blend the labels of natural images with a share of the teacher's probabilities.
 
     Args:
         given: The given labels, as probabilities.
@@ -139,5 +139,5 @@ def concatenate(
 
 
 def widened(labels: Tensor) -> Tensor:
-    """Give integer labels a dtype in which no class wraps and which torch computes with: int64, or int32 as it is."""
+    """Return integer labels in a dtype in which no class wraps and torch computes: int64, or int32 as it is."""
     return labels if labels.is_floating_point() or labels.dtype in (torch.int32, torch.int64) else labels.long()

@@ -84,7 +84,7 @@ _tried: WeakKeyDictionary[Transform, bool] = WeakKeyDictionary()
 
 
 def keeps_graph(transform: Transform, images: Float[Tensor, "b c h w"]) -> bool:
-    """Tell whether gradients flow from what a transform gives to all images that it takes, in several draws.
+    """Return whether gradients flow from what a transform gives to all images that it takes, in several draws.
 
     Args:
         transform: To be tried, the first time that it is asked about.
@@ -116,6 +116,6 @@ def _keeps_graph(transform: Transform, images: Float[Tensor, "b c h w"], number:
 
 
 def has_stable_repr(transform: Transform) -> bool:
-    """Tell whether a transform's repr names its settings and not its place in memory."""
+    """Return whether a transform's repr names its settings and not its place in memory."""
     text = repr(transform)
     return re.search(r"\bat 0x[0-9a-f]+|<lambda>|<locals>", text) is None and text != object.__repr__(transform)

@@ -158,5 +158,5 @@ def _name(label: int, class_names: Sequence[str] | None) -> str:
 
 
 def _pixels(image: Float[Tensor, "c h w"]) -> np.ndarray:
-    """Give h w for one channel, else h w 3."""
+    """Return an image of shape (h, w) for one channel, else (h, w, 3)."""
     return image.permute(1, 2, 0).squeeze(2).numpy()

@@ -35,7 +35,7 @@ class Pictures:
         self._told = False
 
     def wants(self, number: int, trainer: Any) -> bool:
-        """Tell whether the mixed batch of this number is to be drawn; not in Lightning's finders and trial runs."""
+        """Return whether the mixed batch of this number is to be drawn; not in Lightning's finders and trial runs."""
         if not self._draws or number < self._next:
             return False
         return not trainer.barebones and not any(type(own).__name__ == "DummyLogger" for own in trainer.loggers)

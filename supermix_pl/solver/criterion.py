@@ -14,7 +14,7 @@ def class_membership(source_classes: Int[Tensor, "b k"], num_classes: int) -> Bo
 def extreme_logits(
     logits: Float[Tensor, "b n"], membership: Bool[Tensor, "b n"]
 ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-    """Give the smallest logit inside Y and the largest outside it (-inf where Y holds every class)."""
+    """Return the smallest logit inside Y and the largest outside it (-inf where Y holds every class)."""
     inside = logits.masked_fill(~membership, torch.inf).amin(dim=1)
     outside = logits.masked_fill(membership, -torch.inf).amax(dim=1)
     return inside, outside

@@ -34,7 +34,7 @@ def solve(
 
     Args:
         solver: How.
-        teacher: Gives logits of images, differentiably.
+        teacher: Returns logits of images, differentiably.
         sets: The sets to solve.
         mask_logits: Where the masks start.
         show: Shows the mixes of a round, of all sets that are left, before they are cut into chunks.

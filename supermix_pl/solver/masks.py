@@ -54,7 +54,7 @@ def mix_images(sources: Float[Tensor, "b k c h w"], masks: Float[Tensor, "b k h 
 
 
 def uniform_logits(mix_weights: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
-    """Give the logits of masks that have these weights everywhere (Eq. 4), as nearly as finite logits can.
+    """Return the logits of masks that have these weights everywhere (Eq. 4), as nearly as finite logits can.
 
     The sigmoids are the weights, scaled so that the largest is 1/2.
     """

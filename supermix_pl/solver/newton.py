@@ -41,7 +41,7 @@ class NewtonSmoothProjection:
         check_not_negative("roughness_weight", self.roughness_weight)
 
     def step(self, loss: Float[Tensor, " b"], gradient: Float[Tensor, "b k s t"]) -> Float[Tensor, "b k s t"]:
-        """Give the smooth change that solves loss + gradient . change = 0 in every set."""
+        """Return the smooth change that solves loss + gradient . change = 0 in every set."""
         return _newton_step(loss, gradient, smooth(gradient, self.sigma))
 
 
@@ -62,5 +62,5 @@ class Newton:
         check_not_negative("roughness_weight", self.roughness_weight)
 
     def step(self, loss: Float[Tensor, " b"], gradient: Float[Tensor, "b k s t"]) -> Float[Tensor, "b k s t"]:
-        """Give the shortest change that solves loss + gradient . change = 0 in every set."""
+        """Return the shortest change that solves loss + gradient . change = 0 in every set."""
         return _newton_step(loss, gradient, gradient)

@@ -26,7 +26,7 @@ class Objective:
     roughness_weight: float = 0.0
 
     def of_masks(self, masks: Float[Tensor, "b k h w"]) -> Float[Tensor, " b"]:
-        """Give the second part."""
+        """Return the second part."""
         loss = self.sparsity_weight * sparsity(masks)
         return loss + self.roughness_weight * total_variation(masks) if self.roughness_weight else loss
 

@@ -15,7 +15,7 @@ from supermix_pl.solver.state import Outcome, Sets, SolverState
 from supermix_pl.solver.update_rule import UpdateRule, bound_step
 
 TeacherFunction = Callable[[Float[Tensor, "r c h w"]], Float[Tensor, "r n"]]
-"""Gives logits of images, differentiably."""
+"""Returns logits of images, differentiably."""
 
 Show = Callable[[Float[Tensor, "b c h w"], Int[Tensor, " b"], Int[Tensor, " b"]], Float[Tensor, "b c height width"]]
 """Shows mixes under a view, differentiably: from the keys of the sets and the number of the look at each."""

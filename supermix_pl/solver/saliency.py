@@ -20,7 +20,7 @@ def input_saliency(
     """Weigh each pixel by |image x input gradient of a class's logit|, summed over the channels.
 
     Args:
-        teacher: Gives logits of images, differentiably.
+        teacher: Returns logits of images, differentiably.
         images: The natural images.
         classes: The class of each image; None for the teacher's own.
 

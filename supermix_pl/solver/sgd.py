@@ -34,5 +34,5 @@ class SGD:
         check_not_negative("roughness_weight", self.roughness_weight)
 
     def step(self, loss: Float[Tensor, " b"], gradient: Float[Tensor, "b k s t"]) -> Float[Tensor, "b k s t"]:
-        """Give the change of the mask logits; the loss itself plays no part."""
+        """Return the change of the mask logits; the loss itself plays no part."""
         return -self.learning_rate * gradient

@@ -16,7 +16,7 @@ class UpdateRule(Protocol):
         ...
 
     def step(self, loss: Float[Tensor, " b"], gradient: Float[Tensor, "b k s t"]) -> Float[Tensor, "b k s t"]:
-        """Give the change of the mask logits from each set's loss and its gradient."""
+        """Return the change of the mask logits from each set's loss and its gradient."""
         ...
 
 

@@ -166,7 +166,7 @@ class FoldedCopy:
 
     @torch.inference_mode(False)
     def for_images(self, images: Float[Tensor, "b c h w"]) -> nn.Module:
-        """Give the copy, or the network itself where none can be made that agrees with it.
+        """Return the copy, or the network itself where none can be made that agrees with it.
 
         Args:
             images: As the network takes them; the first two are shown to both when the copy is new.
@@ -185,7 +185,7 @@ class FoldedCopy:
 
     @torch.no_grad()
     def _cast(self, folded: nn.Module, images: Float[Tensor, "r c h w"]) -> nn.Module:
-        """Give a copy with weights that need no cast, if under autocast it gives the same logits."""
+        """Return a copy with weights that need no cast, if under autocast it gives the same logits."""
         if self._autocast_dtype is None:
             return folded
         with torch.autocast(images.device.type, dtype=self._autocast_dtype):
@@ -240,7 +240,7 @@ class Attributes:
             left += [vars(value) for value in kept if _is_plain_object(value)]
 
     def changed(self) -> bool:
-        """Tell whether anything was added, taken away or replaced."""
+        """Return whether anything was added, taken away or replaced."""
         if any(kind.forward is not forward for kind, forward in self._forwards):
             return True
         for held, then in self._held:
@@ -250,7 +250,7 @@ class Attributes:
 
 
 def _is_plain_object(value: Any) -> bool:
-    """Tell settings, such as a namespace or a dataclass, from what changes by itself and from code."""
+    """Return whether a value holds settings, such as a namespace or a dataclass, and is no code and no counter."""
     return hasattr(value, "__dict__") and not isinstance(value, type | nn.Module | Tensor | Callable)
 
 

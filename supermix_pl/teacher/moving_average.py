@@ -143,7 +143,7 @@ class MovingAverage:
         self.milliseconds = 1000 * (time.perf_counter() - start)
 
     def state_dict(self) -> dict[str, Any]:
-        """Give the averaged weights, the buffers and the number of updates."""
+        """Return the averaged weights, the buffers and the number of updates."""
         if self._loaded is not None:
             return dict(self._loaded)
         if self.averaged is None:
@@ -248,7 +248,7 @@ def check_keeps_parameters(callbacks: Iterable[Any]) -> None:
 
 
 def shards(strategy: str) -> bool:
-    """Tell whether a class of strategies spreads weights over ranks."""
+    """Return whether a class of strategies spreads weights over ranks."""
     return strategy in _SHARDING
 
 
@@ -271,7 +271,7 @@ def check_whole(module: nn.Module, strategy: str = "") -> None:
 
 
 def _from_rank_0(buffers: list[Tensor]) -> None:
-    """Give all ranks the buffers of rank 0."""
+    """Send the buffers of rank 0 to all ranks."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         for buffer in buffers:
             torch.distributed.broadcast(buffer, src=0)

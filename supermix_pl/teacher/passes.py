@@ -17,7 +17,7 @@ _CPU_IS_OUT_OF_MEMORY = ("DefaultCPUAllocator: can't allocate memory", "not enou
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an allocator refused, of a GPU or of the CPU."""
+    """Return whether an allocator refused, of a GPU or of the CPU."""
     if isinstance(error, torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _CPU_IS_OUT_OF_MEMORY)
@@ -39,7 +39,7 @@ class Chunks:
         self._largest = largest
 
     def size(self, rows: int) -> int:
-        """Give the number of rows that are worked on at once when there are so many."""
+        """Return the number of rows that are worked on at once when there are so many."""
         limits = (self._largest, self._teacher.most_rows)
         return min([rows, *(limit for limit in limits if limit is not None)])
 

@@ -51,6 +51,6 @@ def check_step_takes_batches(module: Any) -> None:
 
 
 def has_other_loaders(trainer: Any) -> bool:
-    """Tell whether batches come from several data loaders, so that the one with the images may run out first."""
+    """Return whether batches come from several data loaders, so that the one with the images may run out first."""
     loaders = trainer.fit_loop._combined_loader
     return loaders is not None and len(loaders.flattened) > 1

@@ -189,7 +189,7 @@ class BatchRewriter:
 
 
 def num_classes_of(mixer: Mixer, teacher: FrozenTeacher | None, batch: Any, input_key: Key) -> int | None:
-    """Give n: the teacher's, which is shown an image if it has seen none, or else what the mixer was told."""
+    """Return n: the teacher's, which is shown an image if it has seen none, or else what the mixer was told."""
     if teacher is None:
         return mixer.num_classes
     images = check_images(tensor_at(batch, input_key, "input_key"))
@@ -198,7 +198,7 @@ def num_classes_of(mixer: Mixer, teacher: FrozenTeacher | None, batch: Any, inpu
 
 
 def _class_indices(labels: Tensor) -> Int[Tensor, " b"] | None:
-    """Give integer labels in the dtype of indices; None for any other labels."""
+    """Return integer labels in the dtype of indices; None for any other labels."""
     if labels.dtype == torch.bool:
         raise ValueError("expected labels as class indices or rows of probabilities, got torch.bool; convert them")
     return labels.long() if labels.ndim == 1 and not labels.is_floating_point() else None

@@ -46,12 +46,12 @@ class Stopwatch:
             self._collect()  # whether or not anybody asks, so that no more is pending than the device has yet to do
 
     def recent(self, steps: int) -> tuple[float, float] | None:
-        """Give the mean seconds of mixing and of training of the newest steps that the device has finished."""
+        """Return the mean seconds of mixing and of training of the newest steps that the device has finished."""
         self._collect()
         return (fmean([*self._mixing][-steps:]), fmean([*self._training][-steps:])) if self._training else None
 
     def training_seconds(self) -> float | None:
-        """Give the median time of the training steps that were seen; waits for the device."""
+        """Return the median time of the training steps that were seen; waits for the device."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         self._collect()

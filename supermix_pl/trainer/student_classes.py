@@ -9,7 +9,7 @@ _ON_DEVICE = "device-side assert"
 
 
 def class_note(error: BaseException, module: nn.Module, num_classes: int) -> str | None:
-    """Say how many classes teacher and trained module have, where a loss may have failed because they differ.
+    """Return how many classes teacher and trained module have, where a loss may have failed because they differ.
 
     Args:
         error: Raised by a training step.

@@ -166,7 +166,7 @@ class Supervision:
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Give numbers, and the weights of an average."""
+        """Return numbers, and the weights of an average."""
         state: dict[str, Any] = {"labels_seen": self._labels_seen, "labels_hit": self._labels_hit}
         return state if self.average is None else state | {"average": self.average.state_dict()}
 

@@ -229,11 +229,11 @@ class StreamEngine(Engine):
         return mix
 
     def metrics(self) -> dict[str, float]:
-        """Give solved sets of this step, views a set so far, solved sets in the store, and bytes of the store."""
+        """Return solved sets of this step, views a set so far, solved sets in the store, and bytes of the store."""
         return self._metrics
 
     def to_show(self, images: Float[Tensor, "b c h w"], mix: MixedBatch) -> tuple[Float[Tensor, "m c h w"], MixedBatch]:
-        """Give some mixes as the student saw them, the replays if there are any, and their sources."""
+        """Return some mixes as the student saw them, the replays if there are any, and their sources."""
         if self._images is None or self._places is None:
             return images, mix
         rows = slice(max(0, len(mix) - _SHOWN_AT_MOST), None)
@@ -248,7 +248,7 @@ class StreamEngine(Engine):
         return sources.flatten(0, 1), dataclasses.replace(mix, **chosen)
 
     def state_dict(self) -> dict[str, Any]:
-        """Give the number of the step, what was asked for, and the accounts."""
+        """Return the number of the step, what was asked for, and the accounts."""
         return {
             "step": self._step,
             "asked": self._asked(),
@@ -276,7 +276,7 @@ class StreamEngine(Engine):
         self._sizes = []
 
     def tensors(self) -> dict[str, Tensor]:
-        """Give images, slots and store; what was loaded, while it waits for the first batch."""
+        """Return images, slots and store; what was loaded, while it waits for the first batch."""
         if self._images is None or self._loaded is not None:
             return self._loaded or {}
         held = {f"images/{name}": value for name, value in self._images.ring.tensors().items()}
@@ -647,7 +647,7 @@ class StreamEngine(Engine):
 
 
 def _num_classes(teacher: FrozenTeacher, pixels: Float[Tensor, "b c h w"]) -> int:
-    """Give the teacher's n; it is shown an image where it has seen none."""
+    """Return the teacher's n; it is shown an image where it has seen none."""
     if teacher.num_classes is None:
         teacher(pixels[:1])
     assert teacher.num_classes is not None

@@ -23,12 +23,12 @@ class ImageStore:
         self.ring.add({"levels": levels, "lowest": lowest, "step": step, "classes": classes})
 
     def at(self, places: Int[Tensor, "b k"]) -> Float[Tensor, "b k c h w"]:
-        """Give the images of sets."""
+        """Return the images of sets."""
         held = {name: self._column(name)[places.flatten()] for name in ("levels", "lowest", "step")}
         return dequantize(held["levels"], held["lowest"], held["step"]).unflatten(0, places.shape)
 
     def classes(self, places: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
-        """Give the classes of images."""
+        """Return the classes of images."""
         return self._column("classes")[places]
 
     def _column(self, name: str) -> Tensor:
@@ -38,7 +38,7 @@ class ImageStore:
 
 
 def images_fit(tensors: dict[str, Tensor], pixels: Float[Tensor, "b c h w"], capacity: int, num_classes: int) -> bool:
-    """Tell whether images that were saved are of the size, the precision and the classes of a run.
+    """Return whether images that were saved are of the size, the precision and the classes of a run.
 
     Args:
         tensors: What was saved, by names such as "images/levels".
@@ -56,7 +56,7 @@ def images_fit(tensors: dict[str, Tensor], pixels: Float[Tensor, "b c h w"], cap
 
 
 def image_bytes(images: Float[Tensor, "b c h w"]) -> int:
-    """Say what an image of a batch takes in the store."""
+    """Return what an image of a batch takes in the store."""
     return images[0].numel() + 2 * images.shape[1] * images.element_size() + 8
 
 

@@ -28,5 +28,5 @@ def quantize(
 def dequantize(
     levels: UInt8[Tensor, "b c h w"], lowest: Float[Tensor, "b c"], step: Float[Tensor, "b c"]
 ) -> Float[Tensor, "b c h w"]:
-    """Give the images back that `quantize` rounded."""
+    """Return the images that `quantize` rounded."""
     return levels.to(step.dtype) * step[:, :, None, None] + lowest[:, :, None, None]

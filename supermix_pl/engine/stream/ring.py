@@ -48,11 +48,11 @@ class Ring:
                 column[places] = value[-count:]
 
     def newest(self, count: int) -> Int[np.ndarray, " m"]:
-        """Give the places of the newest rows, as many as there are."""
+        """Return the places of the newest rows, as many as there are."""
         return np.arange(self.added - min(count, len(self)), self.added) % self.capacity
 
     def tensors(self) -> dict[str, Tensor]:
-        """Give what is there, for `from_tensors`; views of it, as it may fill much of the device."""
+        """Return what is there, for `from_tensors`; views of it, as it may fill much of the device."""
         held = {name: torch.as_tensor(column[: len(self)]) for name, column in self.columns.items()}
         return held | {"counts": torch.tensor([self.capacity, self.added])}
 

@@ -93,7 +93,7 @@ class Slots:
         return len(self.ages)
 
     def turn(self, visits: int) -> Int[np.ndarray, " v"]:
-        """Give the slots that are visited now, each as often as any other."""
+        """Return the slots that are visited now, each as often as any other."""
         places = (self.next + np.arange(visits)) % len(self)
         self.next = int((self.next + visits) % len(self))
         return places
@@ -149,7 +149,7 @@ class Slots:
             self._flags = HostCopy(self.state.running)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Give all that the slots hold, for `load_tensors`."""
+        """Return all that the slots hold, for `load_tensors`."""
         held = {f"drawn/{name}": value for name, value in vars(self.drawn).items()}
         held |= {f"state/{name}": value for name, value in vars(self.state).items()}
         host = np.stack([self.ages, self.spared, self.oldest, self.occupied.astype(np.int64)])

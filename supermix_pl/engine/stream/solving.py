@@ -56,7 +56,7 @@ class Shown(Rows):
     num_steps: Int[Tensor, " b"]
 
     def soft_targets(self) -> Float[Tensor, "b n"]:
-        """Give Eq. 2."""
+        """Return the soft targets (Eq. 2)."""
         return soft_targets(self.classes, self.mix_weights, self.logits.shape[1])
 
 
@@ -98,7 +98,7 @@ class Solving:
         self._entered = 0
 
     def due_visits(self, count: int, reuse: float) -> float:
-        """Say how many visits the sets take that a step calls for.
+        """Return how many visits the sets take that a step calls for.
 
         Where sets may end early, the visits of a set are counted as they come, those of sets in the slots too: the sets
         that have ended so far are the easy ones. Sets that are missing, or too many, are made up for slowly.
@@ -189,7 +189,7 @@ class Solving:
         return self._columns(torch.from_numpy(chosen).to(self.slots.state.running.device))
 
     def has_sets(self) -> bool:
-        """Tell whether there is anything to show."""
+        """Return whether there is anything to show."""
         return bool(self._alive().any() or self._in_slots().any())
 
     def num_alive(self) -> int:
@@ -197,7 +197,7 @@ class Solving:
         return int(self._alive().sum())
 
     def tensors(self) -> dict[str, Tensor]:
-        """Give slots, store and counts, for `load_tensors`."""
+        """Return slots, store and counts, for `load_tensors`."""
         held = {f"slots/{name}": value for name, value in self.slots.tensors().items()}
         held |= {f"store/{name}": value for name, value in self.store.tensors().items()}
         return held | {"solving/counts": torch.tensor([self.shown, self.visited, self.ended, self._entered])}
@@ -214,17 +214,17 @@ class Solving:
         self.shown, self.visited, self.ended, self._entered = parts["solving"]["counts"].tolist()
 
     def _alive(self) -> np.ndarray:
-        """Tell which sets of the store have all their sources: those of the oldest may be overwritten."""
+        """Return which sets of the store have all their sources: those of the oldest may be overwritten."""
         if len(self.store) == 0:
             return np.zeros(0, dtype=bool)
         return self._have_images(np.asarray(self.store.columns["oldest"])[: len(self.store)])
 
     def _in_slots(self) -> np.ndarray:
-        """Tell which slots hold a set whose sources are there."""
+        """Return which slots hold a set whose sources are there."""
         return self.slots.occupied & self._have_images(self.slots.oldest)
 
     def _have_images(self, oldest: Int[np.ndarray, " r"]) -> np.ndarray:
-        """Tell of sets by the least arrival number of their sources whether all of these are there."""
+        """Return whether all sources of sets are there, by the least arrival number that they may have."""
         return oldest >= self.images.ring.added - self.images.ring.capacity
 
     def _leave(self, places: Int[np.ndarray, " e"]) -> None:
@@ -268,7 +268,7 @@ class Solving:
         self.slots.enter(places, drawn, start, spared, self.images.ring.added - len(candidates))
 
     def _columns(self, rows: Int[Tensor, " r"]) -> dict[str, Any]:
-        """Give sets of the slots as the store keeps them."""
+        """Return sets of the slots as the store keeps them."""
         drawn, state = self.slots.drawn.take(rows), self.slots.state.take(rows)
         return {
             "mask_logits": state.best_mask_logits,
@@ -282,7 +282,7 @@ class Solving:
 
 
 def replay_shares(uses: Int[np.ndarray, " r"]) -> Float[np.ndarray, " r"]:
-    """Say how likely each stored set is to be replayed next, by what is left to it of twice the mean of all.
+    """Return how likely each stored set is to be replayed next, by what is left to it of twice the mean of all.
 
     Drawn alike, a set would have as many replays as the logarithm of its age has: the first sets of a run very many.
     So none has more than about twice the mean, and of sets that arrive evenly the n-th oldest part has them in
@@ -299,7 +299,7 @@ def replay_shares(uses: Int[np.ndarray, " r"]) -> Float[np.ndarray, " r"]:
 
 
 def same_shapes(tensors: dict[str, Tensor], slots: Slots, capacity: int) -> bool:
-    """Tell whether what `Solving.tensors` gave is of as many slots, classes, sources and cells, and a store as large.
+    """Return whether what `Solving.tensors` gave is of as many slots, classes, sources and cells, and a store as large.
 
     Args:
         tensors: What it gave.
@@ -318,11 +318,11 @@ def same_shapes(tensors: dict[str, Tensor], slots: Slots, capacity: int) -> bool
 
 
 def expected_rounds(mixer: SuperMix) -> float:
-    """Say how many visits a set will take: its steps, or a guess where it may end before."""
+    """Return how many visits a set will take: its steps, or a guess where it may end before."""
     return float(mixer.max_steps) if not mixer.early_stop else float(min(mixer.max_steps + 1, _GUESSED_ROUNDS))
 
 
 def set_bytes(mixer: SuperMix, grid: tuple[int, int]) -> int:
-    """Say what a solved set takes in the store, on a mask grid of some height and width."""
+    """Return what a solved set takes in the store, on a mask grid of some height and width."""
     height, width = grid
     return 2 * mixer.k * height * width + mixer.k * (8 + 8 + 4) + 5 * 8

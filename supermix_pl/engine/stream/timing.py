@@ -32,7 +32,7 @@ class PassTimes:
             self._seen.append((start, self._mark(), rows))
 
     def per_row(self) -> float | None:
-        """Give the median; waits for the device. None where nothing was measured."""
+        """Return the median; waits for the device. None where nothing was measured."""
         if not self._seen:
             return None
         if self._device.type == "cuda":
