@@ -153,7 +153,7 @@ def _program_loader(path: Path) -> str | None:
 
 
 def _is_pickle(path: Path) -> bool:
-    """Return whether a file is of torch.save or pickle.dump; the unpickler refuses text and noise with the same error."""
+    """Return whether a file is of torch.save or pickle.dump; text and noise give the same error of the unpickler."""
     with path.open("rb") as file:
         return file.read(2).startswith((b"PK", b"\x80"))
 
