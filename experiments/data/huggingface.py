@@ -211,6 +211,7 @@ def _datasets() -> Any:
         raise ImportError(
             'reading Parquet shards needs datasets: run pip install "supermix_pl[experiments]"'
         ) from error
+    datasets.disable_progress_bars()
     return datasets
 
 
