@@ -42,7 +42,7 @@ def main() -> None:
     teacher = FrozenTeacher(efficientnet_lite0(), mean=_MEAN, std=_STD)
     lines = []
     for k, count in _SETS.items():
-        mixers: dict[str, Mixer] = {"MixUp": MixUp(k=k), "CutMix": CutMix(k=k), "SuperMix": SuperMix.fast(k=k)}
+        mixers: dict[str, Mixer] = {"MixUp": MixUp(k=k), "CutMix": CutMix(k=k), "SuperMix": SuperMix.fast(k=k, pairing="shift", mask_size=32)}
         mixes = {name: mixer(teacher, images, seed=options.seed, view=_VIEW) for name, mixer in mixers.items()}
         bare = {name: unviewed(mix, images) for name, mix in mixes.items()}
         mix = mixes["SuperMix"]

@@ -1,0 +1,62 @@
+"""Draws accuracy and calibration against cost, a point a run: `python docs/draw_few_images.py CSV [CSV ...]`.
+
+CSV is what the study of few images writes; rows of one arm have one colour. The cost is what the teacher passes in a
+step, forward and backward, of 64 natural images and 64 others.
+"""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+from draw_parameters import save
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from supermix_pl.experiments.shared.palette import METHODS
+
+_LABELS = {
+    "kd": "KD, no mixes",
+    "mixup": "MixUp",
+    "cutmix": "CutMix",
+    "supermix": "SuperMix, the stream",
+    "supermix_fixed": "SuperMix, made beforehand",
+    "control": "masks on other images",
+}
+_MEASURES = {"accuracy": "accuracy, %", "calibration_error": "calibration error, %"}
+
+
+def main() -> None:
+    """Draw the picture."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("tables", type=Path, nargs="+", metavar="CSV")
+    parser.add_argument("--images", type=int, default=10, help="images a class")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "images" / "few_images.png")
+    options = parser.parse_args()
+    rows = pd.concat([pd.read_csv(table) for table in options.tables])
+    rows = rows[(rows["images"].astype(str) == str(options.images)) & rows["arm"].isin(list(_LABELS))]
+    rows["passes"] = rows["teacher_forwards"] + rows["teacher_backwards"]
+    figure = Figure((9, 3.6), layout="constrained")
+    for axes, (column, label) in zip(figure.subplots(1, 2), _MEASURES.items(), strict=True):
+        draw(axes, rows, column)
+        axes.set_xlabel("passes of the teacher a step, forward and backward")
+        axes.set_ylabel(label)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.3)
+    figure.axes[0].legend(frameon=False, fontsize=8)
+    save(figure, options.output)
+
+
+def draw(axes: Axes, rows: pd.DataFrame, column: str) -> None:
+    """Draw the runs of every arm, and their mean."""
+    colours = list(METHODS.values())
+    for number, (arm, label) in enumerate(_LABELS.items()):
+        of_arm = rows[rows["arm"] == arm]
+        if of_arm.empty:
+            continue
+        colour = METHODS.get(label.split(",")[0], colours[number % len(colours)])
+        axes.scatter(of_arm["passes"], 100 * of_arm[column], s=16, alpha=0.5, color=colour)
+        axes.scatter([of_arm["passes"].mean()], [100 * of_arm[column].mean()], s=64, color=colour, label=label)
+
+
+if __name__ == "__main__":
+    main()
