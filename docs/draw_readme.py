@@ -28,6 +28,7 @@ _LOOKS = 20
 _SIZE = 224
 _BATCH = 24
 _SETS = {2: 2, 3: 1}
+_FINE = {"mask_size": 32, "max_steps": 20}  # for images of this size
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -42,7 +43,7 @@ def main() -> None:
     teacher = FrozenTeacher(efficientnet_lite0(), mean=_MEAN, std=_STD)
     lines = []
     for k, count in _SETS.items():
-        mixers: dict[str, Mixer] = {"MixUp": MixUp(k=k), "CutMix": CutMix(k=k), "SuperMix": SuperMix.fast(k=k, pairing="shift", mask_size=32)}
+        mixers: dict[str, Mixer] = {"MixUp": MixUp(k=k), "CutMix": CutMix(k=k), "SuperMix": SuperMix.fast(k=k, pairing="shift", **_FINE)}
         mixes = {name: mixer(teacher, images, seed=options.seed, view=_VIEW) for name, mixer in mixers.items()}
         bare = {name: unviewed(mix, images) for name, mix in mixes.items()}
         mix = mixes["SuperMix"]
