@@ -26,7 +26,7 @@ from supermix_pl.transforms import RandomResizedCropFlip
 _VIEW = RandomResizedCropFlip()
 _LOOKS = 20
 _SIZE = 224
-_BATCH = 24
+_BATCH = 12
 _SETS = {2: 2, 3: 1}
 _FINE = {"mask_size": 32, "max_steps": 20}  # for images of this size
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -43,14 +43,17 @@ def main() -> None:
     teacher = FrozenTeacher(efficientnet_lite0(), mean=_MEAN, std=_STD)
     lines = []
     for k, count in _SETS.items():
-        mixers: dict[str, Mixer] = {"MixUp": MixUp(k=k), "CutMix": CutMix(k=k), "SuperMix": SuperMix.fast(k=k, pairing="shift", **_FINE)}
+        solver = SuperMix.fast(k=k, pairing="shift", **_FINE)
+        mixers: dict[str, Mixer] = {"MixUp": MixUp(k=k, alpha=3), "CutMix": CutMix(k=k, alpha=3), "SuperMix": solver}
         mixes = {name: mixer(teacher, images, seed=options.seed, view=_VIEW) for name, mixer in mixers.items()}
         bare = {name: unviewed(mix, images) for name, mix in mixes.items()}
         mix = mixes["SuperMix"]
         right = (mix.source_classes == labels[mix.source_indices]).all(dim=1)
-        lines += [(k, row, bare) for row in right.nonzero()[:, 0].tolist()[:count]]
+        used = [row for _, row, _ in lines]
+        lines += [(k, row, bare) for row in right.nonzero()[:, 0].tolist() if row not in used][:count]
     most = max(_SETS)
     figure = Figure((1.75 * (most + 3), 2.35 * len(lines)), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.08)  # pyright: ignore
     axes = figure.subplots(len(lines), most + 3, squeeze=False)
     for line, (k, row, bare) in zip(axes, lines, strict=True):
         for cell in line:
