@@ -35,8 +35,8 @@ def curve(folders: Sequence[str], name: str) -> pd.DataFrame:
 
 def read_log(folder: Path, name: str) -> pd.Series:
     """Read a quantity of a run by step; a resumed run has several logs, of which the later count."""
-    logs = [_read(path) for path in sorted(folder.glob("csv/*/metrics.csv"), key=_version)]
-    logs = [log[["step", name]] for log in logs if {"step", name} <= set(log)]
+    logs = [_read(path, name) for path in sorted(folder.glob("csv/*/metrics.csv"), key=_version)]
+    logs = [log for log in logs if {"step", name} <= set(log)]
     if not logs:
         return pd.Series(dtype=float)
     log = pd.concat(logs).apply(pd.to_numeric, errors="coerce")
@@ -70,10 +70,12 @@ def chart(curves: Sequence[tuple[int, pd.DataFrame]], *, title: str, salt: str) 
     return f'<svg role="img" aria-label="{html.escape(title)}"{svg}'
 
 
-def _read(path: Path) -> pd.DataFrame:
-    """Read a log; nothing where it is empty, and no lines that are damaged."""
+def _read(path: Path, name: str) -> pd.DataFrame:
+    """Read steps and a quantity; nothing where a log is empty."""
     try:
-        return pd.read_csv(path, on_bad_lines="skip", encoding_errors="replace")
+        return pd.read_csv(
+            path, index_col=False, usecols=lambda column: column in ("step", name), encoding_errors="replace"
+        )
     except pd.errors.EmptyDataError:
         return pd.DataFrame()
 

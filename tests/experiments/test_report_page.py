@@ -119,7 +119,10 @@ def test_the_page_needs_no_other_file(tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_has_one_curve(tmp_path: Path) -> None:
-    logs = {10: "9,3.0\n19,4.0\n19,\nx,7\n29,nan\n", 9: "0,1.0\n9,2.0\n"}  # written in any order: copies keep no times
+    logs = {
+        10: "9,3.0,5\n19,4.0\n19,\nx,7\n29,nan\n",
+        9: "0,1.0\n9,2.0\n",
+    }  # written in any order: copies keep no times
     for version, rows in logs.items():
         path = tmp_path / "csv" / f"version_{version}" / "metrics.csv"
         path.parent.mkdir(parents=True)
@@ -139,7 +142,7 @@ def test_a_curve_is_the_mean_and_range_at_the_steps_of_all_runs(tmp_path: Path) 
     }
 
 
-@pytest.mark.parametrize("content", ["", "step,train/loss\n", "epoch\n1\n", "step,train/loss\n1,2,3,4\n"])
+@pytest.mark.parametrize("content", ["", "step,train/loss\n", "epoch\n1\n"])
 def test_a_log_without_numbers_is_no_curve(tmp_path: Path, content: str) -> None:
     path = tmp_path / "csv" / "version_0" / "metrics.csv"
     path.parent.mkdir(parents=True)
