@@ -1,5 +1,8 @@
 """Draw learning curves from the CSV logs of runs, as SVG that stands inside the page and takes its colours."""
 
+# pandas' own types do not tell a DataFrame from a Series
+# pyright: reportArgumentType=false, reportReturnType=false
+
 import html
 import io
 import re

@@ -1,5 +1,8 @@
 """Table 4: what making the mixes costs, from the JSON that its benchmark writes."""
 
+# pandas' own types do not tell a DataFrame from a Series
+# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportReturnType=false
+
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

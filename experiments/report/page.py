@@ -1,5 +1,8 @@
 """Fill in `page.html.j2`: the runs of a sweep on one page that needs no other file."""
 
+# pandas' own types do not tell a DataFrame from a Series
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportOperatorIssue=false, reportReturnType=false
+
 import base64
 import json
 import math

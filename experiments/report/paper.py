@@ -134,4 +134,4 @@ def _mean(values: pd.Series) -> float:
 
 
 def _deviation(values: pd.Series) -> float:
-    return values.std(skipna=False)
+    return values.std(skipna=False)  # pyright: ignore[reportReturnType]

@@ -1,5 +1,8 @@
 """Read run folders into one table, a row a run, and divide it into blocks: the runs of one budget each."""
 
+# pandas' own types do not tell a DataFrame from a Series
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportOperatorIssue=false
+
 import math
 import re
 from collections.abc import Sequence

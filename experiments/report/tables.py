@@ -1,5 +1,8 @@
 """Write what was measured beside the paper's numbers: a chapter for each block, and what could not be counted."""
 
+# pandas' own types do not tell a DataFrame from a Series
+# pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false
+
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
