@@ -69,7 +69,7 @@ def chart(curves: Sequence[tuple[int, pd.DataFrame]], *, title: str, salt: str) 
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(file, format="svg", transparent=True, metadata=nothing)
     svg = re.sub(r' width="[^"]*"| height="[^"]*"', "", file.getvalue().partition("<svg")[2], count=2)
-    svg = svg.replace(BLACK, "currentColor")
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg).replace(BLACK, "currentColor")  # names that charts would share
     return f'<svg role="img" aria-label="{html.escape(title)}"{svg}'
 
 

@@ -76,6 +76,8 @@ def test_the_page_has_results_curves_and_settings(tmp_path: Path, capsys: pytest
     charts = [attributes["aria-label"] for tag, attributes in page.found if tag == "svg" and "aria-label" in attributes]
     assert charts == ["validation accuracy %", "training loss"]
     assert [tag for tag, _ in page.found].count("i") == 3  # intervals, one a row
+    names = [attributes["id"] for _, attributes in page.found if "id" in attributes]
+    assert len(names) == len(set(names))
 
 
 def test_engines_are_never_averaged(tmp_path: Path) -> None:
