@@ -54,6 +54,7 @@ def written(folder: Path, *options: str) -> str:
 
 def test_without_scipy_it_names_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_sweep(tmp_path / "runs", methods=TWO)
+    assert written(folder)  # other packages load scipy where it is there
     monkeypatch.setitem(sys.modules, "scipy", None)
     with pytest.raises(SystemExit, match=r'html needs scipy: pip install "supermix_pl\[experiments\]"'):
         written(folder)
