@@ -1,4 +1,4 @@
-"""What a run leaves behind: the time of its steps, what its mixing cost, metrics.json."""
+"""Write metrics.json: accuracies, the time of the steps, what the mixing cost."""
 
 import json
 import statistics
@@ -58,12 +58,12 @@ class RunRecorder(pl.Callback):
         return {name: int(getattr(self, f"_{name}")) for name in _COUNTS}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Take up the counts of the run that is resumed."""
+        """Go on from the counts of the run that is resumed."""
         for name in _COUNTS:
             setattr(self, f"_{name}", state_dict[name])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look over the teacher's shoulder."""
+        """Start to count the images that the teacher passes."""
         if self._teacher is not None:
             prepare = self._teacher.prepare
 
@@ -75,12 +75,12 @@ class RunRecorder(pl.Callback):
             self._teacher.prepare = counted
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let the teacher be."""
+        """Stop counting."""
         if self._teacher is not None:
             vars(self._teacher).pop("prepare", None)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Let the teacher be."""
+        """Stop counting."""
         self.on_train_end(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

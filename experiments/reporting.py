@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-_EXTRAS = ("matplotlib", "pandas", "scipy")
+_EXTRAS = ("jinja2", "matplotlib", "pandas", "scipy")
 _USE = """usage: supermix-report table1|table2|table3|table4|table5|custom FOLDER ...
        supermix-report figure1|figure3|figure4|figure6|figure7|methods|holds [OVERRIDE ...]
        supermix-report figure5 FOLDER ...
@@ -31,18 +31,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _hand_on(word: str, arguments: Sequence[str]) -> None:
     if word == "html":
         from supermix_pl.experiments.opening import open_again
-        from supermix_pl.experiments.report import page
+        from supermix_pl.experiments.report import command
 
-        page.main(arguments[1:], open_again)
+        command.write_page(arguments[1:], open_again)
     elif word.startswith("figure") or word in ("methods", "holds"):
         from supermix_pl.experiments.figures import command
         from supermix_pl.experiments.opening import open_drawn
 
         command.main(arguments, open_drawn)
     else:
-        from supermix_pl.experiments.report import table_command
+        from supermix_pl.experiments.report import command
 
-        table_command.main(arguments)
+        command.write_table(arguments)
 
 
 if __name__ == "__main__":

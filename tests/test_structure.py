@@ -83,6 +83,7 @@ EXPERIMENTS: dict[str, set[str]] = {
     "train": {"building", "checks", "record", "tasks", "teachers"},
     "generate": {"building", "checks", "mixes"},
     "evaluate": {"data", "evaluation", "shared"},
+    "sweep": set(),
     "study": {"evaluate", "shared"},
     "few_images": {"evaluate", "evaluation", "shared"},
     "demo": {"building", "evaluate", "evaluation", "figures", "record", "shared", "train"},

@@ -25,7 +25,7 @@ def test_the_wheel_installs_beside_and_every_module_imports(tmp_path: Path) -> N
         *(ROOT / "conf").rglob("*.yaml"),
         *(
             path
-            for kind in ("*.yaml", "*.json")
+            for kind in ("*.yaml", "*.json", "*.j2")
             for path in (ROOT / "experiments").rglob(kind)
             if "results" not in path.parts
         ),

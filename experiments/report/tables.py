@@ -1,44 +1,104 @@
-"""A block of runs as a chapter of the report: its budget, all cells, the cells with runs."""
+"""Write what was measured beside the paper's numbers: a chapter for each block, and what could not be counted."""
+
+# pandas' own types do not tell a DataFrame from a Series
+# pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from supermix_pl.experiments.report.blocks import Block, teachers
-from supermix_pl.experiments.report.cells import MISSING, Cell, cells
-from supermix_pl.experiments.report.trials import Trials
+import pandas as pd
+
+from supermix_pl.experiments.report.paper import MISSING, cells, counts, not_comparable, spaced, text
+from supermix_pl.experiments.report.runs import COUNTS, Block, blocks, read
 from supermix_pl.experiments.shared.runs.budget import shown
-from supermix_pl.experiments.shared.runs.folders import Run, numbers
-from supermix_pl.experiments.shared.runs.paper import PaperTable
+from supermix_pl.experiments.shared.runs.folders import Problem
+from supermix_pl.experiments.shared.runs.paper import PaperTable, load
 from supermix_pl.experiments.shared.table import Heading, Notes, Part, Row, Table
 
-_SAME_SAMPLES = 0.01  # of the paper's
-_METRICS = {"top1": "top-1", "top5": "top-5"}
+TABLES = ("table1", "table2", "table3", "table4", "table5", "custom")
 _EPOCHS = {False: "last", True: "best"}
+_MEASURED = [f"{prefix}{name}" for prefix in ("", "best_") for name in ("mean", "std", "star", "difference")]
+_CSV = ["table", "budget", "protocol", "scale", "dataset", "comparable", "column", "metric", "method", "variant"]
+_CSV += ["paper", "paper_star", *_MEASURED, "teacher", "num_seeds", "seeds", *COUNTS, "folders"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What is printed.
+
+    Args:
+        title: Of the whole.
+        remarks: Below the title.
+        body: The chapters.
+        records: Raw numbers of all cells, for CSV.
+        not_counted: What was found and is in no cell.
+        seeds: Of the runs.
+    """
+
+    title: str
+    remarks: list[str]
+    body: list[Part]
+    records: pd.DataFrame
+    not_counted: list[str] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=list)
+
+
+def accuracies(name: str, folders: Sequence[Path], wanted: Mapping[str, str], *, best: bool) -> Report:
+    """Report a table of accuracies.
+
+    Args:
+        name: "table1" and so on, or "custom".
+        folders: Where the runs are.
+        wanted: Protocol and scale of the runs that count, where those are chosen.
+        best: Whether the best epoch is compared with the paper, not the last one.
+
+    Raises:
+        ValueError: If there are no runs of it; says what there is.
+    """
+    table = load().tables[name]
+    found, problems = read(folders)
+    runs = found[(found[[*wanted]] == pd.Series(wanted, dtype=object)).all(axis=1)]
+    filled = blocks(runs, name)
+    others = {other: n for other in TABLES if other != name and (n := int((runs["table"] == other).sum()))}
+    if not filled:
+        raise ValueError(_nothing(name, wanted, found, problems, others))
+    left_out = [f"{problem.folder}: {problem.reason}." for problem in problems]
+    left_out += [line for block in filled for line in block.not_counted]
+    left_out += [f"Runs of other tables: {_listed(others)}."] * bool(others)
+    left_out += [f"Runs of other protocols or scales: {len(found) - len(runs)}."] * (len(runs) < len(found))
+    return Report(
+        title=table.title,
+        remarks=_remarks(table, filled),
+        body=[part for block in filled for part in chapter(table, block, best=best)],
+        records=pd.concat([_records(table, block) for block in filled]),
+        not_counted=list(dict.fromkeys(left_out)),
+        seeds=sorted({seed for block in filled for seed in block.runs["seed"]}),
+    )
 
 
 def chapter(table: PaperTable, block: Block, *, best: bool) -> list[Part]:
     """Write a block; differences and the overview are of the last or of the best epoch."""
-    found = list(cells(table, block))
+    found = cells(table, block)
+    titles = {name: column.title for name, column in table.columns.items()}
+    found["title"] = found["column"].map(lambda name: titles.get(name, name))
+    if "top5" in found["metric"].values:
+        found["title"] += ", " + found["metric"].replace({"top1": "top-1", "top5": "top-5"})
     parts: list[Part] = [Heading(text=block.title), Notes(lines=tuple(_head(table, block)))]
     if table.columns:
         parts.append(_overview(table, found, best=best))
     return [*parts, _details(table, found, best=best)]
 
 
-def not_comparable(table: PaperTable, block: Block) -> list[str]:
-    """List what sets a block's budget apart from the paper's; empty if nothing does, as far as configs tell."""
-    reasons = block.budget.unlike_paper(sorted({column.dataset for column in table.columns.values()}))
-    for method, samples in ({} if reasons else table.student_samples).items():
-        runs = [run for trials in block.trials if trials.method == method for run in trials.runs]
-        seen = numbers(runs, "student_samples")
-        if any(abs(count - samples) > _SAME_SAMPLES * samples for count in seen):
-            reasons.append(f"{method}: {' / '.join(map(_spaced, seen))} student samples, not {_spaced(samples)}")
-    return reasons
-
-
-def counts(runs: Sequence[Run], name: str) -> str:
-    """Write a count of the runs, or all that there are."""
-    return " / ".join(map(_spaced, numbers(runs, name)))
+def _records(table: PaperTable, block: Block) -> pd.DataFrame:
+    comparable = not not_comparable(table, block) if table.columns else None
+    budget = block.budget
+    found = cells(table, block).assign(table=table.name, budget=block.title, protocol=budget.protocol)
+    found = found.assign(scale=budget.scale, dataset=budget.dataset, comparable=comparable)
+    for name in COUNTS:
+        found[name] = found[name].str.replace(" ", "")
+    return found[_CSV].astype(object)
 
 
 def _head(table: PaperTable, block: Block) -> list[str]:
@@ -56,19 +116,20 @@ def _head(table: PaperTable, block: Block) -> list[str]:
     lines.append(", ".join([f"Data: {block.budget.dataset} ({kind})", *settings]) + ".")
     if float(data.get("validation_fraction", 0)) > 0:
         lines.append("Best epochs are chosen by, and their accuracies are of, training images that are held out.")
-    facts: dict[str, Callable[[Trials], str]] = {
+    facts: dict[str, Callable[[pd.DataFrame], str]] = {
         "Mixes": _mixes,
-        "Natural images in a batch": lambda trials: shown(trials.settings.get("data.batch_size", "")),
-        "Epochs": lambda trials: counts(trials.runs, "epochs"),
-        "Steps": lambda trials: counts(trials.runs, "steps"),
-        "Student samples": lambda trials: counts(trials.runs, "student_samples"),
-        "Seeds": lambda trials: ", ".join(str(run.seed) for run in trials.runs),
+        "Natural images in a batch": lambda runs: shown(runs["settings"].iloc[0].get("data.batch_size", "")),
+        "Epochs": lambda runs: counts(runs["epochs"]),
+        "Steps": lambda runs: counts(runs["steps"]),
+        "Student samples": lambda runs: counts(runs["student_samples"]),
+        "Seeds": lambda runs: ", ".join(map(str, runs["seed"])),
     }
-    lines += [f"{title}: {text}." for title, fact in facts.items() if (text := _by_row(block, fact))]
-    columns = dict.fromkeys(trials.column for trials in block.trials)
-    accuracies = {column: teachers(block, column, "top1") for column in columns}
+    lines += [f"{title}: {written}." for title, fact in facts.items() if (written := _by_row(block, fact))]
+    columns = list(block.runs["column"].unique())
     taught = [
-        f"{name} {' / '.join(f'{value:.2f}' for value in values)}" for name, values in accuracies.items() if values
+        f"{column} {' / '.join(f'{value:.2f}' for value in values)}"
+        for column in columns
+        if (values := block.teachers(column))
     ]
     if taught:
         lines.append(f"Measured accuracy of the teachers: {', '.join(taught)}.")
@@ -77,79 +138,92 @@ def _head(table: PaperTable, block: Block) -> list[str]:
     return [*lines, f"No runs of {', '.join(absent)}."] if absent else lines
 
 
-def _mixes(trials: Trials) -> str:
+def _mixes(runs: pd.DataFrame) -> str:
     """Return where the images beside the natural ones came from; nothing where there were none."""
-    settings = trials.settings
+    settings = runs["settings"].iloc[0]
     if "data.mixed" in settings:
         size = settings.get("data.mixed_size")
-        return f"fixed, {_spaced(size)}" if size else "fixed"
+        return f"fixed, {spaced(size)}" if size else "fixed"
     if "data.external" in settings:
         return f"external images, {settings['data.external']}"
     return "on the fly" if any(name.startswith("mixer.") for name in settings) else ""
 
 
-def _by_row(block: Block, fact: Callable[[Trials], str]) -> str:
+def _by_row(block: Block, fact: Callable[[pd.DataFrame], str]) -> str:
     """Write a fact of the trials with the rows that it holds for; without them where it holds for all."""
     rows: dict[str, list[str]] = defaultdict(list)
-    for trials in block.trials:
-        rows[fact(trials)].append(trials.row)
-    texts = {text: ", ".join(dict.fromkeys(names)) for text, names in rows.items() if text}
-    return "; ".join(text if len(rows) == 1 else f"{text} ({names})" for text, names in texts.items())
+    for _, runs in block.trials():
+        rows[fact(runs)].append(runs["row"].iloc[0])
+    texts = {written: ", ".join(dict.fromkeys(names)) for written, names in rows.items() if written}
+    return "; ".join(written if len(rows) == 1 else f"{written} ({names})" for written, names in texts.items())
 
 
-def _overview(table: PaperTable, found: Sequence[Cell], *, best: bool) -> Table:
+def _overview(table: PaperTable, found: pd.DataFrame, *, best: bool) -> Table:
     """Lay all cells out as the paper does."""
-    by_place = {(cell.row, cell.column, cell.metric): cell for cell in found}
-    columns = dict.fromkeys((cell.column, cell.metric) for cell in found)
-    methods = dict.fromkeys(cell.method for cell in found)
-    rows = dict.fromkeys(cell.row for method in methods for cell in found if cell.method == method)
-
-    def text(cell: Cell | None) -> str:
-        if cell is None or (cell.paper is None and cell.measured is None):
-            return MISSING
-        return f"{cell.paper.text() if cell.paper else MISSING} / {cell.text(best=best, stars=table.stars)}"
-
+    measured = [text(cell, best=best, stars=table.stars) for cell in found.to_dict("records")]
+    both = found.assign(both=(found["paper_text"] + " / " + measured).replace(f"{MISSING} / {MISSING}", MISSING))
+    rows = [row for _, own in both.groupby("method", sort=False) for row in own["row"].unique()]
+    laid_out = both.pivot(index="row", columns="title", values="both").fillna(MISSING)
+    laid_out = laid_out.loc[rows, both["title"].unique()]
     return Table(
         title=f"Paper / measured, {_EPOCHS[best]} epoch",
-        columns=("method", *(_title(table, found, *column) for column in columns)),
-        sections=(tuple((row, *(text(by_place.get((row, *column))) for column in columns)) for row in rows),),
+        columns=("method", *laid_out.columns),
+        sections=(tuple(laid_out.itertuples(name=None)),),
     )
 
 
-def _details(table: PaperTable, found: Sequence[Cell], *, best: bool) -> Table:
+def _details(table: PaperTable, found: pd.DataFrame, *, best: bool) -> Table:
     """List the cells with runs."""
-    sections: dict[str, list[Row]] = defaultdict(list)
-    for cell in found:
-        if cell.measured is None:
-            continue
-        title = _title(table, found, cell.column, cell.metric)
-        difference, runs = cell.difference(best=best), cell.trials.runs if cell.trials else ()
-        paper = (cell.paper.text() if cell.paper else MISSING, *_measured(table, cell))
-        delta = MISSING if difference is None else f"{difference:+.2f}"
-        numbers = (*paper, delta) if table.columns else _measured(table, cell)
-        tail = (counts(runs, "epochs") or MISSING, counts(runs, "student_samples") or MISSING)
-        name = "" if title in sections else title
-        sections[title].append((name, cell.row, *numbers, str(len(runs)) if runs else MISSING, *tail))
-    heads = ("last epoch", "best epoch")
+    sections = []
+    for title, own in found[found["mean"].notna()].groupby("title", sort=False):
+        rows: list[Row] = []
+        for cell in own.to_dict("records"):
+            runs = bool(cell["num_seeds"])
+            numbers = [text(cell, best=epoch, stars=table.stars) if runs or not epoch else MISSING for epoch in _EPOCHS]
+            if table.columns:
+                difference = cell["best_difference" if best else "difference"]
+                numbers = [cell["paper_text"], *numbers, MISSING if pd.isna(difference) else f"{difference:+.2f}"]
+            tail = (cell["num_seeds"], cell["epochs"], cell["student_samples"]) if runs else ("", "", "")
+            name = "" if rows else str(title)
+            rows.append((name, cell["row"], *numbers, *(str(each) or MISSING for each in tail)))
+        sections.append(tuple(rows))
+    heads = ["last epoch", "best epoch"]
     if table.columns:
-        heads = ("paper", *heads, f"{_EPOCHS[best]} - paper")
+        heads = ["paper", *heads, f"{_EPOCHS[best]} - paper"]
     return Table(
         title="Cells with runs",
         columns=("network" if table.of_networks else "pair", "method", *heads, "seeds", "epochs", "student samples"),
-        sections=tuple(tuple(rows) for rows in sections.values()),
+        sections=tuple(sections),
         names=2,
     )
 
 
-def _measured(table: PaperTable, cell: Cell) -> tuple[str, str]:
-    best = cell.text(best=True, stars=table.stars) if cell.trials else MISSING
-    return cell.text(best=False, stars=table.stars), best
+def _nothing(
+    name: str, wanted: Mapping[str, str], found: pd.DataFrame, problems: Sequence[Problem], others: dict[str, int]
+) -> str:
+    there = [f"runs of other tables ({_listed(others)})"] if others else []
+    there += [f"{node}s {', '.join(sorted(found[node].fillna('none').unique()))}" for node in wanted]
+    there += [f"{problem.folder} ({problem.reason})" for problem in problems]
+    asked = "".join(f", {node} {value}" for node, value in wanted.items())
+    return f"expected runs of {name}{asked}, found none; there are: {'; '.join(there)}"
 
 
-def _title(table: PaperTable, found: Sequence[Cell], column: str, metric: str) -> str:
-    title = table.columns[column].title if column in table.columns else column
-    return f"{title}, {_METRICS[metric]}" if any(cell.metric == "top5" for cell in found) else title
+def _listed(others: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} of {name}" for name, count in others.items())
 
 
-def _spaced(value: float) -> str:
-    return f"{value:,.0f}".replace(",", " ")
+def _remarks(table: PaperTable, filled: Sequence[Block]) -> list[str]:
+    lines = [
+        "Accuracy on the test images in %. What was measured: mean ± standard deviation (n - 1) over the seeds.",
+        "Best epoch: of each run, then averaged.",
+    ]
+    if table.columns:
+        lines.append("Differences are measured - paper, in points.")
+    if table.stars:
+        paper = "; the paper's numbers above its own teacher's" if table.columns else ""
+        lines.append(f"*: above the accuracy of the teacher that was measured{paper}.")
+    methods = {*table.methods, *(method for block in filled for method in block.runs["method"])}
+    known = {method.partition("_k")[0] for method in methods}
+    lines.append("; ".join(f"{name}: {what}" for name, what in load().methods.items() if name in known) + ".")
+    bold = [f"{column.title}: {', '.join(column.bold)}" for column in table.columns.values() if column.bold]
+    return [*lines, *table.notes, *([f"In bold in the paper: {'; '.join(bold)}."] if bold else [])]

@@ -1,16 +1,21 @@
 """Which cell a run is in, what the cells say, and which runs are kept apart."""
 
+import math
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import hypothesis.strategies as st
 import numpy as np
+import pandas as pd
 import pytest
+from hypothesis import given
 
-from supermix_pl.experiments.report.blocks import Block, blocks
-from supermix_pl.experiments.report.cells import Cell, cells
-from supermix_pl.experiments.report.tables import chapter, not_comparable
-from supermix_pl.experiments.shared.runs.folders import Run, find_runs
+from supermix_pl.experiments.report.paper import cells, not_comparable, text
+from supermix_pl.experiments.report.runs import Block, blocks, read, same_teachers
+from supermix_pl.experiments.report.tables import chapter
+from supermix_pl.experiments.shared.runs.folders import Run
 from supermix_pl.experiments.shared.runs.identity import Place, place
 from supermix_pl.experiments.shared.runs.paper import load
 from supermix_pl.experiments.shared.table import Notes
@@ -33,13 +38,14 @@ class Folder:
         return write_run(self.path / f"{self.count:02}", accuracy, **settings)
 
     def blocks(self, table: str = "table2") -> list[Block]:
-        runs, problems = find_runs([self.path])
+        runs, problems = read([self.path])
         assert not problems
-        return blocks(runs, table, load())
+        return blocks(runs, table)
 
-    def cells(self, table: str = "table2") -> dict[tuple[str, str, str], Cell]:
+    def cells(self, table: str = "table2") -> dict[tuple[str, str, str], dict[str, Any]]:
         (block,) = self.blocks(table)
-        return {(cell.column, cell.row, cell.metric): cell for cell in cells(load().tables[table], block)}
+        found = cells(load().tables[table], block).to_dict("records")
+        return {(cell["column"], cell["row"], cell["metric"]): {**cell} for cell in found}
 
 
 @pytest.fixture
@@ -130,36 +136,31 @@ def test_mean_deviation_star_and_difference(folder: Folder) -> None:
         folder.add(accuracy, method="kd_supermix", seed=seed)
     folder.add(71.9, method="kd", seed=5)
     cell = folder.cells()[PAIR, "kd_supermix", "top1"]
-    last, best = cell.summary(best=False), cell.summary(best=True)
-    assert last
-    assert last.deviation
-    assert best
-    np.testing.assert_allclose([last.mean, last.deviation], [np.mean(accuracies), np.std(accuracies, ddof=1)])
-    assert best.mean == pytest.approx(last.mean + 0.2)
-    assert cell.star(best=False)  # 72.13 > 72
-    assert cell.difference(best=True) == pytest.approx(np.mean(accuracies) + 0.2 - 77.45)
-    assert cell.text(best=False, stars=True) == "72.13* ± 0.25"
-    assert cell.text(best=False, stars=False) == "72.13 ± 0.25"
+    np.testing.assert_allclose([cell["mean"], cell["std"]], [np.mean(accuracies), np.std(accuracies, ddof=1)])
+    assert cell["best_mean"] == pytest.approx(cell["mean"] + 0.2)
+    assert cell["star"]  # 72.13 > 72
+    assert cell["best_difference"] == pytest.approx(np.mean(accuracies) + 0.2 - 77.45)
+    assert text(cell, best=False, stars=True) == "72.13* ± 0.25"
+    assert text(cell, best=False, stars=False) == "72.13 ± 0.25"
     single = folder.cells()[PAIR, "kd", "top1"]
-    assert single.text(best=False, stars=True) == "71.90"
-    assert single.text(best=True, stars=True) == "72.10*"
+    assert text(single, best=False, stars=True) == "71.90"
+    assert text(single, best=True, stars=True) == "72.10*"
 
 
 def test_no_star_for_the_teachers_own_accuracy(folder: Folder) -> None:
     for seed in range(3):
         folder.add(seed=seed, metrics={"test/accuracy": float(np.float32(0.72)), "teacher/accuracy": 0.72})
-    assert not folder.cells()[PAIR, "kd", "top1"].star(best=False)
+    assert folder.cells()[PAIR, "kd", "top1"]["star"] is False
 
 
 def test_cells_without_runs_are_missing_and_all_there(folder: Folder) -> None:
     folder.add()
     found = folder.cells()
     assert len(found) == 7 * 12
-    assert found[PAIR, "crd", "top1"].text(best=False, stars=True) == "-"
-    assert found["vgg13-vgg8", "teacher", "top1"].measured is None
-    paper = found["vgg13-vgg8", "kd_supermix", "top1"].paper
-    assert paper
-    assert paper.text() == "76.03*"
+    assert text(found[PAIR, "crd", "top1"], best=False, stars=True) == "-"
+    assert np.isnan(found["vgg13-vgg8", "teacher", "top1"]["mean"])
+    paper = found["vgg13-vgg8", "kd_supermix", "top1"]
+    assert (paper["paper"], paper["paper_star"], paper["paper_text"]) == (76.03, True, "76.03*")
 
 
 def test_the_teachers_row(folder: Folder) -> None:
@@ -167,8 +168,8 @@ def test_the_teachers_row(folder: Folder) -> None:
         folder.add(seed=seed)
     folder.add(method="plain")
     cell = folder.cells()[PAIR, "teacher", "top1"]
-    assert cell.text(best=False, stars=True) == "72.00"
-    assert cell.difference(best=True) == pytest.approx(72 - 75.61)
+    assert text(cell, best=False, stars=True) == "72.00"
+    assert cell["best_difference"] == pytest.approx(72 - 75.61)
 
 
 def test_different_teachers_are_kept_apart(folder: Folder) -> None:
@@ -181,7 +182,7 @@ def test_different_teachers_are_kept_apart(folder: Folder) -> None:
         "teacher (72.00)",
         "teacher (75.00)",
     }
-    assert {row: len(cell.trials.runs) for (column, row, _), cell in found.items() if cell.trials} == {
+    assert {row: cell["num_seeds"] for (_, row, _), cell in found.items() if cell["num_seeds"]} == {
         "kd (teacher/accuracy=72.00)": 2,
         "kd (teacher/accuracy=75.00)": 1,
     }
@@ -191,9 +192,9 @@ def test_best_epochs_are_missing_unless_all_runs_have_them(folder: Folder) -> No
     folder.add(seed=0)
     folder.add(seed=1, metrics={"val/accuracy_best": None})
     cell = folder.cells()[PAIR, "kd", "top1"]
-    assert cell.text(best=True, stars=True) == "-"
-    assert cell.text(best=False, stars=True) == "70.00 ± 0.00"
-    assert not cell.star(best=True)
+    assert text(cell, best=True, stars=True) == "-"
+    assert text(cell, best=False, stars=True) == "70.00 ± 0.00"
+    assert np.isnan(cell["best_star"])
 
 
 def test_different_settings_of_a_cell_are_kept_apart_and_say_how(folder: Folder) -> None:
@@ -201,8 +202,8 @@ def test_different_settings_of_a_cell_are_kept_apart_and_say_how(folder: Folder)
         folder.add(60 + seed, seed=seed)
         folder.add(80 + seed, seed=seed, optimizer={"lr": 0.01})
     found = folder.cells()
-    assert found[PAIR, "kd (optimizer.lr=0.05)", "top1"].text(best=False, stars=False) == "60.50 ± 0.71"
-    assert found[PAIR, "kd (optimizer.lr=0.01)", "top1"].text(best=False, stars=False) == "80.50 ± 0.71"
+    assert text(found[PAIR, "kd (optimizer.lr=0.05)", "top1"], best=False, stars=False) == "60.50 ± 0.71"
+    assert text(found[PAIR, "kd (optimizer.lr=0.01)", "top1"], best=False, stars=False) == "80.50 ± 0.71"
     assert (PAIR, "kd", "top1") not in found
 
 
@@ -228,7 +229,7 @@ def test_budgets_get_blocks_of_their_own_the_papers_first(folder: Folder) -> Non
         "protocol paper, scale cpu, cifar100, 100 images a class",
         "protocol equal, scale paper, cifar100, all images",
     ]
-    assert [len(block.trials) for block in found] == [1, 1, 1, 1]
+    assert [len(block.trials()) for block in found] == [1, 1, 1, 1]
 
 
 def test_blocks_are_in_order_of_the_images_and_all_only_stands_beside_fewer(folder: Folder) -> None:
@@ -253,9 +254,10 @@ def test_of_two_runs_of_a_seed_the_newest_counts(folder: Folder) -> None:
     middle = folder.add(80, seed=1, written=200)
     folder.add(72, seed=2, written=50)
     (block,) = folder.blocks()
-    assert {(kept.folder, older.folder) for kept, older in block.duplicates} == {(newest, oldest), (newest, middle)}
+    told = "{}: the cell, settings and seed 1 of {}, which is newer and counts."
+    assert block.not_counted == [told.format(older, newest) for older in (oldest, middle)]
     cell = folder.cells()[PAIR, "kd", "top1"]
-    assert cell.text(best=False, stars=False) == "71.00 ± 1.41"
+    assert text(cell, best=False, stars=False) == "71.00 ± 1.41"
 
 
 def test_one_seed_in_two_cells_is_no_duplicate(folder: Folder) -> None:
@@ -263,8 +265,8 @@ def test_one_seed_in_two_cells_is_no_duplicate(folder: Folder) -> None:
     folder.add(method="crd")
     folder.add(pair="vgg13-vgg8")
     (block,) = folder.blocks()
-    assert block.duplicates == []
-    assert len(block.trials) == 3
+    assert block.not_counted == []
+    assert len(block.trials()) == 3
 
 
 def test_plain_runs_serve_every_pair_of_their_student(folder: Folder) -> None:
@@ -273,11 +275,11 @@ def test_plain_runs_serve_every_pair_of_their_student(folder: Folder) -> None:
     folder.add(65, method="kd", pair="resnet110-resnet20")
     found = folder.cells()
     (block,) = folder.blocks()
-    assert found["resnet110-resnet20", "plain", "top1"].text(best=False, stars=True) == "60.00"
-    assert found["resnet110-resnet20", "teacher", "top1"].text(best=False, stars=True) == "72.00"
+    assert text(found["resnet110-resnet20", "plain", "top1"], best=False, stars=True) == "60.00"
+    assert text(found["resnet110-resnet20", "teacher", "top1"], best=False, stars=True) == "72.00"
     assert block.borrowed == {"resnet110-resnet20": "resnet56-resnet20"}
     folder.add(61, method="plain", pair="resnet110-resnet20")
-    assert folder.cells()["resnet110-resnet20", "plain", "top1"].text(best=False, stars=True) == "61.00"
+    assert text(folder.cells()["resnet110-resnet20", "plain", "top1"], best=False, stars=True) == "61.00"
 
 
 def test_plain_runs_are_lent_by_one_pair(folder: Folder) -> None:
@@ -286,14 +288,14 @@ def test_plain_runs_are_lent_by_one_pair(folder: Folder) -> None:
         folder.add(64, method="plain", pair="resnet56-resnet20", seed=seed)
     folder.add(65, pair="resnet110-resnet20")
     (block,) = folder.blocks()
-    assert folder.cells()["resnet110-resnet20", "plain", "top1"].text(best=False, stars=True) == "64.00 ± 0.00"
-    assert block.duplicates == []
+    assert text(folder.cells()["resnet110-resnet20", "plain", "top1"], best=False, stars=True) == "64.00 ± 0.00"
+    assert block.not_counted == []
 
 
 def test_plain_runs_serve_tables_but_not_budgets(folder: Folder) -> None:
     folder.add(60, method="plain", pair="vgg13-vgg8")
     folder.add(65, pair="ResNet50-vgg8", table="table3")
-    assert folder.cells("table3")["ResNet50-vgg8", "plain", "top1"].text(best=False, stars=True) == "60.00"
+    assert text(folder.cells("table3")["ResNet50-vgg8", "plain", "top1"], best=False, stars=True) == "60.00"
     folder.add(65, pair="ResNet50-vgg8", table="table3", scale="gpu")
     other = next(block for block in folder.blocks("table3") if block.budget.scale == "gpu")
     assert other.borrowed == {}
@@ -302,7 +304,7 @@ def test_plain_runs_serve_tables_but_not_budgets(folder: Folder) -> None:
 def test_plain_runs_of_a_tables_pair_serve_its_custom_methods(folder: Folder) -> None:
     folder.add(60, method="plain")
     folder.add(65, method="kd_mine")
-    assert folder.cells("custom")[PAIR, "plain", "top1"].text(best=False, stars=True) == "60.00"
+    assert text(folder.cells("custom")[PAIR, "plain", "top1"], best=False, stars=True) == "60.00"
 
 
 def test_plain_runs_of_table1_have_another_schedule(folder: Folder) -> None:
@@ -317,11 +319,11 @@ def test_imagenet_has_top5(folder: Folder) -> None:
         folder.add(70 + seed, method="ce_supermix", pair="resnet34-resnet18", table="table5", seed=seed, data=IMAGENET)
     found = folder.cells("table5")
     assert len(found) == 2 * 12
-    assert found["resnet34-resnet18", "ce_supermix_k2", "top1"].text(best=False, stars=True) == "70.50 ± 0.71"
+    assert text(found["resnet34-resnet18", "ce_supermix_k2", "top1"], best=False, stars=True) == "70.50 ± 0.71"
     top5 = found["resnet34-resnet18", "ce_supermix_k2", "top5"]
-    assert top5.text(best=False, stars=True) == "90.50 ± 0.71"
-    assert top5.text(best=True, stars=True) == "91.50 ± 0.71"
-    assert found["resnet34-resnet18", "teacher", "top5"].text(best=False, stars=True) == "92.00"
+    assert text(top5, best=False, stars=True) == "90.50 ± 0.71"
+    assert text(top5, best=True, stars=True) == "91.50 ± 0.71"
+    assert text(found["resnet34-resnet18", "teacher", "top5"], best=False, stars=True) == "92.00"
 
 
 def test_table1_shows_the_networks_of_the_blocks_data(folder: Folder) -> None:
@@ -334,7 +336,7 @@ def test_custom_has_the_runs_alone(folder: Folder) -> None:
     folder.add(method="kd_mine", taught_by="b", network_name="a", pair=None)
     found = folder.cells("custom")
     assert set(found) == {("b-a", "teacher", "top1"), ("b-a", "kd_mine", "top1")}
-    assert all(cell.paper is None for cell in found.values())
+    assert all(cell["paper"] is None for cell in found.values())
     assert len(chapter(load().tables["custom"], folder.blocks("custom")[0], best=False)) == 3
 
 
@@ -362,3 +364,12 @@ def test_the_papers_student_samples(folder: Folder, method: str, samples: int, r
     folder.add(method=method, scale="paper", data={"images_per_class": None}, metrics={"student_samples": samples})
     (block,) = folder.blocks()
     assert not_comparable(load().tables["table2"], block) == reasons
+
+
+@given(st.lists(st.floats(0, 1), max_size=8))
+def test_teachers_are_the_same_without_a_gap_between_them(accuracies: list[float]) -> None:
+    teachers = same_teachers(pd.Series([*accuracies, math.nan], dtype=float))
+    assert math.isnan(teachers.iloc[-1])
+    known = dict(zip(accuracies, teachers, strict=False))
+    for before, after in pairwise(sorted(known)):
+        assert (known[before] == known[after]) == (after - before <= 1e-3)

@@ -141,6 +141,15 @@ def test_values_on_the_command_line_take_the_place_of_an_ablations(
     assert len({tuple(sorted(job.items())) for job in found}) == len(expected)
 
 
+@pytest.mark.parametrize(("experiment", "report"), [("quickstart", "html"), ("table2", "table2")])
+def test_a_sweep_ends_with_the_command_that_shows_it(
+    tmp_path: Path, experiment: str, report: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = multirun(tmp_path / "my runs", f"experiment={experiment}")
+    Callbacks(config).on_multirun_end(config=config, config_name="train")
+    assert capsys.readouterr().out == f"to see the runs: supermix-report {report} '{tmp_path / 'my runs'}'\n"
+
+
 def test_an_ablation_takes_other_groups() -> None:
     groups = {"pair": "vgg13-vgg8", "method": "kd_cutmix", "protocol": "equal", "scale": "cpu"}
     config = compose("train", ["experiment=ablation_k", *(f"{group}={name}" for group, name in groups.items())])

@@ -1,7 +1,6 @@
 """Which trainings are the same up to their seed, and what is said of those that are not."""
 
 import json
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,6 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from supermix_pl.experiments.report.trials import same_teachers
 from supermix_pl.experiments.shared.runs.budget import Budget, budget, differences, label, training
 from supermix_pl.experiments.shared.runs.folders import Run
 from supermix_pl.experiments.shared.runs.paper import load
@@ -109,15 +107,6 @@ def test_labels_tell_apart_exactly_what_differs(settings: list[dict[str, Any]]) 
     assert (names == []) == (len(set(written)) == 1)
     for name in names:
         assert len({json.dumps(each.get(name)) for each in settings}) > 1
-
-
-@given(st.lists(st.floats(0, 1), max_size=8))
-def test_teachers_are_the_same_without_a_gap_between_them(accuracies: list[float]) -> None:
-    teachers = same_teachers(accuracies)
-    assert set(teachers) == set(accuracies)
-    order = sorted(teachers)
-    for before, after in pairwise(order):
-        assert (teachers[before] == teachers[after]) == (after - before <= 1e-3)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`supermix-report`: the paper's numbers beside those of the runs that are in folders."""
+"""`supermix-report table2`, `html` and the others: read the command line, print or write."""
 
 import argparse
 import sys
@@ -7,8 +7,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from supermix_pl.experiments.report.gathering import TABLES, Choice, Report, accuracies, costs
-from supermix_pl.experiments.report.records import write_csv
+from supermix_pl.experiments.report.cost import costs
+from supermix_pl.experiments.report.mixes import Opener
+from supermix_pl.experiments.report.page import page
+from supermix_pl.experiments.report.tables import TABLES, Report, accuracies
 from supermix_pl.experiments.shared import provenance, render
 from supermix_pl.experiments.shared.table import Heading, Notes, Part
 
@@ -22,9 +24,45 @@ _WRITERS: dict[str, Callable[[Sequence[Part]], str]] = {
 _WIDE = 180
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Gather, compare, print or write."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+def write_page(arguments: Sequence[str], open_run: Opener) -> None:
+    """Write a page of the runs in some folders, and print where.
+
+    Args:
+        arguments: Of the command line.
+        open_run: Opens data and teacher of a run's config, for example mixes.
+    """
+    parser = argparse.ArgumentParser(
+        prog="supermix-report html",
+        description="Write the runs of a sweep on one page that needs no other file: results, curves, mixes, settings.",
+    )
+    add = parser.add_argument
+    add("runs", type=Path, nargs="+", help="folders that are searched for runs of supermix-train")
+    add("--output", type=Path, help="file to write; default report.html in the first of the folders")
+    add("--title", default="Runs of supermix-train", help="default %(default)s")
+    add("--mixes", type=int, default=4, help="sets to make as examples with each mixer, 0 to 16; default %(default)s")
+    add("--note", action="append", default=[], help="a remark for the head, such as how the data were split")
+    options = parser.parse_args(arguments)
+    try:
+        if not 0 <= options.mixes <= 16:
+            raise ValueError(f"expected 0 to 16 sets in --mixes, got {options.mixes}")
+        text = page(
+            options.runs,
+            title=options.title,
+            notes=options.note,
+            mixes=options.mixes,
+            open_run=open_run,
+            origin=lambda seeds: provenance.collect(PROGRAM, ["html", *arguments], seeds=seeds).lines(),
+        )
+    except ValueError as error:
+        parser.error(str(error))
+    output = options.output or options.runs[0] / "report.html"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(text, encoding="utf-8")
+    print(output)
+
+
+def write_table(arguments: Sequence[str]) -> None:
+    """Gather the runs of a table, compare them with the paper, print or write."""
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
@@ -39,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     if report.not_counted and (options.output is not None or kind == "csv"):
         print("not counted:", *report.not_counted, sep="\n", file=sys.stderr)
-    text = write_csv(report.records) if kind == "csv" else _WRITERS[kind](parts)
+    text = report.records.to_csv(index=False) if kind == "csv" else _WRITERS[kind](parts)
     if options.output is None:
         print(text, end="")
         return
@@ -81,10 +119,10 @@ def _format(options: argparse.Namespace) -> str:
 def _report(options: argparse.Namespace) -> Report:
     if options.table not in TABLES:
         raise ValueError(f"expected a table of {', '.join(TABLES)}, got {options.table!r}")
-    choice = Choice(protocol=options.protocol, scale=options.scale)
+    wanted = {node: value for node in ("protocol", "scale") if (value := getattr(options, node)) is not None}
     if options.table != "table4":
-        return accuracies(options.table, options.runs, choice, best=options.best)
-    if options.best or choice.given():
+        return accuracies(options.table, options.runs, wanted, best=options.best)
+    if options.best or wanted:
         raise ValueError("expected no --best, --protocol or --scale for table4, got one: it is not of trainings")
     return costs(options.runs)
 
@@ -101,7 +139,3 @@ def _parts(report: Report, notes: Sequence[str], origin: provenance.Provenance) 
         "Versions: " + ", ".join(f"{name} {version}" for name, version in origin.versions.items()),
     )
     return [*parts, Heading(text="Where this report comes from"), Notes(lines=made)]
-
-
-if __name__ == "__main__":
-    main()

@@ -1,9 +1,9 @@
-"""Mixes of the sweep's own mixers, made anew from its data and teacher, as pictures of a few kilobytes."""
+"""Make mixes with the sweep's own mixers, from its data and teacher, as pictures of a few kilobytes."""
 
 import base64
 import copy
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,10 @@ from torch import Tensor
 
 from supermix_pl import FrozenTeacher, MixedBatch
 from supermix_pl.experiments.data import ImageDataModule
-from supermix_pl.experiments.shared.runs.folders import Run
 from supermix_pl.experiments.shared.runs.identity import target
 from supermix_pl.pictures.tensors import denormalize
 
+PNG = "data:image/png;base64,"
 _BATCH = 16
 Opener = Callable[[DictConfig], tuple[ImageDataModule, FrozenTeacher]]
 
@@ -51,24 +51,24 @@ class ExampleMixes:
     problem: str = ""
 
 
-def example_mixes(runs: Sequence[Run], count: int, open_run: Opener) -> list[ExampleMixes]:
+def example_mixes(configs: Iterable[dict[str, Any]], count: int, open_run: Opener) -> list[ExampleMixes]:
     """Make a few mixes with every mixer of the runs, all from the same images and with the same seed.
 
     Args:
-        runs: Of a sweep.
+        configs: Of the runs of a sweep.
         count: Sets of each mixer, in [0, 16].
         open_run: Opens data and teacher of a run's config.
     """
-    by_mixer: dict[str, Run] = {}
-    for run in runs:
-        if isinstance(run.config.get("mixer"), dict):
-            by_mixer.setdefault(_describe(run.config["mixer"]), run)
+    by_mixer: dict[str, dict[str, Any]] = {}
+    for config in configs:
+        if isinstance(config.get("mixer"), dict):
+            by_mixer.setdefault(_describe(config["mixer"]), config)
     if not count:
         return []
     found = []
-    for name, run in by_mixer.items():
+    for name, config in by_mixer.items():
         try:
-            found.append(ExampleMixes(mixer=name, rows=_rows(run, count, open_run)))
+            found.append(ExampleMixes(mixer=name, rows=_rows(config, count, open_run)))
         # What is missing may be any part of a run's surroundings: its data, its teacher, a package, a GPU
         except Exception as error:
             found.append(ExampleMixes(mixer=name, problem=f"{type(error).__name__}: {error}"))
@@ -79,11 +79,11 @@ def data_uri(pixels: np.ndarray) -> str:
     """Write pixels (h, w, 3) or (h, w), 0 to 255, as a PNG in a data URI."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    return PNG + base64.b64encode(file.getvalue()).decode()
 
 
-def _rows(run: Run, count: int, open_run: Opener) -> tuple[tuple[Tile, ...], ...]:
-    config: DictConfig = OmegaConf.create(copy.deepcopy(run.config))
+def _rows(its_config: dict[str, Any], count: int, open_run: Opener) -> tuple[tuple[Tile, ...], ...]:
+    config: DictConfig = OmegaConf.create(copy.deepcopy(its_config))
     config.data.mixed = config.data.external = None
     config.data.augment = False
     config.trainer.accelerator = "cpu"
