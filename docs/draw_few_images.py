@@ -33,7 +33,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "images" / "few_images.png")
     options = parser.parse_args()
     rows = pd.concat([pd.read_csv(table) for table in options.tables])
-    rows = rows[(rows["images"].astype(str) == str(options.images)) & rows["arm"].isin(list(_LABELS))]
+    chosen = (rows["images"].astype(str) == str(options.images)) & rows["arm"].isin(list(_LABELS))
+    rows = rows.loc[chosen].copy()
     rows["passes"] = rows["teacher_forwards"] + rows["teacher_backwards"]
     figure = Figure((9, 3.6), layout="constrained")
     for axes, (column, label) in zip(figure.subplots(1, 2), _MEASURES.items(), strict=True):

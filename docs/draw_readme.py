@@ -105,7 +105,7 @@ def seen(mix: MixedBatch, row: int, teacher: FrozenTeacher, names: list[str]) ->
 
 def short(name: str) -> str:
     """Return the first of the words that a class is known by."""
-    return name.split(",")[0][:20]
+    return name.split(",")[0][:22]
 
 
 def show(axes: Axes, image: Tensor, text: str) -> None:

@@ -176,6 +176,7 @@ def test_while_few_sets_are_solved_those_of_the_slots_are_shown_too() -> None:
 @unchecked
 def test_replays_are_spread_over_sets() -> None:
     ran = run(StreamEngine(reuse=24), 400)
+    assert ran.engine.plan is not None
     counts = Counter[tuple[float, ...]]()
     for mix, metrics in zip(ran.mixes, ran.metrics, strict=True):
         replayed = [name for name, age in zip(names_of(mix), mix.num_steps.tolist(), strict=True) if age == ROUNDS]

@@ -11,7 +11,7 @@ import torch
 from supermix_pl import MixUp, SuperMixCallback
 from supermix_pl.experiments.record import RunRecorder, write_metrics
 from supermix_pl.solver import Outcome
-from tests.experiments.mixes_toys import SIZE, teacher_of
+from tests.experiments.mixes.mixes_toys import SIZE, teacher_of
 
 
 class Ranks(pl.Trainer):

@@ -14,7 +14,7 @@ from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.data.datamodule import Opened
 from supermix_pl.experiments.shared.digests import digest_images, digest_teacher
 from supermix_pl.experiments.teachers import load_teacher, teacher_accuracy, untrained_teacher
-from tests.experiments.mixes_toys import data_of, network, teacher_of
+from tests.experiments.mixes.mixes_toys import data_of, network, teacher_of
 
 
 def test_a_digest_tells_teachers_apart_by_weights_and_inputs() -> None:

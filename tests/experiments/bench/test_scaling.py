@@ -11,7 +11,7 @@ from supermix_pl.experiments.bench.scaling.__main__ import main
 from supermix_pl.experiments.bench.scaling.series import points
 from supermix_pl.experiments.shared.mixers import FAST, PAPER
 from tests.experiments.bench.small import CLASSES, SMALL, written
-from tests.experiments.figures_toys import subject
+from tests.experiments.figures.figures_toys import subject
 
 MIXER = SuperMix(max_steps=3, pairing="distinct")
 

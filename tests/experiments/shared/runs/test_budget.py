@@ -11,7 +11,7 @@ from hypothesis import given
 from supermix_pl.experiments.shared.runs.budget import Budget, budget, differences, label, training
 from supermix_pl.experiments.shared.runs.folders import Run
 from supermix_pl.experiments.shared.runs.paper import load
-from tests.experiments.report_folders import config_of
+from tests.experiments.report.report_folders import config_of
 
 SETTINGS = st.dictionaries(st.sampled_from("abc"), st.sampled_from([None, True, False, 0, 1, "x", [1]]))
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from supermix_pl.experiments.shared.runs.folders import Problem, Run, find_runs, numbers, read_run
-from tests.experiments.report_folders import config_of, write_run
+from tests.experiments.report.report_folders import config_of, write_run
 
 
 def test_runs_are_found_at_any_depth_and_once(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from supermix_pl.experiments.figures.command import FIGURES, OfSubject
 from supermix_pl.experiments.figures.sets import chosen_images
 from supermix_pl.experiments.figures.style import Drawn, save
 from supermix_pl.experiments.shared.subject import Subject
-from tests.experiments.figures_toys import subject, teacher
+from tests.experiments.figures.figures_toys import subject, teacher
 
 ARGUMENTS = {
     "figure1": ["--sets", "2"],

@@ -25,7 +25,7 @@ from supermix_pl.experiments.mixes.shards import shard_path
 from supermix_pl.mixing import Mixer
 from supermix_pl.mixing.views import Transform
 from supermix_pl.transforms import RandomCropFlip
-from tests.experiments.mixes_toys import MIXER, NUM_TRAIN, PLAN, SIZE, data_of, make, shard_bytes, teacher_of
+from tests.experiments.mixes.mixes_toys import MIXER, NUM_TRAIN, PLAN, SIZE, data_of, make, shard_bytes, teacher_of
 
 UNDER_VIEWS = SuperMix.fast(mask_size=4, max_steps=3)
 
@@ -297,9 +297,9 @@ def test_mixes_that_were_there_say_nothing_about_the_rate(monkeypatch: pytest.Mo
 
 
 def start(folder: Path, delay: float) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "tests.experiments.test_mixes_generation", str(folder), str(delay)]
+    command = [sys.executable, "-m", "tests.experiments.mixes.test_generation", str(folder), str(delay)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, cwd=Path(__file__).parents[2], env=environment)
+    return subprocess.Popen(command, cwd=Path(__file__).parents[3], env=environment)
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from supermix_pl.experiments.figures.logit_map import class_spread
 from supermix_pl.experiments.figures.measures import boxes_kept, deviation_of_means, measure
 from supermix_pl.experiments.shared.mixers import SOLVERS
 from supermix_pl.solver.saliency import input_saliency
-from tests.experiments.figures_toys import subject
+from tests.experiments.figures.figures_toys import subject
 
 
 def test_averages_keep_half_of_everything() -> None:

@@ -19,7 +19,7 @@ from supermix_pl.experiments.shared.runs.folders import Run
 from supermix_pl.experiments.shared.runs.identity import Place, place
 from supermix_pl.experiments.shared.runs.paper import load
 from supermix_pl.experiments.shared.table import Notes
-from tests.experiments.report_folders import config_of, write_run
+from tests.experiments.report.report_folders import config_of, write_run
 
 PAIR = "wrn_40_2-wrn_16_2"
 IMAGENET = {"_target_": "supermix_pl.experiments.data.ImageFolder", "folder": "/d/imagenet"}

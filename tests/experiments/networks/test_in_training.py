@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from supermix_pl.experiments import networks
-from tests.experiments.test_networks import FINGERPRINTS, HEAVY, built_on_nothing
+from tests.experiments.networks.test_networks import FINGERPRINTS, HEAVY, built_on_nothing
 
 # What is light enough to compute with, at a few classes and small images; the quick ones are one of each family
 SMALL: dict[str, Callable[..., Any]] = {name: getattr(networks, name) for name in FINGERPRINTS if name not in HEAVY} | {

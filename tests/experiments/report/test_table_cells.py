@@ -12,7 +12,7 @@ from supermix_pl.experiments import networks
 from supermix_pl.experiments.shared.runs.paper import load
 from supermix_pl.experiments.train import train
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
+CONF = Path(__file__).resolve().parents[3] / "conf"
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
 PAIRS = sorted(path.stem for path in (CONF / "pair").glob("*.yaml"))
 CIFAR_METHODS = [method for method in METHODS if not method.startswith("imagenet_")]

@@ -10,7 +10,7 @@ from matplotlib.text import Text
 from supermix_pl.experiments.figures import ablations
 from supermix_pl.experiments.figures.curves import find_curves
 from supermix_pl.experiments.shared.runs.folders import find_runs
-from tests.experiments.report_folders import write_run
+from tests.experiments.report.report_folders import write_run
 
 OWN: dict[str, Any] = {"method": "ce_supermix", "table": None}
 

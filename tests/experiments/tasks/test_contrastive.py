@@ -345,9 +345,9 @@ def test_one_process_trains_as_by_hand(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_train_as_by_hand(tmp_path: Path) -> None:
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tests.experiments.test_contrastive", str(tmp_path)]
+    command = [sys.executable, "-m", "tests.experiments.tasks.test_contrastive", str(tmp_path)]
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-4000:]
     assert_as_by_hand(tmp_path, 2)

@@ -21,8 +21,8 @@ from supermix_pl.experiments import resolvers
 from supermix_pl.experiments.report.charts import curve, read_log
 from supermix_pl.experiments.reporting import main as report
 from supermix_pl.experiments.shared.statistics import Summary
-from tests.experiments.report_folders import write_run
-from tests.experiments.report_page_sweep import HOSTILE, write_sweep
+from tests.experiments.report.report_folders import write_run
+from tests.experiments.report.report_page_sweep import HOSTILE, write_sweep
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"]

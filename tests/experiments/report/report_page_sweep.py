@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from supermix_pl.experiments.shared.runs import evaluations
-from tests.experiments.report_folders import write_run
+from tests.experiments.report.report_folders import write_run
 
 HOSTILE = (
     "</title></style><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">&amp;'\""

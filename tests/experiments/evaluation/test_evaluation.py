@@ -23,7 +23,7 @@ from supermix_pl.experiments.evaluation import (
 )
 from supermix_pl.experiments.networks import resnet8
 from supermix_pl.experiments.shared.runs import evaluations
-from tests.experiments.report_folders import write_run
+from tests.experiments.report.report_folders import write_run
 
 PLAIN = Normalisation((0.5, 0.4, 0.3), (0.2, 0.25, 0.5))
 SMALL = Robustness(per_class=1, corrupted_per_class=1)

@@ -13,7 +13,7 @@ from supermix_pl import FrozenTeacher, SuperMixCallback
 from supermix_pl.experiments.mixes import FixedMixes, MisplacedMixes, Plan, ReplayEngine
 from supermix_pl.trainer.rewriting import BatchRewriter
 from supermix_pl.transforms import RandomCropFlip
-from tests.experiments.mixes_toys import MIXER, SIZE, data_of, make, teacher_of
+from tests.experiments.mixes.mixes_toys import MIXER, SIZE, data_of, make, teacher_of
 
 COUNT, BATCH = 12, 4
 STATISTICS: dict[str, Any] = {"mean": (0.5, 0.4, 0.45), "std": (0.25, 0.2, 0.3)}

@@ -143,7 +143,7 @@ def test_a_policy_follows_the_random_resized_crop(folder: Path) -> None:
 
 
 def test_the_config_of_imagenet_evaluates_at_260_and_224() -> None:
-    conf = Path(__file__).resolve().parents[2] / "conf" / "data"
+    conf = Path(__file__).resolve().parents[3] / "conf" / "data"
     for name in ("imagenet", "imagenet_parquet"):
         node = yaml.safe_load((conf / f"{name}.yaml").read_text())
         assert (node["size"], round(node["size"] * node["resize_ratio"]), node["batch_size"]) == (224, 260, 256)

@@ -13,7 +13,7 @@ import yaml
 from supermix_pl.checkpoint import load_checkpoint
 from supermix_pl.experiments import networks
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class Fingerprint(NamedTuple):

@@ -11,7 +11,7 @@ import pandas
 import pytest
 
 from supermix_pl.experiments.reporting import main
-from tests.experiments.report_folders import write_run
+from tests.experiments.report.report_folders import write_run
 
 SNAPSHOT = r"""# Pairs and methods of no table
 

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from supermix_pl import FrozenTeacher, MixedBatch, MixUp, SuperMixCallback
 from supermix_pl.experiments.tasks import Classification, Distillation
 from supermix_pl.experiments.tasks.schedules import constant
-from tests.experiments.mixes_toys import SIZE, teacher_of
+from tests.experiments.mixes.mixes_toys import SIZE, teacher_of
 
 NATURAL = 4
 

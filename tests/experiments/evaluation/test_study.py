@@ -8,7 +8,7 @@ import pytest
 from supermix_pl.experiments import study
 from supermix_pl.experiments.shared.runs import evaluations
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
+CONF = Path(__file__).resolve().parents[3] / "conf"
 
 
 def test_the_methods_have_configs() -> None:

@@ -19,7 +19,7 @@ from supermix_pl.experiments.data.datamodule import Opened
 from supermix_pl.experiments.data.shapes import CLASS_NAMES, MEAN, STD, draw_shapes
 from supermix_pl.experiments.data.subset import split_indices
 
-CONF = Path(__file__).resolve().parents[2] / "conf" / "data"
+CONF = Path(__file__).resolve().parents[3] / "conf" / "data"
 
 
 class Numbered(ImageDataModule):
