@@ -37,7 +37,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "images" / "readme.png")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the images")
+    parser.add_argument("--first", type=int, default=1, help="the first set that may be shown")
     options = parser.parse_args()
     images, labels, names = read_images(options.data, options.seed)
     teacher = FrozenTeacher(efficientnet_lite0(), mean=_MEAN, std=_STD)
@@ -50,7 +51,9 @@ def main() -> None:
         mix = mixes["SuperMix"]
         right = (mix.source_classes == labels[mix.source_indices]).all(dim=1)
         used = [row for _, row, _ in lines]
-        lines += [(k, row, bare) for row in right.nonzero()[:, 0].tolist() if row not in used][:count]
+        lines += [(k, row, bare) for row in right.nonzero()[:, 0].tolist() if row >= options.first and row not in used][
+            :count
+        ]
     most = max(_SETS)
     figure = Figure((1.75 * (most + 3), 2.35 * len(lines)), layout="constrained")
     figure.get_layout_engine().set(h_pad=0.08)  # pyright: ignore
