@@ -1,4 +1,4 @@
-"""Draws the picture of the README, ImageNet images mixed by twos and threes: `python docs/draw_readme.py DATA`.
+"""Draws the first picture of README and guide: ImageNet by twos and threes, `python docs/draw_readme.py DATA`.
 
 DATA is a folder of ImageNet images as Parquet shards; the teacher is EfficientNet-Lite0. Under a mix stand the classes
 that it sees first, in the mean over twenty fresh views, and in how many of these they are those of the sources.
