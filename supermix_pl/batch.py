@@ -2,12 +2,13 @@
 
 import copy
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 Key = int | str | tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]
 """A position, a name, a dotted path such as "labelled.0", or a pair (get, set) of callables.
@@ -61,18 +62,21 @@ def set_field(batch: Any, key: Key, value: Any) -> Any:
 def extend_fields(batch: Any, input_key: Key, target_key: Key, size: int) -> Any:
     """Repeat all per-sample fields beside the images and the labels, which stay as they are.
 
-    A field is per sample if it is a tensor, an array or a list of `size` rows. Of lists of `size` entries that is one
-    of tensors, arrays or lists that all have `size` rows themselves: it is a list of fields. Entries of other kinds,
-    such as dictionaries, belong to one sample each, whatever they hold. Only the smallest container that holds both
-    images and labels is looked at, so the batches of other dataloaders beside it are not touched; and in it only what
-    lies in mappings, lists, tuples, data classes and the objects on the way to images and labels. Other objects stay as
-    they are.
+    A field is per sample if it is a tensor, an array or a list of `size` rows, or a nested tensor or a packed sequence
+    of `size` sequences. Of lists of `size` entries that is one of tensors, arrays or lists that all have `size` rows
+    themselves: it is a list of fields. Entries of other kinds, such as dictionaries, belong to one sample each,
+    whatever they hold. Only the smallest container that holds both images and labels is looked at, so the batches of
+    other dataloaders beside it are not touched; and in it only what lies in mappings, lists, tuples, data classes and
+    the objects on the way to images and labels. Other objects stay as they are.
 
     Args:
         batch: The natural batch.
         input_key: Where the images are.
         target_key: Where the labels are.
         size: Images in the batch.
+
+    Raises:
+        TypeError: If a tensor of `size` rows is stored in a way in which torch cannot repeat it.
     """
     images, labels = get_field(batch, input_key), get_field(batch, target_key)
     if isinstance(input_key, tuple) or isinstance(target_key, tuple):
@@ -148,28 +152,40 @@ def _set_path(batch: Any, path: list[int | str], value: Any, key: Key) -> Any:
 def _replaced(batch: Any, changes: Mapping[Any, Any]) -> Any:
     """Copy one container with some of its children exchanged."""
     if isinstance(batch, Mapping):
+        named = {step if step in batch else str(step): value for step, value in changes.items()}
+        if not isinstance(batch, MutableMapping):
+            return type(batch)({**batch, **named})  # pyright: ignore[reportCallIssue]
         fresh = copy.copy(batch)
-        for step, value in changes.items():
-            fresh[step if step in batch else str(step)] = value  # pyright: ignore[reportIndexIssue]
+        for name, value in named.items():
+            fresh[name] = value
         return fresh
     if isinstance(batch, list | tuple):
         names = getattr(batch, "_fields", ())
         children = list(batch)
         for step, value in changes.items():
             children[names.index(step) if isinstance(step, str) else step] = value
-        if names:
-            return type(batch)(*children)
-        return type(batch)(children)
+        return _refilled(batch, children)
     fresh = copy.copy(batch)
     for step, value in changes.items():
         object.__setattr__(fresh, step, value)
     return fresh
 
 
+def _refilled(value: Any, children: Iterable[Any]) -> Any:
+    """Make a list or a tuple of the same class; one whose class is built from other arguments too."""
+    if isinstance(value, list):
+        fresh = copy.copy(value)
+        fresh[:] = children
+        return fresh
+    return type(value)._make(children) if hasattr(value, "_fields") else type(value)(children)
+
+
 def _repeat(value: Any, size: int, kept: set[int], inside: frozenset[int] = frozenset()) -> Any:
     """Repeat what has `size` rows in plain containers, and in objects that are kept; those it is inside of stay."""
-    if id(value) in inside or isinstance(value, str | bytes):
+    if id(value) in inside or isinstance(value, str | bytes | torch.Size):
         return value
+    if isinstance(value, PackedSequence):  # a named tuple of which no field has a row a sample
+        return _packed_twice(value) if int(value.batch_sizes[0]) == size else value
     if isinstance(value, Tensor | np.ndarray):
         return _twice(value) if id(value) not in kept and _has_rows(value, size) else value
     within = inside | {id(value)}
@@ -177,7 +193,7 @@ def _repeat(value: Any, size: int, kept: set[int], inside: frozenset[int] = froz
         return _replaced(value, {name: _repeat(value[name], size, kept, within) for name in value})
     if _is_sequence(value):
         if len(value) == size and not _is_container_of_fields(value, size, kept):
-            return type(value)([*value, *value])
+            return _refilled(value, [*value, *value])
         return _replaced(value, dict(enumerate(_repeat(child, size, kept, within) for child in value)))
     if _has_fields(value) or (id(value) in kept and _names(value)):
         return _replaced(value, {name: _repeat(getattr(value, name), size, kept, within) for name in _names(value)})
@@ -185,15 +201,33 @@ def _repeat(value: Any, size: int, kept: set[int], inside: frozenset[int] = froz
 
 
 def _twice(value: Tensor | np.ndarray) -> Tensor | np.ndarray:
-    return torch.cat([value, value]) if isinstance(value, Tensor) else np.concatenate([value, value])
+    if isinstance(value, np.ndarray):
+        return value[np.tile(np.arange(len(value)), 2)]  # masks and record names are kept
+    if value.is_nested:
+        return torch.nested.as_nested_tensor([*value.unbind(), *value.unbind()], layout=value.layout)
+    try:
+        return torch.cat([value, value])
+    except (RuntimeError, NotImplementedError) as error:
+        raise TypeError(
+            f"expected fields that torch.cat can repeat beside the images, got a tensor of shape {tuple(value.shape)} "
+            f'and layout {value.layout}; collate it into a dense or COO tensor, or choose mode="replace"'
+        ) from error
+
+
+def _packed_twice(value: PackedSequence) -> PackedSequence:
+    padded, lengths = pad_packed_sequence(value, batch_first=True)
+    twice, lengths = torch.cat([padded, padded]), torch.cat([lengths, lengths])
+    return pack_padded_sequence(twice, lengths, batch_first=True, enforce_sorted=False)
 
 
 def _has_rows(value: Tensor | np.ndarray, size: int) -> bool:
+    if isinstance(value, Tensor):
+        return value.ndim > 0 and value.size(0) == size  # a nested tensor has no len
     return value.ndim > 0 and len(value) == size
 
 
 def _is_sequence(value: Any) -> bool:
-    return isinstance(value, list | tuple) and not hasattr(value, "_fields")
+    return isinstance(value, list | tuple) and not hasattr(value, "_fields") and not isinstance(value, torch.Size)
 
 
 def _has_fields(value: Any) -> bool:

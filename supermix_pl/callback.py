@@ -299,6 +299,7 @@ class SuperMixCallback(LightningCallback):
             pl_module,
             self._engine,
             lambda batch: self._rewrite(trainer, batch),
+            self._let_go,
             self._end,
             pictures_every=self._log_images_every,
             save_state=self._save_state,
@@ -316,6 +317,7 @@ class SuperMixCallback(LightningCallback):
         """Begin a moving average; warn where a run resumed in an epoch cannot repeat the uninterrupted one."""
         assert self._fit is not None
         self._fit.trained = True
+        self._let_go()  # of the last batch of a finder's trial run
         self._supervision.start(trainer, pl_module)
         self._advice.judge_settings(trainer)
         count_next_epoch(trainer.fit_loop)
@@ -336,6 +338,10 @@ class SuperMixCallback(LightningCallback):
         pl_module.log_dict(values, batch_size=len(mix))
 
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        """Let go of the training batch."""
+        self._let_go()
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Let go of the training batch."""
         self._let_go()
 

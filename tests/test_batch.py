@@ -2,17 +2,20 @@
 
 import copy
 import dataclasses
-from collections import OrderedDict, UserDict, namedtuple
+from collections import OrderedDict, UserDict, deque, namedtuple
 from collections.abc import Callable
 from operator import attrgetter, itemgetter
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn.utils.rnn import pack_sequence, unpack_sequence
 
 from supermix_pl.batch import Key, extend_fields, get_field, is_exhausted, set_field
 from tests.problems import repeatable
@@ -53,6 +56,13 @@ class SlottedData:
 class Plain:
     def __init__(self, image: Any, label: Any, ids: Any = None) -> None:
         self.image, self.label, self.ids = image, label, ids
+
+
+class Slotted:
+    __slots__ = ("ids",)
+
+    def __init__(self, ids: Any) -> None:
+        self.ids = ids
 
 
 PLACES: dict[str, tuple[Any, Key, Callable[[Any], Any]]] = {
@@ -292,12 +302,95 @@ def test_a_list_of_one_container_a_sample_of_which_all_have_as_many_rows_as_ther
     assert all(one is other for one, other in zip(extended, samples * 2, strict=True))
 
 
+def sequences(count: int, longest: int = 3) -> list[Tensor]:
+    return [torch.rand(1 + row % longest, 2) for row in range(count)]
+
+
+@pytest.mark.parametrize("in_order", [False, True])
+@pytest.mark.parametrize("longest", [1, 3])
+def test_packed_sequences_are_repeated_as_a_whole(in_order: bool, longest: int) -> None:
+    """One of three sequences of length 1 has as many rows in each of its own fields as there are samples."""
+    parts = sorted(sequences(3, longest), key=len, reverse=True) if in_order else sequences(3, longest)
+    packed = pack_sequence(parts, enforce_sorted=in_order)
+    extended = extend_fields([IMAGES, LABELS, packed], 0, 1, 3)[2]
+    assert same(unpack_sequence(extended), 2 * parts)
+    assert same(unpack_sequence(packed), parts)
+
+
+def test_packed_sequences_of_another_number_stay() -> None:
+    for packed in (pack_sequence(sequences(2), enforce_sorted=False), pack_sequence(3 * sequences(2, 1))):
+        assert extend_fields([IMAGES, LABELS, packed], 0, 1, 3)[2] is packed
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype stage:UserWarning")
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
+def test_nested_tensors(layout: torch.layout) -> None:
+    three, four = sequences(3), torch.nested.as_nested_tensor(sequences(4), layout=layout)
+    nested = torch.nested.as_nested_tensor(three, layout=layout)
+    extended = extend_fields([IMAGES, LABELS, nested, four], 0, 1, 3)
+    assert extended[2].layout == layout
+    assert same([*extended[2].unbind()], 2 * three)
+    assert extended[3] is four
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state:UserWarning")
+def test_sparse_tensors() -> None:
+    extended = extend_fields([IMAGES, LABELS, torch.eye(3).to_sparse()], 0, 1, 3)[2]
+    assert same(extended.to_dense(), torch.eye(3).repeat(2, 1))
+    with pytest.raises(TypeError, match=r"shape \(3, 3\) and layout torch.sparse_csr; collate it into a dense or COO"):
+        extend_fields([IMAGES, LABELS, torch.eye(3).to_sparse_csr()], 0, 1, 3)
+    other = torch.eye(4).to_sparse_csr()
+    assert extend_fields([IMAGES, LABELS, other], 0, 1, 3)[2] is other
+
+
+def test_arrays_of_every_kind_stay_of_their_kind() -> None:
+    record = np.array([(1, 0.5), (2, 1.5), (3, 2.5)], dtype=[("a", int), ("b", float)])
+    masked = np.ma.masked_array(np.arange(3), mask=[False, True, False])
+    extended = extend_fields([IMAGES, LABELS, record, record.view(np.recarray), masked], 0, 1, 3)
+    assert extended[2]["a"].tolist() == [1, 2, 3, 1, 2, 3]
+    assert isinstance(extended[3], np.recarray)
+    assert extended[3].b.tolist() == 2 * [0.5, 1.5, 2.5]
+    assert extended[4].tolist() == [0, None, 2, 0, None, 2]
+
+
+class Counted(list):
+    """Built from a number, not from its entries."""
+
+    def __init__(self, count: int, note: str) -> None:
+        super().__init__(range(count))
+        self.note = note
+
+
+class Measured(namedtuple("Measured", ["ids", "count"])):
+    __slots__ = ()
+
+    def __new__(cls, ids: Tensor) -> "Measured":
+        return super().__new__(cls, ids, len(ids))
+
+
+def test_containers_whose_classes_are_built_from_other_arguments() -> None:
+    fields = {"list": Counted(3, "a"), "short": Counted(2, "b"), "named": Measured(IDS)}
+    batch = MappingProxyType({"x": IMAGES, "y": LABELS, **fields})  # cannot be written to
+    extended = extend_fields(batch, "x", "y", 3)
+    assert isinstance(extended, MappingProxyType)
+    assert (extended["list"], extended["list"].note) == (2 * [0, 1, 2], "a")
+    assert (extended["short"], extended["short"].note) == ([0, 1], "b")
+    assert isinstance(extended["named"], Measured)
+    assert same(extended["named"].ids, TWICE)
+    assert fields["list"] == [0, 1, 2]
+
+
+def test_a_shape_is_no_list_of_samples() -> None:
+    assert extend_fields([IMAGES, LABELS, torch.Size([1, 2, 2])], 0, 1, 3)[2] == (1, 2, 2)
+
+
 def test_foreign_objects_are_left_alone() -> None:
     normal = torch.distributions.Normal(torch.zeros(3), 1.0)
     other = Plain(IDS, IDS)
-    extended = extend_fields({"x": IMAGES, "y": LABELS, "normal": normal, "other": other}, "x", "y", 3)
-    assert extended["normal"] is normal
-    assert extended["other"] is other
+    foreign = [normal, other, Slotted(IDS), {1, 2, 3}, deque([1, 2, 3]), range(3), bytearray(b"abc"), "abc"]
+    frame = pd.DataFrame({"a": [1, 2, 3]})
+    extended = extend_fields({"x": IMAGES, "y": LABELS, **dict(enumerate([*foreign, frame]))}, "x", "y", 3)
+    assert all(extended[place] is value for place, value in enumerate([*foreign, frame]))
     assert other.image is IDS
 
 

@@ -29,6 +29,7 @@ class Fit:
         module: That it trains.
         engine: Begins with the fit.
         rewrite: Gives the batch that `training_step` is to see.
+        let_go: Is called where the training batch is no more the one that the loop is at.
         on_end: Is called once, when the fit ends.
         pictures_every: Batches from picture to picture; None for no pictures.
         save_state: Whether the engine's tensors are saved beside the checkpoints.
@@ -45,6 +46,7 @@ class Fit:
         module: Any,
         engine: Engine,
         rewrite: Callable[[Any], Any],
+        let_go: Callable[[], None],
         on_end: Callable[[], None],
         *,
         pictures_every: int | None,
@@ -62,7 +64,7 @@ class Fit:
                 training_seconds=self.stopwatch.training_seconds,
             )
         )
-        self.interception = Interception(trainer, rewrite)
+        self.interception = Interception(trainer, rewrite, let_go)
         self.pictures = None if pictures_every is None else Pictures(pictures_every, trainer)
         self._files = None
         if save_state:
