@@ -28,7 +28,15 @@ def named_mixers(paper: SuperMix) -> dict[str, SuperMix | BlindMixer]:
 
     Args:
         paper: The paper's solver with the settings for the data.
+
+    Raises:
+        ValueError: If it is another solver, which would stand under the paper's name.
     """
+    if paper.objective != "paper" or paper.views is not None:
+        raise ValueError(
+            f"expected mixer=supermix, the paper's solver, to be set beside the others, got {as_call(paper)}; "
+            "SuperMix.fast is among them anyway"
+        )
     paper = replace(paper, pairing="distinct")
     blind: dict[str, Any] = {"k": paper.k, "alpha": paper.alpha, "pairing": "distinct"}
     return {
