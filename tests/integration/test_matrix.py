@@ -178,6 +178,9 @@ class Looking(pl.LightningModule):
 
     def on_train_end(self) -> None:
         self.on_train_start()
+        trainer: Any = self.trainer
+        if self.callback in trainer.callbacks:
+            assert trainer.global_step == self.cell.epochs * -(-BATCHES // trainer.accumulate_grad_batches)
         if self.cell.course == "ddp":
             report = {"rows": [len(images) for images in self.shown], "weights": weights(self), "shown": self.shown}
             torch.save(report, self.folder / f"{self.global_rank}.pt")
@@ -227,7 +230,6 @@ def fit(cell: Cell, folder: Path, *callbacks: Any, resume: Path | None = None, *
     assert set(vars(trainer.strategy)) == methods
     student.assert_let_go()
     assert repr(pickle.loads(pickle.dumps(student.callback))) == repr(student.callback)
-    assert trainer.global_step == cell.epochs * -(-BATCHES // options.get("accumulate_grad_batches", 1))
     return student
 
 
