@@ -1,4 +1,4 @@
-# make demo   set-up, then the main job on the embedded data (4 to 6 minutes on 2 cores)
+# make demo   set-up, then the main job on the embedded data (5 to 7 minutes on 2 cores)
 # make smoke  two steps of every cell of every table on the embedded data (206 cells; 15 minutes of CPU time)
 # make test   set-up, lint, types, then the tests (at most 10 minutes in all)
 .PHONY: demo smoke test test-slow lint clean
