@@ -38,9 +38,10 @@ TEACHER: dict[str, set[str]] = {
 }
 TRAINER: dict[str, set[str]] = {
     "base": set(),
-    "interception": set(),
+    "wrapping": set(),
+    "interception": {"wrapping"},
     "resuming": set(),
-    "side_files": set(),
+    "side_files": {"wrapping"},
     "stopwatch": set(),
     "student_classes": set(),
     "advice": set(),
@@ -48,7 +49,7 @@ TRAINER: dict[str, set[str]] = {
     "log": {"stopwatch"},
     "rewriting": set(),
     "supervision": {"agreement"},
-    "fit": {"interception", "log", "side_files", "stopwatch"},
+    "fit": {"interception", "log", "side_files", "stopwatch", "wrapping"},
     "__init__": set(),
 }
 STREAM: dict[str, set[str]] = {

@@ -14,8 +14,7 @@ from supermix_pl.trainer.interception import Interception
 from supermix_pl.trainer.log import MixingLog
 from supermix_pl.trainer.side_files import SideFiles
 from supermix_pl.trainer.stopwatch import Stopwatch
-
-_END = "teardown"
+from supermix_pl.trainer.wrapping import Wrapped
 
 
 class Fit:
@@ -71,22 +70,17 @@ class Fit:
             self._files = SideFiles(
                 trainer.strategy, trainer.global_rank, engine.tensors, lambda: engine.steps, trainer.world_size
             )
-        self._previous = vars(trainer.strategy).get(_END)
-        teardown = getattr(trainer.strategy, _END)
+        teardown = trainer.strategy.teardown
 
         def end_and_teardown() -> None:
             on_end()
             teardown()
 
-        setattr(trainer.strategy, _END, end_and_teardown)
+        self._wrapped = Wrapped(trainer.strategy, teardown=end_and_teardown)
 
     def end(self) -> None:
         """Give the strategy its own methods back."""
-        strategy = self.trainer.strategy
-        if self._previous is None:
-            vars(strategy).pop(_END, None)
-        else:
-            setattr(strategy, _END, self._previous)
+        self._wrapped.remove()
         if self._files is not None:
             self._files.remove()
         self.interception.remove()

@@ -4,6 +4,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from supermix_pl.trainer.wrapping import Wrapped
+
 _METHOD = "batch_to_device"
 
 
@@ -22,9 +24,7 @@ class Interception:
     """
 
     def __init__(self, trainer: Any, rewrite: Callable[[Any], Any], let_go: Callable[[], None]) -> None:
-        self._strategy = trainer.strategy
-        self._previous = vars(self._strategy).get(_METHOD)
-        transfer = getattr(self._strategy, _METHOD)
+        transfer = getattr(trainer.strategy, _METHOD)
 
         def transfer_and_rewrite(batch: Any, *args: Any, **kwargs: Any) -> Any:
             # The loop names the hook that it is in; code that transfers a batch of its own is in another one
@@ -34,14 +34,11 @@ class Interception:
                 let_go()
             return rewrite(batch) if trainer.training and of_the_loop and batch is not None else batch
 
-        setattr(self._strategy, _METHOD, transfer_and_rewrite)
+        self._wrapped = Wrapped(trainer.strategy, **{_METHOD: transfer_and_rewrite})
 
     def remove(self) -> None:
         """Give the strategy its own method back."""
-        if self._previous is None:
-            vars(self._strategy).pop(_METHOD, None)
-        else:
-            setattr(self._strategy, _METHOD, self._previous)
+        self._wrapped.remove()
 
 
 def check_step_takes_batches(module: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-_METHODS = ("save_checkpoint", "remove_checkpoint")
+from supermix_pl.trainer.wrapping import Wrapped
 
 
 class SideFiles:
@@ -36,9 +36,7 @@ class SideFiles:
         step: Callable[[], int],
         world_size: int | None = None,
     ) -> None:
-        self._strategy = strategy
-        self._previous = {name: vars(strategy).get(name) for name in _METHODS}
-        save, remove = (getattr(strategy, name) for name in _METHODS)
+        save, remove = strategy.save_checkpoint, strategy.remove_checkpoint
 
         def save_both(checkpoint: Any, filepath: Any, *args: Any, **kwargs: Any) -> None:
             path = side_path(filepath, step(), rank)
@@ -53,17 +51,11 @@ class SideFiles:
             remove(filepath)
             _remove(filepath, rank, world_size)
 
-        for name, method in zip(_METHODS, (save_both, remove_both), strict=True):
-            setattr(strategy, name, method)
+        self._wrapped = Wrapped(strategy, save_checkpoint=save_both, remove_checkpoint=remove_both)
 
     def remove(self) -> None:
         """Give the strategy its own methods back; once."""
-        while self._previous:
-            name, previous = self._previous.popitem()
-            if previous is None:
-                vars(self._strategy).pop(name, None)
-            else:
-                setattr(self._strategy, name, previous)
+        self._wrapped.remove()
 
 
 def side_path(checkpoint: str | os.PathLike[str], step: int, rank: int) -> Path:
