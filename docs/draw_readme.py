@@ -7,6 +7,7 @@ that it sees first, in the mean over twenty fresh views, and in how many of thes
 import argparse
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from torch import Tensor
 from supermix_pl import CutMix, FrozenTeacher, MixedBatch, MixUp, SuperMix
 from supermix_pl.experiments.networks import efficientnet_lite0
 from supermix_pl.mixing import Mixer
+from supermix_pl.solver.masks import mix_images
 from supermix_pl.transforms import RandomResizedCropFlip
 
 _VIEW = RandomResizedCropFlip()
@@ -48,7 +50,7 @@ def main() -> None:
         mixers: dict[str, Mixer] = {"MixUp": MixUp(k=k, alpha=3), "CutMix": CutMix(k=k, alpha=3), "SuperMix": solver}
         mixes = {name: mixer(teacher, images, seed=options.seed, view=_VIEW) for name, mixer in mixers.items()}
         bare = {name: unviewed(mix, images) for name, mix in mixes.items()}
-        mix = mixes["SuperMix"]
+        mix = bare["SuperMix"]
         right = (mix.source_classes == labels[mix.source_indices]).all(dim=1)
         used = [row for _, row, _ in lines]
         lines += [(k, row, bare) for row in right.nonzero()[:, 0].tolist() if row >= options.first and row not in used][
@@ -88,8 +90,7 @@ def read_images(data: Path, seed: int) -> tuple[Tensor, Tensor, list[str]]:
 
 def unviewed(mix: MixedBatch, images: Tensor) -> MixedBatch:
     """Return the mixes as they are, before the view under which they were labelled."""
-    mix.images = (images[mix.source_indices] * mix.masks[:, :, None]).sum(dim=1)
-    return mix
+    return replace(mix, images=mix_images(images[mix.source_indices], mix.masks))
 
 
 @torch.no_grad()
