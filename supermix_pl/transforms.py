@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float, Int
@@ -26,7 +27,11 @@ _GOLDEN, _FIRST, _SECOND = -7046029254386353131, -4658895280553007687, -77235922
 
 
 def uniforms(keys: Int[Tensor, " b"], rounds: Int[Tensor, " b"], count: int) -> Float[Tensor, "b count"]:
-    """Draw random numbers that depend on a key and a round alone, so that rows can be computed in any order.
+    """Return the numbers of a key and a round, which depend on these alone, so that rows can be computed in any order.
+
+    Each is uniform over the keys. Those of the successive rounds of a key lie evenly: they are an additive recurrence
+    from a start that the key draws (Cranley & Patterson, SIAM J. Numer. Anal. 1976). So a few views of an image say
+    more of all of them than as many independent ones.
 
     Args:
         keys: A random seed for each row, int64.
@@ -34,11 +39,35 @@ def uniforms(keys: Int[Tensor, " b"], rounds: Int[Tensor, " b"], count: int) -> 
         count: Numbers for each row.
 
     Returns:
-        Uniform in [0, 1), in steps of 2**-24; the same on every device.
+        In [0, 1), in steps of 2**-24; the same on every device.
     """
-    places = _scramble(keys + (rounds + 1) * _GOLDEN)
-    steps = torch.arange(1, count + 1, device=keys.device) * _GOLDEN
-    return (_shifted(_scramble(places[:, None] + steps), 40)).float() / 2**24
+    dimensions = torch.arange(1, count + 1, device=keys.device)
+    starts = _scramble(_scramble(keys + _GOLDEN)[:, None] + dimensions * _GOLDEN)
+    return (_shifted(starts + rounds[:, None] * _steps(count, keys.device), 40)).float() / 2**24
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _steps(count: int, device: torch.device) -> Int[Tensor, " count"]:
+    """Return the shares of 1 by which the numbers grow from round to round, as signed integers of 64 bits.
+
+    All but the last are powers of the root of x**count = x + 1; the last is the golden ratio's. With the last for the
+    mirror, 12 looks at an image see 12 of its 25 shifts by two pixels, and each side five to seven times.
+    """
+    steps = [_root(count) ** -power for power in range(1, count)] + [1 / _root(2)]
+    return torch.tensor([_signed(step) for step in steps], device=device)
+
+
+def _root(degree: int) -> float:
+    """Return the positive root of x**degree = x + 1."""
+    root = 2.0
+    for _ in range(64):
+        root = (1 + root) ** (1 / degree)
+    return root
+
+
+def _signed(share: float) -> int:
+    return (round(share * 2**64) + 2**63) % 2**64 - 2**63
 
 
 def _scramble(values: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
