@@ -14,10 +14,11 @@ export PYTHONDONTWRITEBYTECODE := # where it is set, each of the programs below 
 demo: .venv/installed
 	$(BIN)/python -m supermix_pl.experiments.demo
 
-TRAIN := $(BIN)/python -m supermix_pl.experiments.train -m scale=smoke paths.external_dir=experiments/results/demo
-ROWS := kd,crd,ce_imgnet32,ce_mixup,ce_cutmix,ce_supermix,kd_imgnet32,kd_mixup,kd_cutmix,kd_supermix
-TABLE2 := wrn_40_2-wrn_16_2,wrn_40_2-wrn_40_1,resnet56-resnet20,resnet110-resnet20,resnet110-resnet32
-TABLE3 := vgg13-MobileNetV2,ResNet50-MobileNetV2,ResNet50-vgg8,resnet32x4-ShuffleV1,resnet32x4-ShuffleV2
+TRAIN := $(BIN)/python -m supermix_pl.experiments.train -m scale=smoke
+ROWS := plain,kd,crd,ce_mixup,ce_cutmix,ce_supermix,kd_mixup,kd_cutmix,kd_supermix
+EXTERNAL := method=ce_imgnet32,kd_imgnet32 mixes.folder=experiments/results/demo
+TABLE2 := wrn_40_2-wrn_16_2,wrn_40_2-wrn_40_1,resnet56-resnet20,resnet110-resnet20,resnet110-resnet32,resnet32x4-resnet8x4,vgg13-vgg8
+TABLE3 := vgg13-MobileNetV2,ResNet50-MobileNetV2,ResNet50-vgg8,resnet32x4-ShuffleV1,resnet32x4-ShuffleV2,wrn_40_2-ShuffleV1
 CIFAR := wrn_40_2-wrn_40_2,wrn_28_10-wrn_28_10,shake_shake_26_2x96d-shake_shake_26_2x96d
 TABLE1 := $(CIFAR),resnet50-resnet50,resnet200-resnet200
 MIXED := ce_mixup,ce_cutmix,ce_supermix,ce_supermix_randaugment
@@ -26,8 +27,10 @@ smoke: .venv/installed
 	rm -rf smoke
 	$(TRAIN) hydra.sweep.dir=smoke/table1 experiment=table1 pair=$(TABLE1) \
 	  method=plain,autoaugment,fast_autoaugment,randaugment,$(MIXED)
-	$(TRAIN) hydra.sweep.dir=smoke/table2 experiment=table2 pair=$(TABLE2),resnet32x4-resnet8x4,vgg13-vgg8 method=plain,$(ROWS)
-	$(TRAIN) hydra.sweep.dir=smoke/table3 experiment=table3 pair=$(TABLE3),wrn_40_2-ShuffleV1 method=plain,$(ROWS)
+	$(TRAIN) hydra.sweep.dir=smoke/table2/own experiment=table2 pair=$(TABLE2) method=$(ROWS)
+	$(TRAIN) hydra.sweep.dir=smoke/table2/external experiment=table2 pair=$(TABLE2) $(EXTERNAL)
+	$(TRAIN) hydra.sweep.dir=smoke/table3/own experiment=table3 pair=$(TABLE3) method=$(ROWS)
+	$(TRAIN) hydra.sweep.dir=smoke/table3/external experiment=table3 pair=$(TABLE3) $(EXTERNAL)
 	for teacher in imagenet_vgg16 imagenet_resnet34 vgg13 wrn_40_2; do $(BIN)/python -m supermix_pl.experiments.bench.table4 \
 	  teacher=untrained network@teacher.network=$$teacher mixer.classes=labels bench.sets=4 bench.batch_size=4 bench.caps=[2] \
 	  bench.folder=smoke/table4 || exit 1; done

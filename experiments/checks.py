@@ -15,12 +15,24 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError
 from torch import nn
 
+from supermix_pl import MovingAverage
 from supermix_pl.arguments import check_at_least, check_one_of
 from supermix_pl.engine import BatchEngine
-from supermix_pl.experiments.building import build, build_engine, build_mixer, engine_for
+from supermix_pl.experiments.building import (
+    build,
+    build_engine,
+    build_mixer,
+    engine_for,
+    is_contrastive,
+    learns_from_teacher,
+    needs_teacher,
+)
+from supermix_pl.experiments.mixes import External, Fixed
+from supermix_pl.experiments.teachers import checked_path
 
 _STEPS_TO_TRY = 1_000_000  # more than any warm-up has
 _NAMED = ("engine.sources",)  # the config names what is handed over
+_TEACHERS = "choose teacher=fitted, or teacher=checkpoint teacher.checkpoint=FILE"
 _NUMBERS = BeartypeConf(is_pep484_tower=True)  # an int will do for a float
 
 
@@ -46,8 +58,7 @@ def check_settings(config: DictConfig) -> None:
 
     Raises:
         ValueError: If values that have to be given are not, a value is of another kind than what takes it asks for or
-            out of its range, the optimiser or the schedule has no such setting, or an engine stands beside images that
-            are made before.
+            out of its range, or the optimiser or the schedule has no such setting.
     """
     check_at_least("seed", config.seed, 0)
     _check_budget(config)
@@ -65,12 +76,54 @@ def check_settings(config: DictConfig) -> None:
     _check_mixing(config)
     check_kinds(config)
     _check_optimisation(config)
-    kept = next((name for name in ("mixed", "external") if config.data.get(name)), None)
-    if kept and get_object(config.engine._target_) not in (BatchEngine, engine_for):
+
+
+def check_choices(config: DictConfig) -> None:
+    """Refuse, before any time is spent, choices that do not go together.
+
+    Raises:
+        ValueError: If task, mixer, mixes, engine or teacher ask for others than stand beside them, or there is no file
+            with the teacher's weights.
+    """
+    mixes = config.mixes and get_object(config.mixes._target_)
+    if is_contrastive(config) and (config.mixer or mixes):
         raise ValueError(
-            f"expected engine=auto or batch beside data.{kept}, whose images are made before, got "
-            f"{config.engine._target_}; to mix on the fly give data.{kept}=null and a mixer"
+            "expected natural images alone for task=contrastive, got mixes or others beside them, which are no "
+            "training samples: choose mixer=none mixes=none"
         )
+    if learns_from_teacher(config) and not config.teacher:
+        raise ValueError(f"expected a teacher for {config.task._target_}, got teacher=none: {_TEACHERS}")
+    if mixes and not config.teacher:
+        raise ValueError(
+            f"expected a teacher to label the images of mixes={_name(mixes)}, got teacher=none: {_TEACHERS}"
+        )
+    if (mixes or learns_from_teacher(config)) and get_object(config.teacher._target_) is MovingAverage:
+        raise ValueError(
+            "expected a trained teacher for mixes that are made before, external images, distillation and CRD, got "
+            "teacher=ema, which supervises mixes that are made on the fly: choose another teacher, or "
+            "task=classification mixes=none"
+        )
+    if mixes is External and config.mixer:
+        raise ValueError(
+            "expected mixer=none with mixes=external, whose images take the place of mixes, got "
+            f"{config.mixer._target_}"
+        )
+    if mixes is Fixed and not config.mixer:
+        raise ValueError(
+            "expected a mixer to make the mixes of mixes=fixed, got mixer=none: choose one, or "
+            "mixes=folder mixes.folder=FOLDER for those of supermix-generate"
+        )
+    if mixes and get_object(config.engine._target_) not in (BatchEngine, engine_for):
+        raise ValueError(
+            f"expected engine=auto or batch with mixes={_name(mixes)}, whose images are made before, got "
+            f"{config.engine._target_}; to mix on the fly give mixes=none and a mixer"
+        )
+    if needs_teacher(config) and "checkpoint" in config.teacher:
+        checked_path(config.teacher.checkpoint)
+
+
+def _name(choice: type) -> str:
+    return choice.__name__.lower()
 
 
 def check_kinds(config: DictConfig) -> None:

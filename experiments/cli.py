@@ -20,9 +20,9 @@ _GENERATE = """supermix-generate makes a fixed data set of mixes, solved under t
 goes on; several processes may share the work.
 
 With the recommended mixer; with the paper's solver and three sources; and training on what was made:
-  supermix-generate folder=mixes fixed.size=20000 experiment=few_images data.folder=DIR teacher.checkpoint=FILE
-  supermix-generate folder=mixes mixer=supermix mixer.k=3 data=cifar100 teacher=checkpoint teacher.checkpoint=FILE
-  supermix-train experiment=few_images method=kd_all_supermix_fixed data.mixed=mixes data.folder=D teacher.checkpoint=F
+  supermix-generate mixes.folder=mixes num_mixes=20000 experiment=few_images data.folder=DIR teacher.checkpoint=FILE
+  supermix-generate mixes.folder=mixes mixer=supermix mixer.k=3 data=cifar100 teacher=checkpoint teacher.checkpoint=FILE
+  supermix-train mixes=folder mixes.folder=mixes experiment=few_images data.folder=DIR teacher.checkpoint=FILE
 """
 _PACKAGES = {
     "datasets",

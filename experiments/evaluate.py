@@ -23,10 +23,7 @@ from supermix_pl.experiments.evaluation import Robustness
 from supermix_pl.experiments.shared.runs.evaluations import FILE, read_evaluation, training_id
 from supermix_pl.experiments.shared.runs.folders import find_runs
 
-_OF_TRAINING = (
-    *("seed", "batch_size", "images_per_class", "augment", "epoch_batches", "with_indices"),
-    *("mixed", "misplaced", "external"),
-)
+_OF_TRAINING = ("seed", "batch_size", "images_per_class", "augment", "epoch_batches", "with_indices")
 
 
 def evaluate(folder: Path, settings: Robustness, known: dict[str, ImageDataModule] | None = None) -> Path:

@@ -9,13 +9,12 @@ import sys
 
 import hydra
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
 
 from supermix_pl import FrozenTeacher
-from supermix_pl.experiments.building import build_data, build_teacher, make_mixes
-from supermix_pl.experiments.checks import SettingsError, check_settings, named_errors
-from supermix_pl.experiments.mixes import FixedMixes
+from supermix_pl.experiments.building import build_data, build_mixes, build_teacher
+from supermix_pl.experiments.checks import SettingsError, check_choices, check_settings, named_errors
+from supermix_pl.experiments.mixes import Fixed, FixedMixes
 
 _log = logging.getLogger(__name__)
 
@@ -33,19 +32,18 @@ def main(config: DictConfig) -> None:
 def run(config: DictConfig) -> None:
     """Make what is missing of the mixes, and log how many hold."""
     with named_errors():
+        if not config.mixer:
+            with open_dict(config):
+                config.mixer = {"_target_": "supermix_pl.SuperMix.fast"}
         check_settings(config)
-    if not config.get("mixer"):
-        with open_dict(config):
-            config.mixer = {"_target_": "supermix_pl.SuperMix.fast"}
-    with named_errors():
+        check_choices(config)
         datamodule = build_data(config)
+        making = build_mixes(config, datamodule)
+        if not isinstance(making, Fixed):
+            raise SettingsError(f"expected mixes=fixed, which says how many to make, got {config.mixes}")
     teacher = build_teacher(config, datamodule)
-    if not isinstance(teacher, FrozenTeacher):
-        raise SettingsError(
-            f"expected a trained teacher, got teacher={type(teacher).__name__ if teacher else 'none'}: choose, for "
-            "instance, teacher=checkpoint teacher.checkpoint=FILE"
-        )
-    mixes = FixedMixes(make_mixes(config, teacher, instantiate(config.mixer), datamodule, config.folder))
+    assert isinstance(teacher, FrozenTeacher)  # the choices are checked
+    mixes = FixedMixes(making.make(teacher))
     holds, solved = (
         100 * sum(float(getattr(shard, name).sum()) for shard in mixes.shards) / len(mixes)
         for name in ("holds", "solved")

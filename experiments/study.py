@@ -27,15 +27,15 @@ METHODS = (
     *("ce_supermix_stream", "kd_supermix_stream", "ce_supermix_batch", "kd_supermix_batch"),
 )
 _BUDGETS = {  # where they are not the config's, by images a class: share of the protocol's epochs, mixes in D'
-    "10": ("scale.epochs=0.25", "fixed.size=1000"),
-    "all": ("scale.epochs=0.00833333", "fixed.size=5000"),
+    "10": ("scale.epochs=0.25", "num_mixes=1000"),
+    "all": ("scale.epochs=0.00833333", "num_mixes=5000"),
 }
 _IMAGES = ("50", *_BUDGETS)
 _ON_THE_FLY = "_supermix_batch"  # solves every batch to the end: for small scale
 SMOKE = (
     *("trainer.limit_train_batches=2", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1"),
     *("trainer.num_sanity_val_steps=0", "scale.epochs=0", "scale.max_steps=2", "data.batch_size=4"),
-    *("fixed.size=8", "fixed.shard_size=8", "fixed.batch_size=4", "callbacks=none", "logger=none"),
+    *("num_mixes=8", "callbacks=none", "logger=none"),
     *("trainer.log_every_n_steps=1", "data.eval_batch_size=20"),
 )
 

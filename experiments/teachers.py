@@ -24,7 +24,7 @@ from supermix_pl.experiments.tasks.schedules import linear
 
 _INDIFFERENT = {  # arguments of data modules that do not change what a teacher learns
     *("seed", "batch_size", "eval_batch_size", "cache_dir", "num_workers"),
-    *("mixed", "misplaced", "external", "with_indices", "epoch_batches"),
+    *("with_indices", "epoch_batches"),
     *("images_per_class", "data_seed"),  # the images themselves are looked at
 }
 

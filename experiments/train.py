@@ -21,12 +21,13 @@ from supermix_pl import FrozenTeacher
 from supermix_pl.experiments.building import (
     build,
     build_data,
+    build_mixes,
     build_mixing,
     build_task,
     build_teacher,
     instantiate_all,
 )
-from supermix_pl.experiments.checks import SettingsError, check_settings, named_errors
+from supermix_pl.experiments.checks import SettingsError, check_choices, check_settings, named_errors
 from supermix_pl.experiments.record import RunRecorder, write_metrics
 from supermix_pl.experiments.tasks.classification import save_weights
 from supermix_pl.experiments.teachers import teacher_accuracy
@@ -48,10 +49,11 @@ def train(config: DictConfig) -> dict[str, Any]:
         _check_launcher(config)
         _keep_config(config, folder)
         datamodule = build_data(config)
+        mixes = build_mixes(config, datamodule)
     teacher = build_teacher(config, datamodule)
-    mixing = build_mixing(config, teacher, datamodule)
     pl.seed_everything(config.seed, workers=True, verbose=False)
-    task = build_task(config, teacher, mixing, datamodule)
+    task = build_task(config, teacher, datamodule)
+    mixing = build_mixing(config, teacher, datamodule, mixes)
     recorder = RunRecorder(mixing, teacher if isinstance(teacher, FrozenTeacher) else None)
     callbacks = [*instantiate_all(config.callbacks), *([mixing] if mixing else []), recorder]
     if not config.trainer.enable_progress_bar:
@@ -115,6 +117,7 @@ def _how_to_go_on(trainer: pl.Trainer) -> str:
 def _keep_config(config: DictConfig, folder: Path) -> None:
     """Write the config with every reference resolved; what is missing or misspelt ends the run here."""
     check_settings(config)
+    check_choices(config)
     folder.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(config, folder / "config.yaml", resolve=True)
 

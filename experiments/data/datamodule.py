@@ -60,9 +60,6 @@ class CommonArguments(TypedDict, total=False):
     with_indices: bool
     mean: Sequence[float] | None
     std: Sequence[float] | None
-    mixed: str | None
-    misplaced: bool
-    external: str | None
 
 
 class ImageDataModule(pl.LightningDataModule):
@@ -90,10 +87,6 @@ class ImageDataModule(pl.LightningDataModule):
         with_indices: Whether training batches are (images, labels, indices), indices of `train_labels`.
         mean: Mean of each channel on the scale [0, 1], for normalisation; default the data set's own.
         std: Standard deviation of each channel on the scale [0, 1]; default the data set's own.
-        mixed: A fixed data set of mixes to train on beside the natural images: the folder that `supermix-generate`
-            wrote, or "auto" for one that `supermix-train` makes first. Kept for the training to read.
-        misplaced: Whether the masks of those mixes are laid on other training images, drawn at random: a control.
-        external: A folder of images without labels to train on beside the natural images, likewise.
     """
 
     def __init__(
@@ -111,9 +104,6 @@ class ImageDataModule(pl.LightningDataModule):
         with_indices: bool = False,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
-        mixed: str | None = None,
-        misplaced: bool = False,
-        external: str | None = None,
     ) -> None:
         super().__init__()
         for name, value in {"batch_size": batch_size, "eval_batch_size": eval_batch_size}.items():
@@ -137,13 +127,6 @@ class ImageDataModule(pl.LightningDataModule):
         self.with_indices = with_indices
         self.mean = _three("mean", mean)
         self.std = _three("std", std)
-        if mixed is not None and external is not None:
-            raise ValueError(f"expected mixed or external, got both: {mixed} and {external}")
-        if misplaced and mixed is None:
-            raise ValueError("expected mixed where misplaced is True, got None: there are no masks to lay elsewhere")
-        self.mixed = mixed
-        self.misplaced = misplaced
-        self.external = external
         self._opened: Opened | None = None
 
     def __getstate__(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from supermix_pl.experiments.shared.runs.identity import dataset, method_in, pai
 from supermix_pl.experiments.shared.statistics import Summary
 
 PARAMETERS = {
-    "size": "data.mixed_size",
+    "size": "mixes.size",
     "k": "mixer.k",
     "alpha": "mixer.alpha",
     "lambda_s": "mixer.lambda_s",

@@ -1,8 +1,21 @@
-"""A fixed data set D' of mixes: made once, kept in shards, trained on many times."""
+"""Rows beside the natural ones that are made before the training: fixed mixes, kept in shards, and external images."""
 
-from supermix_pl.experiments.mixes.generation import Plan, describe, describe_mixer, generate
+from supermix_pl.experiments.mixes.beside import Beside, External, Fixed, Folder, Setting
+from supermix_pl.experiments.mixes.generation import Plan, generate
 from supermix_pl.experiments.mixes.misplaced import MisplacedMixes
 from supermix_pl.experiments.mixes.replay import ReplayEngine
 from supermix_pl.experiments.mixes.shards import FixedMixes, Mixes
 
-__all__ = ["FixedMixes", "MisplacedMixes", "Mixes", "Plan", "ReplayEngine", "describe", "describe_mixer", "generate"]
+__all__ = [
+    "Beside",
+    "External",
+    "Fixed",
+    "FixedMixes",
+    "Folder",
+    "MisplacedMixes",
+    "Mixes",
+    "Plan",
+    "ReplayEngine",
+    "Setting",
+    "generate",
+]

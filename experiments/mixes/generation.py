@@ -27,6 +27,7 @@ from supermix_pl.mixing.views import Transform, has_stable_repr
 from supermix_pl.transforms import RandomCropFlip
 
 _DEFAULT_GRID = (8, 8)
+_SMALLEST_BATCH = 8
 _HOLDS = 1  # of a batch's stream of chance: the view that tells which mixes hold
 
 
@@ -39,7 +40,7 @@ class Plan:
     Args:
         size: Mixes in all, >= 1.
         shard_size: Mixes in a file, >= 1; at most so many are lost when the generation is stopped.
-        batch_size: Images that are mixed with one another, >= 2.
+        batch_size: Images that are mixed with one another, >= 2; fewer for a set that is smaller.
         seed: Names the order of the images and the mixer's chance, >= 0.
     """
 
@@ -58,6 +59,11 @@ class Plan:
     def num_shards(self) -> int:
         """Number of files."""
         return -(-self.size // self.shard_size)
+
+    @property
+    def mixed_together(self) -> int:
+        """Number of images that are mixed with one another."""
+        return min(self.batch_size, max(self.size, _SMALLEST_BATCH))
 
     def length(self, shard: int) -> int:
         """Number of mixes in a shard."""
@@ -157,7 +163,7 @@ def resolve_views(mixer: Mixer, view: Transform | None, datamodule: ImageDataMod
     if views is not None and not has_stable_repr(views):
         raise ValueError(
             f"expected views with a repr of their settings, by which fixed mixes are known, got {views!r}: give the "
-            "class a __repr__, take a view of supermix_pl.transforms, or mix on the fly with data.mixed=null"
+            "class a __repr__, take a view of supermix_pl.transforms, or mix on the fly with mixes=none"
         )
     return replace(mixer, views=views)
 
@@ -183,10 +189,10 @@ def _make_shard(
 ) -> Iterator[Mixes]:
     """Yield the mixes of a shard, batch by batch; the last batch is mixed whole and cut."""
     source, samples = datamodule.training_samples()
-    length = plan.length(shard)
-    starts = range(0, length, plan.batch_size)
+    length, together = plan.length(shard), plan.mixed_together
+    starts = range(0, length, together)
     first = shard * plan.shard_size
-    positions = [np.arange(first + start, first + start + plan.batch_size) for start in starts]
+    positions = [np.arange(first + start, first + start + together) for start in starts]
     rows = [source_order(len(samples), batch, plan.seed) for batch in positions]
     normalisation = Normalisation(datamodule.opened.mean, datamodule.opened.std)
     batches = source.batches([samples[batch] for batch in rows], stream=None)
@@ -200,7 +206,7 @@ def _make_shard(
         view = getattr(mixer, "views", None) or RandomCropFlip()
         seen = present(kept, teacher, images, view, seed=(*seed, _HOLDS), exact=False, chunk_size=mixer.chunk_size)
         assert seen.holds is not None
-        yield _keep(mix, batch, pixels, seen.holds, grid, min(plan.batch_size, length - start))
+        yield _keep(mix, batch, pixels, seen.holds, grid, min(together, length - start))
 
 
 def source_order(count: int, positions: Int64[np.ndarray, " b"], seed: int) -> Int64[np.ndarray, " b"]:

@@ -84,7 +84,6 @@ def data_uri(pixels: np.ndarray) -> str:
 
 def _rows(its_config: dict[str, Any], count: int, open_run: Opener) -> tuple[tuple[Tile, ...], ...]:
     config: DictConfig = OmegaConf.create(copy.deepcopy(its_config))
-    config.data.mixed = config.data.external = None
     config.data.augment = False
     config.trainer.accelerator = "cpu"
     datamodule, teacher = open_run(config)

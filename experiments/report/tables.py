@@ -141,11 +141,11 @@ def _head(table: PaperTable, block: Block) -> list[str]:
 def _mixes(runs: pd.DataFrame) -> str:
     """Return where the images beside the natural ones came from; nothing where there were none."""
     settings = runs["settings"].iloc[0]
-    if "data.mixed" in settings:
-        size = settings.get("data.mixed_size")
+    if settings.get("mixes.kind") == "external":
+        return f"external images, {settings['mixes.folder']}"
+    if "mixes.kind" in settings:
+        size = settings.get("mixes.size")
         return f"fixed, {spaced(size)}" if size else "fixed"
-    if "data.external" in settings:
-        return f"external images, {settings['data.external']}"
     return "on the fly" if any(name.startswith("mixer.") for name in settings) else ""
 
 

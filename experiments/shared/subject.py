@@ -29,7 +29,7 @@ class Subject:
         network: Name of the teacher's network.
         note: A remark on the data for titles.
         boxes: True box x0, y0, x1, y1 (pixels, ends exclusive) of the object in each image; None where none are known.
-        external: Images of data.external, normalised, at most as many as there are images; None where none are given.
+        external: Images of mixes=external, normalised, at most as many as there are images; None where none are given.
     """
 
     teacher: FrozenTeacher

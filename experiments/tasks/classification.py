@@ -32,12 +32,14 @@ class Classification(pl.LightningModule):
         num_classes: n.
         optimizer: Builds the optimiser from the parameters.
         scheduler: Builds a schedule from the optimiser and the number of its steps.
-        mixing: The callback that mixes the batches; None without mixing.
         ce_weight: Weight of the cross-entropy, >= 0.
         average: Of a batch that mixes extend: "kinds" adds the mean over its natural images and that over its mixes, as
             the authors' code does; "rows" is the mean over all of them, as in any module that knows of no mixes.
         separate_forwards: Whether natural and mixed images pass the student apart, so that batch norm sees them apart
             as in the authors' code.
+
+    Attributes:
+        mixing: The callback of the trainer that mixes the batches; None without.
     """
 
     def __init__(
@@ -47,7 +49,6 @@ class Classification(pl.LightningModule):
         num_classes: int,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         scheduler: Callable[..., LRScheduler],
-        mixing: SuperMixCallback | None = None,
         ce_weight: float = 1.0,
         average: str = "kinds",
         separate_forwards: bool = False,
@@ -56,7 +57,7 @@ class Classification(pl.LightningModule):
         check_not_negative("ce_weight", ce_weight)
         check_one_of("average", average, _AVERAGES)
         self.network = network
-        self.mixing = mixing
+        self.mixing: SuperMixCallback | None = None
         self.ce_weight = ce_weight
         self.average = average
         self.separate_forwards = separate_forwards
@@ -73,6 +74,11 @@ class Classification(pl.LightningModule):
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n"]:
         """Return the network's logits."""
         return self.network(images)
+
+    def setup(self, stage: str) -> None:
+        """Find the callback that mixes."""
+        callbacks = self.trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+        self.mixing = next((each for each in callbacks if isinstance(each, SuperMixCallback)), None)
 
     def on_train_start(self) -> None:
         """Take up the loader's place in the epoch, which Lightning passes over where the data is set up early.

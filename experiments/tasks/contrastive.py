@@ -79,11 +79,6 @@ class ContrastiveDistillation(Classification):
     ) -> None:
         super().__init__(network, ce_weight=ce_weight, **common)
         check_not_negative("crd_weight", crd_weight)
-        if self.mixing is not None:
-            raise ValueError(
-                "expected natural images alone, got a callback that adds mixes or others, which are no training "
-                "samples: choose mixer=none and no data.external"
-            )
         self.teacher = teacher
         self.crd_weight = crd_weight
         self.critic = ContrastCritic(

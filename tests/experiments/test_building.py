@@ -18,8 +18,8 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from supermix_pl import BatchEngine, FrozenTeacher, MixedBatch, MixUp, StreamEngine, SuperMix
-from supermix_pl.experiments.building import build_mixing, build_teacher
-from supermix_pl.experiments.checks import check_settings
+from supermix_pl.experiments.building import build_mixes, build_mixing, build_teacher
+from supermix_pl.experiments.checks import check_choices, check_settings
 from supermix_pl.experiments.data import ImageDataModule, Shapes
 from supermix_pl.experiments.mixes import FixedMixes, MisplacedMixes, Plan, ReplayEngine, generate
 from supermix_pl.experiments.networks import resnet8
@@ -28,8 +28,9 @@ from supermix_pl.experiments.train import train
 from supermix_pl.transforms import RandomCropFlip
 
 MIXER = ["mixer=supermix", "mixer.max_steps=2"]
+FIXED = ["mixes=fixed", "mixes.shard_size=5", "mixes.batch_size=4"]
 SMALL = [
-    *("network=resnet8", "fixed.size=12", "fixed.shard_size=5", "fixed.batch_size=4"),
+    *("network=resnet8", "num_mixes=12"),
     *("data.train_size=10", "data.test_size=6", "data.batch_size=4", "data.eval_batch_size=6"),
     *("trainer=cpu", "trainer.precision=32-true", "trainer.max_epochs=2", "trainer.num_sanity_val_steps=0"),
     *("trainer.log_every_n_steps=1", "trainer.enable_progress_bar=false", "callbacks=none", "logger=none"),
@@ -61,7 +62,8 @@ def shapes(**options: Any) -> Shapes:
 
 
 def mixing_of(config: DictConfig, data: ImageDataModule) -> Any:
-    return build_mixing(config, build_teacher(config, data), data)
+    mixes = build_mixes(config, data)
+    return build_mixing(config, build_teacher(config, data), data, mixes)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +91,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.usefixtures("unchecked")
 def test_bad_values_end_a_run_before_its_mixes_are_made(tmp_path: Path, override: str, message: str) -> None:
     with pytest.raises(Exception, match=message):
-        train(composed(tmp_path, *MIXER, "data.mixed=auto", override))
+        train(composed(tmp_path, *MIXER, *FIXED, override))
     assert not (tmp_path / "cache" / "mixes").exists()
 
 
@@ -115,10 +117,17 @@ def test_schedules_are_tried_as_they_are_called() -> None:
         check_settings(_composed(*paths(Path()), *annealing))
 
 
-def test_a_task_that_takes_no_mixes_ends_a_run_before_they_are_made(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="mix"):
-        train(composed(tmp_path, *MIXER, "data.mixed=auto", "task=contrastive"))
+def test_what_the_task_alone_can_tell_ends_a_run_before_its_mixes_are_made(tmp_path: Path) -> None:
+    config = composed(tmp_path, *MIXER, *FIXED, "task=distillation", "task.temperature=-1")
+    with pytest.raises(Exception, match="expected temperature > 0"):
+        train(config)
     assert not (tmp_path / "cache" / "mixes").exists()
+
+
+def test_whether_mixes_have_to_be_made_is_nothing_to_the_global_generators(tmp_path: Path) -> None:
+    before = torch.get_rng_state()
+    mixing_of(composed(tmp_path, *MIXER, *FIXED), shapes())
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_pair_is_taken_off_with_a_tilde() -> None:
@@ -128,7 +137,7 @@ def test_a_pair_is_taken_off_with_a_tilde() -> None:
 
 
 def test_a_run_on_fixed_mixes_that_it_makes_first_and_finds_again(tmp_path: Path) -> None:
-    metrics = train(composed(tmp_path, *MIXER, "data.mixed=auto", "task.separate_forwards=true"))
+    metrics = train(composed(tmp_path, *MIXER, *FIXED, "task.separate_forwards=true"))
     (made,) = (tmp_path / "cache" / "mixes").iterdir()
     mixes = FixedMixes(made)
     assert len(mixes) == 12
@@ -136,14 +145,13 @@ def test_a_run_on_fixed_mixes_that_it_makes_first_and_finds_again(tmp_path: Path
     assert metrics["student_samples"] == 40
     assert metrics["supermix/teacher_forwards_per_mix"] == 1
     times = {path: path.stat().st_mtime_ns for path in made.glob("mixes-*")}
-    assert mixing_of(composed(tmp_path, *MIXER, "data.mixed=auto"), shapes(mixed="auto")) is not None
+    assert mixing_of(composed(tmp_path, *MIXER, *FIXED), shapes()) is not None
     assert times == {path: path.stat().st_mtime_ns for path in made.glob("mixes-*")}
     assert list((tmp_path / "cache" / "mixes").iterdir()) == [made]
 
 
 def test_fixed_mixes_need_no_mixer(tmp_path: Path, folder: Path) -> None:
-    config = composed(tmp_path, f"data.mixed={folder}")
-    mixing = mixing_of(config, shapes(mixed=str(folder)))
+    mixing = mixing_of(composed(tmp_path, "mixes=folder", f"mixes.folder={folder}"), shapes())
     assert mixing is not None
     engine = mixing._rewriter.engine
     assert isinstance(engine, ReplayEngine)
@@ -165,13 +173,13 @@ def test_fixed_mixes_need_no_mixer(tmp_path: Path, folder: Path) -> None:
 def test_mixes_that_do_not_fit_are_refused(
     tmp_path: Path, folder: Path, data: dict[str, Any], overrides: list[str], message: str
 ) -> None:
-    config = composed(tmp_path, f"data.mixed={folder}", *overrides)
+    config = composed(tmp_path, "mixes=folder", f"mixes.folder={folder}", *overrides)
     with pytest.raises(ValueError, match=message):
-        mixing_of(config, shapes(mixed=str(folder), **data))
+        build_mixes(config, shapes(**data))
 
 
 def test_mixes_of_the_chosen_mixer_are_taken(tmp_path: Path, folder: Path) -> None:
-    mixing = mixing_of(composed(tmp_path, f"data.mixed={folder}", *MIXER), shapes(mixed=str(folder)))
+    mixing = mixing_of(composed(tmp_path, "mixes=folder", f"mixes.folder={folder}", *MIXER), shapes())
     assert mixing.mixer == SuperMix(max_steps=2)
 
 
@@ -180,25 +188,47 @@ def test_mixes_of_other_classes_are_refused(tmp_path: Path, folder: Path) -> Non
     about = json.loads((copied / "about.json").read_text())
     (copied / "about.json").write_text(json.dumps(about | {"num_classes": 100}))
     with pytest.raises(ValueError, match="expected mixes with num_classes 10, as the data have, got 100"):
-        mixing_of(composed(tmp_path, f"data.mixed={copied}"), shapes(mixed=str(copied)))
+        build_mixes(composed(tmp_path, "mixes=folder", f"mixes.folder={copied}"), shapes())
 
 
-@pytest.mark.parametrize("name", ["mixed", "external"])
-def test_kept_images_need_a_teacher(tmp_path: Path, name: str) -> None:
-    config = composed(tmp_path, f"data.{name}=somewhere", teacher="none")
-    with pytest.raises(ValueError, match=r"expected a teacher to label the images of data\.mixed or data\.external"):
-        mixing_of(config, shapes(**{name: "somewhere"}))
+LEARNS = ["task=distillation"]
+FOLDER = ["mixes=folder", "mixes.folder=somewhere"]
+EXTERNAL = ["mixes=external", "mixes.folder=somewhere"]
+NO_EMA = (
+    "expected a trained teacher for mixes that are made before, external images, distillation and CRD, got teacher=ema"
+)
 
 
-def test_auto_needs_a_mixer(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"expected a mixer to make the mixes of data\.mixed=auto, got mixer=none"):
-        mixing_of(composed(tmp_path, "data.mixed=auto"), shapes(mixed="auto"))
+@pytest.mark.parametrize(
+    ("teacher", "overrides", "message"),
+    [
+        ("none", FOLDER, "expected a teacher to label the images of mixes=folder, got teacher=none"),
+        ("none", EXTERNAL, "expected a teacher to label the images of mixes=external, got teacher=none"),
+        ("none", LEARNS, "expected a teacher for .*Distillation, got teacher=none"),
+        ("untrained", FIXED, "expected a mixer to make the mixes of mixes=fixed, got mixer=none"),
+        ("untrained", [*MIXER, *EXTERNAL], "expected mixer=none with mixes=external.*got supermix_pl.SuperMix"),
+        ("untrained", [*MIXER, "task=contrastive"], "expected natural images alone for task=contrastive, got mixes"),
+        ("untrained", [*EXTERNAL, "task=contrastive"], "expected natural images alone for task=contrastive, got mixes"),
+        ("untrained", [*FOLDER, "engine=stream"], "expected engine=auto or batch with mixes=folder"),
+        ("ema", LEARNS, NO_EMA),
+        ("ema", [*MIXER, *FIXED], NO_EMA),
+        (
+            "checkpoint",
+            [*LEARNS, "teacher.checkpoint=nowhere.pth"],
+            "expected a file .* in teacher.checkpoint, got now",
+        ),
+    ],
+)
+def test_choices_that_do_not_go_together(tmp_path: Path, teacher: str, overrides: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_choices(composed(tmp_path, *overrides, teacher=teacher))
 
 
-def test_mixed_and_external_images_exclude_each_other(tmp_path: Path) -> None:
-    config = composed(tmp_path, "data.mixed=a", "data.external=b")
-    with pytest.raises(Exception, match="expected mixed or external, got both: a and b"):
-        train(config)
+@pytest.mark.parametrize(
+    "method", sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "method").iterdir())
+)
+def test_our_own_choices_go_together(tmp_path: Path, method: str) -> None:
+    check_choices(composed(tmp_path, f"method={method}"))
 
 
 def pictures(folder: Path) -> Path:
@@ -212,15 +242,9 @@ def pictures(folder: Path) -> Path:
 @pytest.mark.slow
 def test_a_run_on_external_images(tmp_path: Path) -> None:
     folder = pictures(tmp_path / "pictures")
-    metrics = train(composed(tmp_path, "task=distillation", f"data.external={folder}"))
+    metrics = train(composed(tmp_path, "task=distillation", "mixes=external", f"mixes.folder={folder}"))
     assert metrics["supermix/mixes"] == 20
     assert metrics["supermix/teacher_forwards_per_mix"] == 1
-
-
-def test_external_images_take_the_place_of_a_mixer(tmp_path: Path) -> None:
-    config = composed(tmp_path, *MIXER, "data.external=somewhere")
-    with pytest.raises(ValueError, match=r"expected mixer=none beside data\.external.*got SuperMix"):
-        mixing_of(config, shapes(external="somewhere"))
 
 
 def command(module: str, folder: Path, *overrides: str) -> str:
@@ -233,26 +257,32 @@ def command(module: str, folder: Path, *overrides: str) -> str:
 
 @pytest.mark.slow
 def test_generate_then_train(tmp_path: Path) -> None:
-    said = command("generate", tmp_path, "folder=mixes")
+    said = command("generate", tmp_path, "mixes.folder=mixes", *FIXED[1:])
     assert "12 mixes in mixes, solved on their exact pixels:" in said
     assert "shard 2: 12 of 12 mixes" in said
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "mixes").glob("mixes-*")}
-    assert "shard" not in command("generate", tmp_path, "folder=mixes")
+    assert "shard" not in command("generate", tmp_path, "mixes.folder=mixes", *FIXED[1:])
     assert before == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "mixes").glob("mixes-*")}
-    assert "failed" not in command("train", tmp_path, "data.mixed=mixes")
+    assert "failed" not in command("train", tmp_path, "mixes=folder", "mixes.folder=mixes")
     assert json.loads((tmp_path / "train" / "metrics.json").read_text())["supermix/mixes"] == 20
-    assert "expected values for folder, got none" in command("generate", tmp_path)
+    assert "expected values for mixes.folder, got none" in command("generate", tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("teacher", ["untrained", "none"])
 def test_generating_needs_a_teacher_and_no_choice_of_a_mixer(tmp_path: Path, teacher: str) -> None:
-    overrides = ["folder=mixes", "network=resnet8", "data.train_size=10", "data.test_size=6", f"teacher={teacher}"]
-    overrides += ["fixed.size=4", "fixed.batch_size=4"]
+    overrides = [
+        "mixes.folder=mixes",
+        "network=resnet8",
+        "data.train_size=10",
+        "data.test_size=6",
+        f"teacher={teacher}",
+    ]
+    overrides += ["num_mixes=4", "mixes.batch_size=4"]
     arguments = [sys.executable, "-m", "supermix_pl.experiments.generate", *overrides]
     done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     if teacher == "none":
-        assert "expected a trained teacher, got teacher=none" in done.stderr
+        assert "expected a teacher" in done.stderr
         assert not (tmp_path / "mixes").exists()
     else:
         about = FixedMixes(tmp_path / "mixes").about
@@ -266,16 +296,6 @@ def test_the_memory_format_reaches_the_teachers_passes_and_not_its_module(tmp_pa
     assert teacher.channels_last == channels_last
     weights = [weight for weight in teacher.module.parameters() if weight.ndim == 4]
     assert all(weight.is_contiguous() for weight in weights)
-
-
-@pytest.mark.parametrize("name", ["mixed", "external"])
-def test_an_engine_beside_images_that_were_made_before_is_refused_at_once(tmp_path: Path, name: str) -> None:
-    config = composed(tmp_path, "engine=stream", f"data.{name}=auto")
-    with pytest.raises(ValueError, match=rf"expected engine=auto or batch beside data.{name}, .*give data.{name}=null"):
-        check_settings(config)
-    config.data[name] = None
-    check_settings(config)
-    check_settings(composed(tmp_path, f"data.{name}=auto"))
 
 
 @pytest.mark.parametrize(
@@ -312,29 +332,25 @@ def test_distillation_has_every_row_labelled(tmp_path: Path, task: str) -> None:
 
 
 def test_fixed_mixes_are_solved_under_what_the_training_shows(tmp_path: Path) -> None:
-    fast = ["mixer=supermix_fast", "mixer.max_steps=2", "data.mixed=auto", "mixing.mixed_transform.padding=3"]
-    config = composed(tmp_path, *fast)
-    mixing = mixing_of(config, shapes(mixed="auto"))
+    fast = ["mixer=supermix_fast", "mixer.max_steps=2"]
+    mixing = mixing_of(composed(tmp_path, *fast, *FIXED, "mixing.mixed_transform.padding=3"), shapes())
     (made,) = (tmp_path / "cache" / "mixes").iterdir()
     about = FixedMixes(made).about
     assert about["views"] == repr(RandomCropFlip(padding=3)) == repr(mixing._rewriter.mixed_transform)
     assert about["mixer"] == repr(SuperMix.fast(max_steps=2))
-    again = composed(tmp_path, *fast[:2], f"data.mixed={made}")
-    with pytest.raises(ValueError, match=r"expected mixes that were solved under RandomCropFlip\(padding=2.*padding=3"):
-        mixing_of(again, shapes(mixed=str(made)))
+    again = composed(tmp_path, *fast, "mixes=folder", f"mixes.folder={made}")
+    with pytest.raises(ValueError, match=r"solved under RandomCropFlip\(padding=2.*padding=3"):
+        build_mixes(again, shapes())
     again.mixing.mixed_transform.padding = 3
-    assert mixing_of(again, shapes(mixed=str(made))) is not None
+    assert mixing_of(again, shapes()) is not None
 
 
 def test_a_control_has_the_mixes_of_its_subject(tmp_path: Path) -> None:
-    fixed = [*MIXER, "data.mixed=auto"]
-    subject = mixing_of(composed(tmp_path, *fixed), shapes(mixed="auto"))
-    control = mixing_of(composed(tmp_path, *fixed, "data.misplaced=true"), shapes(mixed="auto", misplaced=True))
+    choices = (FIXED, ["mixes=misplaced", *FIXED[1:]])
+    subject, control = (mixing_of(composed(tmp_path, *MIXER, *choice), shapes()) for choice in choices)
     assert len(list((tmp_path / "cache" / "mixes").iterdir())) == 1
     kinds = [type(mixing._engine._images) for mixing in (subject, control)]
     assert kinds == [FixedMixes, MisplacedMixes]
-    with pytest.raises(ValueError, match="expected mixed where misplaced is True, got None"):
-        shapes(misplaced=True)
 
 
 def test_no_transform_is_none_for_a_stream_too(tmp_path: Path) -> None:
@@ -388,9 +404,3 @@ def test_a_moving_average_teaches_from_an_epoch_on(tmp_path: Path) -> None:
     metrics = train(config)
     assert metrics["supermix/mixes"] == 10  # of the second epoch alone
     assert "teacher/accuracy" not in metrics
-
-
-@pytest.mark.parametrize("choice", ["task=distillation", "data.mixed=auto"])
-def test_a_moving_average_is_no_teacher_beforehand(tmp_path: Path, choice: str) -> None:
-    with pytest.raises(ValueError, match="expected a trained teacher for fixed mixes, external images, distillation"):
-        build_teacher(composed(tmp_path, *MIXER, choice, teacher="ema"), shapes())

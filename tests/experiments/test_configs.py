@@ -125,8 +125,8 @@ def test_methods_that_match_the_teacher_on_all_rows_have_one_loss(name: str) -> 
     assert (mixed.task.matched, mixed.task.classified, mixed.task.average) == ("all", "natural", "rows")
     assert not mixed.task.separate_forwards
     assert (mixed.method.kind, natural.method.kind) == ("extended", "natural")
-    assert mixed.data.mixed == ("auto" if name.endswith("_fixed") else None)
-    assert mixed.data.misplaced == ("misplaced" in name)
+    assert bool(mixed.mixes) == name.endswith("_fixed")
+    assert mixed.mixes.get("misplaced", False) == ("misplaced" in name)
 
 
 def test_mixes_that_are_compared_differ_by_what_their_names_say() -> None:
@@ -156,7 +156,7 @@ def test_the_papers_rows_keep_their_meaning(name: str) -> None:
     assert instantiate(config.mixer) == mixers[name[3:]]
     weights = {"ce": (2.0, None), "kd": (1.8, 0.2)}[name[:2]]
     assert (config.task.ce_weight, config.task.get("kd_weight")) == weights
-    assert (config.data.mixed, config.task.separate_forwards, config.task.average) == ("auto", True, "kinds")
+    assert (bool(config.mixes), config.task.separate_forwards, config.task.average) == (True, True, "kinds")
     assert config.task.get("matched", "natural") == "natural"
 
 
@@ -229,7 +229,7 @@ def test_few_images_have_the_protocol_of_the_study() -> None:
         assert config.channels_last
         assert (config.data.augment is True) == (arm != "kd_randaugment")
         assert instantiate(config.mixing.mixed_transform) == RandomCropFlip(padding=2)
-        assert config.fixed.size == 20_000
+        assert config.num_mixes == 20_000
         distils = arm not in ("plain", "default", "supermix_callback")
         assert config.task._target_.endswith("Distillation") == distils
         if distils:

@@ -18,7 +18,7 @@ from supermix_pl.experiments.networks import resnet8
 
 TINY = [
     *("data=shapes", "data.train_size=60", "data.test_size=20", "data.eval_batch_size=10", "network=resnet8"),
-    *("protocol.steps=3", "protocol.batch_size={natural: 8, extended: 4}", "fixed={size: 8, batch_size: 4}"),
+    *("protocol.steps=3", "protocol.batch_size={natural: 8, extended: 4}", "num_mixes=8"),
     *("teacher=fitted", "network@teacher.network=resnet8", "teacher.epochs=1", "teacher.progress=false"),
 ]
 

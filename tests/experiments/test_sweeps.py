@@ -30,7 +30,7 @@ VARIED = {
     "ablation_k": ("mixer.k", [2, 3, 4]),
     "ablation_lambda_s": ("mixer.lambda_s", [0, 10, 20, 25, 30, 40, 50]),
     "ablation_mask_size": ("mixer.mask_size", [2, 4, 8, 16, 32]),
-    "ablation_mixes": ("fixed.size", [4, 8]),
+    "ablation_mixes": ("num_mixes", [4, 8]),
     "ablation_sigma": ("mixer.sigma", [0, 0.5, 1, 2, 4]),
 }
 TINY = ["data.train_size=100", "data.test_size=20", "data.batch_size=10", "teacher.epochs=1", "mixer.max_steps=2"]
@@ -123,7 +123,7 @@ def test_an_ablation_has_the_papers_setting(name: str) -> None:
     assert config.table is None
     mixer = config.mixer
     assert (mixer.k, mixer.alpha, mixer.lambda_s) == (2, 1.0 if name == "ablation_mixes" else 3.0, 25.0)
-    assert (mixer.sigma, mixer.mask_size, config.fixed.size) == (1.0, 8, 500_000)
+    assert (mixer.sigma, mixer.mask_size, config.mixes.size) == (1.0, 8, 500_000)
 
 
 @pytest.mark.parametrize(
@@ -158,9 +158,9 @@ def test_an_ablation_takes_other_groups() -> None:
 
 @pytest.mark.parametrize("scale", ["smoke", *(pytest.param(name, marks=SLOW) for name in ("cpu", "gpu_hour", "paper"))])
 def test_the_sizes_of_the_mixed_data_go_with_the_scale(tmp_path: Path, scale: str) -> None:
-    usual = compose("train", ["experiment=table2", f"scale={scale}"]).fixed.size
+    usual = compose("train", ["experiment=table2", f"scale={scale}"]).mixes.size
     (found,) = jobs(tmp_path, "experiment=ablation_mixes", f"scale={scale}")
-    sizes = [int(job["fixed.size"]) for job in found]
+    sizes = [int(job["num_mixes"]) for job in found]
     assert sizes == sorted(set(sizes))
     assert usual in sizes
     assert sizes[-1] <= 2 * usual

@@ -24,7 +24,7 @@ def configs() -> Iterator[None]:
 def weights(folder: Path, method: str, *overrides: str) -> dict[str, torch.Tensor]:
     small = ["pair=resnet56-resnet20", "network=resnet8", "network@teacher.network=resnet8", "scale=smoke"]
     paths = [f"paths.root_dir={folder.parent}", f"paths.output_dir={folder}"]
-    own = ["trainer.max_epochs=2", "trainer.limit_train_batches=null", "data.train_size=20", "fixed.size=20"]
+    own = ["trainer.max_epochs=2", "trainer.limit_train_batches=null", "data.train_size=20", "num_mixes=20"]
     train(
         compose("train", [*small, f"method={method}", "protocol=equal", "data.batch_size=4", *own, *paths, *overrides])
     )

@@ -13,19 +13,20 @@ from supermix_pl.experiments.shared.runs.paper import Paper
 
 _IDENTITY = {"method", "pair", "table", "protocol", "scale"}
 _NO_PART_OF_TRAINING = {
-    *("seed", "paths", "logger", "callbacks", "ckpt_path", "channels_last", "matmul_precision", "fixed"),
+    *("seed", "paths", "logger", "callbacks", "ckpt_path", "channels_last", "matmul_precision", "num_mixes"),
     "milestones",  # scheduler.milestones are what counts
 }
 _NO_PART_ANYWHERE = {"seed", "root", "cache_dir", "num_workers", "eval_batch_size", "progress", "log"}
 _NO_PART_OF = {  # settings of a node that change what it costs or shows
     "teacher": {"channels_last", "fold", "compile"},
+    "mixes": {"_target_", "shard_size", "batch_size"},
     "mixing": {"save_state", "log_images_every"},
     "trainer": {
         *("accelerator", "strategy", "default_root_dir", "deterministic", "enable_model_summary"),
         *("enable_progress_bar", "log_every_n_steps", "num_sanity_val_steps"),
     },
 }
-_NOT_OF_BUDGET = ("augment", "batch_size", "drop_last", "external", "folder", "mixed", "with_indices")  # of the data
+_NOT_OF_BUDGET = ("augment", "batch_size", "drop_last", "folder", "with_indices")  # of the data
 ACROSS_COLUMNS = (
     "trainer.max_epochs",
     "trainer.max_steps",
@@ -33,16 +34,16 @@ ACROSS_COLUMNS = (
     "trainer.accumulate_grad_batches",
     "trainer.devices",
     "data.batch_size",
-    "data.mixed",
-    "data.mixed_size",
-    "data.external",
+    "mixes.kind",
+    "mixes.size",
+    "mixes.folder",
 )  # what may not differ silently between two cells of one method
 _WORDS = {
     "trainer.max_epochs": ("{} epochs", "no trainer.max_epochs"),
     "data.batch_size": ("batches of {}", "no data.batch_size"),
-    "data.mixed": ("fixed mixes", "no fixed mixes"),
-    "data.mixed_size": ("{} mixes", ""),
-    "data.mixed_folder": ("folder {}", ""),
+    "mixes.kind": ("mixes={}", "mixes=none"),
+    "mixes.size": ("{} mixes", ""),
+    "mixes.folder": ("folder {}", ""),
 }  # of a setting that is there, and of one that is not
 
 
@@ -120,13 +121,12 @@ def training(config: Mapping[str, Any]) -> dict[str, Any]:
     What is null is left out. A fixed data set of mixes stands with its size, where its folder can be read.
     """
     nodes = {name: node for name, node in config.items() if name not in _IDENTITY | _NO_PART_OF_TRAINING}
-    if isinstance(data := nodes.get("data"), dict) and (data.get("mixed") or data.get("external")):
+    if isinstance(mixes := nodes.get("mixes"), dict) and mixes:
         nodes.pop("engine", None)  # such images are made before
+        nodes["mixes"] = _mixes(mixes)
     for part, left_out in _NO_PART_OF.items():
         if isinstance(node := nodes.get(part), dict):
             nodes[part] = {name: value for name, value in node.items() if name not in left_out}
-    if isinstance(data := nodes.get("data"), dict) and isinstance(data.get("mixed"), str):
-        nodes["data"] = data | _mixes(data["mixed"], config.get("fixed"))
     return _flat(nodes, "")
 
 
@@ -139,12 +139,12 @@ def differences(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 def label(settings: Mapping[str, Any], names: Sequence[str]) -> str:
     """Write what settings have under some names.
 
-    >>> label({"trainer.max_epochs": 5, "task.kd_weight": 0.2}, ["trainer.max_epochs", "task.kd_weight", "data.mixed"])
-    '5 epochs, task.kd_weight=0.2, no fixed mixes'
+    >>> label({"trainer.max_epochs": 5, "task.kd_weight": 0.2}, ["trainer.max_epochs", "task.kd_weight", "mixes.kind"])
+    '5 epochs, task.kd_weight=0.2, mixes=none'
     """
     words = []
     for name in names:
-        present, absent = _WORDS.get(name, (f"{name}={{}}", "" if name.startswith("data.mixed_") else f"no {name}"))
+        present, absent = _WORDS.get(name, (f"{name}={{}}", f"no {name}"))
         words.append(present.format(shown(settings[name])) if name in settings else absent)
     return ", ".join(filter(None, words))
 
@@ -166,12 +166,15 @@ def _flat(node: Mapping[Any, Any], prefix: str) -> dict[str, Any]:
     return flat
 
 
-def _mixes(folder: str, plan: Any) -> dict[str, Any]:
-    """Describe a fixed data set of mixes: as planned, by what its folder says, or by the folder's name."""
-    if folder == "auto":
-        return {"mixed": "fixed", "mixed_size": plan.get("size") if isinstance(plan, dict) else None}
+def _mixes(node: dict[str, Any]) -> dict[str, Any]:
+    """Describe rows that were made before: mixes by their number, planned or read in their folder, else by its name."""
+    kind, folder = target(node).lower(), node.get("folder")
+    if kind not in ("fixed", "folder"):
+        return node | {"kind": kind}
+    described = {name: value for name, value in node.items() if name != "folder"} | {"kind": "fixed"}
+    if kind == "fixed":
+        return described
     try:
-        about = json.loads((Path(folder) / "about.json").read_text(encoding="utf-8"))
-        return {"mixed": "fixed", "mixed_size": about["size"]}
+        return described | {"size": json.loads((Path(folder) / "about.json").read_text(encoding="utf-8"))["size"]}
     except (OSError, ValueError, KeyError, TypeError):
-        return {"mixed": "fixed", "mixed_folder": folder}
+        return described | {"folder": folder}

@@ -58,7 +58,7 @@ def test_a_stopped_run_resumes(tmp_path: Path) -> None:
         f"hydra.run.dir={tmp_path}",
         "data.images_per_class=null",
         "scale.epochs=0.00833333",
-        "fixed.size=5000",
+        "num_mixes=5000",
         "trainer.enable_progress_bar=false",
         "network=resnet20",
     ]

@@ -33,7 +33,7 @@ def test_external_images_are_normalised_as_the_data_are(tmp_path: Path) -> None:
     folder.mkdir()
     for name, colour in {"a": (255, 0, 51), "b": (0, 102, 255)}.items():
         Image.new("RGB", (20, 18), colour).save(folder / f"{name}.png")
-    own = [f"data.external={folder}", f"paths.cache_dir={tmp_path}"]
+    own = ["mixes=external", f"mixes.folder={folder}", f"paths.cache_dir={tmp_path}"]
     subject = open_drawn([*TINY, *own], num_images=100)
     assert subject.external is not None
     assert subject.mean is not None

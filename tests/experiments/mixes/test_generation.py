@@ -19,8 +19,8 @@ from filelock import FileLock
 from rich.console import Console
 
 from supermix_pl import CutMix, MixedBatch, MixUp, SuperMix
-from supermix_pl.experiments.mixes import FixedMixes, Mixes, Plan, describe, generate, progress
-from supermix_pl.experiments.mixes.generation import source_order
+from supermix_pl.experiments.mixes import FixedMixes, Mixes, Plan, generate, progress
+from supermix_pl.experiments.mixes.generation import describe, source_order
 from supermix_pl.experiments.mixes.shards import shard_path
 from supermix_pl.mixing import Mixer
 from supermix_pl.mixing.views import Transform

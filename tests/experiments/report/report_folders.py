@@ -44,7 +44,6 @@ def config_of(
             "seed": seed,
             "images_per_class": 50,
             "validation_fraction": 0.0,
-            "mixed": None,
             "cache_dir": "/home/somebody/.cache",
         },
         "network": {"_target_": NETWORKS + student},

@@ -342,9 +342,11 @@ def test_custom_has_the_runs_alone(folder: Folder) -> None:
 
 def test_the_head_says_where_mixes_came_from(folder: Folder) -> None:
     folder.add(method="kd")
-    folder.add(method="ce_mixup", data={"mixed": "auto"}, fixed={"size": 10000})
+    folder.add(method="ce_mixup", mixes={"_target_": "supermix_pl.experiments.mixes.Fixed", "size": 10000})
     folder.add(method="ce_cutmix")
-    folder.add(method="ce_imgnet32", data={"external": "/x/imgnet32"})
+    folder.add(
+        method="ce_imgnet32", mixes={"_target_": "supermix_pl.experiments.mixes.External", "folder": "/x/imgnet32"}
+    )
     (block,) = folder.blocks()
     notes = chapter(load().tables["table2"], block, best=False)[1]
     assert isinstance(notes, Notes)

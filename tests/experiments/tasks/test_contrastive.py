@@ -20,7 +20,7 @@ from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from supermix_pl import FrozenTeacher, MixUp, SuperMixCallback
+from supermix_pl import FrozenTeacher
 from supermix_pl.experiments.data import ImageDataModule, ResumableLoader, Shapes
 from supermix_pl.experiments.data.datamodule import Opened
 from supermix_pl.experiments.networks import resnet8, resnet14
@@ -238,7 +238,7 @@ def test_indices_into_other_labels_are_refused_in_the_first_batch() -> None:
         alone(task_of(train_labels=np.arange(NUM_TRAIN) % 2)).training_step(first_batch(), 0)
 
 
-def test_networks_without_features_and_mixing_are_refused() -> None:
+def test_networks_without_features_are_refused() -> None:
     linear = nn.Sequential(nn.Flatten(), nn.Linear(48, 3))
     with pytest.raises(
         TypeError, match="expected a student with forward_with_features and num_features, got Sequential"
@@ -248,8 +248,6 @@ def test_networks_without_features_and_mixing_are_refused() -> None:
         TypeError, match="expected a teacher with forward_with_features and num_features, got Sequential"
     ):
         task_of(FrozenTeacher(linear))
-    with pytest.raises(ValueError, match="expected natural images alone, got a callback that adds mixes"):
-        task_of(mixing=SuperMixCallback(None, MixUp(num_classes=3), targets="soft"))
     with pytest.raises(ValueError, match=r"expected crd_weight >= 0, got -0\.5"):
         task_of(crd_weight=-0.5)
 

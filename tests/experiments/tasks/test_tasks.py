@@ -23,9 +23,12 @@ def student() -> nn.Module:
     return nn.Sequential(nn.BatchNorm2d(3, momentum=1.0), nn.Flatten(), nn.Linear(3 * SIZE * SIZE, 3))
 
 
-def task_of(kind: type[Classification] = Classification, **options: Any) -> Classification:
+def task_of(
+    kind: type[Classification] = Classification, *, mixing: SuperMixCallback | None = None, **options: Any
+) -> Classification:
     task = kind(student(), num_classes=3, optimizer=partial(torch.optim.SGD, lr=0.1), scheduler=constant, **options)
     task.log = lambda *arguments, **settings: None
+    task.mixing = mixing
     return task
 
 

@@ -16,6 +16,10 @@ from tests.experiments.report.report_folders import config_of
 SETTINGS = st.dictionaries(st.sampled_from("abc"), st.sampled_from([None, True, False, 0, 1, "x", [1]]))
 
 
+def mixes(kind: str, **settings: Any) -> dict[str, Any]:
+    return {"_target_": f"supermix_pl.experiments.mixes.{kind}", **settings}
+
+
 def budget_of(**settings: Any) -> Budget:
     return budget(Run(folder=Path(), config=config_of(**settings), metrics={}, seed=0, written=0.0), load())
 
@@ -35,7 +39,8 @@ def budget_of(**settings: Any) -> Budget:
         {"matmul_precision": "highest", "milestones": [0.5]},
         {"trainer": {"num_sanity_val_steps": 0}},
         {"teacher": {"channels_last": True, "fold": False, "compile": True}},
-        {"fixed": {"size": 100}},
+        {"num_mixes": 100},
+        {"mixes": {}},
     ],
 )
 def test_what_is_no_part_of_a_training(other: dict[str, Any]) -> None:
@@ -52,7 +57,6 @@ def test_what_is_no_part_of_a_training(other: dict[str, Any]) -> None:
         ({"data": {"batch_size": 128}}, "data.batch_size"),
         ({"data": {"fold": 1}}, "data.fold"),
         ({"data": {"data_seed": 1}}, "data.data_seed"),
-        ({"data": {"external": "/x/imgnet32"}}, "data.external"),
         ({"mixing": {"mode": "replace"}}, "mixing.mode"),
         ({"teacher": {"checkpoint": "/t/other.pth"}}, "teacher.checkpoint"),
         ({"k": 3, "method": "kd_mixup"}, "mixer.k"),
@@ -63,10 +67,10 @@ def test_what_is_part_of_a_training(other: dict[str, Any], name: str) -> None:
     assert differences([training(config_of(**same)), training(config_of(**other))]) == [name]
 
 
-@pytest.mark.parametrize("images", [{"mixed": "auto"}, {"external": "images"}])
-def test_an_engine_is_no_part_of_a_training_on_images_that_were_made_before(images: dict[str, Any]) -> None:
+@pytest.mark.parametrize("kind", ["Fixed", "External"])
+def test_an_engine_is_no_part_of_a_training_on_images_that_were_made_before(kind: str) -> None:
     stream = {"_target_": "supermix_pl.engine.StreamEngine", "budget": 0.25}
-    assert training(config_of(data=images, engine=stream)) == training(config_of(data=images))
+    assert training(config_of(mixes=mixes(kind), engine=stream)) == training(config_of(mixes=mixes(kind)))
     assert "engine.budget" in training(config_of(engine=stream))
 
 
@@ -82,22 +86,28 @@ def test_fixed_mixes_are_known_by_what_their_folder_says(tmp_path: Path) -> None
         about = {"size": size, "seed": 1}
         (tmp_path / name / "about.json").write_text(json.dumps(about))
     first, copy, more, none = (
-        training(config_of(data={"mixed": str(tmp_path / folder) if folder else None}))
+        training(config_of(mixes=mixes("Folder", folder=str(tmp_path / folder)) if folder else {}))
         for folder in ("first", "copy", "more", None)
     )
     assert first == copy
-    assert differences([first, more]) == ["data.mixed_size"]
+    assert differences([first, more]) == ["mixes.size"]
     assert label(more, differences([first, more])) == "2000 mixes"
-    assert label(none, differences([first, none])) == "no fixed mixes"
-    assert "fixed mixes, 1000 mixes" in label(first, differences([first, none]))
+    assert label(none, differences([first, none])) == "mixes=none"
+    assert "mixes=fixed, 1000 mixes" in label(first, differences([first, none]))
 
 
 def test_fixed_mixes_whose_folder_is_gone_are_known_by_its_name() -> None:
-    first, other, auto = (
-        training(config_of(data={"mixed": mixed}, fixed={"size": 500})) for mixed in ("/gone/first", "/x/other", "auto")
-    )
+    first, other = (training(config_of(mixes=mixes("Folder", folder=folder))) for folder in ("/gone/first", "/x/other"))
+    made = training(config_of(mixes=mixes("Fixed", size=500, folder="/gone/first")))
     assert label(first, differences([first, other])) == "folder first"
-    assert label(auto, differences([first, auto])) == "500 mixes"
+    assert label(made, differences([first, made])) == "500 mixes"
+
+
+def test_external_images_are_known_by_their_folder_and_the_control_by_its_flag() -> None:
+    first, other = (training(config_of(mixes=mixes("External", folder=folder))) for folder in ("/a/first", "/b/other"))
+    assert differences([first, other]) == ["mixes.folder"]
+    fixed, control = (training(config_of(mixes=mixes("Fixed", misplaced=flag))) for flag in (False, True))
+    assert differences([fixed, control]) == ["mixes.misplaced"]
 
 
 @given(st.lists(SETTINGS, min_size=1, max_size=4))
@@ -113,7 +123,7 @@ def test_labels_tell_apart_exactly_what_differs(settings: list[dict[str, Any]]) 
     ("other", "same"),
     [
         ({"epochs": 240}, True),
-        ({"method": "ce_supermix", "data": {"batch_size": 128, "mixed": "/x", "augment": True}}, True),
+        ({"method": "ce_supermix", "data": {"batch_size": 128, "augment": True}}, True),
         ({"pair": "vgg13-vgg8"}, True),
         ({"data": {"with_indices": True}}, True),
         ({"scale": "gpu"}, False),

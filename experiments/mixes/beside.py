@@ -1,0 +1,163 @@
+"""The choices of conf/mixes: where the rows beside the natural ones come from if they are not mixed on the fly."""
+
+import hashlib
+import json
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from supermix_pl import FrozenTeacher
+from supermix_pl.experiments.data import ImageDataModule, UnlabelledImages
+from supermix_pl.experiments.mixes.generation import Plan, describe, describe_mixer, generate
+from supermix_pl.experiments.mixes.misplaced import MisplacedMixes
+from supermix_pl.experiments.mixes.shards import FixedMixes
+from supermix_pl.mixing import Mixer
+from supermix_pl.mixing.views import Transform
+
+_log = logging.getLogger(__name__)
+_WAIT = 5  # seconds, while other processes make the rest
+Images = FixedMixes | MisplacedMixes | UInt8[np.ndarray, "m 3 height width"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What the rows have to go with.
+
+    Args:
+        data: The natural images, set up.
+        mixer: The mixer that is chosen, if one is.
+        view: What the student sees the rows under.
+        cache_dir: Where what is made or decoded is kept.
+        progress: Whether to show a progress bar.
+    """
+
+    data: ImageDataModule
+    mixer: Mixer | None
+    view: Transform | None
+    cache_dir: Path
+    progress: bool
+
+
+class Fixed:
+    """Mixes that the mixer makes before the training: those that are there already are not made again.
+
+    Args:
+        setting: What they are made of.
+        size: Mixes in all, >= 1.
+        shard_size: Mixes in a file, >= 1.
+        batch_size: Images that are mixed with one another, >= 2.
+        seed: Names the order of the images and the mixer's chance, >= 0.
+        folder: Where they are kept; None for a folder in the cache that is named by all that decides on them.
+        misplaced: Whether their masks are laid on other training images, drawn at random: a control.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        *,
+        size: int,
+        shard_size: int = 1000,
+        batch_size: int = 128,
+        seed: int = 0,
+        folder: str | None = None,
+        misplaced: bool = False,
+    ) -> None:
+        assert setting.mixer is not None  # the settings are checked
+        self._setting, self._mixer = setting, setting.mixer
+        self._plan = Plan(size=size, shard_size=shard_size, batch_size=batch_size, seed=seed)
+        self._folder = folder
+        self._misplaced = misplaced
+
+    def open(self, teacher: FrozenTeacher) -> FixedMixes | MisplacedMixes:
+        """Make what is missing, and open all."""
+        mixes = FixedMixes(self.make(teacher))
+        return _misplaced(mixes, self._setting.data) if self._misplaced else mixes
+
+    def make(self, teacher: FrozenTeacher) -> Path:
+        """Make what is missing, under the view that the training shows where the mixer asks for it; return the folder.
+
+        Raises:
+            ValueError: If the folder holds mixes of another origin, or the views have no repr of their settings.
+        """
+        of, plan = self._setting, self._plan
+        folder = self._folder
+        if folder is None:
+            about = json.dumps(describe(of.data, teacher, self._mixer, plan, view=of.view))
+            folder = of.cache_dir / "mixes" / hashlib.sha256(about.encode()).hexdigest()[:16]
+        _log.info("%d mixes in %s", plan.size, folder)
+        while not generate(folder, of.data, teacher, self._mixer, plan, view=of.view, progress=of.progress):
+            time.sleep(_WAIT)
+        return Path(folder)
+
+
+class Folder:
+    """Mixes that were made earlier, by `supermix-generate`: of these data, and of the mixer if one is chosen.
+
+    Args:
+        setting: What they have to go with.
+        folder: Where they are.
+        misplaced: Whether their masks are laid on other training images, drawn at random: a control.
+
+    Raises:
+        ValueError: If they are of other data or of another mixer, or not whole.
+    """
+
+    def __init__(self, setting: Setting, *, folder: str, misplaced: bool = False) -> None:
+        self._mixes: FixedMixes | MisplacedMixes = FixedMixes(folder)
+        _check_fit(self._mixes, setting)
+        if misplaced:
+            self._mixes = _misplaced(self._mixes, setting.data)
+
+    def open(self, teacher: FrozenTeacher) -> FixedMixes | MisplacedMixes:
+        """Return the mixes."""
+        return self._mixes
+
+
+class External:
+    """Images without labels in place of mixes.
+
+    Args:
+        setting: Says how large they are to be.
+        folder: What `UnlabelledImages` opens.
+
+    Raises:
+        ValueError: If the folder holds no images, or one cannot be decoded.
+    """
+
+    def __init__(self, setting: Setting, *, folder: str) -> None:
+        self._images = UnlabelledImages(folder, size=setting.data.image_size, cache_dir=setting.cache_dir).images
+
+    def open(self, teacher: FrozenTeacher | None = None) -> UInt8[np.ndarray, "m 3 height width"]:
+        """Return their pixels, 0 to 255."""
+        return self._images
+
+
+Beside = Fixed | Folder | External
+
+
+def _misplaced(mixes: FixedMixes, data: ImageDataModule) -> MisplacedMixes:
+    return MisplacedMixes(mixes, data, data.seed)
+
+
+def _check_fit(mixes: FixedMixes, setting: Setting) -> None:
+    """Refuse mixes that were made for other data, or by another mixer than the one that is chosen."""
+    data = setting.data
+    for name, wanted in {"image_size": list(data.image_size), "num_classes": data.num_classes}.items():
+        if mixes.about[name] != wanted:
+            raise ValueError(
+                f"expected mixes with {name} {wanted}, as the data have, got {mixes.about[name]} in {mixes.folder}: "
+                "make others with supermix-generate, or give other data"
+            )
+    if setting.mixer is None:
+        return
+    for name, wanted in describe_mixer(setting.mixer, setting.view, data).items():
+        if mixes.about[name] != wanted:
+            of = "mixes of" if name == "mixer" else "mixes that were solved under"
+            raise ValueError(
+                f"expected {of} {wanted}, got those of {mixes.about[name]} in {mixes.folder}: choose what made them, "
+                "or mixer=none"
+            )
