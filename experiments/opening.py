@@ -18,7 +18,7 @@ from torch import Tensor
 from supermix_pl import FrozenTeacher, SuperMix
 from supermix_pl.experiments.building import build_data, build_mixes, build_teacher
 from supermix_pl.experiments.checks import check_settings
-from supermix_pl.experiments.data import ImageDataModule, Shapes
+from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.data.pixels import Normalisation
 from supermix_pl.experiments.mixes import External
 from supermix_pl.experiments.shared.runs.identity import network_name, target
@@ -112,7 +112,6 @@ def open_subject(
         teacher=teacher,
         images=images.to(device),
         labels=labels.to(device),
-        boxes=torch.from_numpy(data.boxes[order]).to(device) if isinstance(data, Shapes) and split == "test" else None,
         class_names=data.class_names,
         mean=data.mean,
         std=data.std,
@@ -122,19 +121,6 @@ def open_subject(
         data=_data_name(config),
         network=network_name(_plain(config.teacher.network)),
     )
-
-
-def open_again(config: DictConfig) -> tuple[ImageDataModule, FrozenTeacher]:
-    """Open the data and the teacher of a finished run once more.
-
-    Raises:
-        ValueError: If it had no trained teacher.
-    """
-    datamodule = build_data(config)
-    teacher = build_teacher(config, datamodule)
-    if not isinstance(teacher, FrozenTeacher):
-        raise ValueError("expected a trained teacher, got a moving average or none")
-    return datamodule, teacher
 
 
 def _external(

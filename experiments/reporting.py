@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 _EXTRAS = ("jinja2", "matplotlib", "pandas", "scipy")
 _USE = """usage: supermix-report table1|table2|table3|table4|table5|custom FOLDER ...
-       supermix-report figure1|figure3|figure4|figure6|figure7|methods|holds [OVERRIDE ...]
+       supermix-report figure1|figure3|figure4|figure6|figure7 [OVERRIDE ...]
        supermix-report figure5 FOLDER ...
        supermix-report html FOLDER ...
 
@@ -30,11 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _hand_on(word: str, arguments: Sequence[str]) -> None:
     if word == "html":
-        from supermix_pl.experiments.opening import open_again
         from supermix_pl.experiments.report import command
 
-        command.write_page(arguments[1:], open_again)
-    elif word.startswith("figure") or word in ("methods", "holds"):
+        command.write_page(arguments[1:])
+    elif word.startswith("figure"):
         from supermix_pl.experiments.figures import command
         from supermix_pl.experiments.opening import open_drawn
 

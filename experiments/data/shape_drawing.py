@@ -130,11 +130,3 @@ def coverage(labels: NDArray[np.int64], poses: Poses, variation: Array, size: in
     """Fraction of every pixel that the placed outlines cover, (n, size, size) in [0, 1], with smooth edges."""
     distance = signed_distance(labels, *poses.to_outline(size), variation)
     return np.clip(0.5 - distance * poses.radius[:, None, None], 0, 1)
-
-
-def tight_boxes(visible: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Smallest boxes x0, y0, x1, y1 (ends exclusive) around the true pixels of each mask (n, h, w)."""
-    columns, rows = np.max(visible, axis=1), np.max(visible, axis=2)
-    starts = columns.argmax(1), rows.argmax(1)
-    ends = columns.shape[1] - columns[:, ::-1].argmax(1), rows.shape[1] - rows[:, ::-1].argmax(1)
-    return np.stack([*starts, *ends], axis=1).astype(np.int64)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from supermix_pl.arguments import check_at_least
-from supermix_pl.experiments.data.shape_drawing import CLASS_NAMES, Array, Poses, coverage, tight_boxes
+from supermix_pl.experiments.data.shape_drawing import CLASS_NAMES, Array, Poses, coverage
 from supermix_pl.experiments.data.shape_painting import (
     cover,
     develop,
@@ -40,12 +40,10 @@ class ShapeImages:
     Args:
         images: RGB, 0 to 255.
         labels: indices into ``CLASS_NAMES``.
-        boxes: x0, y0, x1, y1 in pixels, ends exclusive: the tight bounds of the object's visible pixels.
     """
 
     images: UInt8[Tensor, "n 3 h w"]
     labels: Int64[Tensor, " n"]
-    boxes: Int64[Tensor, "n 4"]
 
 
 def draw_shapes(count: int, *, seed: int, size: int = 32) -> ShapeImages:
@@ -60,23 +58,23 @@ def draw_shapes(count: int, *, seed: int, size: int = 32) -> ShapeImages:
         size: height and width in pixels, from 16.
 
     Returns:
-        The images with labels and boxes.
+        The images with labels.
 
     Raises:
         ValueError: if an argument is below its range.
 
     >>> data = draw_shapes(4, seed=0)
-    >>> data.images.shape, data.labels.shape, data.boxes.shape
-    (torch.Size([4, 3, 32, 32]), torch.Size([4]), torch.Size([4, 4]))
+    >>> data.images.shape, data.labels.shape
+    (torch.Size([4, 3, 32, 32]), torch.Size([4]))
     """
     for name, value, least in (("count", count, 1), ("seed", seed, 0), ("size", size, _MIN_SIZE)):
         check_at_least(name, value, least)
     blocks = [_draw_block(np.random.default_rng([seed, block]), size) for block in range(-(-count // _BLOCK))]
-    images, labels, boxes = (torch.from_numpy(np.concatenate(part)[:count]) for part in zip(*blocks, strict=True))
-    return ShapeImages(images=images, labels=labels, boxes=boxes)
+    images, labels = (torch.from_numpy(np.concatenate(part)[:count]) for part in zip(*blocks, strict=True))
+    return ShapeImages(images=images, labels=labels)
 
 
-def _draw_block(rng: Generator, size: int) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
+def _draw_block(rng: Generator, size: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Draw background, torn pieces of other shapes, a twig, the object and at times a twig in front of it."""
     n, classes = _BLOCK, len(CLASS_NAMES)
     labels = rng.permuted(np.tile(np.arange(classes), (n // classes, 1)), axis=1).reshape(-1)
@@ -88,8 +86,7 @@ def _draw_block(rng: Generator, size: int) -> tuple[NDArray[np.uint8], NDArray[n
     outline = coverage(labels, _random_poses(rng, n, size, (0.22, 0.31), tilt=0.18), uniform(rng, -1.0, 1.0, n), size)
     image = draw_textured(rng, image, outline, tear)
     twig = twigs(rng, n, size) * (rng.random(n) < _OCCLUDED)[:, None, None]
-    image = cover(image, twig, vivid_colours(rng, n)[:, :, None, None])
-    return develop(rng, image), labels, tight_boxes(outline * (1 - twig) > 0.5)
+    return develop(rng, cover(image, twig, vivid_colours(rng, n)[:, :, None, None])), labels
 
 
 def _torn_pieces(rng: Generator, noise: Array) -> Array:

@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
-from jaxtyping import Int64
 
 from supermix_pl.arguments import check_at_least
 from supermix_pl.experiments.data.datamodule import CommonArguments, ImageDataModule, LabelledImages, Opened
@@ -38,18 +37,6 @@ class Shapes(ImageDataModule):
         self.train_size = train_size
         self.test_size = test_size
         self.size = size
-        self._boxes: Int64[np.ndarray, "n 4"] | None = None
-
-    @property
-    def boxes(self) -> Int64[np.ndarray, "n 4"]:
-        """True box x0, y0, x1, y1 of the object in each test image, in the order of `test_dataloader`.
-
-        Raises:
-            RuntimeError: Before `setup`.
-        """
-        if self._boxes is None:
-            raise RuntimeError("expected setup() before the boxes are asked for: call it, or let a Trainer do so")
-        return self._boxes
 
     def open_data(self) -> Opened:
         """Draws both parts, each from a seed of its own."""
@@ -57,7 +44,6 @@ class Shapes(ImageDataModule):
 
         train = draw_shapes(self.train_size, seed=2 * self.data_seed, size=self.size)
         test = draw_shapes(self.test_size, seed=2 * self.data_seed + 1, size=self.size)
-        self._boxes = np.asarray(test.boxes)
         return self._opened_arrays(
             train=_arrays(train), test=_arrays(test), class_names=list(CLASS_NAMES), mean=MEAN, std=STD
         )

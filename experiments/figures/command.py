@@ -14,9 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from supermix_pl.experiments.figures import (
     ablations,
     comparison,
-    holds,
     logit_map,
-    methods,
     mixes,
     settings_grid,
     top_probabilities,
@@ -99,16 +97,6 @@ FIGURES: dict[str, OfSubject | OfRuns] = {
         summary="the teacher's five largest probabilities of natural images and mixes",
         add_arguments=top_probabilities.add_arguments,
         draw=top_probabilities.draw,
-    ),
-    "methods": OfSubject(
-        summary="what holds against passes, and what the mixes of each method show and keep",
-        add_arguments=methods.add_arguments,
-        draw=methods.draw,
-    ),
-    "holds": OfSubject(
-        summary="mixes of each method as they are and under fresh views, with the teacher's first classes",
-        add_arguments=holds.add_arguments,
-        draw=holds.draw,
     ),
 }
 

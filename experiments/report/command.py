@@ -2,55 +2,39 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from supermix_pl.experiments.report.cost import costs
-from supermix_pl.experiments.report.mixes import Opener
 from supermix_pl.experiments.report.page import page
 from supermix_pl.experiments.report.tables import TABLES, Report, accuracies
 from supermix_pl.experiments.shared import provenance, render
 from supermix_pl.experiments.shared.table import Heading, Notes, Part
 
 PROGRAM = "supermix_pl.experiments.reporting"
-_SUFFIXES = {".md": "markdown", ".tex": "latex", ".html": "html", ".csv": "csv"}
-_WRITERS: dict[str, Callable[[Sequence[Part]], str]] = {
-    "markdown": render.markdown,
-    "latex": render.latex,
-    "html": render.html_page,
-}
+_SUFFIXES = {".md": "markdown", ".csv": "csv"}
 _WIDE = 180
 
 
-def write_page(arguments: Sequence[str], open_run: Opener) -> None:
-    """Write a page of the runs in some folders, and print where.
-
-    Args:
-        arguments: Of the command line.
-        open_run: Opens data and teacher of a run's config, for example mixes.
-    """
+def write_page(arguments: Sequence[str]) -> None:
+    """Write a page of the runs in some folders, and print where."""
     parser = argparse.ArgumentParser(
         prog="supermix-report html",
-        description="Write the runs of a sweep on one page that needs no other file: results, curves, mixes, settings.",
+        description="Write the runs of a sweep on one page that needs no other file: results, curves, settings.",
     )
     add = parser.add_argument
     add("runs", type=Path, nargs="+", help="folders that are searched for runs of supermix-train")
     add("--output", type=Path, help="file to write; default report.html in the first of the folders")
     add("--title", default="Runs of supermix-train", help="default %(default)s")
-    add("--mixes", type=int, default=4, help="sets to make as examples with each mixer, 0 to 16; default %(default)s")
     add("--note", action="append", default=[], help="a remark for the head, such as how the data were split")
     options = parser.parse_args(arguments)
     try:
-        if not 0 <= options.mixes <= 16:
-            raise ValueError(f"expected 0 to 16 sets in --mixes, got {options.mixes}")
         text = page(
             options.runs,
             title=options.title,
             notes=options.note,
-            mixes=options.mixes,
-            open_run=open_run,
             origin=lambda seeds: provenance.collect(PROGRAM, ["html", *arguments], seeds=seeds).lines(),
         )
     except ValueError as error:
@@ -77,7 +61,7 @@ def write_table(arguments: Sequence[str]) -> None:
         return
     if report.not_counted and (options.output is not None or kind == "csv"):
         print("not counted:", *report.not_counted, sep="\n", file=sys.stderr)
-    text = report.records.to_csv(index=False) if kind == "csv" else _WRITERS[kind](parts)
+    text = report.records.to_csv(index=False) if kind == "csv" else render.markdown(parts)
     if options.output is None:
         print(text, end="")
         return

@@ -16,7 +16,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from supermix_pl.experiments.report.charts import CURVES, chart, curve, style
-from supermix_pl.experiments.report.mixes import PNG, Opener, example_mixes
 from supermix_pl.experiments.report.runs import TEACHER, Block, blocks, read
 from supermix_pl.experiments.shared.palette import BLUE
 from supermix_pl.experiments.shared.runs.budget import differences, shown
@@ -24,6 +23,7 @@ from supermix_pl.experiments.shared.runs.evaluations import read_evaluation
 from supermix_pl.experiments.shared.runs.paper import load
 from supermix_pl.experiments.shared.statistics import Summary
 
+_PNG = "data:image/png;base64,"
 _MOST_PICTURES = 12
 _MOST_BYTES = 2**20
 _TARGET = re.compile(r"(\w+)\._target_=(?:\w+\.)*(\w+)")  # engine._target_=supermix_pl.engine.BatchEngine
@@ -63,8 +63,6 @@ def page(
     *,
     title: str,
     notes: Sequence[str],
-    mixes: int,
-    open_run: Opener,
     origin: Callable[[Sequence[int]], Sequence[str]],
 ) -> str:
     """Write the page of all runs in some folders.
@@ -73,8 +71,6 @@ def page(
         folders: Where the runs are.
         title: As plain text.
         notes: Remarks for the head.
-        mixes: Sets to make as examples with each mixer.
-        open_run: Opens data and teacher of a run's config.
         origin: Says where the page comes from, given the seeds of its runs.
 
     Raises:
@@ -100,7 +96,6 @@ def page(
         evaluated="evaluation/settings" in runs,
         methods={name: what for name, what in load().methods.items() if name in methods},
         blocks=[_chapter(block, f"block-{number}") for number, block in enumerate(found)],
-        mixes=example_mixes(runs["config"], mixes, open_run),
         pictures=_pictures(runs),
         left_out=list(dict.fromkeys(left_out)),
         origin=origin(sorted(set(runs["seed"]))),
@@ -248,5 +243,5 @@ def _pictures(runs: pd.DataFrame) -> list[tuple[str, str]]:
         if paths and len(found) < _MOST_PICTURES:
             path = max(paths, key=lambda path: (path.stat().st_mtime, path.name))
             caption = f"{run.method}, seed {run.seed}: {path.name}"
-            found.append((caption, PNG + base64.b64encode(path.read_bytes()).decode()))
+            found.append((caption, _PNG + base64.b64encode(path.read_bytes()).decode()))
     return found

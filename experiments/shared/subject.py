@@ -28,7 +28,6 @@ class Subject:
         data: Name of the data.
         network: Name of the teacher's network.
         note: A remark on the data for titles.
-        boxes: True box x0, y0, x1, y1 (pixels, ends exclusive) of the object in each image; None where none are known.
         external: Images of mixes=external, normalised, at most as many as there are images; None where none are given.
     """
 
@@ -43,7 +42,6 @@ class Subject:
     data: str
     network: str
     note: str = ""
-    boxes: Int[Tensor, "b 4"] | None = None
     external: Float[Tensor, "e c h w"] | None = None
 
     @property

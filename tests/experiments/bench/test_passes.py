@@ -1,13 +1,11 @@
-"""Teacher passes, recorded and replayed, and the memory that they take."""
+"""Teacher passes, recorded and replayed."""
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
 from supermix_pl import FrozenTeacher, SuperMix
-from supermix_pl.experiments.bench import memory, passes
+from supermix_pl.experiments.bench import passes
 from supermix_pl.experiments.bench.passes import TeacherPass
 
 MIXERS = {
@@ -83,50 +81,3 @@ def test_a_graph_without_a_backward_is_replayed_as_such(images: torch.Tensor, wi
     assert described(witness.noted) == described(script)
     assert images.grad is None
     assert not images.requires_grad
-
-
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ([], 0),
-        ([(0, 100)], 100),
-        ([(0, 100), (1, -100), (2, 60)], 100),
-        ([(0, 100), (1, 50), (2, -100), (3, 120)], 170),
-        ([(2, -100), (0, 100), (3, 70), (1, 10)], 110),
-        ([(5, 100), (5, -100), (5, 100)], 100),
-        ([(0, -30), (1, 50)], 20),
-    ],
-)
-def test_peak_of_a_list_of_events(changes: list[tuple[int, int]], expected: int) -> None:
-    assert memory.peak(changes) == expected
-
-
-@given(st.lists(st.integers(-1000, 1000)))
-def test_peak_is_the_largest_prefix_sum(sizes: list[int]) -> None:
-    expected = max(sum(sizes[:end]) for end in range(len(sizes) + 1))
-    assert memory.peak(list(enumerate(sizes))) == expected
-    assert memory.peak(list(enumerate(sizes))[::-1]) == expected
-
-
-def test_profiled_peak_of_known_allocations() -> None:
-    def allocate() -> None:
-        first = torch.empty(3 << 20, dtype=torch.uint8)
-        second = torch.empty(5 << 20, dtype=torch.uint8)
-        del first
-        third = torch.empty(2 << 20, dtype=torch.uint8)
-        del second, third
-
-    assert memory.profiled_peak(allocate) == 8 << 20
-
-
-def test_held_bytes_are_weights_buffers_and_batch() -> None:
-    module = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5))
-    weights = (4 * 5 + 5) + 2 * 5 + 2 * 5
-    batch = torch.zeros(2, 3, 4, 4)
-    assert memory.held_bytes(FrozenTeacher(module), batch) == 4 * weights + 8 + 4 * batch.numel()
-
-
-def test_a_solver_holds_more_than_a_bare_pass(images: torch.Tensor, witness: Witness) -> None:
-    teacher = FrozenTeacher(witness, fold=False)
-    bare = memory.peak_of(teacher, images, None, seed=0)
-    assert memory.peak_of(teacher, images, SuperMix(max_steps=2), seed=0) > bare > images.numel() * 4

@@ -13,11 +13,8 @@ from supermix_pl.experiments.bench.solver.__main__ import main
 from tests.experiments.bench.small import CLASSES, SMALL, settings, written
 
 KINDS = {
-    "endurance": "endurance.EnduranceSettings",
     "gpu": "gpu.__main__.GpuSettings",
     "pareto": "pareto.__main__.ParetoSettings",
-    "precision": "precision.PrecisionSettings",
-    "scaling": "scaling.__main__.ScalingSettings",
     "solver": "solver.__main__.SolverSettings",
     "step": "step.__main__.StepSettings",
     "table4": "table4.__main__.Table4Settings",

@@ -191,10 +191,8 @@ def test_cifar_reads_the_published_files(
     assert labels.tolist() == [0, 1, 1]
 
 
-def test_shapes_gives_the_drawings_with_the_boxes_of_its_test_images() -> None:
+def test_shapes_gives_the_drawings() -> None:
     data = Shapes(train_size=30, test_size=20, data_seed=4, batch_size=10)
-    with pytest.raises(RuntimeError, match="boxes"):
-        _ = data.boxes
     data.setup("fit")
     assert (data.class_names, data.image_size) == (list(CLASS_NAMES), (32, 32))
     assert (data.mean, data.std) == (MEAN, STD)
@@ -204,7 +202,6 @@ def test_shapes_gives_the_drawings_with_the_boxes_of_its_test_images() -> None:
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
     torch.testing.assert_close(images, (test.images / 255 - mean) / std)
     assert torch.equal(labels, test.labels)
-    np.testing.assert_array_equal(data.boxes, test.boxes)
     source = data.opened.train
     assert isinstance(source, ArraySource)
     np.testing.assert_array_equal(source.images, train.images)

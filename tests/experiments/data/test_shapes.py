@@ -4,7 +4,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from supermix_pl.experiments.data import shapes
-from supermix_pl.experiments.data.shape_drawing import CLASS_NAMES, Poses, coverage, signed_distance, tight_boxes
+from supermix_pl.experiments.data.shape_drawing import CLASS_NAMES, Poses, coverage, signed_distance
 from supermix_pl.experiments.data.shapes import MEAN, STD, draw_shapes
 
 
@@ -13,13 +13,11 @@ def drawn():
     return draw_shapes(1000, seed=3)
 
 
-def test_images_labels_and_boxes_have_the_promised_types(drawn):
+def test_images_and_labels_have_the_promised_types(drawn):
     assert drawn.images.shape == (1000, 3, 32, 32)
     assert drawn.images.dtype == torch.uint8
     assert drawn.labels.shape == (1000,)
     assert drawn.labels.dtype == torch.int64
-    assert drawn.boxes.shape == (1000, 4)
-    assert drawn.boxes.dtype == torch.int64
 
 
 def test_pixels_use_the_whole_range_and_agree_with_mean_and_std(drawn):
@@ -33,7 +31,7 @@ def test_pixels_use_the_whole_range_and_agree_with_mean_and_std(drawn):
 @pytest.mark.parametrize("count", [1, 100, 137])
 def test_an_image_depends_on_seed_and_index_only(drawn, count):
     part = draw_shapes(count, seed=3)
-    for name in ("images", "labels", "boxes"):
+    for name in ("images", "labels"):
         assert torch.equal(getattr(part, name), getattr(drawn, name)[:count])
 
 
@@ -49,30 +47,7 @@ def test_every_ten_images_hold_each_class_once(drawn):
     assert torch.equal(drawn.labels.view(100, 10).sort().values, torch.arange(10).expand(100, 10))
 
 
-def test_boxes_lie_inside_and_have_the_size_of_an_object(drawn):
-    x0, y0, x1, y1 = drawn.boxes.unbind(1)
-    assert (drawn.boxes >= 0).all()
-    assert (drawn.boxes <= 32).all()
-    longer = torch.maximum(x1 - x0, y1 - y0)
-    assert longer.min() >= 8
-    assert longer.max() <= 23
-    assert torch.minimum(x1 - x0, y1 - y0).min() >= 4
-
-
-def test_boxes_are_tight_about_an_object_painted_white(monkeypatch):
-    """The object alone is painted, 10000 times brighter than anything else, so its visible pixels can be read off."""
-    monkeypatch.setattr(shapes, "_torn_pieces", lambda rng, noise: np.zeros_like(noise))
-    monkeypatch.setattr(
-        shapes, "draw_textured", lambda rng, image, opacity, noise: image + opacity[:, None] * (10000 - image)
-    )
-    monkeypatch.setattr(shapes, "develop", lambda rng, image: (image > 5000).astype(np.uint8))
-    data = draw_shapes(200, seed=5)
-    for visible, box in zip(data.images[:, 0], data.boxes.tolist(), strict=True):
-        rows, columns = (axis.tolist() for axis in torch.nonzero(visible, as_tuple=True))
-        assert box == [min(columns), min(rows), max(columns) + 1, max(rows) + 1]
-
-
-def test_without_its_object_an_image_changes_in_the_box_only(monkeypatch):
+def test_without_its_object_an_image_changes_in_one_place(monkeypatch):
     with_object = draw_shapes(200, seed=5)
     draw = shapes.coverage
 
@@ -84,19 +59,14 @@ def test_without_its_object_an_image_changes_in_the_box_only(monkeypatch):
     monkeypatch.setattr(shapes, "coverage", without_object)
     background = draw_shapes(200, seed=5)
     assert torch.equal(background.labels, with_object.labels)
-    change = (with_object.images.int() - background.images.int()).abs().sum(1)
-    for pixels, (x0, y0, x1, y1) in zip(change, with_object.boxes.tolist(), strict=True):
-        assert (pixels[y0:y1, x0:x1].sum() / pixels.sum()).item() > 0.85
-        assert pixels[y0:y1].any(1).all()
-        assert pixels[:, x0:x1].any(0).all()
+    changed = (with_object.images.int() - background.images.int()).abs().sum(1) > 60
+    shares = changed.flatten(1).float().mean(1)
+    assert 0.03 < shares.min() < shares.max() < 0.5
 
 
-def test_tight_boxes_agree_with_pixel_loops():
-    visible = np.random.default_rng(0).random((50, 9, 13)) < 0.03
-    visible[:, 4, 6] = True
-    for mask, box in zip(visible, tight_boxes(visible).tolist(), strict=True):
-        ys, xs = zip(*[(y, x) for y in range(9) for x in range(13) if mask[y, x]], strict=True)
-        assert box == [min(xs), min(ys), max(xs) + 1, max(ys) + 1]
+def _box(visible: np.ndarray) -> list[int]:
+    rows, columns = np.nonzero(visible)
+    return [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
 
 
 def _upright(size: int, **changes) -> Poses:
@@ -145,7 +115,7 @@ def test_poses_move_turn_and_stretch_an_outline():
     crescent, no_variation = np.array([CLASS_NAMES.index("crescent")]), np.zeros(1, np.float32)
 
     def box(**changes):
-        return tight_boxes(coverage(crescent, _upright(64, radius=16, **changes), no_variation, 64) > 0.5)[0]
+        return _box(coverage(crescent, _upright(64, radius=16, **changes), no_variation, 64)[0] > 0.5)
 
     x0, y0, x1, y1 = box()
     assert x1 - x0 < y1 - y0
@@ -160,9 +130,6 @@ def test_poses_move_turn_and_stretch_an_outline():
 def test_other_sizes_are_drawn_in_proportion(size):
     data = draw_shapes(200, seed=0, size=size)
     assert data.images.shape == (200, 3, size, size)
-    sides = (data.boxes[:, 2:] - data.boxes[:, :2]).double()
-    assert (sides >= 0.1 * size).all()
-    assert 0.4 < sides.mean() / size < 0.5
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ def teacher() -> FrozenTeacher:
     return FrozenTeacher(nn.Sequential(conv, nn.AdaptiveAvgPool2d(1), nn.Flatten()))
 
 
-def subject(num_images: int = 12, *, boxes: bool = True) -> Subject:
+def subject(num_images: int = 12) -> Subject:
     """Noise with a coloured square in the upper left."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(num_images) % 3
@@ -29,7 +29,6 @@ def subject(num_images: int = 12, *, boxes: bool = True) -> Subject:
         teacher=teacher(),
         images=images,
         labels=labels,
-        boxes=torch.tensor([[0, 0, 4, 4]]).expand(num_images, 4) if boxes else None,
         class_names=CLASSES,
         mean=None,
         std=None,

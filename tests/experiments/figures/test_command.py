@@ -19,8 +19,6 @@ TINY += ["network@teacher.network=resnet8"]
 def test_a_subject_is_what_the_overrides_say() -> None:
     subject = open_drawn([*TINY, "mixer.k=3", "seed=4"], num_images=100, note="small")
     assert subject.images.shape == (30, 3, 16, 16)
-    assert subject.boxes is not None
-    assert subject.boxes.shape == (30, 4)
     assert sorted(subject.labels.tolist()) == sorted(3 * list(range(10)))
     assert isinstance(subject.supermix, SuperMix)
     assert (subject.supermix.k, subject.seed) == (3, 4)

@@ -26,8 +26,6 @@ ARGUMENTS = {
     "figure4": ["--k", "2,3", "--no-cam"],
     "figure6": ["--per-class", "4"],
     "figure7": [],
-    "methods": [],
-    "holds": ["--sets", "2", "--views", "2"],
 }
 
 
@@ -75,38 +73,6 @@ def test_figure4_says_how_many_classes_are_seen() -> None:
         assert f"{row['in_top_k']} of {row['k']} in top {row['k']}" in words
     assert words.count("red") == 2  # a long name is cut, the same source stands in both blocks
     assert r"gr\$een" in words
-
-
-def test_holds_says_what_holds() -> None:
-    found = drawn("holds", ["--sets", "1", "--views", "2"])
-    shares = {row["method"]: row for row in found.numbers if "holds" in row}
-    assert list(shares) == ["SuperMix", "exact", "SuperMix.fast", "MixUp", "CutMix"]
-    words = [text.get_text() for text in visible(found.figure)]
-    for name, row in shares.items():
-        exact = f"exact pixels {100 * row['exact']:.0f} %"
-        assert f"{name}\nholds {100 * row['holds']:.0f} %\n{exact}" in words
-    chosen = [row for row in found.numbers if "views" in row]
-    bold = [text for text in visible(found.figure) if text.get_fontweight() == "bold"]
-    assert len(bold) == sum(row["exact"] + sum(row["views"][:2]) for row in chosen) > 0
-    assert words.count("view 2") == len(shares)
-    with pytest.raises(ValueError, match="expected 13 sets whose sources the teacher recognises, got 12 among 12"):
-        drawn("holds", ["--sets", "13"])
-    with pytest.raises(ValueError, match="expected --views"):
-        drawn("holds", ["--views", "0"])
-
-
-def test_methods_follow_what_holds_through_the_rounds() -> None:
-    numbers = drawn("methods").numbers
-    courses = {row["method"]: row["course"] for row in numbers if "course" in row}
-    shares = {row["method"]: row["holds"] for row in numbers if "holds" in row}
-    assert list(courses) == ["SuperMix", "exact", "SuperMix.fast"]
-    assert list(shares) == [*courses, "MixUp", "CutMix"]
-    for name, course in courses.items():
-        assert [each["rounds"] for each in course] == sorted({each["rounds"] for each in course})
-        assert course[-1]["holds"] == shares[name]
-    assert [each["forwards"] for each in courses["SuperMix.fast"]] == [
-        each["rounds"] + 1 for each in courses["SuperMix.fast"]
-    ]
 
 
 def test_figure3_covers_the_grid() -> None:

@@ -11,13 +11,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-import yaml
-from hydra import compose, initialize_config_module
 from markupsafe import escape
-from omegaconf import OmegaConf
 from PIL import Image
 
-from supermix_pl.experiments import resolvers
 from supermix_pl.experiments.report.charts import curve, read_log
 from supermix_pl.experiments.reporting import main as report
 from supermix_pl.experiments.shared.statistics import Summary
@@ -48,7 +44,7 @@ class Elements(HTMLParser):
 
 def written(folder: Path, *options: str) -> str:
     path = folder / "report.html"
-    report(["html", str(folder), "--output", str(path), "--mixes", "0", *options])
+    report(["html", str(folder), "--output", str(path), *options])
     return path.read_text(encoding="utf-8")
 
 
@@ -156,7 +152,7 @@ def test_a_log_without_numbers_is_no_curve(tmp_path: Path, content: str) -> None
 
 def test_the_page_lies_beside_the_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_sweep(tmp_path / "runs", methods=TWO, seeds=1)
-    report(["html", str(folder), "--mixes", "0"])
+    report(["html", str(folder)])
     assert capsys.readouterr().out == f"{folder / 'report.html'}\n"
     assert (folder / "report.html").exists()
 
@@ -182,22 +178,6 @@ def test_runs_that_are_not_finished_are_named(tmp_path: Path) -> None:
     (write_run(tmp_path / "half", method="kd") / "metrics.json").unlink()
     write_run(tmp_path / "whole", method="kd")
     assert "half: no metrics.json: stopped, or still running." in Elements(written(tmp_path)).text
-
-
-@pytest.mark.slow
-def test_example_mixes_come_from_the_runs_own_config(tmp_path: Path) -> None:
-    folder = write_run(tmp_path / "run", method="ce_supermix")
-    resolvers.register()
-    with initialize_config_module("supermix_pl.conf", version_base="1.3"):
-        config = compose("train", ["scale=smoke", "network=resnet8", "network@teacher.network=resnet8",
-                                   "mixer=supermix", "paths.root_dir=/", "paths.output_dir=/"])  # fmt: skip
-    (folder / "config.yaml").write_text(yaml.safe_dump(OmegaConf.to_container(config, resolve=True), sort_keys=False))
-
-    parsed = Elements(written(tmp_path, "--mixes", "2"))
-
-    assert [tag for tag, _ in parsed.found].count("img") == 2 * 5
-    assert "SuperMix(k=2, alpha=3.0" in parsed.text
-    assert parsed.text.count("weight ") == 4
 
 
 @pytest.fixture

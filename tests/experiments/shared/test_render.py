@@ -4,7 +4,6 @@ import html
 import io
 import re
 from collections import Counter
-from html.parser import HTMLParser
 
 import hypothesis.strategies as st
 from hypothesis import given
@@ -49,36 +48,6 @@ def test_markdown() -> None:
     )
 
 
-def test_latex() -> None:
-    text = render.latex(PARTS)
-    assert text.startswith("% needs")
-    assert r"\section*{Table 2}" in text
-    assert r"\subsection*{Budget}" in text
-    assert r"\caption{Table 2. Budget. Cells.}" in text
-    assert r"\begin{tabular}{llrr}" in text
-    assert (
-        r"""\toprule
-pair & method & paper & last - paper \\
-\midrule
-a & kd & 76.20$^{*}$ & $-$1.25 \\
- & kd\_\textless{}x\textgreater{} & - & +0.10 \\
-\midrule
-b & crd & 70.00 & - \\
-\bottomrule"""
-        in text
-    )
-    assert text.count(r"\begin{") == text.count(r"\end{")
-
-
-@given(TEXT)
-def test_latex_has_no_commands_of_the_text(text: str) -> None:
-    escaped = render.escape_latex(text)
-    allowed = r"\\(textbackslash|textasciicircum|textasciitilde|textless|textgreater|textbar|textquotedbl"
-    allowed += r"|textasciigrave|textquotesingle)\{\}|\\[&%$#_{}]|\$\\pm\$|\$\^\{\*\}\$|\$-\$|\{\[\}|\{\]\}|-\{\}-"
-    rest = re.sub(allowed, "", escaped)
-    assert not re.search(r'[\\&%$#_{}^~<>|"`\[\]]', rest), escaped
-
-
 @given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=3))
 def test_markdown_cells_are_read_as_they_were_written(rows: list[tuple[str, str]]) -> None:
     grid = Table(title="t", columns=("a", "b"), sections=(tuple(rows),))
@@ -91,37 +60,6 @@ def test_markdown_cells_are_read_as_they_were_written(rows: list[tuple[str, str]
 def test_markdown_remarks_are_read_as_they_were_written(text: str) -> None:
     page = MarkdownIt("commonmark").render(render.markdown([Notes(lines=(text,))]))
     assert html.unescape(page) == f"<ul>\n<li>{' '.join(text.split())}</li>\n</ul>\n"
-
-
-class Tags(HTMLParser):
-    """Collects the elements and the text of the body."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.text: list[str] = []
-        self.seen: set[str] = set()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen.add(tag)
-        if tag != "meta":
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text.append(data)
-
-
-def test_html_is_whole_and_escaped() -> None:
-    page = Tags()
-    page.feed(render.html_page(PARTS))
-    assert page.open == []
-    assert page.seen & {"i", "script", "link"} == set()
-    assert NASTY in page.text
-    assert {"Table 2", "kd_<x>", "76.20*"} <= set(page.text)
-    assert "color-scheme: light dark" in render.html_page(PARTS)
 
 
 def test_narrow_terminals_cut_nothing_off() -> None:

@@ -1,1 +1,0 @@
-"""How passes, time and memory grow."""
