@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, Unpack, get_args, get_origin, get_type_hints
 
 import torch
 from beartype import BeartypeConf
@@ -157,8 +157,11 @@ def _hints(target: str) -> dict[str, Any]:
     try:
         takes = get_object(target)
         if not inspect.isclass(takes):
-            return get_type_hints(takes)
-        hints: dict[str, Any] = {}
+            hints = get_type_hints(takes)
+            for handed_on in [hint for hint in hints.values() if get_origin(hint) is Unpack]:
+                hints |= get_type_hints(get_args(handed_on)[0])
+            return hints
+        hints = {}
         for base in takes.__mro__:  # as far as arguments are handed on
             hints = get_type_hints(base.__init__) | hints
             kinds = [each.kind for each in inspect.signature(base.__init__).parameters.values()]

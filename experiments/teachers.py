@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import pytorch_lightning as pl
 import torch
@@ -29,6 +30,15 @@ _INDIFFERENT = {  # arguments of data modules that do not change what a teacher 
 }
 
 
+class Passes(TypedDict, total=False):
+    """How a teacher's passes are made; `FrozenTeacher` says what the settings are."""
+
+    dtype: str | None
+    fold: bool
+    channels_last: bool
+    compile: bool
+
+
 def load_teacher(
     datamodule: ImageDataModule,
     *,
@@ -38,10 +48,7 @@ def load_teacher(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     image_size: int | Sequence[int] | None = None,
-    dtype: str | None = None,
-    fold: bool = True,
-    channels_last: bool = False,
-    compile: bool = False,
+    **passes: Unpack[Passes],
 ) -> FrozenTeacher:
     """Load a teacher for a data set that is set up.
 
@@ -53,10 +60,7 @@ def load_teacher(
         mean: What the teacher's inputs were normalised with; None for the data set's own.
         std: Likewise.
         image_size: Side in pixels that the teacher needs; None for the data set's own.
-        dtype: "bfloat16" for passes in bfloat16; None for the weights' own.
-        fold: Whether batch norm is folded into convolutions, in a private copy.
-        channels_last: Whether images are passed in this memory format.
-        compile: Whether the passes are compiled.
+        passes: How the passes are made, see `FrozenTeacher`.
 
     Raises:
         ValueError: If there is no such file, or it does not fit the network.
@@ -70,10 +74,7 @@ def load_teacher(
         input_mean=datamodule.mean,
         input_std=datamodule.std,
         image_size=image_size,
-        dtype=dtype,
-        fold=fold,
-        channels_last=channels_last,
-        compile=compile,
+        **passes,
     )
 
 
@@ -103,10 +104,7 @@ def fit_teacher(
     precision: str = "bf16-mixed",
     seed: int = 0,
     progress: bool = True,
-    dtype: str | None = None,
-    fold: bool = True,
-    channels_last: bool = False,
-    compile: bool = False,
+    **passes: Unpack[Passes],
 ) -> FrozenTeacher:
     """Train a teacher on the data, once: later runs with the same arguments load it from the folder.
 
@@ -123,10 +121,7 @@ def fit_teacher(
         precision: Of the training, as `pl.Trainer` takes it.
         seed: Of the first weights, and of the order and views of the data, whatever the student's seed is.
         progress: Whether a progress bar is shown.
-        dtype: "bfloat16" for its passes in bfloat16 once it is trained; None for float32.
-        fold: Whether batch norm is folded into convolutions, in a private copy.
-        channels_last: Whether it is trained, and images are passed, in this memory format.
-        compile: Whether the passes are compiled.
+        passes: How the passes are made, see `FrozenTeacher`; it is trained in the same memory format.
     """
     check_at_least("epochs", epochs, 1)
     check_at_least("batch_size", batch_size, 1)
@@ -139,7 +134,7 @@ def fit_teacher(
         if not path.exists():
             pl.seed_everything(seed, workers=True, verbose=False)
             module = network(num_classes=datamodule.num_classes)
-            if channels_last:
+            if passes.get("channels_last"):
                 module = module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
             task = Classification(
                 module,
@@ -168,10 +163,7 @@ def fit_teacher(
         datamodule,
         network=network,
         checkpoint=path,
-        dtype=dtype,
-        fold=fold,
-        channels_last=channels_last,
-        compile=compile,
+        **passes,
     )
 
 
@@ -182,10 +174,7 @@ def pretrained_teacher(
     mean: Sequence[float],
     std: Sequence[float],
     image_size: int | Sequence[int] | None = None,
-    dtype: str | None = None,
-    fold: bool = True,
-    channels_last: bool = False,
-    compile: bool = False,
+    **passes: Unpack[Passes],
 ) -> FrozenTeacher:
     """Build a teacher that brings its weights along; the data must have its classes in its order.
 
@@ -195,10 +184,7 @@ def pretrained_teacher(
         mean: What the teacher's inputs were normalised with.
         std: Likewise.
         image_size: Side in pixels that the teacher needs; None for the data set's own.
-        dtype: "bfloat16" for passes in bfloat16; None for the weights' own.
-        fold: Whether batch norm is folded into convolutions, in a private copy.
-        channels_last: Whether images are passed in this memory format.
-        compile: Whether the passes are compiled.
+        passes: How the passes are made, see `FrozenTeacher`.
     """
     module = network(num_classes=datamodule.num_classes)
     return FrozenTeacher(
@@ -208,10 +194,7 @@ def pretrained_teacher(
         input_mean=datamodule.mean,
         input_std=datamodule.std,
         image_size=image_size,
-        dtype=dtype,
-        fold=fold,
-        channels_last=channels_last,
-        compile=compile,
+        **passes,
     )
 
 
@@ -219,16 +202,13 @@ def untrained_teacher(
     datamodule: ImageDataModule,
     *,
     network: Callable[..., nn.Module],
-    dtype: str | None = None,
-    fold: bool = True,
-    channels_last: bool = False,
-    compile: bool = False,
+    **passes: Unpack[Passes],
 ) -> FrozenTeacher:
     """Return a teacher that has learnt nothing: for trying whether a run starts, never for a result."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # one teacher for all runs, so that a stopped generation of mixes can go on
         module = network(num_classes=datamodule.num_classes)
-    return FrozenTeacher(module, dtype=dtype, fold=fold, channels_last=channels_last, compile=compile)
+    return FrozenTeacher(module, **passes)
 
 
 @torch.no_grad()

@@ -87,7 +87,7 @@ EXPERIMENTS: dict[str, set[str]] = {
     "sweep": set(),
     "study": {"evaluate", "shared"},
     "few_images": {"evaluate", "evaluation", "shared"},
-    "demo": {"building", "evaluate", "evaluation", "figures", "record", "shared", "train"},
+    "demo": {"evaluate", "evaluation", "figures", "opening", "record", "shared", "train"},
     "reporting": {"figures", "opening", "report"},
     "bench": {"data", "networks", "opening", "resolvers", "shared"},
 }

@@ -15,7 +15,6 @@ from supermix_pl.experiments.figures import (
     ablations,
     comparison,
     logit_map,
-    mixes,
     settings_grid,
     top_probabilities,
 )
@@ -65,12 +64,6 @@ class OfRuns:
 
 
 FIGURES: dict[str, OfSubject | OfRuns] = {
-    "figure1": OfSubject(
-        summary="pairs of sources, and masks and mixes of SuperMix, CutMix and MixUp",
-        add_arguments=mixes.add_arguments,
-        draw=mixes.draw,
-        decides={"mixer.k": "figure4 --k shows other k"},
-    ),
     "figure3": OfSubject(
         summary="one set under several smoothing factors and weights of the sparsity",
         add_arguments=settings_grid.add_arguments,

@@ -62,19 +62,31 @@ def draw(subject: Subject, options: argparse.Namespace) -> Drawn:
     if not options.no_cam:
         activation.check_installed()
     chosen = [mixed_sets(subject, k, options.sets) for k in options.k]
-    blocks = [(sets, number) for sets in chosen for number in range(options.sets)]
-    most, num_rows = max(options.k), 1 + len(chosen[0].mixes)
-    num_columns = (1 if options.no_cam else 2) * most + 1
-    figure, cells = _cells(len(blocks) * num_rows, num_columns, num_rows, most, _TEXT * (1.6 if options.no_cam else 1))
+    return draw_sets(subject, chosen, head=CHOICE, with_maps=not options.no_cam)
+
+
+def draw_sets(subject: Subject, chosen: Sequence[Sets], *, head: str = "", with_maps: bool = False) -> Drawn:
+    """Draw sets that are chosen and mixed.
+
+    Args:
+        subject: Whose they are.
+        chosen: With a number of sources each.
+        head: Says how they were chosen.
+        with_maps: Whether to draw class activation maps.
+    """
+    blocks = [(sets, number) for sets in chosen for number in range(len(sets.images) // sets.k)]
+    most, num_rows = max(sets.k for sets in chosen), 1 + len(chosen[0].mixes)
+    num_columns = (2 if with_maps else 1) * most + 1
+    figure, cells = _cells(len(blocks) * num_rows, num_columns, num_rows, most, _TEXT * (1 if with_maps else 1.6))
     for place, (sets, number) in enumerate(blocks):
         block = cells[place * num_rows : (place + 1) * num_rows]
-        _draw_block(block, subject, sets, number, most, with_maps=not options.no_cam)
+        _draw_block(block, subject, sets, number, most, with_maps=with_maps)
     for column in range(num_columns):
         title = f"mask {column + 1}" if column < most else "mix" if column == most else f"class {column - most}"
         cells[0][column].set_title(title, fontsize=TITLE)
-    _scales(figure, with_maps=not options.no_cam, columns=(most, num_columns))
-    head = headline(_title(subject, with_maps=not options.no_cam), figure)
-    figure.suptitle(head, fontsize=LABEL, y=1 - 0.08 / figure.get_figheight())
+    _scales(figure, with_maps=with_maps, columns=(most, num_columns))
+    title = headline(_title(subject, head, with_maps=with_maps), figure)
+    figure.suptitle(title, fontsize=LABEL, y=1 - 0.08 / figure.get_figheight())
     rows = [
         {"k": sets.k, "set": number, "method": name, **_facts(mix, number * sets.k)}
         for sets, number in blocks
@@ -189,6 +201,6 @@ def _scales(figure: Figure, *, with_maps: bool, columns: tuple[int, int]) -> Non
         scale.ax.tick_params(labelsize=SMALL)
 
 
-def _title(subject: Subject, *, with_maps: bool) -> str:
+def _title(subject: Subject, head: str, *, with_maps: bool) -> str:
     maps = "Right: where the teacher finds each source's class (Grad-CAM). " if with_maps else ""
-    return f"{subject.title}. {CHOICE} {maps}p: the teacher's probability of a source's class in the mix."
+    return f"{subject.title}. {head} {maps}p: the teacher's probability of a source's class in the mix."

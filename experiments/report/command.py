@@ -7,7 +7,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from supermix_pl.experiments.report.cost import costs
 from supermix_pl.experiments.report.page import page
 from supermix_pl.experiments.report.tables import TABLES, Report, accuracies
 from supermix_pl.experiments.shared import provenance, render
@@ -73,12 +72,12 @@ def write_table(arguments: Sequence[str]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="supermix-report",
-        description="Print a table of the paper's beside what was measured. table1, 2, 3, 5: runs of supermix-train; "
-        "table4: JSON files of its benchmark; custom: runs of pairs and methods that are in no table.",
+        description="Print a table of the paper's beside what runs of supermix-train measured. custom: runs of pairs "
+        "and methods that are in no table. Table 4 is printed by its benchmark.",
     )
     add = parser.add_argument
     add("table", help=f"one of {', '.join(TABLES)}")
-    add("runs", type=Path, nargs="+", help="folders that are searched for runs (for table4: for JSON files)")
+    add("runs", type=Path, nargs="+", help="folders that are searched for runs")
     add("--format", choices=("rich", *_SUFFIXES.values()), help="rich, for a terminal, if nothing is given")
     add("--output", type=Path, help=f"file to write, in the format of its suffix: {', '.join(_SUFFIXES)}")
     add("--best", action="store_true", help="compare the best epochs with the paper, not the last ones; csv has both")
@@ -104,11 +103,7 @@ def _report(options: argparse.Namespace) -> Report:
     if options.table not in TABLES:
         raise ValueError(f"expected a table of {', '.join(TABLES)}, got {options.table!r}")
     wanted = {node: value for node in ("protocol", "scale") if (value := getattr(options, node)) is not None}
-    if options.table != "table4":
-        return accuracies(options.table, options.runs, wanted, best=options.best)
-    if options.best or wanted:
-        raise ValueError("expected no --best, --protocol or --scale for table4, got one: it is not of trainings")
-    return costs(options.runs)
+    return accuracies(options.table, options.runs, wanted, best=options.best)
 
 
 def _parts(report: Report, notes: Sequence[str], origin: provenance.Provenance) -> list[Part]:

@@ -17,7 +17,7 @@ from supermix_pl.experiments.shared.runs.folders import Problem
 from supermix_pl.experiments.shared.runs.paper import PaperTable, load
 from supermix_pl.experiments.shared.table import Heading, Notes, Part, Row, Table
 
-TABLES = ("table1", "table2", "table3", "table4", "table5", "custom")
+TABLES = ("table1", "table2", "table3", "table5", "custom")
 _EPOCHS = {False: "last", True: "best"}
 _MEASURED = [f"{prefix}{name}" for prefix in ("", "best_") for name in ("mean", "std", "star", "difference")]
 _CSV = ["table", "budget", "protocol", "scale", "dataset", "comparable", "column", "metric", "method", "variant"]

@@ -40,6 +40,7 @@ def test_nothing_is_wrong_with_what_we_bring(method: str) -> None:
         ("data.batch_size=many", "expected data.batch_size as an integer, got 'many'"),
         ("data.images_per_class=1.5", "expected data.images_per_class as an integer or null, got 1.5"),
         ("data.augment=maybe", "expected data.augment as"),
+        ("teacher.fold=maybe", "expected teacher.fold as true or false, got 'maybe'"),
         ("seed=x", "expected seed to be an integer >= 0, got 'x'"),
     ],
 )

@@ -29,6 +29,7 @@ REQUIRED = {
     ("data", "huggingface"): ["data.name=owner/images"],
     ("network", "timm"): ["network.name=test_resnet"],
     ("data", "image_folder"): ["data.folder=images"],
+    ("mixes", "folder"): ["mixes.folder=mixes"],
     ("teacher", "checkpoint"): ["teacher.checkpoint=teacher.pth"],
     ("protocol", "table1"): ["pair=wrn_40_2-wrn_40_2"],
     ("protocol", "imagenet"): ["pair=resnet34-resnet18"],
@@ -62,7 +63,7 @@ def test_every_option_is_complete_and_its_targets_exist_and_take_every_key(group
         assert takes_any or not unknown, f"{node._target_} does not take {unknown}"
 
 
-@pytest.mark.parametrize("group", ["data", "mixer", "scheduler", "task", "teacher", "engine"])
+@pytest.mark.parametrize("group", ["data", "mixer", "mixes", "scheduler", "task", "teacher", "engine"])
 def test_values_repeated_for_the_command_line_are_the_defaults_in_python(group: str) -> None:
     for option in [option for of, option in OPTIONS if of == group]:
         different = {"train_size", "test_size", "seed"} if group == "data" else set()
@@ -70,6 +71,8 @@ def test_values_repeated_for_the_command_line_are_the_defaults_in_python(group: 
             different.add("default_transform")  # mixing.mixed_transform says it
         if option == "supermix_fast":
             continue  # it is compared with SuperMix.fast
+        if option == "misplaced":
+            different.add("misplaced")
         if option.startswith("imagenet"):  # the paper's
             different |= {"batch_size", "eval_batch_size", "resize_ratio"}
         node = OmegaConf.to_container(composed(f"{group}={option}", *REQUIRED.get((group, option), []))[group])

@@ -60,7 +60,7 @@ def measure(config: DictConfig, settings: Table4Settings) -> Result:
         name=f"{subject.data}_{subject.network}_k{paper.k}",
         title=f"Table 4, cost of the solvers: {subject.title}, k = {paper.k}",
         remark=f"{settings.sets} sets; the teacher's top-1 accuracy on their images is {100 * right:.1f} %. {_REMARK}",
-        tables=tables.tables(costs, levels),
+        tables=[*tables.tables(costs, levels), *tables.published(load(), subject.network)],
         content={"rows": costs, "levels": levels, "paper_ratios": tables.PAPER_RATIOS},
         seeds=[subject.seed],
         device=subject.images.device,

@@ -6,6 +6,7 @@ from typing import Any
 from supermix_pl import SuperMix
 from supermix_pl.experiments.bench.table4.curve import Run, cap_for, cost
 from supermix_pl.experiments.shared.mixers import as_call
+from supermix_pl.experiments.shared.runs.paper import Paper, canonical
 from supermix_pl.experiments.shared.table import Notes, Part, Table
 
 REFERENCE = "newton_sp"
@@ -84,6 +85,26 @@ def tables(costs: Sequence[dict[str, Any]], levels: Sequence[dict[str, Any]]) ->
         table = Table(title="Cost to reach the same share of solved sets", columns=columns, sections=(tuple(lines),))
         found += [table, Notes(lines=_LEVEL_NOTES)]
     return found
+
+
+def published(paper: Paper, network: str) -> list[Part]:
+    """Lay out the paper's times for a network; nothing for one that it has not."""
+    solvers, network = list(paper.cost["solvers"]), canonical(network).removeprefix("imagenet")
+    rows = [
+        tuple(
+            (solver, f"{time:g} {column['unit']}", f"{iterations:g}", f"{time / column['time'][-1]:.1f}")
+            for solver, time, iterations in zip(solvers, column["time"], column["iterations"], strict=True)
+        )
+        for column in paper.cost["columns"]
+        if canonical(column["network"]) == network
+    ]
+    if not rows:
+        return []
+    columns = ("solver", "time", "iterations", "x")
+    return [
+        Table(title="The paper's Table 4 of this network", columns=columns, sections=tuple(rows)),
+        Notes(lines=tuple(paper.cost["notes"])),
+    ]
 
 
 def _names(mixers: Mapping[str, SuperMix], name: str) -> dict[str, Any]:

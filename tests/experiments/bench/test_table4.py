@@ -11,8 +11,10 @@ import torch
 from supermix_pl import FrozenTeacher, SuperMix
 from supermix_pl.experiments.bench.table4.__main__ import Table4Settings, accuracy, compare, main
 from supermix_pl.experiments.bench.table4.curve import Run, cap_for, cost, run_batch
+from supermix_pl.experiments.bench.table4.tables import published
 from supermix_pl.experiments.networks import efficientnet_lite0
-from supermix_pl.experiments.reporting import main as report
+from supermix_pl.experiments.shared.runs.paper import load
+from supermix_pl.experiments.shared.table import Notes, Table
 from supermix_pl.solver import SGD
 from supermix_pl.solver.objective import total_variation
 from tests.experiments.bench.small import CLASSES, SMALL, settings, written
@@ -106,7 +108,7 @@ def test_accuracy(teacher: FrozenTeacher) -> None:
     assert accuracy(teacher, [(images()[:10], right[:10]), (images()[10:], right[10:])]) == 0.75
 
 
-def test_end_to_end_and_beside_the_paper(tmp_path: Path, capsys: pytest.CaptureFixture[str], unchecked: None) -> None:
+def test_end_to_end(tmp_path: Path, unchecked: None) -> None:
     few = ["bench.sets=8", "bench.batch_size=4", "bench.caps=[5,2]", "bench.levels=[0.25,1]"]
     main([*SMALL, CLASSES, *few, f"bench.folder={tmp_path}"])
     text, content = written(tmp_path)
@@ -123,9 +125,14 @@ def test_end_to_end_and_beside_the_paper(tmp_path: Path, capsys: pytest.CaptureF
         ratio = row["steps_per_solved"] / other["steps_per_solved"] if other.get("steps_per_solved") else None
         assert row["steps_per_solved_ratio"] == (None if ratio is None else pytest.approx(ratio))
     assert "| newton_sp | 5 |" in text
-    capsys.readouterr()
-    report(["table4", str(tmp_path), "--format", "markdown"])
-    assert "shapes, resnet8" in capsys.readouterr().out
+
+
+def test_the_papers_times_stand_beside_those_of_its_networks() -> None:
+    table, notes = published(load(), "imagenet_vgg16")
+    assert isinstance(table, Table)
+    assert table.sections[0][0] == ("sgd", "15.41 s", "34.5", "67.0")
+    assert isinstance(notes, Notes)
+    assert published(load(), "resnet8") == []
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,6 @@ def test_what_makes_no_sense_ends_the_program(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["figure1", "mixer.k=3"], "expected no mixer.k, which the figure decides: figure4 --k shows other k; got"),
         (["figure3", "+mixer.sigma=2"], "expected no mixer.sigma, which the figure decides: use --sigma; got +mixer"),
         (["figure3", "mixer.lambda_s=5"], "expected no mixer.lambda_s, which the figure decides: use --lambda-s"),
         (["figure4", "mixer.k=3"], "expected no mixer.k, which the figure decides: use --k; got mixer.k=3"),

@@ -21,7 +21,6 @@ from supermix_pl.experiments.shared.subject import Subject
 from tests.experiments.figures.figures_toys import subject, teacher
 
 ARGUMENTS = {
-    "figure1": ["--sets", "2"],
     "figure3": ["--sigma", "0,1", "--lambda-s", "0,25,50"],
     "figure4": ["--k", "2,3", "--no-cam"],
     "figure6": ["--per-class", "4"],
@@ -156,5 +155,5 @@ def test_png_and_pdf_are_written(tmp_path: Path) -> None:
 
 
 def test_unknown_figures_are_refused() -> None:
-    with pytest.raises(SystemExit, match=r"expected a figure of figure1, figure3.*got 'figure2'"):
+    with pytest.raises(SystemExit, match=r"expected a figure of figure3, figure4.*got 'figure2'"):
         command.main(["figure2"], lambda *_, **__: subject())

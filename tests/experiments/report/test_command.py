@@ -1,7 +1,6 @@
 """`supermix-report` from end to end."""
 
 import io
-import json
 import platform
 import warnings
 from pathlib import Path
@@ -165,7 +164,7 @@ def test_protocol_and_scale_choose(runs: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_errors_say_what_there_is(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "of table1, table2, table3, table4, table5, custom, got 'tabel2'" in refused(capsys, "tabel2", str(runs))
+    assert "of table1, table2, table3, table5, custom, got 'tabel2'" in refused(capsys, "tabel2", str(runs))
     error = refused(capsys, "table3", str(runs))
     assert "expected runs of table3, found none; there are: runs of other tables (1 of table2, 5 of custom)" in error
     assert f"{runs / '6'} (no metrics.json" in error
@@ -173,46 +172,6 @@ def test_errors_say_what_there_is(runs: Path, tmp_path: Path, capsys: pytest.Cap
     assert "expected --output with a suffix of .md" in refused(capsys, "table2", str(runs), "--output", "report.pdf")
     error = refused(capsys, "table2", str(runs), "--output", "report.md", "--format", "rich")
     assert "got report.md with --format rich" in error
-    assert "not of trainings" in refused(capsys, "table4", str(runs), "--best")
-
-
-def cost_row(solver: str, milliseconds: Any, **others: Any) -> dict[str, Any]:
-    row = {"dataset": "cifar100", "network": "wrn_40_2", "solver": solver, "k": 2, "cap": 50, "solved_fraction": 0.8}
-    row |= {
-        "steps_per_solved": 12.5,
-        "forwards_per_solved": 24.9,
-        "backwards_per_solved": 23.7,
-        "ms_per_solved": milliseconds,
-    }
-    return row | {"something": "else"} | others
-
-
-def test_table4(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [cost_row("sgd", 300.0), cost_row("newton_sp", [80.0, 120.0]), cost_row("newton_sp", None, cap=10)]
-    rows += [cost_row("sgd", 600.0, k=3), cost_row("newton_sp", 300.0, k=3)]
-    rows.append(cost_row("sgd", 5, network="mine", steps_per_solved="?"))
-    (tmp_path / "table4.json").write_text(json.dumps({"rows": rows, "provenance": {}}))
-    (tmp_path / "other.json").write_text("[1]")
-    text = printed(capsys, "table4", str(tmp_path), "--format", "markdown")
-    assert "| imagenet, vgg16 | sgd | 15.41 s | 34.5 | 67.0 | - | - | - | - | - | - | - | - |" in text
-    assert (
-        "| cifar100, wrn_40_2 | sgd | 509 ms | 21.8 | 84.8 | 2 | 50 | 80.0 | 12.5 | 24.9 | 23.7 | 300.0 | 3.0 |" in text
-    )
-    assert "|  | sgd | 509 ms | 21.8 | 84.8 | 3 | 50 | 80.0 | 12.5 | 24.9 | 23.7 | 600.0 | 2.0 |" in text
-    assert "|  | newton | 122 ms | 4.6 | 20.3 | - | - |" in text
-    assert "|  | newton_sp | 6 ms | 0.2 | 1.0 | 2 | 50 | 80.0 | 12.5 | 24.9 | 23.7 | 100.0 | 1.0 |" in text
-    assert "|  | newton_sp | 6 ms | 0.2 | 1.0 | 2 | 10 | 80.0 | 12.5 | 24.9 | 23.7 | - | - |" in text
-    assert "| cifar100, mine | sgd | - | - | - | 2 | 50 | 80.0 | - | 24.9 | 23.7 | 5.0 | - |" in text
-    assert "Units differ." in text
-    frame = pandas.read_csv(io.StringIO(printed(capsys, "table4", str(tmp_path / "table4.json"), "--format", "csv")))
-    assert frame["ratio"].dropna().tolist() == [3.0, 2.0, 1.0, 1.0]
-    assert len(frame) == 4 * 3 + 4
-
-
-def test_table4_needs_its_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "other.json").write_text('{"rows": [{"solver": "sgd"}]}')
-    assert f"there are: {tmp_path / 'other.json'}" in refused(capsys, "table4", str(tmp_path))
-    assert "no such path" in refused(capsys, "table4", str(tmp_path / "nothing"))
 
 
 def test_nothing_is_warned_of(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
