@@ -9,18 +9,13 @@ import numpy as np
 import torch
 from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
-from hydra.utils import get_class, instantiate
-from jaxtyping import Float
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from torch import Tensor
 
 from supermix_pl import FrozenTeacher, SuperMix
-from supermix_pl.experiments.building import build_data, build_mixes, build_teacher
+from supermix_pl.experiments.building import build_data, build_teacher
 from supermix_pl.experiments.checks import check_settings
-from supermix_pl.experiments.data import ImageDataModule
-from supermix_pl.experiments.data.pixels import Normalisation
-from supermix_pl.experiments.mixes import External
 from supermix_pl.experiments.shared.runs.identity import network_name, target
 from supermix_pl.experiments.shared.subject import Subject
 
@@ -117,23 +112,9 @@ def open_subject(
         std=data.std,
         supermix=mixer,
         seed=config.seed,
-        external=_external(config, data, num_images, device),
         data=_data_name(config),
         network=network_name(_plain(config.teacher.network)),
     )
-
-
-def _external(
-    config: DictConfig, data: ImageDataModule, num_images: int, device: torch.device
-) -> Float[Tensor, "e c h w"] | None:
-    if not config.mixes or get_class(config.mixes._target_) is not External:
-        return None
-    mixes = build_mixes(config, data)
-    assert isinstance(mixes, External)
-    found = mixes.open()
-    rows = np.random.default_rng(config.seed).permutation(len(found))[:num_images]
-    pixels = torch.from_numpy(found[np.sort(rows)]).to(device)
-    return Normalisation(data.opened.mean, data.opened.std).normalise(pixels)
 
 
 def _data_name(config: DictConfig) -> str:

@@ -1,29 +1,26 @@
-"""`supermix-report figure4` and the others: read the command line, draw, write, say where to."""
+"""`supermix-report figure4` and `figure5`: read the command line, draw, write, say where to."""
 
 import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from supermix_pl.experiments.figures import (
-    ablations,
-    comparison,
-    logit_map,
-    settings_grid,
-    top_probabilities,
-)
+from supermix_pl.experiments.figures import ablations, comparison
 from supermix_pl.experiments.figures.style import Drawn, save
 from supermix_pl.experiments.shared import provenance
 from supermix_pl.experiments.shared.subject import Subject
 
 PROGRAM = "supermix_pl.experiments.reporting"
-Opener = Callable[..., Subject]
+FIGURES = {
+    "figure4": "sources, masks and mixes of SuperMix, CutMix and MixUp for several k",
+    "figure5": "accuracy against the size of D', k, alpha, lambda_s, sigma and mask_size, of runs that differ in it",
+}
+_DECIDED = {"mixer.pairing": "all mixes are of the same neighbours", "mixer.k": "use --k"}
 _FOLDER = Path("figures")
 _OVERRIDES = (
     "teacher, data and mixer as in supermix-train, such as data=parquet data.folder=... teacher=checkpoint "
@@ -31,70 +28,7 @@ _OVERRIDES = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class OfSubject:
-    """A figure of a teacher and data.
-
-    Args:
-        summary: What it shows.
-        add_arguments: Adds its own arguments, `--images` among them.
-        draw: Draws it.
-        decides: What it decides itself of the mixer, beside who is mixed with whom, and how to ask for it.
-    """
-
-    summary: str
-    add_arguments: Callable[[argparse.ArgumentParser], None]
-    draw: Callable[[Subject, argparse.Namespace], Drawn]
-    decides: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class OfRuns:
-    """A figure of runs.
-
-    Args:
-        summary: What it shows.
-        add_arguments: Adds its own arguments.
-        draw: Draws it; the folders are `chosen`.
-    """
-
-    summary: str
-    add_arguments: Callable[[argparse.ArgumentParser], None]
-    draw: Callable[[argparse.Namespace], Drawn]
-
-
-FIGURES: dict[str, OfSubject | OfRuns] = {
-    "figure3": OfSubject(
-        summary="one set under several smoothing factors and weights of the sparsity",
-        add_arguments=settings_grid.add_arguments,
-        draw=settings_grid.draw,
-        decides={"mixer.sigma": "use --sigma", "mixer.lambda_s": "use --lambda-s"},
-    ),
-    "figure4": OfSubject(
-        summary="sources, masks, mixes and class activation maps of SuperMix, CutMix and MixUp for several k",
-        add_arguments=comparison.add_arguments,
-        draw=comparison.draw,
-        decides={"mixer.k": "use --k"},
-    ),
-    "figure5": OfRuns(
-        summary="accuracy against the size of D', k, alpha, lambda_s, sigma and mask_size, of runs that differ in it",
-        add_arguments=ablations.add_arguments,
-        draw=ablations.draw,
-    ),
-    "figure6": OfSubject(
-        summary="logits of natural images and mixes of three classes in two dimensions, and the spread of the classes",
-        add_arguments=logit_map.add_arguments,
-        draw=logit_map.draw,
-    ),
-    "figure7": OfSubject(
-        summary="the teacher's five largest probabilities of natural images and mixes",
-        add_arguments=top_probabilities.add_arguments,
-        draw=top_probabilities.draw,
-    ),
-}
-
-
-def main(arguments: Sequence[str], open_subject: Opener) -> None:
+def main(arguments: Sequence[str], open_subject: Callable[..., Subject]) -> None:
     """Draw the figure that the first word names; end the program with a message where that makes no sense.
 
     Args:
@@ -107,7 +41,7 @@ def main(arguments: Sequence[str], open_subject: Opener) -> None:
     parser = _parser(name)
     options = parser.parse_intermixed_args(list(arguments[1:]))
     try:
-        drawn = _drawn(FIGURES[name], options, open_subject)
+        drawn = ablations.draw(options) if name == "figure5" else _compared(options, open_subject)
     except (ValueError, OSError, ImportError, HydraException, OmegaConfBaseException) as error:
         parser.error(str(error))
     paths = save(drawn.figure, options.output)
@@ -115,27 +49,24 @@ def main(arguments: Sequence[str], open_subject: Opener) -> None:
     print("written to", ", ".join(map(str, paths)))
 
 
-def _drawn(figure: OfSubject | OfRuns, options: argparse.Namespace, open_subject: Opener) -> Drawn:
-    if isinstance(figure, OfRuns):
-        return figure.draw(options)
+def _compared(options: argparse.Namespace, open_subject: Callable[..., Subject]) -> Drawn:
     for override in options.chosen:
-        decided = {"mixer.pairing": "all mixes are of the same neighbours", **figure.decides}
         name = override.lstrip("+~").partition("=")[0]
-        if name in decided:
-            raise ValueError(f"expected no {name}, which the figure decides: {decided[name]}; got {override}")
-    return figure.draw(open_subject(options.chosen, num_images=options.images, note=options.note), options)
+        if name in _DECIDED:
+            raise ValueError(f"expected no {name}, which the figure decides: {_DECIDED[name]}; got {override}")
+    return comparison.draw(open_subject(options.chosen, num_images=options.images, note=options.note), options)
 
 
 def _parser(name: str) -> argparse.ArgumentParser:
-    figure = FIGURES[name]
-    parser = argparse.ArgumentParser(prog=f"supermix-report {name}", description=f"Draw {figure.summary}.")
-    if isinstance(figure, OfRuns):
+    parser = argparse.ArgumentParser(prog=f"supermix-report {name}", description=f"Draw {FIGURES[name]}.")
+    if name == "figure5":
         parser.add_argument(
             "chosen", nargs="+", type=Path, metavar="FOLDER", help="searched for runs of supermix-train"
         )
+        ablations.add_arguments(parser)
     else:
         parser.add_argument("chosen", nargs="*", metavar="OVERRIDE", help=_OVERRIDES)
-    figure.add_arguments(parser)
+        comparison.add_arguments(parser)
     parser.add_argument("--output", type=Path, default=_FOLDER / name, help=f"path of the files; {_FOLDER / name}")
     parser.add_argument("--note", default="", help="a remark on the data for the title")
     return parser

@@ -72,11 +72,6 @@ def chosen_images(subject: Subject, k: int, count: int) -> Float[Tensor, "b c h 
     return subject.images[rows]
 
 
-def all_mixes(subject: Subject) -> dict[str, MixedBatch]:
-    """Mix every image of the subject with others, by each method."""
-    return mix_with(methods(subject.supermix, subject.supermix.k), subject, subject.images)
-
-
 def mix_with(mixers: Mapping[str, Mixer], subject: Subject, images: Float[Tensor, "b c h w"]) -> dict[str, MixedBatch]:
     """Mix the same images with each mixer."""
     return {name: mixer(subject.teacher, images, seed=subject.seed) for name, mixer in mixers.items()}

@@ -14,7 +14,6 @@ from torch import Tensor
 
 TITLE, LABEL, SMALL = 11, 9, 8
 SHARES = mpl.colormaps["cividis"]  # even for all kinds of sight
-ACTIVATION = mpl.colormaps["magma"]
 _DPI = 130
 _LETTERS_AN_INCH = 13
 

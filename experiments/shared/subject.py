@@ -28,7 +28,6 @@ class Subject:
         data: Name of the data.
         network: Name of the teacher's network.
         note: A remark on the data for titles.
-        external: Images of mixes=external, normalised, at most as many as there are images; None where none are given.
     """
 
     teacher: FrozenTeacher
@@ -42,17 +41,11 @@ class Subject:
     data: str
     network: str
     note: str = ""
-    external: Float[Tensor, "e c h w"] | None = None
 
     @property
     def title(self) -> str:
         """Names of data and teacher."""
         return f"{self.data}{f' ({self.note})' * bool(self.note)}, teacher {self.network}"
-
-    @property
-    def external_note(self) -> str:
-        """What a title says of the external images, after other words."""
-        return "" if self.external is None else f"; external: {len(self.external)} other images, without labels"
 
     @property
     def is_small(self) -> bool:

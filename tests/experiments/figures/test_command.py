@@ -5,43 +5,25 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
-from PIL import Image
 
 from supermix_pl import SuperMix
+from supermix_pl.experiments.figures import command
 from supermix_pl.experiments.opening import open_drawn
 from supermix_pl.experiments.reporting import main
+from tests.experiments.figures.figures_toys import subject
 
 TINY = ["data=shapes", "data.train_size=20", "data.test_size=30", "data.size=16", "teacher=untrained"]
 TINY += ["network@teacher.network=resnet8"]
 
 
 def test_a_subject_is_what_the_overrides_say() -> None:
-    subject = open_drawn([*TINY, "mixer.k=3", "seed=4"], num_images=100, note="small")
-    assert subject.images.shape == (30, 3, 16, 16)
-    assert sorted(subject.labels.tolist()) == sorted(3 * list(range(10)))
-    assert isinstance(subject.supermix, SuperMix)
-    assert (subject.supermix.k, subject.seed) == (3, 4)
-    assert subject.title == "shapes (small), teacher resnet8"
-    assert subject.teacher(subject.images[:2]).shape == (2, 10)
-
-
-def test_external_images_are_normalised_as_the_data_are(tmp_path: Path) -> None:
-    folder = tmp_path / "others"
-    folder.mkdir()
-    for name, colour in {"a": (255, 0, 51), "b": (0, 102, 255)}.items():
-        Image.new("RGB", (20, 18), colour).save(folder / f"{name}.png")
-    own = ["mixes=external", f"mixes.folder={folder}", f"paths.cache_dir={tmp_path}"]
-    subject = open_drawn([*TINY, *own], num_images=100)
-    assert subject.external is not None
-    assert subject.mean is not None
-    assert subject.std is not None
-    colours = torch.tensor([[1.0, 0.0, 0.2], [0.0, 0.4, 1.0]])
-    expected = (colours - torch.tensor(subject.mean)) / torch.tensor(subject.std)
-    torch.testing.assert_close(subject.external, expected[:, :, None, None].expand(2, 3, 16, 16))
-    one = open_drawn([*TINY, *own], num_images=1).external
-    assert one is not None
-    assert len(one) == 1
+    found = open_drawn([*TINY, "mixer.k=3", "seed=4"], num_images=100, note="small")
+    assert found.images.shape == (30, 3, 16, 16)
+    assert sorted(found.labels.tolist()) == sorted(3 * list(range(10)))
+    assert isinstance(found.supermix, SuperMix)
+    assert (found.supermix.k, found.seed) == (3, 4)
+    assert found.title == "shapes (small), teacher resnet8"
+    assert found.teacher(found.images[:2]).shape == (2, 10)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +39,7 @@ def test_what_makes_no_sense_ends_the_program(
     overrides: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as end:
-        main(["figure7", *overrides])
+        main(["figure4", *overrides])
     assert end.value.code == 2
     assert message in " ".join(capsys.readouterr().err.split())
 
@@ -65,10 +47,8 @@ def test_what_makes_no_sense_ends_the_program(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["figure3", "+mixer.sigma=2"], "expected no mixer.sigma, which the figure decides: use --sigma; got +mixer"),
-        (["figure3", "mixer.lambda_s=5"], "expected no mixer.lambda_s, which the figure decides: use --lambda-s"),
         (["figure4", "mixer.k=3"], "expected no mixer.k, which the figure decides: use --k; got mixer.k=3"),
-        (["figure6", *TINY, "--per-class=-1"], "expected --per-class to be an integer >= 1, got -1"),
+        (["figure4", *TINY, "--k", "1"], "expected k >= 2 and at least one set, got k = 1"),
     ],
 )
 def test_what_a_figure_decides_itself_is_refused(
@@ -93,15 +73,16 @@ def test_the_first_word_chooses(capsys: pytest.CaptureFixture[str], monkeypatch:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.delattr("supermix_pl.experiments.figures.command", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(SystemExit, match=r'figure7 needs matplotlib: pip install "supermix_pl\[experiments\]"'):
-        main(["figure7"])
+    with pytest.raises(SystemExit, match=r'figure4 needs matplotlib: pip install "supermix_pl\[experiments\]"'):
+        main(["figure4"])
 
 
 def test_a_figure_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["figure7", "--images", "12", *TINY, "mixer.max_steps=2", "--output", str(tmp_path / "seven.png")])
-    written = [tmp_path / f"seven.{suffix}" for suffix in ("png", "pdf", "json")]
+    arguments = ["figure4", "--k", "2", "mixer.max_steps=2", "--output", str(tmp_path / "four.png")]
+    command.main(arguments, lambda chosen, **_: subject() if chosen == ["mixer.max_steps=2"] else None)
+    written = [tmp_path / f"four.{suffix}" for suffix in ("png", "pdf", "json")]
     assert capsys.readouterr().out == f"written to {', '.join(map(str, written))}\n"
     assert all(path.stat().st_size > 500 for path in written)
     content = json.loads(written[2].read_text())
-    assert [row["method"] for row in content["numbers"]] == ["natural", "SuperMix", "CutMix", "MixUp"]
-    assert "figure7 --images 12 data=shapes" in content["origin"]["command"]
+    assert [row["method"] for row in content["numbers"]] == ["SuperMix", "CutMix", "MixUp"]
+    assert "figure4 --k 2 mixer.max_steps=2" in content["origin"]["command"]
