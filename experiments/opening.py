@@ -65,15 +65,12 @@ def open_drawn(overrides: Sequence[str], *, num_images: int, note: str = "") -> 
     return replace(open_subject(figure_config(overrides), num_images=num_images, shuffled=True), note=note)
 
 
-def open_subject(
-    config: DictConfig, *, num_images: int, first: int = 0, split: str = "test", shuffled: bool = False
-) -> Subject:
+def open_subject(config: DictConfig, *, num_images: int, split: str = "test", shuffled: bool = False) -> Subject:
     """Load a teacher and images.
 
     Args:
         config: Of `supermix-train`.
         num_images: How many images, >= 1.
-        first: How many to leave out before.
         split: "train" or "test".
         shuffled: Whether they are drawn at random, all where there are fewer; in the order of the files otherwise.
 
@@ -93,10 +90,10 @@ def open_subject(
     if source is None:
         raise ValueError("expected data with test images, got none: add them")
     count = len(source.labels)
-    if not shuffled and first + num_images > count:
-        raise ValueError(f"expected {first + num_images} {split} images, got {count}: ask for fewer, or give more data")
+    if not shuffled and num_images > count:
+        raise ValueError(f"expected {num_images} {split} images, got {count}: ask for fewer, or give more data")
     order = np.random.default_rng(config.seed).permutation(count) if shuffled else np.arange(count)
-    order = order[first : first + num_images]
+    order = order[:num_images]
     teacher = build_teacher(config, data)
     assert isinstance(teacher, FrozenTeacher)  # a mixer asks for one, and it has a network
     images, labels = next(iter(source.batches([order], stream=None)))

@@ -94,12 +94,10 @@ EXPERIMENTS: dict[str, set[str]] = {
 BENCH: dict[str, set[str]] = {
     "__init__": set(),
     "passes": set(),
-    "target": set(),
     "cost": {"passes"},
     "program": set(),
-    "pareto": {"program", "target"},
     "solver": {"cost", "passes", "program"},
-    "step": {"passes", "program", "target"},
+    "step": {"passes", "program"},
     "table4": {"cost", "passes", "program"},
     "gpu": {"passes", "program", "step"},
 }

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from supermix_pl import MixedBatch
 from supermix_pl.experiments.bench.passes import timed
-from supermix_pl.experiments.shared.measures import softness
+from supermix_pl.experiments.shared.measures import saliency_kept, softness
 from supermix_pl.experiments.shared.subject import Subject
 from supermix_pl.mixing import Mixer
 from supermix_pl.solver.objective import total_variation
@@ -37,6 +37,7 @@ class Cost:
         seconds: Wall time.
         softness: m(1 - m) of the solved sets.
         roughness: Total variation of their masks (3-norm, mean over sources and pixels).
+        kept: Share of the sources' saliency that the masks of all sets keep; 0 where it was not measured.
     """
 
     sets: int = 0
@@ -48,6 +49,7 @@ class Cost:
     seconds: float = 0.0
     softness: float = 0.0
     roughness: float = 0.0
+    kept: float = 0.0
 
     def __add__(self, other: "Cost") -> "Cost":
         """Take both together."""
@@ -67,11 +69,12 @@ class Cost:
             "ms_per_step": totals["ms"] / self.steps if self.steps else None,
             "mask_softness": self.softness / self.solved if self.solved else None,
             "mask_roughness": self.roughness / self.solved if self.solved else None,
+            "saliency_kept": self.kept / self.sets if self.kept else None,
         }
 
 
-def cost_of(mix: MixedBatch, seconds: float) -> Cost:
-    """Return what a batch of mixes cost and gave."""
+def cost_of(mix: MixedBatch, seconds: float, saliency: Float[Tensor, "_ h w"] | None = None) -> Cost:
+    """Return what a batch of mixes cost and gave; what they keep of the images' saliency, where that is given."""
     return Cost(
         sets=len(mix),
         solved=int(mix.solved.sum()),
@@ -82,10 +85,18 @@ def cost_of(mix: MixedBatch, seconds: float) -> Cost:
         seconds=seconds,
         softness=float(softness(mix)[mix.solved].double().sum()),
         roughness=float(total_variation(mix.masks)[mix.solved].double().sum()),
+        kept=0.0 if saliency is None else float(saliency_kept(mix, saliency).double().sum()),
     )
 
 
-def mix_batches(mixer: Mixer, subject: Subject, batches: Sequence[Batch], *, seed: int) -> Cost:
+def mix_batches(
+    mixer: Mixer,
+    subject: Subject,
+    batches: Sequence[Batch],
+    *,
+    seed: int,
+    saliency: Sequence[Float[Tensor, "_ h w"]] | None = None,
+) -> Cost:
     """Mix every batch once, as a student would see it, and sum up what that cost.
 
     Args:
@@ -93,6 +104,7 @@ def mix_batches(mixer: Mixer, subject: Subject, batches: Sequence[Batch], *, see
         subject: Teacher and view; its solver decides whether classes are the labels.
         batches: Images and labels.
         seed: Of partners, mixing weights and views.
+        saliency: Of the images of each batch, to measure what is kept of it; None not to.
     """
     costs = []
     for number, (images, labels) in enumerate(batches):
@@ -101,5 +113,5 @@ def mix_batches(mixer: Mixer, subject: Subject, batches: Sequence[Batch], *, see
             lambda i=images, g=given, n=number: mixer(subject.teacher, i, g, seed=(seed, n), view=subject.view),
             images.device,
         )
-        costs.append(cost_of(mix, seconds))
+        costs.append(cost_of(mix, seconds, None if saliency is None else saliency[number]))
     return reduce(add, costs)

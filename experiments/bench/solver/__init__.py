@@ -1,1 +1,1 @@
-"""What named mixers solve, what holds, and what they cost."""
+"""What mixers solve, what holds, and what that costs."""

@@ -1,24 +1,36 @@
-"""Measure named mixers: see conf/bench/solver.yaml."""
+"""Measure mixers: see conf/bench/solver.yaml."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from omegaconf import DictConfig
 
 from supermix_pl import SuperMix
-from supermix_pl.experiments.bench.cost import NOTE, Batch, Cost, mix_batches
+from supermix_pl.experiments.bench.cost import NOTE, Batch, mix_batches
 from supermix_pl.experiments.bench.passes import recorded, replay, timed
 from supermix_pl.experiments.bench.program import Result, Settings, check_sets, named, run, tracked
+from supermix_pl.experiments.bench.solver.picture import draw
+from supermix_pl.experiments.bench.solver.rows import Row
 from supermix_pl.experiments.opening import open_subject
-from supermix_pl.experiments.shared.mixers import MEANING, PAPER, as_call, named_mixers
+from supermix_pl.experiments.shared.mixers import FAST, MEANING, as_call, fast, named_mixers
 from supermix_pl.experiments.shared.statistics import mean_cell, median_cell
 from supermix_pl.experiments.shared.subject import Subject
 from supermix_pl.experiments.shared.table import Notes, Table
 from supermix_pl.mixing import Mixer
+from supermix_pl.solver.saliency import input_saliency
 
-_COLUMNS = ("mixer", "solved %", "holds %", "forwards / solved set", "forwards / set", "backwards / set", "ms / set")
-_COLUMNS = (*_COLUMNS, "m(1-m)", "time over bare passes")
+_COLUMNS = ("mixer", "rounds", "solved %", "holds %", "forwards / solved set", "forwards / set", "backwards / set")
+_COLUMNS = (*_COLUMNS, "ms / set", "m(1-m)", "saliency kept", "time over bare passes")
+_NOTES = (
+    "Rounds: most steps of a set. Mean ± standard deviation over the seeds; of times the median (least - most).",
+    "Views are drawn anew; of small images there are few, and one in some may be among those that were solved on.",
+    (
+        "Saliency kept: a source's |image x input gradient of the logit of its own class|, summed over the channels, "
+        "as shares s_i of their sum; m_i s_i summed over the pixels, averaged over the sources. By chance it is 1/k."
+    ),
+    "Bare passes: those of the same call, without the solver, of the first batch.",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,69 +38,85 @@ class SolverSettings(Settings):
     """See conf/bench/solver.yaml."""
 
     LEAST = {"seeds": 0}
+    CHOICES = {"split": ("train", "test")}
 
+    split: str
     sets: int
     batch_size: int
     seeds: list[int]
+    rounds: list[int]
     changes: list[dict[str, Any]]
 
-
-@dataclass(kw_only=True)
-class Row:
-    """A mixer.
-
-    Attributes:
-        mixer: Makes the mixes.
-        costs: One a seed.
-        overheads: Time of a call over that of its passes alone; one a seed.
-    """
-
-    mixer: Mixer
-    costs: list[Cost] = field(default_factory=list)
-    overheads: list[float] = field(default_factory=list)
+    def check(self) -> None:
+        """Check what hangs together."""
+        if any(each < 1 for each in self.rounds):
+            raise ValueError(f"expected bench.rounds with numbers >= 1, got {self.rounds}")
+        if self.rounds and any("max_steps" in each for each in self.changes):
+            raise ValueError("expected bench.changes but max_steps, which bench.rounds varies")
 
 
 def measure(config: DictConfig, settings: SolverSettings) -> Result:
     """Let the mixers take turns, seed by seed."""
     check_sets(settings.sets, settings.batch_size, config.mixer.k)
-    subject = open_subject(config, num_images=settings.sets)
-    rows = {name: Row(mixer=mixer) for name, mixer in mixers(subject, settings.changes).items()}
+    subject = open_subject(config, num_images=settings.sets, split=settings.split)
+    rows = rows_of(subject.supermix, settings.changes, settings.rounds)
     batches = subject.batches(settings.batch_size)
-    for row in rows.values():
+    given = [labels if subject.supermix.takes_labels else None for _, labels in batches]
+    saliency = [
+        input_saliency(subject.teacher, images, labels)[1] for (images, _), labels in zip(batches, given, strict=True)
+    ]
+    for row in rows:
         warm_up(row.mixer, subject, batches[0])
     for seed in settings.seeds:
-        for row in tracked(rows.values(), f"seed {seed}"):
-            row.costs.append(mix_batches(row.mixer, subject, batches, seed=seed))
+        for row in tracked(rows, f"seed {seed}"):
+            row.costs.append(mix_batches(row.mixer, subject, batches, seed=seed, saliency=saliency))
             if isinstance(row.mixer, SuperMix) and not subject.teacher.compile:
                 row.overheads.append(overhead(row.mixer, subject, batches[0], seed=seed))
+    title = f"{subject.title}, k = {subject.supermix.k}, {settings.split} images"
     return Result(
         name=f"{subject.data}_{subject.network}_k{subject.supermix.k}",
-        title=f"Mixers: {subject.title}, k = {subject.supermix.k}",
+        title=f"Mixers: {title}",
         remark="All mixers took turns in one process. Passes do not depend on the machine, times do.",
-        tables=[table(rows), Notes(lines=notes(rows))],
+        tables=[table(rows), Notes(lines=notes(rows, subject))],
         content={
             "rows": [
-                {"mixer": name, "call": as_call(row.mixer), "overheads": row.overheads}
+                {"mixer": row.name, "rounds": row.rounds, "call": as_call(row.mixer), "overheads": row.overheads}
                 | {"seeds": [asdict(cost) | cost.numbers() for cost in row.costs]}
-                for name, row in rows.items()
+                for row in rows
             ]
         },
         seeds=settings.seeds,
         device=subject.images.device,
+        figure=draw(rows, f"{title}, {settings.sets} sets"),
     )
 
 
-def mixers(subject: Subject, changes: Sequence[dict[str, Any]]) -> dict[str, Mixer]:
-    """Return all mixers by name."""
-    found: dict[str, Mixer] = {**named_mixers(subject.supermix)}
+def rows_of(paper: SuperMix, changes: Sequence[dict[str, Any]], rounds: Sequence[int]) -> list[Row]:
+    """Return the named mixers and the changes of SuperMix.fast; what makes no difference is left out.
+
+    Args:
+        paper: The paper's solver for the data.
+        changes: Of SuperMix.fast.
+        rounds: Limits on the steps; none for those of the mixers.
+    """
+    found: dict[str, Mixer] = {**named_mixers(paper)}
     for each in changes:
-        found[f"{PAPER}, {named(each)}"] = replace(subject.supermix, **each)
-    return found
+        mixer = fast(paper, **each)
+        if mixer not in found.values():
+            found[f"{FAST}, {named(each)}"] = mixer
+    rows = []
+    for name, mixer in found.items():
+        if isinstance(mixer, SuperMix):
+            limits = sorted(set(rounds)) or [mixer.max_steps]
+            rows += [Row(name=name, mixer=replace(mixer, max_steps=limit), rounds=limit) for limit in limits]
+        else:
+            rows.append(Row(name=name, mixer=mixer))
+    return rows
 
 
 def warm_up(mixer: Mixer, subject: Subject, batch: Batch) -> None:
     """Let the libraries set themselves up."""
-    short = replace(mixer, max_steps=2) if isinstance(mixer, SuperMix) else mixer
+    short = replace(mixer, max_steps=min(2, mixer.max_steps)) if isinstance(mixer, SuperMix) else mixer
     mix_batches(short, subject, [batch], seed=0)
 
 
@@ -106,38 +134,35 @@ def overhead(mixer: SuperMix, subject: Subject, batch: Batch, *, seed: int) -> f
     return seconds / bare
 
 
-def table(rows: dict[str, Row]) -> Table:
+def table(rows: Sequence[Row]) -> Table:
     """Lay the mixers out."""
-    found = []
-    for name, row in rows.items():
-        numbers = [cost.numbers() for cost in row.costs]
-        values = {key: [each[key] for each in numbers] for key in numbers[0]}
-        found.append(
-            (
-                name,
-                mean_cell(values["solved_fraction"], 1, 100),
-                mean_cell(values["holds"], 1, 100),
-                mean_cell(values["forwards_per_solved"], 1),
-                mean_cell(values["forwards_per_attempted"], 1),
-                mean_cell(values["backwards_per_attempted"], 1),
-                median_cell(values["ms_per_attempted"], 1),
-                mean_cell(values["mask_softness"], 3),
-                median_cell(row.overheads, 3),
-            )
+    found = [
+        (
+            row.name,
+            "-" if row.rounds is None else str(row.rounds),
+            mean_cell(row.values("solved_fraction"), 1, 100),
+            mean_cell(row.values("holds"), 1, 100),
+            mean_cell(row.values("forwards_per_solved"), 1),
+            mean_cell(row.values("forwards_per_attempted"), 1),
+            mean_cell(row.values("backwards_per_attempted"), 1),
+            median_cell(row.values("ms_per_attempted"), 1),
+            mean_cell(row.values("mask_softness"), 3),
+            mean_cell(row.values("saliency_kept"), 3),
+            median_cell(row.overheads, 3),
         )
+        for row in rows
+    ]
     return Table(title="What mixers solve, and at what cost", columns=_COLUMNS, sections=(tuple(found),))
 
 
-def notes(rows: dict[str, Row]) -> tuple[str, ...]:
+def notes(rows: Sequence[Row], subject: Subject) -> tuple[str, ...]:
     """Return what must be said of the table."""
-    written = "; ".join(f"{name}: {as_call(row.mixer)}" for name, row in rows.items())
-    spread = "Mean ± standard deviation over the seeds; of times the median (least - most)."
-    bare = "Bare passes: those of the same call, without the solver, of the first batch."
-    return NOTE, MEANING, spread, bare, f"Rows: {written}."
+    written = "; ".join({row.name: f"{row.name}: {as_call(row.mixer)}" for row in rows}.values())
+    return NOTE, MEANING, f"Views: {subject.view}.", *_NOTES, f"Rows, with the most rounds: {written}."
 
 
 def main(overrides: Sequence[str] | None = None) -> None:
-    """Measure, print and write."""
+    """Measure, print, write and draw."""
     run("solver", SolverSettings, measure, overrides)
 
 

@@ -1,4 +1,4 @@
-"""The cost of mixes, and targets for it."""
+"""The cost of mixes."""
 
 from dataclasses import replace
 from typing import Any
@@ -8,7 +8,6 @@ import torch
 
 from supermix_pl import FrozenTeacher, MixUp, SuperMix
 from supermix_pl.experiments.bench.cost import Cost, cost_of, mix_batches
-from supermix_pl.experiments.bench.target import Target
 from supermix_pl.experiments.shared.subject import Subject
 from supermix_pl.transforms import RandomCropFlip
 from tests.problems import Counting, SmoothTeacher, natural_images
@@ -65,11 +64,3 @@ def test_numbers_by_hand() -> None:
     nothing = replace(cost, solved=0, steps=0).numbers()
     assert [nothing[name] for name in ("steps_per_solved", "mask_softness", "ms_per_step")] == [None] * 3
     assert nothing["steps_per_attempted"] == 0
-
-
-def test_targets() -> None:
-    share, ratio = Target(what="solved", limit=0.76, at_least=True), Target(what="ratio", limit=1.1)
-    assert (share.met(0.76), share.met(0.75), ratio.met(1.1), ratio.met(1.11), ratio.met(None)) == (1, 0, 1, 0, 0)
-    assert share.verdict(0.8) == "solved >= 0.76: met"
-    assert ratio.verdict(1.2) == "ratio <= 1.1: missed"
-    assert ratio.verdict(None) == "ratio <= 1.1: not measured"

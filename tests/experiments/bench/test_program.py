@@ -14,7 +14,6 @@ from tests.experiments.bench.small import CLASSES, SMALL, settings, written
 
 KINDS = {
     "gpu": "gpu.__main__.GpuSettings",
-    "pareto": "pareto.__main__.ParetoSettings",
     "solver": "solver.__main__.SolverSettings",
     "step": "step.__main__.StepSettings",
     "table4": "table4.__main__.Table4Settings",

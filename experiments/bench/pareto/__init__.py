@@ -1,1 +1,0 @@
-"""Which mixes hold, and at what cost."""
