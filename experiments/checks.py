@@ -70,9 +70,6 @@ def check_settings(config: DictConfig) -> None:
     check_one_of("matmul_precision", config.matmul_precision, ("highest", "high", "medium"))
     if config.engine.get("sources") is not None:
         check_one_of("engine.sources", config.engine.sources, ("training",))
-    for part in ("optimizer", "scheduler"):  # they are called late, when the data and the teacher are there
-        if config.get(part):
-            _check_names(part, config[part])
     _check_mixing(config)
     check_kinds(config)
     _check_optimisation(config)
@@ -192,20 +189,6 @@ def _check_mixing(config: DictConfig) -> None:
         raise ValueError(str(error.__cause__ or error)) from error
 
 
-def _check_names(part: str, node: DictConfig) -> None:
-    try:
-        parameters = inspect.signature(get_object(node._target_)).parameters
-    except ValueError:  # it does not tell
-        return
-    unknown = sorted(str(name) for name in node if not str(name).startswith("_") and name not in parameters)
-    if unknown and not any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
-        named = ", ".join(f"{part}.{name}" for name in unknown)
-        raise ValueError(
-            f"expected settings that {node._target_} has, got {named}: correct the name, or take off with "
-            f"~{part}.{unknown[0]} what a protocol has set"
-        )
-
-
 def _check_budget(config: DictConfig) -> None:
     """Ask for a pair where the protocol leaves its numbers to one."""
     try:
@@ -227,4 +210,7 @@ def _check_optimisation(config: DictConfig) -> None:
         if config.get(part):
             instantiate(config.scheduler)(optimizer, total_steps=_STEPS_TO_TRY)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"expected settings that {config[part]._target_} takes for {part}, got: {error}") from error
+        raise ValueError(
+            f"expected settings that {config[part]._target_} takes for {part}, got: {error}; correct {part}.NAME, or "
+            f"take off with ~{part}.NAME what a protocol has set"
+        ) from error

@@ -1,13 +1,12 @@
 """CIFAR-10 and CIFAR-100, downloaded by torchvision."""
 
 from pathlib import Path
-from typing import ClassVar, Unpack
+from typing import Any, ClassVar
 
 import numpy as np
 from torchvision import datasets
 
 from supermix_pl.experiments.data.datamodule import (
-    CommonArguments,
     ImageDataModule,
     LabelledImages,
     Opened,
@@ -26,7 +25,7 @@ class _Cifar(ImageDataModule):
     dataset: ClassVar[type[datasets.CIFAR10]]
     statistics: ClassVar[tuple[Statistics, Statistics]]
 
-    def __init__(self, *, root: str | Path, **common: Unpack[CommonArguments]) -> None:
+    def __init__(self, *, root: str | Path, **common: Any) -> None:
         super().__init__(**common)
         self.root = root
 

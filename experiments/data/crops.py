@@ -2,25 +2,17 @@
 
 import os
 from collections.abc import Sequence
-from typing import Unpack
+from typing import Any
 
 import torch
 from torchvision.transforms import v2
 
 from supermix_pl.experiments.data.augment import CropFlip, SmallImageView, mean_pixel
-from supermix_pl.experiments.data.datamodule import CommonArguments, ImageDataModule, Opened, height_width
+from supermix_pl.experiments.data.datamodule import ImageDataModule, Opened, height_width
 from supermix_pl.experiments.data.decoding import DecodingSource, EncodedImages
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-
-
-class CropArguments(CommonArguments, total=False):
-    """Arguments that data modules of large images hand on to `CroppedImages`, which says what they are."""
-
-    size: int | Sequence[int]
-    resize_ratio: float
-    num_workers: int | None
 
 
 class CroppedImages(ImageDataModule):
@@ -42,7 +34,7 @@ class CroppedImages(ImageDataModule):
         size: int | Sequence[int] = 224,
         resize_ratio: float = 256 / 224,
         num_workers: int | None = None,
-        **common: Unpack[CommonArguments],
+        **common: Any,
     ) -> None:
         super().__init__(**common)
         if isinstance(self.augment, CropFlip | SmallImageView):

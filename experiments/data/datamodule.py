@@ -5,7 +5,7 @@ import inspect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -43,23 +43,6 @@ class Opened:
     image_size: tuple[int, int]
     mean: Statistics
     std: Statistics
-
-
-class CommonArguments(TypedDict, total=False):
-    """Arguments that every data module hands on to `ImageDataModule`, which says what they are."""
-
-    batch_size: int
-    eval_batch_size: int
-    seed: int
-    data_seed: int
-    augment: Augmentation | bool
-    images_per_class: int | None
-    validation_fraction: float
-    drop_last: bool
-    epoch_batches: int | None
-    with_indices: bool
-    mean: Sequence[float] | None
-    std: Sequence[float] | None
 
 
 class ImageDataModule(pl.LightningDataModule):

@@ -1,15 +1,11 @@
 """Parquet shards of large images as a data module: random resized crops, decoded anew for every view."""
 
-from typing import Unpack
+from typing import Any
 
-from supermix_pl.experiments.data.crops import CropArguments, CroppedImages
+from supermix_pl.experiments.data.crops import CroppedImages
 from supermix_pl.experiments.data.datamodule import Opened
 from supermix_pl.experiments.data.huggingface import class_names
-from supermix_pl.experiments.data.parquet import FolderArguments, ParquetFolder
-
-
-class EncodedArguments(FolderArguments, CropArguments, total=False):
-    """Arguments that `EncodedParquet` hands on."""
+from supermix_pl.experiments.data.parquet import ParquetFolder
 
 
 class EncodedParquet(ParquetFolder, CroppedImages):
@@ -22,7 +18,7 @@ class EncodedParquet(ParquetFolder, CroppedImages):
         arguments: Arguments of `ParquetFolder` and `CroppedImages`.
     """
 
-    def __init__(self, *, test_part: str | None = "validation", **arguments: Unpack[EncodedArguments]) -> None:
+    def __init__(self, *, test_part: str | None = "validation", **arguments: Any) -> None:
         super().__init__(test_part=test_part, **arguments)
 
     def open_data(self) -> Opened:

@@ -1,14 +1,14 @@
 """A folder of image files, one sub-folder a class, as a data module."""
 
 from pathlib import Path
-from typing import Unpack
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
 from PIL import Image
 from torchvision.datasets import ImageFolder as TorchvisionFolder
 
-from supermix_pl.experiments.data.crops import CropArguments, CroppedImages
+from supermix_pl.experiments.data.crops import CroppedImages
 from supermix_pl.experiments.data.datamodule import Opened
 from supermix_pl.experiments.data.rgb import open_rgb
 
@@ -21,7 +21,7 @@ class ImageFolder(CroppedImages):
         arguments: Arguments of `CroppedImages`.
     """
 
-    def __init__(self, *, folder: str | Path, **arguments: Unpack[CropArguments]) -> None:
+    def __init__(self, *, folder: str | Path, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.folder = Path(folder).expanduser()
 

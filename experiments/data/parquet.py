@@ -2,25 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Required, TypedDict, Unpack
+from typing import Any
 
-from supermix_pl.experiments.data.datamodule import CommonArguments, ImageDataModule, Opened, height_width
+from supermix_pl.experiments.data.datamodule import ImageDataModule, Opened, height_width
 from supermix_pl.experiments.data.decoded import DecodedImages, decode_all, default_cache_dir, open_or_decode
 from supermix_pl.experiments.data.huggingface import Choice, EncodedRows, class_names, open_folder, open_hub
-
-
-class FolderArguments(TypedDict, total=False):
-    """Arguments that data modules of Parquet shards hand on to `ParquetFolder`, which says what they are."""
-
-    folder: Required[str | Path]
-    train_part: str
-    image_column: str | None
-    label_column: str | None
-    cache_dir: str | Path | None
-
-
-class ParquetArguments(FolderArguments, CommonArguments, total=False):
-    """Arguments that `Parquet` hands on."""
 
 
 class ParquetFolder(ImageDataModule):
@@ -92,7 +78,7 @@ class Parquet(ParquetFolder):
         *,
         test_part: str | None = None,
         size: int | Sequence[int] | None = None,
-        **arguments: Unpack[ParquetArguments],
+        **arguments: Any,
     ) -> None:
         super().__init__(test_part=test_part, **arguments)
         self.size = None if size is None else height_width(size)

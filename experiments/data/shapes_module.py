@@ -1,11 +1,11 @@
 """The embedded data set as a data module: drawn by the program, so that nothing is downloaded."""
 
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from supermix_pl.arguments import check_at_least
-from supermix_pl.experiments.data.datamodule import CommonArguments, ImageDataModule, LabelledImages, Opened
+from supermix_pl.experiments.data.datamodule import ImageDataModule, LabelledImages, Opened
 
 if TYPE_CHECKING:
     from supermix_pl.experiments.data.shapes import ShapeImages
@@ -29,7 +29,7 @@ class Shapes(ImageDataModule):
         train_size: int = 5000,
         test_size: int = 1000,
         size: int = 32,
-        **common: Unpack[CommonArguments],
+        **common: Any,
     ) -> None:
         super().__init__(**common)
         for name, value in {"train_size": train_size, "test_size": test_size}.items():
