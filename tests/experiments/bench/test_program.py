@@ -89,7 +89,7 @@ def test_batches_are_no_smaller_than_a_set() -> None:
 def test_files_say_where_the_numbers_come_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     few = [*SMALL, CLASSES, "bench.sets=4", "bench.batch_size=4", "bench.seeds=[7]", "bench.changes=[]"]
     main([*few, "mixer.max_steps=1", f"bench.folder={tmp_path}", "bench.name=mine"])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine_cpu.json", "mine_cpu.md"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine_cpu.json", "mine_cpu.md", "mine_cpu.png"]
     text, content = written(tmp_path)
     origin = content["provenance"]
     assert origin["command"].startswith("python -m supermix_pl.experiments.bench.solver data.size=16 ")
