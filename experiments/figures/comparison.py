@@ -55,42 +55,41 @@ def draw(subject: Subject, options: argparse.Namespace) -> Drawn:
 
 
 def draw_sets(subject: Subject, chosen: Sequence[Sets], *, head: str = "") -> Drawn:
-    """Draw sets that are chosen and mixed.
+    """Draw sets that are chosen and mixed: a row a number of sources, sets beside each other.
 
     Args:
         subject: Whose they are.
         chosen: With a number of sources each.
         head: Says how they were chosen.
     """
-    blocks = [(sets, number) for sets in chosen for number in range(len(sets.images) // sets.k)]
+    blocks = [(row, sets, number) for row, sets in enumerate(chosen) for number in range(len(sets.images) // sets.k)]
     most, num_rows = max(sets.k for sets in chosen), 1 + len(chosen[0].mixes)
-    figure, cells = _cells(len(blocks) * num_rows, most, num_rows)
-    for place, (sets, number) in enumerate(blocks):
-        _draw_block(cells[place * num_rows : (place + 1) * num_rows], subject, sets, number, most)
-    for column, cell in enumerate(cells[0]):
-        cell.set_title(f"mask {column + 1}" if column < most else "mix", fontsize=TITLE)
+    block = (_left(most + 1, most) + _GAP, num_rows * (_CELL + _TEXT) + _BETWEEN)
+    width = max(block[0] * (1 + max(number for _, _, number in blocks)), _NARROWEST)
+    figure = Figure(figsize=(width, _TOP + block[1] * len(chosen) - _BETWEEN + _BOTTOM))
+    for row, sets, number in blocks:
+        cells = _cells(figure, number * block[0], _TOP + row * block[1], most, num_rows)
+        _draw_block(cells, subject, sets, number, most)
+        for column, cell in enumerate(cells[0] if row == 0 else ()):
+            cell.set_title(f"mask {column + 1}" if column < most else "mix", fontsize=TITLE)
     _scale(figure, most)
     title = headline(f"{subject.title}. {head} p: the teacher's probability of a source's class in the mix.", figure)
     figure.suptitle(title, fontsize=LABEL, y=1 - 0.08 / figure.get_figheight())
     rows = [
         {"k": sets.k, "set": number, "method": name, **_facts(mix, number * sets.k)}
-        for sets, number in blocks
+        for _, sets, number in blocks
         for name, mix in sets.mixes.items()
     ]
     return Drawn(figure=figure, numbers=rows, seeds=[subject.seed])
 
 
-def _cells(num_rows: int, most: int, rows_a_block: int) -> tuple[Figure, list[list[Axes]]]:
-    """Place square cells by hand, blocks set apart; a layout engine takes long over a hundred of them."""
-    num_blocks = num_rows // rows_a_block
-    bounds = [_left(column, most) for column in range(most + 1)]
-    width = max(_left(most + 1, most) + _GAP, _NARROWEST)
-    height = _TOP + num_rows * (_CELL + _TEXT) + (num_blocks - 1) * _BETWEEN + _BOTTOM
-    figure = Figure(figsize=(width, height))
-    tops = [_TOP + row * (_CELL + _TEXT) + row // rows_a_block * _BETWEEN for row in range(num_rows)]
+def _cells(figure: Figure, left: float, top: float, most: int, num_rows: int) -> list[list[Axes]]:
+    """Place square cells of a block by hand, in inches; a layout engine takes long over a hundred of them."""
+    width, height = figure.get_size_inches()
     size = (_CELL / width, _CELL / height)
-    cells = [[figure.add_axes((left / width, 1 - (top + _CELL) / height, *size)) for left in bounds] for top in tops]
-    return figure, cells
+    bounds = [(left + _left(column, most)) / width for column in range(most + 1)]
+    tops = [1 - (top + row * (_CELL + _TEXT) + _CELL) / height for row in range(num_rows)]
+    return [[figure.add_axes((bound, edge, *size)) for bound in bounds] for edge in tops]
 
 
 def _left(column: int, most: int) -> float:
