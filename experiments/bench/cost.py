@@ -37,6 +37,7 @@ class Cost:
         seconds: Wall time.
         softness: m(1 - m) of the solved sets.
         roughness: Total variation of their masks (3-norm, mean over sources and pixels).
+        softness_of_all: m(1 - m) of all sets; 0 where it was not measured.
         kept: Share of the sources' saliency that the masks of all sets keep; 0 where it was not measured.
     """
 
@@ -49,6 +50,7 @@ class Cost:
     seconds: float = 0.0
     softness: float = 0.0
     roughness: float = 0.0
+    softness_of_all: float = 0.0
     kept: float = 0.0
 
     def __add__(self, other: "Cost") -> "Cost":
@@ -69,6 +71,7 @@ class Cost:
             "ms_per_step": totals["ms"] / self.steps if self.steps else None,
             "mask_softness": self.softness / self.solved if self.solved else None,
             "mask_roughness": self.roughness / self.solved if self.solved else None,
+            "softness_of_all": self.softness_of_all / self.sets,
             "saliency_kept": self.kept / self.sets if self.kept else None,
         }
 
@@ -85,6 +88,7 @@ def cost_of(mix: MixedBatch, seconds: float, saliency: Float[Tensor, "_ h w"] | 
         seconds=seconds,
         softness=float(softness(mix)[mix.solved].double().sum()),
         roughness=float(total_variation(mix.masks)[mix.solved].double().sum()),
+        softness_of_all=float(softness(mix).double().sum()),
         kept=0.0 if saliency is None else float(saliency_kept(mix, saliency).double().sum()),
     )
 

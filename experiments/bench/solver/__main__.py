@@ -146,7 +146,7 @@ def table(rows: Sequence[Row]) -> Table:
             mean_cell(row.values("forwards_per_attempted"), 1),
             mean_cell(row.values("backwards_per_attempted"), 1),
             median_cell(row.values("ms_per_attempted"), 1),
-            mean_cell(row.values("mask_softness"), 3),
+            mean_cell(row.values("softness_of_all"), 3),
             mean_cell(row.values("saliency_kept"), 3),
             median_cell(row.overheads, 3),
         )

@@ -15,7 +15,7 @@ _OTHERS = tuple(colour for colour in SERIES if colour not in (BLACK, BLUE))
 _COLUMNS = 5
 _PANELS = {
     "forwards_per_attempted": "teacher forwards a mix: natural image and rounds",
-    "mask_softness": "m(1-m) of solved sets, 0 for binary masks",
+    "softness_of_all": "m(1-m), 0 for binary masks",
     "saliency_kept": "saliency kept (masks at random: 1/k)",
 }
 

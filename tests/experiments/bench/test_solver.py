@@ -11,7 +11,7 @@ from PIL import Image
 from supermix_pl import SuperMix
 from supermix_pl.experiments.bench.solver.__main__ import SolverSettings, main, overhead, rows_of
 from supermix_pl.experiments.opening import composed, open_subject
-from supermix_pl.experiments.shared.measures import saliency_kept
+from supermix_pl.experiments.shared.measures import saliency_kept, softness
 from supermix_pl.experiments.shared.mixers import BLIND, EXACT, FAST, PAPER
 from supermix_pl.solver.saliency import input_saliency
 from tests.experiments.bench.small import CLASSES, SMALL, settings, written
@@ -43,6 +43,7 @@ def test_rows_are_what_the_mixers_give(tmp_path: Path, unchecked: None) -> None:
         assert found["held"] == sum(int(mix.holds.sum()) for mix in mixes if mix.holds is not None)
         saliency = [input_saliency(subject.teacher, images, labels)[1] for images, labels in subject.batches(4)]
         kept = torch.cat([saliency_kept(mix, each) for mix, each in zip(mixes, saliency, strict=True)])
+        assert found["softness_of_all"] == pytest.approx(float(torch.cat([softness(mix) for mix in mixes]).mean()))
         assert found["saliency_kept"] == pytest.approx(float(kept.mean()))
     assert len(rows[FAST, 3]["overheads"]) == 2
     assert rows["MixUp", None]["overheads"] == []
