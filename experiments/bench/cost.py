@@ -71,7 +71,7 @@ class Cost:
             "ms_per_step": totals["ms"] / self.steps if self.steps else None,
             "mask_softness": self.softness / self.solved if self.solved else None,
             "mask_roughness": self.roughness / self.solved if self.solved else None,
-            "softness_of_all": self.softness_of_all / self.sets,
+            "softness_of_all": self.softness_of_all / self.sets if self.softness_of_all else None,
             "saliency_kept": self.kept / self.sets if self.kept else None,
         }
 

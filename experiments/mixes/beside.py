@@ -42,40 +42,24 @@ class Setting:
     progress: bool
 
 
-class Fixed:
+@dataclass(frozen=True, kw_only=True)
+class Fixed(Plan):
     """Mixes that the mixer makes before the training: those that are there already are not made again.
 
     Args:
-        setting: What they are made of.
-        size: Mixes in all, >= 1.
-        shard_size: Mixes in a file, >= 1.
-        batch_size: Images that are mixed with one another, >= 2.
-        seed: Names the order of the images and the mixer's chance, >= 0.
+        setting: What they are made of; has a mixer.
         folder: Where they are kept; None for a folder in the cache that is named by all that decides on them.
         misplaced: Whether their masks are laid on other training images, drawn at random: a control.
     """
 
-    def __init__(
-        self,
-        setting: Setting,
-        *,
-        size: int,
-        shard_size: int = 1000,
-        batch_size: int = 128,
-        seed: int = 0,
-        folder: str | None = None,
-        misplaced: bool = False,
-    ) -> None:
-        assert setting.mixer is not None  # the settings are checked
-        self._setting, self._mixer = setting, setting.mixer
-        self._plan = Plan(size=size, shard_size=shard_size, batch_size=batch_size, seed=seed)
-        self._folder = folder
-        self._misplaced = misplaced
+    setting: Setting
+    folder: str | None = None
+    misplaced: bool = False
 
     def open(self, teacher: FrozenTeacher) -> FixedMixes | MisplacedMixes:
         """Make what is missing, and open all."""
         mixes = FixedMixes(self.make(teacher))
-        return _misplaced(mixes, self._setting.data) if self._misplaced else mixes
+        return _misplaced(mixes, self.setting.data) if self.misplaced else mixes
 
     def make(self, teacher: FrozenTeacher) -> Path:
         """Make what is missing, under the view that the training shows where the mixer asks for it; return the folder.
@@ -83,13 +67,13 @@ class Fixed:
         Raises:
             ValueError: If the folder holds mixes of another origin, or the views have no repr of their settings.
         """
-        of, plan = self._setting, self._plan
-        folder = self._folder
+        of, mixer, folder = self.setting, self.setting.mixer, self.folder
+        assert mixer is not None  # the choices are checked
         if folder is None:
-            about = json.dumps(describe(of.data, teacher, self._mixer, plan, view=of.view))
+            about = json.dumps(describe(of.data, teacher, mixer, self, view=of.view))
             folder = of.cache_dir / "mixes" / hashlib.sha256(about.encode()).hexdigest()[:16]
-        _log.info("%d mixes in %s", plan.size, folder)
-        while not generate(folder, of.data, teacher, self._mixer, plan, view=of.view, progress=of.progress):
+        _log.info("%d mixes in %s", self.size, folder)
+        while not generate(folder, of.data, teacher, mixer, self, view=of.view, progress=of.progress):
             time.sleep(_WAIT)
         return Path(folder)
 
