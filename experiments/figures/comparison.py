@@ -103,9 +103,9 @@ def _draw_block(rows: Sequence[Sequence[Axes]], subject: Subject, sets: Sets, nu
     look = functools.partial(denormalize, mean=subject.mean, std=subject.std)
     classes = next(iter(sets.mixes.values())).source_classes[first]
     _name_row(rows[0][0], f"k = {k}\nsources", bold=True)
-    for cell, source, label in zip(rows[0], look(sets.images[first : first + k]), classes.tolist(), strict=False):
+    for cell, source, label in zip(rows[0], look(sets.images[first : first + k]), classes, strict=False):
         show_image(cell, source)
-        cell.set_xlabel(readable(subject.class_names[label], 14), fontsize=SMALL, labelpad=2)
+        cell.set_xlabel(readable(subject.class_names[int(label)], 14), fontsize=SMALL, labelpad=2)
     for row, (method, mix) in zip(rows[1:], sets.mixes.items(), strict=True):
         assert mix.teacher_logits is not None
         _name_row(row[0], method)

@@ -104,7 +104,7 @@ def test_mixes_without_a_folder_to_go_to_end_before_a_teacher_is_fitted(tmp_path
     paths = [f"paths.root_dir={tmp_path}", f"paths.cache_dir={tmp_path}", f"paths.output_dir={tmp_path}"]
     config = compose("generate", ["experiment=quickstart", *paths])
     with pytest.raises(
-        ValueError, match=r"expected values for folder, got none; give them, for instance folder=\.\.\."
+        ValueError, match=r"expected values for mixes\.folder, got none; give them, for instance mixes\.folder=\.\.\."
     ):
         generate.run(config)
     assert not list(tmp_path.iterdir())
@@ -115,7 +115,7 @@ def test_a_blind_mixer_learns_the_classes_from_the_data(tmp_path: Path) -> None:
     config = composed(tmp_path, "mixer=mixup", "mixing.targets=soft")
     datamodule = Shapes(train_size=20, test_size=10)
     datamodule.setup()
-    mixing = build_mixing(config, None, datamodule)
+    mixing = build_mixing(config, None, datamodule, None)
     assert mixing is not None
     assert mixing.mixer.num_classes == 10  # pyright: ignore[reportAttributeAccessIssue]
 

@@ -168,7 +168,7 @@ def _flat(node: Mapping[Any, Any], prefix: str) -> dict[str, Any]:
 
 def _mixes(node: dict[str, Any]) -> dict[str, Any]:
     """Describe rows that were made before: mixes by their number, planned or read in their folder, else by its name."""
-    kind, folder = target(node).lower(), node.get("folder")
+    kind, folder = target(node).lower(), str(node.get("folder"))
     if kind not in ("fixed", "folder"):
         return node | {"kind": kind}
     described = {name: value for name, value in node.items() if name != "folder"} | {"kind": "fixed"}

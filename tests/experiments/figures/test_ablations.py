@@ -36,7 +36,9 @@ def test_curves_hold_everything_else_equal(tmp_path: Path) -> None:
 def test_the_size_of_fixed_mixes_and_curves_that_differ_in_budget(tmp_path: Path) -> None:
     for epochs in (5, 6):
         for size in (1000, 2000):
-            settings = OWN | {"mixes": {"_target_": "supermix_pl.experiments.mixes.Fixed", "size": size}}
+            settings: dict[str, Any] = OWN | {
+                "mixes": {"_target_": "supermix_pl.experiments.mixes.Fixed", "size": size}
+            }
             write_run(tmp_path / f"{epochs}-{size}", 70.0, epochs=epochs, **settings)
     curves = find_curves(find_runs([tmp_path])[0])
     assert [(curve.parameter, curve.label) for curve in curves] == [

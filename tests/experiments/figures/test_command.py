@@ -79,7 +79,9 @@ def test_the_first_word_chooses(capsys: pytest.CaptureFixture[str], monkeypatch:
 
 def test_a_figure_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["figure4", "--k", "2", "mixer.max_steps=2", "--output", str(tmp_path / "four.png")]
-    command.main(arguments, lambda chosen, **_: subject() if chosen == ["mixer.max_steps=2"] else None)
+    given = []
+    command.main(arguments, lambda chosen, **_: given.append(chosen) or subject())
+    assert given == [["mixer.max_steps=2"]]
     written = [tmp_path / f"four.{suffix}" for suffix in ("png", "pdf", "json")]
     assert capsys.readouterr().out == f"written to {', '.join(map(str, written))}\n"
     assert all(path.stat().st_size > 500 for path in written)
