@@ -265,7 +265,10 @@ def test_generate_then_train(tmp_path: Path) -> None:
     assert before == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "mixes").glob("mixes-*")}
     assert "failed" not in command("train", tmp_path, "mixes=folder", "mixes.folder=mixes")
     assert json.loads((tmp_path / "train" / "metrics.json").read_text())["supermix/mixes"] == 20
-    assert "expected values for mixes.folder, got none" in command("generate", tmp_path)
+    assert "12 mixes in" in command("generate", tmp_path)  # in the cache
+    said = command("train", tmp_path, "mixes=fixed", "hydra.run.dir=fixed")
+    assert "12 mixes in" in said
+    assert "shard" not in said
 
 
 @pytest.mark.slow

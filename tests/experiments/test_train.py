@@ -15,7 +15,6 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from supermix_pl.checkpoint import load_checkpoint
-from supermix_pl.experiments import generate
 from supermix_pl.experiments.data import ImageFolder, Shapes
 from supermix_pl.experiments.networks import resnet8
 from supermix_pl.experiments.teachers import fit_teacher
@@ -100,13 +99,13 @@ def test_a_missing_value_ends_the_run_before_time_is_spent(tmp_path: Path) -> No
 
 
 @pytest.mark.usefixtures("configs")
-def test_mixes_without_a_folder_to_go_to_end_before_a_teacher_is_fitted(tmp_path: Path) -> None:
+def test_a_folder_of_mixes_without_a_name_ends_a_run_before_a_teacher_is_fitted(tmp_path: Path) -> None:
     paths = [f"paths.root_dir={tmp_path}", f"paths.cache_dir={tmp_path}", f"paths.output_dir={tmp_path}"]
-    config = compose("generate", ["experiment=quickstart", *paths])
+    config = compose("train", ["experiment=quickstart", "mixes=folder", *paths])
     with pytest.raises(
         ValueError, match=r"expected values for mixes\.folder, got none; give them, for instance mixes\.folder=\.\.\."
     ):
-        generate.run(config)
+        train(config)
     assert not list(tmp_path.iterdir())
 
 
