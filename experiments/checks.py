@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError
 from torch import nn
 
-from supermix_pl.arguments import check_at_least, check_one_of
+from supermix_pl.arguments import check_at_least, check_not_negative, check_one_of
 from supermix_pl.engine import BatchEngine
 from supermix_pl.experiments.building import build, build_engine, build_mixer, engine_for
 
@@ -50,6 +50,7 @@ def check_settings(config: DictConfig) -> None:
             are made before.
     """
     check_at_least("seed", config.seed, 0)
+    check_not_negative("restart.minutes", config.restart.minutes)
     _check_budget(config)
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
