@@ -83,14 +83,13 @@ EXPERIMENTS: dict[str, set[str]] = {
     "report": {"data", "shared"},
     "checkpoints": {"shared"},
     "restart": {"checkpoints", "shared"},
-    "train": {"building", "checkpoints", "checks", "record", "restart", "tasks", "teachers"},
+    "train": {"building", "checkpoints", "checks", "few_images", "record", "restart", "tasks", "teachers"},
     "generate": {"building", "checks", "mixes"},
     "evaluate": {"data", "evaluation", "shared"},
-    "sweep": set(),
-    "study": {"evaluate", "shared"},
+    "sweep": {"resolvers"},
     "few_images": {"evaluate", "evaluation", "shared"},
     "demo": {"building", "evaluate", "evaluation", "figures", "record", "shared", "train"},
-    "reporting": {"figures", "opening", "report"},
+    "reporting": {"few_images", "figures", "opening", "report"},
     "bench": {"data", "networks", "opening", "resolvers", "shared"},
 }
 BENCH: dict[str, set[str]] = {
