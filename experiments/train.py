@@ -146,15 +146,17 @@ def main(config: DictConfig) -> float | None:
             if mine:
                 return train(config)["val/accuracy_best"]
         _log.info("%s: another process is at it", folder)
-    except SettingsError as error:
-        sys.exit(f"supermix-train: error: {error}")
-    except OSError as error:
-        if error.errno not in _FULL:
+    except (SettingsError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in _FULL:
             raise
-        sys.exit(
-            f"supermix-train: error: expected room for the run in {folder}, got: {error}; make some, and give the "
-            "same command again: it goes on from its newest checkpoint"
-        )
+        if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise  # of this job; the others go on
+        if isinstance(error, OSError):
+            error = (
+                f"expected room for the run in {folder}, got: {error}; make some, and give the same command again: it "
+                "goes on from its newest checkpoint"
+            )
+        sys.exit(f"supermix-train: error: {error}")
     return None
 
 
