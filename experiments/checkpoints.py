@@ -1,5 +1,6 @@
 """Checkpoints that a stopped run goes on from: written whole, where a resumed run repeats the uninterrupted one."""
 
+import logging
 import signal
 import threading
 import time
@@ -16,6 +17,7 @@ from supermix_pl.experiments.shared.files import save_whole
 from supermix_pl.trainer.resuming import validation_follows
 
 KEPT = 2
+_log = logging.getLogger(__name__)
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 _STEPS_BETWEEN_TALKS = 20  # of several devices, about whether one of them has to save
 
@@ -96,6 +98,7 @@ class Restart(Checkpoint):
             self._handlers[number](number, frame)
         else:
             self._waiting.append(number)
+            _log.warning("%s: saving at the end of the step; a second one does not wait", signal.Signals(number).name)
 
     def _save_if_due(self, trainer: pl.Trainer) -> None:
         due = bool(self._waiting) or time.monotonic() - self._saved_at >= 60 * self.minutes

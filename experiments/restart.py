@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -39,7 +40,7 @@ def alone(folder: Path) -> Iterator[bool]:
 
     Ranks after the first belong to the process of the first.
     """
-    if rank_zero_only.rank != 0:
+    if not _is_first():
         yield True
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,7 +75,7 @@ def open_run(config: DictConfig) -> dict[str, Any] | None:
         _compare(config, folder)
         if (folder / "metrics.json").is_file():
             return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    if rank_zero_only.rank == 0:
+    if _is_first():
         write_whole(folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
         if not (folder / ORIGIN).is_file():
             write_whole(folder / ORIGIN, json.dumps(_origin(config)) + "\n")
@@ -97,9 +98,14 @@ def close_run(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def _is_first() -> bool:
+    """Return whether this is the first process of a run, before its trainer is there to tell."""
+    return rank_zero_only.rank == 0 and os.environ.get("NODE_RANK", "0") == "0"
+
+
 def _clear(folder: Path) -> None:
     """Remove what a run leaves behind; other files, and runs in folders below, stay."""
-    if rank_zero_only.rank != 0:
+    if not _is_first():
         return
     for name in _FOLDERS:
         shutil.rmtree(folder / name, ignore_errors=True)

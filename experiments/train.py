@@ -29,7 +29,6 @@ from supermix_pl.experiments.building import (
 )
 from supermix_pl.experiments.checkpoints import Restart, WholeCheckpoints
 from supermix_pl.experiments.checks import SettingsError, check_settings, named_errors
-from supermix_pl.experiments.few_images import has_row
 from supermix_pl.experiments.record import RunRecorder, write_metrics
 from supermix_pl.experiments.tasks.classification import save_weights
 from supermix_pl.experiments.teachers import teacher_accuracy
@@ -139,9 +138,14 @@ def main(config: DictConfig) -> float | None:
     torch.set_float32_matmul_precision(config.matmul_precision)
     folder = Path(config.paths.output_dir)
     try:
-        if config.get("rows") and has_row(config.rows, config, HydraConfig.get().overrides.task):
-            _log.info("passed over, as its row is in %s: %s", config.rows, folder)
-            return None
+        if config.get("rows"):
+            from supermix_pl.experiments.few_images import has_row  # and pandas with it
+
+            with named_errors():
+                there = has_row(config.rows, config, HydraConfig.get().overrides.task)
+            if there:
+                _log.info("passed over, as its row is in %s: %s", config.rows, folder)
+                return None
         with restart.alone(folder) as mine:
             if mine:
                 return train(config)["val/accuracy_best"]
