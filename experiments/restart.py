@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -123,7 +124,7 @@ def _compare(config: DictConfig, folder: Path) -> None:
     try:
         there = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
         assert isinstance(there, dict)
-    except (OSError, OmegaConfBaseException, ValueError, AssertionError) as error:
+    except (OSError, ValueError, AssertionError, OmegaConfBaseException, yaml.YAMLError) as error:
         raise ValueError(f"expected the config of a run in {folder / 'config.yaml'}, got none; {way_out}") from error
     before, now = _flat(there), _flat(OmegaConf.to_container(config, resolve=True))
     changed = [name for name in sorted(before | now) if before.get(name) != now.get(name)]
