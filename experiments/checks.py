@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError
 from torch import nn
 
-from supermix_pl.arguments import check_at_least, check_one_of
+from supermix_pl.arguments import check_at_least, check_not_negative, check_one_of
 from supermix_pl.engine import BatchEngine
 from supermix_pl.experiments.building import build, build_engine, build_mixer, engine_for
 
@@ -50,6 +50,7 @@ def check_settings(config: DictConfig) -> None:
             are made before.
     """
     check_at_least("seed", config.seed, 0)
+    check_not_negative("restart.minutes", config.restart.minutes)
     _check_budget(config)
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
@@ -62,6 +63,7 @@ def check_settings(config: DictConfig) -> None:
     for part in ("optimizer", "scheduler"):  # they are called late, when the data and the teacher are there
         if config.get(part):
             _check_names(part, config[part])
+    _check_weights(config)
     _check_mixing(config)
     check_kinds(config)
     _check_optimisation(config)
@@ -160,6 +162,16 @@ def _check_budget(config: DictConfig) -> None:
             f"expected a value for {error.full_key}, which this protocol leaves to the pair, got none ({error.msg}); "
             "choose pair=, or another protocol"
         ) from error
+
+
+def _check_weights(config: DictConfig) -> None:
+    """Refuse a protocol's weight of the cross-entropy in a task that has another loss beside it."""
+    if "kd_weight" in config.task and OmegaConf.is_interpolation(config.task, "ce_weight"):
+        raise ValueError(
+            f"expected task=classification under protocol=table1, whose task.ce_weight={config.task.ce_weight} is of "
+            f"the cross-entropy alone, got {config.task._target_} with task.kd_weight={config.task.kd_weight}: choose "
+            "another protocol, or give both weights, for instance task.ce_weight=1.8 task.kd_weight=0.2"
+        )
 
 
 def _check_optimisation(config: DictConfig) -> None:
