@@ -16,7 +16,7 @@ from omegaconf.errors import InterpolationKeyError
 from torch import nn
 
 from supermix_pl import MovingAverage
-from supermix_pl.arguments import check_at_least, check_one_of
+from supermix_pl.arguments import check_at_least, check_not_negative, check_one_of
 from supermix_pl.engine import BatchEngine
 from supermix_pl.experiments.building import (
     build,
@@ -61,6 +61,7 @@ def check_settings(config: DictConfig) -> None:
             out of its range, or the optimiser or the schedule has no such setting.
     """
     check_at_least("seed", config.seed, 0)
+    check_not_negative("restart.minutes", config.restart.minutes)
     _check_budget(config)
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
@@ -70,6 +71,7 @@ def check_settings(config: DictConfig) -> None:
     check_one_of("matmul_precision", config.matmul_precision, ("highest", "high", "medium"))
     if config.engine.get("sources") is not None:
         check_one_of("engine.sources", config.engine.sources, ("training",))
+    _check_weights(config)
     _check_mixing(config)
     check_kinds(config)
     _check_optimisation(config)
@@ -199,6 +201,16 @@ def _check_budget(config: DictConfig) -> None:
             f"expected a value for {error.full_key}, which this protocol leaves to the pair, got none ({error.msg}); "
             "choose pair=, or another protocol"
         ) from error
+
+
+def _check_weights(config: DictConfig) -> None:
+    """Refuse a protocol's weight of the cross-entropy in a task that has another loss beside it."""
+    if "kd_weight" in config.task and OmegaConf.is_interpolation(config.task, "ce_weight"):
+        raise ValueError(
+            f"expected task=classification under protocol=table1, whose task.ce_weight={config.task.ce_weight} is of "
+            f"the cross-entropy alone, got {config.task._target_} with task.kd_weight={config.task.kd_weight}: choose "
+            "another protocol, or give both weights, for instance task.ce_weight=1.8 task.kd_weight=0.2"
+        )
 
 
 def _check_optimisation(config: DictConfig) -> None:

@@ -7,6 +7,7 @@ from importlib.resources import files
 
 _TRAIN = """supermix-train trains a teacher or a student as its settings say: data, network, teacher, mixer, loss,
 budget. It leaves metrics.json, curves, weights and the whole config in a folder of its own, and ends with its result.
+Stopped, the same command goes on; what is finished is passed over.
 
 The recommendation on embedded images, some minutes; a sweep over k and seeds; few images of your own:
   supermix-train experiment=quickstart

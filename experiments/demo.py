@@ -188,10 +188,12 @@ def _draw_curves(output: Path, seed: int) -> Path:
 
 
 def _curve(folder: Path) -> list[tuple[int, float]]:
-    logs = sorted(folder.glob("csv/version_*/metrics.csv"), key=lambda path: path.stat().st_mtime)
-    with logs[-1].open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row.get("val/accuracy")]
-    return [(int(row["step"]), 100 * float(row["val/accuracy"])) for row in rows]
+    points = {}
+    for log in sorted(folder.glob("csv/version_*/metrics.csv"), key=lambda path: path.stat().st_mtime):
+        with log.open(newline="", encoding="utf-8") as file:  # a run that was stopped has several
+            rows = [row for row in csv.DictReader(file) if row.get("val/accuracy")]
+        points |= {int(row["step"]): 100 * float(row["val/accuracy"]) for row in rows}
+    return sorted(points.items())
 
 
 def _draw_mixes(output: Path, overrides: Sequence[str], seed: int) -> Path:

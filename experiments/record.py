@@ -3,6 +3,7 @@
 import json
 import statistics
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from supermix_pl import FrozenTeacher, SuperMixCallback
+from supermix_pl.experiments.shared.files import write_whole
 
 _COUNTS = (
     "samples",
@@ -25,6 +27,8 @@ _COUNTS = (
     "passed",
     "traced_back",
 )
+_TIMES = ("seconds", "mixed_seconds")
+_STEPS_TIMED = 10_000  # the last ones
 
 
 class RunRecorder(pl.Callback):
@@ -32,7 +36,7 @@ class RunRecorder(pl.Callback):
 
     A step's time runs from the end of the step before to its own end: fetching, mixing, forward, backward, update. The
     first step of an epoch is left out. Where some batches are mixed, only their steps count. A resumed run goes on
-    counting where its checkpoint was; its times are its own.
+    counting where its checkpoint was.
 
     Args:
         mixing: The callback that mixes; None without mixing.
@@ -42,9 +46,11 @@ class RunRecorder(pl.Callback):
     def __init__(self, mixing: SuperMixCallback | None, teacher: FrozenTeacher | None = None) -> None:
         self._mixing = mixing
         self._teacher = teacher
-        self._seconds: list[float] = []
-        self._mixed_seconds: list[float] = []
+        self._seconds: deque[float] = deque(maxlen=_STEPS_TIMED)
+        self._mixed_seconds: deque[float] = deque(maxlen=_STEPS_TIMED)
         self._last: float | None = None
+        self._start: float | None = None
+        self._before = 0.0
         self._mixes = 0
         self._samples = 0
         self._forwards, self._backwards = 0, 0
@@ -53,17 +59,27 @@ class RunRecorder(pl.Callback):
         self._looked_at, self._steps = 0, 0
         self._passed, self._traced_back = 0, 0
 
-    def state_dict(self) -> dict[str, int]:
-        """Return the counts."""
-        return {name: int(getattr(self, f"_{name}")) for name in _COUNTS}
+    def state_dict(self) -> dict[str, Any]:
+        """Return counts and times."""
+        times = {"fit_seconds": self.fit_seconds, **{name: list(getattr(self, f"_{name}")) for name in _TIMES}}
+        return {name: int(getattr(self, f"_{name}")) for name in _COUNTS} | times
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Go on from the counts of the run that is resumed."""
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the counts and times of the run that is resumed."""
         for name in _COUNTS:
             setattr(self, f"_{name}", state_dict[name])
+        for name in _TIMES:
+            getattr(self, f"_{name}").extend(state_dict[name])
+        self._before = state_dict["fit_seconds"]
+
+    @property
+    def fit_seconds(self) -> float:
+        """Time since training began, with that of the runs that this one goes on from, up to their checkpoints."""
+        return self._before + (0.0 if self._start is None else time.perf_counter() - self._start)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start to count the images that the teacher passes."""
+        """Start the clock, and to count the images that the teacher passes."""
+        self._start = time.perf_counter()
         if self._teacher is not None:
             prepare = self._teacher.prepare
 
@@ -76,6 +92,7 @@ class RunRecorder(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop counting."""
+        self._before, self._start = self.fit_seconds, None
         if self._teacher is not None:
             vars(self._teacher).pop("prepare", None)
 
@@ -108,13 +125,13 @@ class RunRecorder(pl.Callback):
                 self._looked_at += len(mix)
 
     def metrics(self) -> dict[str, float]:
-        """Return the images that the student saw on all ranks, the median time of a step in ms, and what it all cost.
+        """Return times of training (s) and step (median, ms), the images that the student saw on all ranks, the costs.
 
         Times, mixes and passes are those of this rank. Steps between which the mixing has its turns count by their
         mean.
         """
-        seconds = self._mixed_seconds or self._seconds
-        metrics: dict[str, float] = {"student_samples": self._samples}
+        seconds = list(self._mixed_seconds or self._seconds)
+        metrics: dict[str, float] = {"fit_seconds": self.fit_seconds, "student_samples": self._samples}
         if seconds:
             period = 1 if self._mixing is None else self._mixing.period
             starts = range(0, max(1, len(seconds) - period + 1), period)
@@ -137,8 +154,5 @@ class RunRecorder(pl.Callback):
 def write_metrics(folder: str | Path, metrics: dict[str, Any]) -> Path:
     """Write metrics.json into a run's folder, whole or not at all."""
     path = Path(folder) / "metrics.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(metrics, indent=2) + "\n")
-    part.replace(path)
+    write_whole(path, json.dumps(metrics, indent=2) + "\n")
     return path

@@ -8,9 +8,11 @@ _USE = """usage: supermix-report table1|table2|table3|table5|custom FOLDER ...
        supermix-report figure4 [OVERRIDE ...]
        supermix-report figure5 FOLDER ...
        supermix-report html FOLDER ...
+       supermix-report rows CSV FOLDER ...
 
 Tables put what was measured beside the paper's numbers. Figures are drawn of runs, or of a teacher and data that are
-chosen as in supermix-train. html writes a page. Each has its own help: supermix-report table2 --help"""
+chosen as in supermix-train. html writes a page. rows adds runs of experiment=few_images
+to a CSV. Each has its own help: supermix-report table2 --help"""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -33,6 +35,10 @@ def _hand_on(word: str, arguments: Sequence[str]) -> None:
         from supermix_pl.experiments.report import command
 
         command.write_page(arguments[1:])
+    elif word == "rows":
+        from supermix_pl.experiments import few_images
+
+        few_images.main(arguments[1:])
     elif word.startswith("figure"):
         from supermix_pl.experiments.figures import command
         from supermix_pl.experiments.opening import open_drawn

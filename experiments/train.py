@@ -1,9 +1,9 @@
 """`supermix-train`: trains a teacher or a student as the configs say, and leaves its figures behind."""
 
+import errno
 import logging
-import shlex
 import sys
-import time
+import warnings
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint, ProgressBar
+from omegaconf import DictConfig
+from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
 from supermix_pl import FrozenTeacher
+from supermix_pl.experiments import restart
 from supermix_pl.experiments.building import (
     build,
     build_data,
@@ -27,16 +28,19 @@ from supermix_pl.experiments.building import (
     build_teacher,
     instantiate_all,
 )
+from supermix_pl.experiments.checkpoints import Restart, WholeCheckpoints
 from supermix_pl.experiments.checks import SettingsError, check_choices, check_settings, named_errors
 from supermix_pl.experiments.record import RunRecorder, write_metrics
 from supermix_pl.experiments.tasks.classification import save_weights
 from supermix_pl.experiments.teachers import teacher_accuracy
 
+_TERMINATED = 128 + 15  # what a shell says of a process that SIGTERM ended
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _log = logging.getLogger(__name__)
 
 
 def train(config: DictConfig) -> dict[str, Any]:
-    """Train and test one module.
+    """Train and test one module; go on where it was stopped, and pass over what is finished.
 
     Args:
         config: Composed from `conf/train.yaml`.
@@ -47,7 +51,11 @@ def train(config: DictConfig) -> dict[str, Any]:
     folder = Path(config.paths.output_dir)
     with named_errors():
         _check_launcher(config)
-        _keep_config(config, folder)
+        check_settings(config)
+        if (finished := restart.open_run(config)) is not None:
+            _log.info("%s is finished; overwrite=true trains it anew", folder)
+            return finished
+        check_choices(config)
         datamodule = build_data(config)
         mixes = build_mixes(config, datamodule)
     teacher = build_teacher(config, datamodule)
@@ -56,21 +64,24 @@ def train(config: DictConfig) -> dict[str, Any]:
     mixing = build_mixing(config, teacher, datamodule, mixes)
     recorder = RunRecorder(mixing, teacher if isinstance(teacher, FrozenTeacher) else None)
     callbacks = [*instantiate_all(config.callbacks), *([mixing] if mixing else []), recorder]
+    callbacks.append(Restart(folder / restart.CHECKPOINTS, **config.restart))
     if not config.trainer.enable_progress_bar:
         callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
     trainer: pl.Trainer = build(
         config.trainer,
         callbacks=callbacks,
         logger=instantiate_all(config.logger) or False,
-        enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),  # or it adds one unasked
+        plugins=[WholeCheckpoints()],
     )
-    start = time.perf_counter()
     try:
-        trainer.fit(task, datamodule=datamodule, ckpt_path=config.ckpt_path)
-    except SystemExit:  # Lightning's answer to Ctrl-C
-        _log.warning("%s", _how_to_go_on(trainer))
-        raise
-    seconds = time.perf_counter() - start
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", "Checkpoint directory .* exists and is not empty"
+            )  # of a run that goes on
+            trainer.fit(task, datamodule=datamodule, ckpt_path=restart.newest_checkpoint(folder) or config.ckpt_path)
+    except SystemExit as error:  # Lightning's answer to Ctrl-C and SIGTERM
+        _log.warning("stopped in epoch %d; the same command goes on", trainer.current_epoch)
+        sys.exit(error.code or _TERMINATED)
     tested = trainer.test(task, datamodule=datamodule, verbose=False)[0]
     metrics = {
         "test/accuracy": tested["test/accuracy"],
@@ -82,7 +93,6 @@ def train(config: DictConfig) -> dict[str, Any]:
         "steps": trainer.global_step,
         "seed": config.seed,
         "parameters": sum(weights.numel() for weights in task.network.parameters()),
-        "fit_seconds": seconds,
         **recorder.metrics(),
     }
     if isinstance(teacher, FrozenTeacher):
@@ -92,6 +102,7 @@ def train(config: DictConfig) -> dict[str, Any]:
         save_weights(task, str(folder / "weights.pth"), trainer.current_epoch)
         on_test = datamodule.validation_fraction == 0
         _log.info("%s", _result(metrics, write_metrics(folder, metrics), on_test=on_test))
+        restart.close_run(folder)
     return metrics
 
 
@@ -103,23 +114,6 @@ def _result(metrics: dict[str, Any], where: Path, *, on_test: bool) -> str:
         f"test accuracy {last:.2f} % after the last epoch, validation accuracy {best:.2f} % in the best "
         f"({metrics['best_epoch']}{found}); {timedelta(seconds=round(metrics['fit_seconds']))} of training; {where}"
     )
-
-
-def _how_to_go_on(trainer: pl.Trainer) -> str:
-    """Return how a run that was stopped is taken up again."""
-    kept = trainer.checkpoint_callback
-    last = kept.last_model_path if isinstance(kept, ModelCheckpoint) else ""
-    if not last:
-        return f"stopped in epoch {trainer.current_epoch}; nothing was saved yet"
-    return f"stopped in epoch {trainer.current_epoch}; the same command with ckpt_path={shlex.quote(last)} goes on"
-
-
-def _keep_config(config: DictConfig, folder: Path) -> None:
-    """Write the config with every reference resolved; what is missing or misspelt ends the run here."""
-    check_settings(config)
-    check_choices(config)
-    folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(config, folder / "config.yaml", resolve=True)
 
 
 def _check_launcher(config: DictConfig) -> None:
@@ -142,13 +136,35 @@ def _check_launcher(config: DictConfig) -> None:
 
 
 @hydra.main(config_path="pkg://supermix_pl.conf", config_name="train", version_base="1.3")
-def main(config: DictConfig) -> float:
-    """Train as composed on the command line; return the figure that a sweep may optimise."""
+def main(config: DictConfig) -> float | None:
+    """Train as composed on the command line; return the figure that a sweep may optimise, if this process did."""
     torch.set_float32_matmul_precision(config.matmul_precision)
+    folder = Path(config.paths.output_dir)
     try:
-        return train(config)["val/accuracy_best"]
-    except SettingsError as error:
+        if config.get("rows"):
+            from supermix_pl.experiments.few_images import has_row  # and pandas with it
+
+            with named_errors():
+                there = has_row(config.rows, config, HydraConfig.get().overrides.task)
+            if there:
+                _log.info("passed over, as its row is in %s: %s", config.rows, folder)
+                return None
+        with restart.alone(folder) as mine:
+            if mine:
+                return train(config)["val/accuracy_best"]
+        _log.info("%s: another process is at it", folder)
+    except (SettingsError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in _FULL:
+            raise
+        if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise  # of this job; the others go on
+        if isinstance(error, OSError):
+            error = (
+                f"expected room for the run in {folder}, got: {error}; make some, and give the same command again: it "
+                "goes on from its newest checkpoint"
+            )
         sys.exit(f"supermix-train: error: {error}")
+    return None
 
 
 if __name__ == "__main__":

@@ -192,12 +192,12 @@ def objective(
 ) -> tuple[Any, Array]:
     """L = KL + lambda_s L_s + tv_weight TV (0: the paper's L') and its gradient for the mask logits (k, sh, sw).
 
-    With the classes of the sources, their smooth margin is taken off, which is not in the paper.
+    With the classes of the sources, 1.5 times their smooth margin is taken off, which is not in the paper.
     """
     kl, logit_gradient = divergence(at.teacher_logits, target)
     if classes is not None:
         margin, margin_gradient = smooth_margin(at.teacher_logits, classes)
-        kl, logit_gradient = kl - margin, logit_gradient - margin_gradient
+        kl, logit_gradient = kl - 1.5 * margin, logit_gradient - 1.5 * margin_gradient
     image_gradient = at.pull_back(logit_gradient)
     sparse, sparse_gradient = sparsity(at.masks)
     value = kl + lambda_s * sparse

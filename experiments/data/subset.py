@@ -11,7 +11,8 @@ def split_indices(
 
     Args:
         labels: Class of every sample.
-        validation_fraction: Part of every class that is held out, in [0, 1).
+        validation_fraction: Part of every class that is held out, in [0, 1); if not 0, at least one sample of each
+            class that has two.
         images_per_class: Training samples kept of every class; `None` for all that are not held out.
         seed: Seed of the choice.
 
@@ -26,6 +27,8 @@ def split_indices(
     for label, members in enumerate(by_class):
         members = np.random.default_rng([seed, label]).permutation(members)
         num_held = round(validation_fraction * len(members))
+        if validation_fraction > 0 and len(members) > 1:
+            num_held = max(num_held, 1)
         kept = members[num_held:][:images_per_class]
         if len(members) and len(kept) < (images_per_class or 1):
             raise ValueError(

@@ -46,6 +46,21 @@ def not_comparable(table: PaperTable, block: Block) -> list[str]:
         seen = block.runs.loc[block.runs["method"] == method, "student_samples"]
         if (abs(seen - samples) > _SAME_SAMPLES * samples).any():
             reasons.append(f"{method}: {counts(seen)} student samples, not {spaced(samples)}")
+    return reasons + _other_mixes(table, block)
+
+
+def _other_mixes(table: PaperTable, block: Block) -> list[str]:
+    """Return where D' has another size than the paper's, or its mixes other numbers of sources."""
+    reasons = []
+    paper = table.mixes.get(block.budget.dataset, {})
+    for method, runs in block.runs.groupby("method", sort=False):
+        wanted = {"mixes.size": ("{} mixes", paper.get("size"))}
+        wanted["mixer.k"] = ("k = {}", paper.get("k") if "supermix" in str(method) else None)
+        for name, (words, value) in wanted.items():
+            seen = {settings[name] for settings in runs["settings"] if name in settings}
+            if value is not None and seen - {value}:
+                others = " / ".join(words.format(spaced(each)) for each in sorted(seen))
+                reasons.append(f"{method}: {others}, not {spaced(value)}")
     return reasons
 
 

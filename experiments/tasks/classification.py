@@ -1,6 +1,7 @@
 """Training a network on labels of any format."""
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -14,6 +15,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from supermix_pl import SuperMixCallback
 from supermix_pl.arguments import check_not_negative, check_one_of
+from supermix_pl.experiments.shared.files import save_whole
 from supermix_pl.losses import soft_cross_entropy
 from supermix_pl.metrics import accuracy
 
@@ -176,4 +178,4 @@ class Classification(pl.LightningModule):
 def save_weights(module: Classification, path: str, epoch: int) -> None:
     """Write the network in the layout of published distillation teachers: {"epoch", "best_acc", "model"}."""
     weights = {name: value.detach().cpu() for name, value in module.network.state_dict().items()}
-    torch.save({"epoch": epoch, "best_acc": 100 * module.best["accuracy"], "model": weights}, path)
+    save_whole(Path(path), {"epoch": epoch, "best_acc": 100 * module.best["accuracy"], "model": weights})

@@ -53,10 +53,10 @@ _FAST: dict[str, Any] = {
     "max_steps": 12,
     "mask_size": 16,
     "sigma": 0.5,
-    "lambda_s": 15.0,
+    "lambda_s": 12.0,
     "objective": "criterion",
     "max_logit_step": 3.0,
-    "momentum": 0.5,
+    "momentum": 0.7,
     "pairing": "distinct",
 }
 

@@ -119,8 +119,11 @@ def smooth_margin(logits: Float[Tensor, "b n"], membership: Bool[Tensor, "b n"])
     return torch.where(everything, 0.0, inside - outside)
 
 
+_MARGIN_WEIGHT = 1.5  # at 1, 84.7 % of mixes hold after 12 steps under views; at this, 86.6 %
+
+
 def criterion_objective(sparsity_weight: float, roughness_weight: float = 0.0) -> Objective:
-    """Build the paper's objective minus the smooth margin.
+    """Build the paper's objective minus one and a half times the smooth margin.
 
     Deviation: not in the paper. KL alone asks for the mixing weights, which few mixes meet, so that its steps grow long
     where little can be gained. The margin adds what decides whether a set is solved, and smoothly, so that a step
@@ -134,6 +137,6 @@ def criterion_objective(sparsity_weight: float, roughness_weight: float = 0.0) -
     def of_logits(
         logits: Float[Tensor, "b n"], soft_targets: Float[Tensor, "b n"], membership: Bool[Tensor, "b n"]
     ) -> Float[Tensor, " b"]:
-        return divergence(logits, soft_targets) - smooth_margin(logits, membership)
+        return divergence(logits, soft_targets) - _MARGIN_WEIGHT * smooth_margin(logits, membership)
 
     return Objective(of_logits=of_logits, sparsity_weight=sparsity_weight, roughness_weight=roughness_weight)

@@ -42,3 +42,14 @@ def warn_of_lost_place(fit_loop: Any) -> None:
             "Lightning starts the epoch's data over, so the run will differ from an uninterrupted one. Use a loader "
             "that can resume, or checkpoints from the end of an epoch."
         )
+
+
+def validation_follows(fit_loop: Any) -> bool:
+    """Return whether the trainer validates before its next training step.
+
+    A run that resumes from a checkpoint of that moment would pass the validation over.
+
+    Args:
+        fit_loop: Of the trainer, in `on_train_batch_end`.
+    """
+    return fit_loop.epoch_loop._should_check_val_fx(fit_loop._data_fetcher)

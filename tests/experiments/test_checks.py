@@ -59,6 +59,17 @@ def test_sources_are_named(engine: str) -> None:
     check_settings(composed("mixer=supermix_fast", *TEACHER, f"engine={engine}", "engine.sources=training"))
 
 
+@pytest.mark.parametrize("method", ["kd", "kd_supermix"])
+def test_table_1_changes_no_weights_of_distillation_silently(method: str) -> None:
+    given = ["experiment=table1", "pair=wrn_40_2-wrn_40_2", "teacher.checkpoint=t.pth", f"method={method}"]
+    with pytest.raises(
+        ValueError, match=r"expected task=classification under protocol=table1, .*task\.kd_weight=0\.2|9"
+    ):
+        check_settings(composed(*given))
+    check_settings(composed(*given, "task.ce_weight=1.8", "task.kd_weight=0.2"))
+    check_settings(composed(*given, "protocol=equal"))
+
+
 def test_whole_numbers_will_do_for_fractions() -> None:
     check_settings(composed("mixer=supermix", *TEACHER, "mixer.alpha=1", "optimizer.lr=1"))
 

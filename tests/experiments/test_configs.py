@@ -102,7 +102,7 @@ def test_how_mixes_enter_the_batch_is_by_the_defaults_in_python() -> None:
     node = OmegaConf.to_container(composed().mixing)
     assert isinstance(node, dict)
     parameters = inspect.signature(SuperMixCallback).parameters
-    own = {"_target_", "mixed_transform", "seed", "log"}
+    own = {"_target_", "mixed_transform", "seed", "log", "save_state"}  # a run that was stopped goes on
     assert {name: parameters[str(name)].default for name in node if name not in own} == {
         name: value for name, value in node.items() if name not in own
     }
@@ -165,7 +165,7 @@ def test_the_papers_rows_keep_their_meaning(name: str) -> None:
 
 def test_the_defaults_of_the_callback_are_a_method() -> None:
     config = composed("method=default_supermix")
-    own = {"_target_", "mixed_transform", "seed", "log"}
+    own = {"_target_", "mixed_transform", "seed", "log", "save_state"}  # a run that was stopped goes on
     parameters = inspect.signature(SuperMixCallback).parameters
     assert all(config.mixing[name] == parameters[name].default for name in config.mixing if name not in own)
     assert (config.task._target_.rpartition(".")[2], config.task.average) == ("Classification", "rows")
@@ -213,6 +213,26 @@ def test_without_a_choice_there_is_no_mixer_and_the_engine_goes_by_it() -> None:
     assert not config.mixer
     assert config.engine._target_.endswith("engine_for")
     assert {**config.engine, "_target_": ""} == {**composed("engine=stream").engine, "_target_": "", "_partial_": True}
+
+
+@pytest.mark.parametrize(
+    ("pair", "k", "size"), [("wrn_40_2-wrn_40_2", 2, 500_000), ("resnet50-resnet50", 3, 1_000_000)]
+)
+def test_table_1_has_the_papers_mixes(pair: str, k: int, size: int) -> None:
+    given = ["experiment=table1", f"pair={pair}"]
+    for method in ("ce_supermix", "ce_supermix_randaugment"):
+        config = composed(*given, f"method={method}")
+        assert (config.mixer.k, config.mixes.size, config.task.ce_weight) == (k, size, 0.5)
+    assert composed(*given, "method=ce_mixup").mixes.size == size
+    assert composed(*given, "mixer.k=4", "num_mixes=9").mixer.k == 4
+    assert composed(*given, "scale=smoke").mixes.size == 8
+
+
+@pytest.mark.parametrize(("images", "budget"), [("of_50", (50, 5000)), ("of_10", (10, 1000)), ("all", (None, 5000))])
+def test_the_study_has_a_budget_for_each_number_of_images(images: str, budget: tuple[int | None, int]) -> None:
+    config = composed("experiment=study", "data.folder=shards", "teacher.checkpoint=t.pth", f"study.images={images}")
+    assert (config.data.images_per_class, config.num_mixes) == budget
+    assert config.trainer.max_epochs == {"of_50": 6, "of_10": 30, "all": 1}[images]
 
 
 def test_few_images_have_the_protocol_of_the_study() -> None:

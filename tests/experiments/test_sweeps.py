@@ -2,13 +2,18 @@
 
 import itertools
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hydra import compose, initialize_config_module
 from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
@@ -19,6 +24,8 @@ from hydra.errors import ConfigCompositionException
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from supermix_pl.experiments.building import build_data
+from supermix_pl.experiments.checks import check_settings
 from supermix_pl.experiments.train import train
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -150,6 +157,54 @@ def test_a_sweep_ends_with_the_command_that_shows_it(
     assert capsys.readouterr().out == f"to see the runs: supermix-report {report} '{tmp_path / 'my runs'}'\n"
 
 
+def folders(folder: Path, *overrides: str) -> list[str]:
+    """Where the jobs of a sweep go, within that of the sweep."""
+    config = multirun(folder, *overrides)
+    Callbacks(config).on_multirun_start(config=config, config_name="train")
+    load = _hydra().config_loader.load_sweep_config
+    given = [
+        [f"{key}={value}" for key, value in job.items()] for (*batch,) in jobs(folder, *overrides) for job in batch
+    ]
+    return [load(config, overrides).hydra.sweep.subdir for overrides in given]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["seed=0,1", "trainer.max_epochs=1"], ["seed=0", "seed=1"]),
+        (["optimizer.lr=0.1", "mixer=none,mixup"], ["mixer=none", "mixer=mixup"]),
+        (["method=kd", "data.folder=/a/b", "seed=0,1"], ["method=kd,seed=0", "method=kd,seed=1"]),
+        (["experiment=ablation_k", "mixer.k=2,3"], ["mixer.k=2", "mixer.k=3"]),
+        (["data.size=32"], ["job"]),
+    ],
+)
+def test_jobs_are_named_by_what_is_swept(tmp_path: Path, overrides: list[str], expected: list[str]) -> None:
+    assert folders(tmp_path, *overrides) == expected
+
+
+def test_names_of_jobs_have_no_paths_and_are_not_too_long(tmp_path: Path) -> None:
+    found = folders(tmp_path, "teacher=checkpoint", "teacher.checkpoint=/x/a.pth,/y/a.pth")
+    assert len(set(found)) == 2
+    assert all(re.fullmatch(r"teacher\.checkpoint=a\.pth-[0-9a-f]{8}", name) for name in found)
+    first, second = folders(tmp_path, "method=plain,kd", f"paths.cache_dir={'x' * 200}1,{'x' * 200}2")[:2]
+    assert first != second
+    assert max(len(first), len(second)) <= 150
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], "outputs/train"),
+        (["experiment=quickstart", "trainer.max_epochs=1"], "outputs/quickstart"),
+        (["experiment=quickstart", "seed=1", "method=kd"], "outputs/quickstart/method=kd,seed=1"),
+    ],
+)
+def test_the_folder_of_a_run_is_named_by_its_experiment(overrides: list[str], expected: str) -> None:
+    hydra = compose("train", overrides, return_hydra_config=True).hydra
+    assert hydra.run.dir == expected
+    assert hydra.sweep.dir == "multirun/" + expected.split("/")[1]
+
+
 def test_an_ablation_takes_other_groups() -> None:
     groups = {"pair": "vgg13-vgg8", "method": "kd_cutmix", "protocol": "equal", "scale": "cpu"}
     config = compose("train", ["experiment=ablation_k", *(f"{group}={name}" for group, name in groups.items())])
@@ -169,13 +224,8 @@ def test_the_sizes_of_the_mixed_data_go_with_the_scale(tmp_path: Path, scale: st
 @OLD_OPTUNA
 def test_the_search_maximises_what_a_run_gives_back(tmp_path: Path) -> None:
     search = ["hparams_search=optuna", "experiment=quickstart"]
-    found = jobs(
-        tmp_path,
-        *search,
-        "hydra.sweeper.n_trials=6",
-        "hydra.sweeper.n_jobs=3",
-        task=lambda job: float(job["mixer.lambda_s"]),
-    )
+    trials = ["hydra.sweeper.n_trials=6", "hydra.sweeper.n_jobs=3"]
+    found = jobs(tmp_path, *search, *trials, task=lambda job: float(job["mixer.lambda_s"]))
     assert [len(batch) for batch in found] == [3, 3]
     ranges = {"mixer.k": (2, 3), "mixer.alpha": (0.3, 10), "mixer.lambda_s": (0, 50), "optimizer.lr": (0.01, 0.3)}
     for job in itertools.chain(*found):
@@ -185,6 +235,8 @@ def test_the_search_maximises_what_a_run_gives_back(tmp_path: Path) -> None:
     best = OmegaConf.load(tmp_path / "optimization_results.yaml")
     assert best.best_value == max(weights)
     assert set(best.best_params) == set(ranges)
+    again = jobs(tmp_path, *search, *trials, task=lambda job: float(job["mixer.lambda_s"]))
+    assert again == found  # so that a search that was stopped goes on
     config = compose("train", [*search, *(f"{key}={value}" for key, value in found[0][0].items() if key in ranges)])
     assert config.data.validation_fraction > 0  # the test images have no say
 
@@ -195,6 +247,37 @@ def test_the_search_leaves_alone_what_the_command_line_gives(tmp_path: Path) -> 
     tried = [job for (job,) in jobs(tmp_path, "hparams_search=optuna", "experiment=quickstart", *given)]
     assert [job["mixer.k"] for job in tried] == ["2", "2", "2"]
     assert all(20 <= float(job["mixer.lambda_s"]) <= 30 for job in tried)
+
+
+@OLD_OPTUNA
+@pytest.mark.skipif(not version("sqlalchemy").startswith("1."), reason="needs sqlalchemy<2, as the extra optuna has it")
+def test_a_search_with_a_storage_goes_on(tmp_path: Path) -> None:
+    search = ["hparams_search=optuna", "experiment=quickstart", "hydra.sweeper.study_name=one"]
+    search += [f"hydra.sweeper.storage='sqlite:///{tmp_path}/search.db'", "hydra.sweeper.sampler.seed=null"]
+    values: list[float] = []
+
+    def task(job: Job) -> float:
+        values.append(float(job["mixer.lambda_s"]))
+        return values[-1]
+
+    for _ in range(2):
+        jobs(tmp_path, *search, "hydra.sweeper.n_trials=2", task=task)
+    assert len(set(values)) == 4
+    assert OmegaConf.load(tmp_path / "optimization_results.yaml").best_value == max(values)
+
+
+@pytest.mark.parametrize("experiment", [[], ["experiment=table2"], ["experiment=quickstart", "method=ce_supermix"]])
+def test_a_search_composes_in_small(tmp_path: Path, experiment: list[str]) -> None:
+    ((job,),) = jobs(tmp_path, "scale=smoke", "hparams_search=optuna", "hydra.sweeper.n_trials=1", *experiment)
+    config = compose("train", [f"{key}={value}" for key, value in job.items()])
+    check_settings(config)
+    assert len(build_data(config).val_dataloader()) > 0
+
+
+def test_a_search_leaves_a_chosen_mixer_alone() -> None:
+    config = compose("train", ["hparams_search=optuna", "method=ce_mixup", "pair=wrn_40_2-wrn_16_2"])
+    assert config.mixer._target_ == "supermix_pl.MixUp"
+    assert compose("train", ["hparams_search=optuna"]).mixer.views == "auto"
 
 
 SBATCH = """#!/bin/sh
@@ -304,10 +387,63 @@ def test_an_ablation_runs(tmp_path: Path) -> None:
     assert [config.mixer.k for config in found] == [2, 3, 4]
 
 
+LONG = ["network=resnet8", "data.train_size=200", "trainer=cpu", "trainer.precision=32-true", "restart.minutes=0"]
+LONG += ["data.test_size=20", "data.batch_size=10", "trainer.max_epochs=3", "trainer.log_every_n_steps=1"]
+LONG += ["callbacks=none", "logger=none", "trainer.enable_progress_bar=false", "seed=0,1"]
+
+
+def interrupted(folder: Path, launcher: str, number: signal.Signals) -> None:
+    """Signal the processes of a sweep that are at its second job, as soon as that has a checkpoint."""
+    command = [sys.executable, "-m", "supermix_pl.experiments.train", "-m", "hydra.sweep.dir=sweep", *LONG]
+    command.append(f"hydra/launcher={launcher}")
+    with subprocess.Popen(command, cwd=folder, stdout=-3, stderr=-3, start_new_session=True) as sweep:
+        while not list(folder.glob("sweep/seed=1/checkpoints/*.ckpt")):
+            assert sweep.poll() is None
+            time.sleep(0.02)
+        if number == signal.SIGKILL:
+            os.killpg(sweep.pid, number)
+            return
+        for process in Path("/proc").glob("[0-9]*/cmdline"):
+            if f"submitit.core._submit\0{folder}" in process.read_text():
+                os.kill(int(process.parent.name), number)
+        assert sweep.wait(timeout=300) == 0
+
+
+@SLOW
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_killed_sweep_goes_on(tmp_path: Path, launcher: str) -> None:
+    interrupted(tmp_path, launcher, signal.SIGKILL)
+    finished = {path: path.stat().st_mtime_ns for path in tmp_path.glob("sweep/*/metrics.json")}
+    assert [config.seed for config in started(tmp_path, *LONG, f"hydra/launcher={launcher}")] == [0, 1]
+    assert "going on from" in (tmp_path / "sweep" / "seed=1" / "train.log").read_text()
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished  # passed over
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    started(whole, *LONG)
+    for seed in (0, 1):
+        weights, expected = (
+            torch.load(each / f"sweep/seed={seed}/weights.pth", weights_only=True)["model"]
+            for each in (tmp_path, whole)
+        )
+        assert all(torch.equal(weights[name], expected[name]) for name in expected)
+
+
+@SLOW
+def test_jobs_of_submitit_that_are_preempted_are_saved_and_queued_again(tmp_path: Path) -> None:
+    interrupted(tmp_path, "local", signal.SIGUSR2)
+    logs = [path.read_text() for path in sorted(tmp_path.glob("sweep/seed=*/train.log"))]
+    assert any("going on from" in log for log in logs)
+    assert len(list(tmp_path.glob("sweep/*/metrics.json"))) == 2
+    assert any("Requeued job" in path.read_text() for path in tmp_path.glob("sweep/.submitit/**/*_log.*"))
+
+
 @SLOW
 def test_a_search_runs(tmp_path: Path) -> None:
     found = started(tmp_path, "hparams_search=optuna", "experiment=quickstart", "hydra.sweeper.n_trials=2", *TINY)
     assert len({config.optimizer.lr for config in found}) == 2
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("sweep/*/metrics.json")}
+    started(tmp_path, "hparams_search=optuna", "experiment=quickstart", "hydra.sweeper.n_trials=2", *TINY)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("sweep/*/metrics.json")} == before
     best = OmegaConf.load(tmp_path / "sweep" / "optimization_results.yaml")
     assert 0 <= best.best_value <= 1
 

@@ -31,7 +31,7 @@ def test_is_solved_under_what_the_student_sees_for_a_fixed_number_of_steps() -> 
 def test_every_argument_can_be_changed() -> None:
     mixer = SuperMix.fast(k=3, lambda_s=25.0, init="zeros", on_unsolved="source", min_steps=1)
     assert (mixer.k, mixer.lambda_s, mixer.init, mixer.on_unsolved, mixer.min_steps) == (3, 25.0, "zeros", "source", 1)
-    assert mixer.momentum == 0.5
+    assert mixer.momentum == 0.7
     with pytest.raises(TypeError, match="speed"):
         SuperMix.fast(speed=2)
     with pytest.raises(ValueError, match="expected alpha > 0, got -1"):

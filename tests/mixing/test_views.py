@@ -172,7 +172,7 @@ def test_chunks_change_nothing(views: Any, chunk_size: int) -> None:
         for size in (None, chunk_size)
     )
     for name in ("images", "masks", "teacher_logits"):
-        torch.testing.assert_close(getattr(parts, name), getattr(whole, name), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(getattr(parts, name), getattr(whole, name), rtol=1e-3, atol=1e-4)
     assert parts.outcomes.equal(whole.outcomes)
 
 

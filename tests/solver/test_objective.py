@@ -186,7 +186,7 @@ def test_criterion_objective_is_the_papers_minus_the_smooth_margin(roughness_wei
     logits, targets, masks = 4 * random(3, 4), soft_targets(), random_masks(3, 2, 6, 5)
     objective = loss(criterion_objective(25.0, roughness_weight), logits, targets, MEMBERSHIP, masks)
     paper = loss(paper_objective(25.0, roughness_weight), logits, targets, MEMBERSHIP, masks)
-    torch.testing.assert_close(objective, paper - smooth_margin(logits, MEMBERSHIP))
+    torch.testing.assert_close(objective, paper - 1.5 * smooth_margin(logits, MEMBERSHIP))
 
 
 def test_criterion_objective_is_positive_where_a_set_is_not_solved() -> None:

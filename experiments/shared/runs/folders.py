@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+ORIGIN = "origin.json"  # of a run: the commit and the machine that trained it
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 

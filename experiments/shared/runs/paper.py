@@ -3,7 +3,7 @@
 import functools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
@@ -60,6 +60,7 @@ class PaperTable:
         methods: Its rows, in order.
         columns: By name.
         student_samples: Images that pass through the student, for the methods of which that is known.
+        mixes: Of each data set the `size` of D', and the `k` of its SuperMix where the rows do not say it.
         notes: What has to be said of the paper's numbers.
     """
 
@@ -70,6 +71,7 @@ class PaperTable:
     methods: tuple[str, ...] = ()
     columns: Mapping[str, Column]
     student_samples: Mapping[str, float]
+    mixes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def find(self, name: str) -> Column | None:
@@ -133,6 +135,7 @@ def _table(name: str, node: Mapping[str, Any]) -> PaperTable:
         methods=tuple(node["methods"]),
         columns={column: _column(column, node["columns"][column], node) for column in node["columns"]},
         student_samples=node.get("student_samples", {}),
+        mixes=node["mixes"],
         notes=tuple(node["notes"]),
     )
 

@@ -368,6 +368,27 @@ def test_the_papers_student_samples(folder: Folder, method: str, samples: int, r
     assert not_comparable(load().tables["table2"], block) == reasons
 
 
+@pytest.mark.parametrize(
+    ("k", "size", "reasons"),
+    [
+        (3, 1_000_000, []),
+        (2, 500_000, ["ce_supermix: 500 000 mixes, not 1 000 000", "ce_supermix: k = 2, not 3"]),
+    ],
+)
+def test_table1_on_imagenet_has_the_papers_mixes(folder: Folder, k: int, size: int, reasons: list[str]) -> None:
+    data = {"folder": "/data/imagenet", "images_per_class": None}
+    own = {"table": "table1", "pair": None, "network_name": "imagenet_resnet50", "scale": "paper"}
+    folder.add(
+        method="ce_supermix",
+        k=k,
+        data=data,
+        mixes={"_target_": "supermix_pl.experiments.mixes.Fixed", "size": size},
+        **own,
+    )
+    (block,) = folder.blocks("table1")
+    assert not_comparable(load().tables["table1"], block) == reasons
+
+
 @given(st.lists(st.floats(0, 1), max_size=8))
 def test_teachers_are_the_same_without_a_gap_between_them(accuracies: list[float]) -> None:
     teachers = same_teachers(pd.Series([*accuracies, math.nan], dtype=float))

@@ -1,0 +1,155 @@
+"""A run's folder: what it was trained with, whether it is finished, and the checkpoint to go on from."""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from filelock import FileLock, Timeout
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pytorch_lightning.utilities import rank_zero_only
+
+from supermix_pl.experiments.checkpoints import found, is_whole
+from supermix_pl.experiments.shared.files import write_whole
+from supermix_pl.experiments.shared.provenance import collect
+from supermix_pl.experiments.shared.runs.folders import ORIGIN
+
+CHECKPOINTS = "checkpoints"
+_LEFT_BEHIND = ("config.yaml", "metrics.json", "evaluation.json", "weights.pth", ORIGIN, "hpc_ckpt_*.ckpt")
+_FOLDERS = (CHECKPOINTS, "csv", "tensorboard")
+_FREE = (  # settings that may change while a run is stopped
+    *("overwrite", "restart", "rows", "ckpt_path", "paths", "logger", "callbacks", "num_mixes"),
+    *("data.num_workers", "data.eval_batch_size", "data.cache_dir", "data.root"),
+    *("teacher.progress", "teacher.folder", "mixing.log", "mixing.log_images_every", "mixing.save_state"),
+    *("trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.log_every_n_steps"),
+    *("trainer.default_root_dir", "trainer.num_sanity_val_steps"),
+)
+_NAMED = 8  # differences, at most
+_log = logging.getLogger(__name__)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[bool]:
+    """Hold a run's folder against other processes; yield False where another one has it.
+
+    Ranks after the first belong to the process of the first.
+    """
+    if not _is_first():
+        yield True
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def open_run(config: DictConfig) -> dict[str, Any] | None:
+    """Open a run's folder, and write its config with every reference resolved.
+
+    Args:
+        config: Of `supermix-train`; `overwrite` empties the folder of an earlier run first.
+
+    Returns:
+        The metrics of the run, if it is finished; else None.
+
+    Raises:
+        ValueError: If the folder holds a run with other settings.
+    """
+    folder = Path(config.paths.output_dir)
+    if config.overwrite:
+        _clear(folder)
+    elif (folder / "metrics.json").is_file() or found(folder / CHECKPOINTS):
+        _compare(config, folder)
+        if (folder / "metrics.json").is_file():
+            return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    if _is_first():
+        write_whole(folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
+        if not (folder / ORIGIN).is_file():
+            write_whole(folder / ORIGIN, json.dumps(_origin(config)) + "\n")
+    return None
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """Find the newest checkpoint that is whole; damaged ones are told of and left out."""
+    for path in found(folder / CHECKPOINTS):
+        if is_whole(path):
+            _log.info("going on from %s", path)
+            return path
+        _log.warning("%s is damaged: going on from the one before", path)
+    return None
+
+
+def close_run(folder: Path) -> None:
+    """Remove the checkpoints of a finished run that are there to go on from."""
+    for path in (folder / CHECKPOINTS).glob("step-*"):
+        path.unlink(missing_ok=True)
+
+
+def _is_first() -> bool:
+    """Return whether this is the first process of a run, before its trainer is there to tell."""
+    return rank_zero_only.rank == 0 and os.environ.get("NODE_RANK", "0") == "0"
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a run leaves behind; other files, and runs in folders below, stay."""
+    if not _is_first():
+        return
+    for name in _FOLDERS:
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for pattern in _LEFT_BEHIND:
+        for path in folder.glob(pattern):
+            path.unlink()
+
+
+def _compare(config: DictConfig, folder: Path) -> None:
+    """Refuse to go on with other settings."""
+    way_out = (
+        "give overwrite=true to train it anew, or another folder: hydra.run.dir=FOLDER, or hydra.sweep.dir=FOLDER "
+        "for a sweep"
+    )
+    try:
+        there = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+        assert isinstance(there, dict)
+    except (OSError, ValueError, AssertionError, OmegaConfBaseException, yaml.YAMLError) as error:
+        raise ValueError(f"expected the config of a run in {folder / 'config.yaml'}, got none; {way_out}") from error
+    before, now = _flat(there), _flat(OmegaConf.to_container(config, resolve=True))
+    changed = [name for name in sorted(before | now) if before.get(name) != now.get(name)]
+    if changed:
+        shown = [f"{name}={now.get(name)} instead of {before.get(name)}" for name in changed[:_NAMED]]
+        shown += [f"{len(changed) - _NAMED} more"] * (len(changed) > _NAMED)
+        raise ValueError(f"expected the settings of the run in {folder}, got others: {', '.join(shown)}; {way_out}")
+
+
+def _flat(node: Any, place: str = "") -> dict[str, Any]:
+    """List the settings that decide on a training by dotted name; of paths only the last name counts."""
+    if place and any(f"{place}.".startswith(f"{free}.") for free in _FREE):
+        return {}
+    if isinstance(node, Mapping):
+        return {
+            name: value
+            for key, each in node.items()
+            for name, value in _flat(each, f"{place}.{key}" if place else str(key)).items()
+        }
+    return {place: Path(node).name if isinstance(node, str) and "/" in node else node}
+
+
+def _origin(config: DictConfig) -> dict[str, str | None]:
+    """Say which commit trains, and on what machine."""
+    on_gpu = torch.cuda.is_available() and config.trainer.accelerator != "cpu"
+    made = collect("supermix_pl.experiments.train", [], seeds=[config.seed], device="cuda" if on_gpu else "cpu")
+    commit = None if made.commit is None else made.commit[:7] + " (dirty)" * bool(made.dirty)
+    return {"commit": commit, "machine": ", ".join(f"{name} {value}" for name, value in made.machine.items())}

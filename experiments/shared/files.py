@@ -1,0 +1,52 @@
+"""Files that are there whole or not at all, whatever kills their writer."""
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file of another name in the same folder, which takes the place of `path` when it is on the disk.
+
+    Args:
+        path: The file; its folder is made. A file that is there stays as it is until then, and after an exception.
+
+    Raises:
+        OSError: If it cannot be written, for instance because the disk is full.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the new name
+    finally:
+        os.close(folder)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file by `whole_file`."""
+    with whole_file(path) as file:
+        file.write(text.encode())
+
+
+def save_whole(path: Path, content: Any) -> None:
+    """Write what `torch.load` reads by `whole_file`."""
+    buffer = io.BytesIO()  # where the disk is full, torch.save itself would end in an error of another kind
+    torch.save(content, buffer)
+    with whole_file(path) as file:
+        file.write(buffer.getbuffer())
