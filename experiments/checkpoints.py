@@ -104,7 +104,7 @@ class Restart(Checkpoint):
         due = bool(self._waiting) or time.monotonic() - self._saved_at >= 60 * self.minutes
         if trainer.world_size > 1:
             due = trainer.strategy.reduce_boolean_decision(due, all=False)
-        if due and not trainer.fast_dev_run:
+        if due and not trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
             self._save(trainer)
         while self._waiting:
             number = self._waiting.pop()

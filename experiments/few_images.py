@@ -91,7 +91,7 @@ def key_of(config: Mapping[str, Any], overrides: Sequence[str]) -> tuple[str, ..
     method, images = config["method"]["name"], config["data"]["images_per_class"]
     settings = sorted(each for each in overrides if not each.lstrip("+").startswith(_NO_SETTINGS))
     number = "all" if images is None else str(images)
-    return _ARM_OF.get(method, method), number, str(config["seed"]), " ".join(settings)
+    return str(_ARM_OF.get(method, method)), number, str(config["seed"]), " ".join(settings)
 
 
 def has_row(table: str, config: Mapping[str, Any], overrides: Sequence[str]) -> bool:

@@ -101,7 +101,8 @@ def close_run(folder: Path) -> None:
 
 def _is_first() -> bool:
     """Return whether this is the first process of a run, before its trainer is there to tell."""
-    return rank_zero_only.rank == 0 and os.environ.get("NODE_RANK", "0") == "0"
+    rank: int = rank_zero_only.rank  # pyright: ignore[reportFunctionMemberAccess]
+    return rank == 0 and os.environ.get("NODE_RANK", "0") == "0"
 
 
 def _clear(folder: Path) -> None:

@@ -120,15 +120,15 @@ def test_the_study_is_a_sweep(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "supermix_pl.experiments.train", "-m", "experiment=few_images", "seed=1"]
     command += [*TINY, f"paths.cache_dir={tmp_path}/cache", "rows=rows.csv"]
     command += ["method=" + ",".join(few_images.ARMS[arm] for arm in arms)]
-    for _ in range(2):
+    for finished in (0, 3):
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=500)
         assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("is finished") == 3
+        assert done.stdout.count("is finished") == finished
     assert add_rows(tmp_path / "rows.csv", [tmp_path / "multirun"])[0] == 3
     rows = read(tmp_path / "rows.csv").set_index("arm")
     assert set(rows["steps"]) == {"3"}
     assert set(rows["samples"]) == {"24"}
     assert (rows.loc["kd", "teacher_forwards"], rows.loc["kd", "teacher_backwards"]) == ("8", "0")
-    assert len(list((tmp_path / "cache" / "mixes").iterdir())) == 2  # the control shares
+    assert len(list((tmp_path / "cache" / "mixes").iterdir())) == 1  # the control shares it
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=500)
     assert done.stdout.count("passed over, as its row is in rows.csv") == 3

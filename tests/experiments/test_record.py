@@ -1,6 +1,7 @@
 """What a run counts: on one device, over ranks, and after it was resumed."""
 
 import json
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,9 +107,9 @@ def test_a_resumed_run_counts_the_time_before_it_was_stopped(monkeypatch: pytest
 def test_the_time_of_steps_between_turns_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = RunRecorder(mixing())
     monkeypatch.setattr(SuperMixCallback, "period", 3)
-    recorder._mixed_seconds = [0.4, 0.1, 0.1, 0.4, 0.1, 0.1, 0.4, 0.1]
+    recorder._mixed_seconds = deque([0.4, 0.1, 0.1, 0.4, 0.1, 0.1, 0.4, 0.1])
     assert recorder.metrics()["ms_per_step"] == pytest.approx(200)
-    recorder._mixed_seconds = [0.4, 0.1]
+    recorder._mixed_seconds = deque([0.4, 0.1])
     assert recorder.metrics()["ms_per_step"] == pytest.approx(250)
 
 

@@ -173,7 +173,7 @@ def folders(folder: Path, *overrides: str) -> list[str]:
     [
         (["seed=0,1", "trainer.max_epochs=1"], ["seed=0", "seed=1"]),
         (["optimizer.lr=0.1", "mixer=none,mixup"], ["mixer=none", "mixer=mixup"]),
-        (["method=kd", "data.folder=/a/b", "seed=0,1"], ["method=kd,seed=0", "method=kd,seed=1"]),
+        (["method=kd", "paths.data_dir=/a/b", "seed=0,1"], ["method=kd,seed=0", "method=kd,seed=1"]),
         (["experiment=ablation_k", "mixer.k=2,3"], ["mixer.k=2", "mixer.k=3"]),
         (["data.size=32"], ["job"]),
     ],
