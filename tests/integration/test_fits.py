@@ -258,11 +258,11 @@ def test_parameters_that_are_shared_late_are_refused(tmp_path: Path, where: str)
 
 
 def test_parameters_of_the_same_memory_are_refused(tmp_path: Path) -> None:
-    teacher, student = Teacher(), Late("setup")
-    student.shared[0] = copy.deepcopy(teacher)
-    student.shared[0].head.weight = nn.Parameter(teacher.head.weight.data)
+    teacher = Teacher()
+    other = copy.deepcopy(teacher)
+    other.head.weight = nn.Parameter(teacher.head.weight.data)
     with pytest.raises(ValueError, match=r"got 1 shared, 'network.head.weight' among them"):
-        make_trainer(tmp_path, SuperMixCallback(teacher, FAST)).fit(student, loader())
+        make_trainer(tmp_path, SuperMixCallback(teacher, FAST)).fit(Late("setup", other), loader())
 
 
 def test_pruning_is_refused_before_the_fit(tmp_path: Path) -> None:
