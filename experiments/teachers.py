@@ -11,7 +11,6 @@ from typing import TypedDict, Unpack
 
 import pytorch_lightning as pl
 import torch
-from filelock import FileLock
 from torch import nn
 
 from supermix_pl import FrozenTeacher
@@ -20,6 +19,7 @@ from supermix_pl.checkpoint import load_checkpoint
 from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.data.datamodule import named_arguments
 from supermix_pl.experiments.shared.digests import digest_images, digest_teacher
+from supermix_pl.experiments.shared.making import to_be_made
 from supermix_pl.experiments.tasks.classification import Classification, save_weights
 from supermix_pl.experiments.tasks.schedules import linear
 
@@ -129,9 +129,8 @@ def fit_teacher(
     settings = [_describe(data), _name(network), epochs, batch_size, learning_rate, weight_decay, precision, seed]
     digest = hashlib.sha256(repr(settings).encode()).hexdigest()[:12]
     path = Path(folder) / f"{type(datamodule).__name__.lower()}-{_name(network)}-{digest}.pth"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):
-        if not path.exists():
+    with to_be_made(path) as missing:
+        if missing:
             pl.seed_everything(seed, workers=True, verbose=False)
             module = network(num_classes=datamodule.num_classes)
             if passes.get("channels_last"):
@@ -233,9 +232,8 @@ def teacher_accuracy(
     looked_at = digest_images(loader.source, loader.indices), most_batches, loader.batch_size
     identity = repr((digest_teacher(teacher), *looked_at))
     path = Path(folder) / f"accuracy-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):
-        if not path.exists():
+    with to_be_made(path) as missing:
+        if missing:
             device = next(teacher.module.parameters()).device
             top = min(5, datamodule.num_classes)
             hits, count = torch.zeros(2, device=device), 0

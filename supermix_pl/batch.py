@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 Key = int | str | tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]
@@ -93,6 +94,15 @@ def extend_fields(batch: Any, input_key: Key, target_key: Key, size: int) -> Any
         inner = _child(inner, step, input_key)
     kept = {id(value) for key in (input_key, target_key) for value in _way(batch, key)}
     return _set_path(batch, shared, _repeat(inner, size, kept), input_key)
+
+
+def like(fresh: Tensor, old: Tensor) -> Tensor:
+    """Return a tensor as one of the class of another, such as a tv_tensor, with what that holds beside its values."""
+    if type(old) is type(fresh) or isinstance(old, Parameter):
+        return fresh
+    fresh = fresh.as_subclass(type(old))
+    vars(fresh).update(vars(old))
+    return fresh
 
 
 def _way(batch: Any, key: int | str) -> list[Any]:
@@ -206,7 +216,7 @@ def _twice(value: Tensor | np.ndarray) -> Tensor | np.ndarray:
     if value.is_nested:
         return torch.nested.as_nested_tensor([*value.unbind(), *value.unbind()], layout=value.layout)
     try:
-        return torch.cat([value, value])
+        return like(torch.cat([value, value]), value)
     except (RuntimeError, NotImplementedError) as error:
         raise TypeError(
             f"expected fields that torch.cat can repeat beside the images, got a tensor of shape {tuple(value.shape)} "

@@ -213,6 +213,7 @@ class SuperMixCallback(LightningCallback):
             natural_share=share,
             target_temperature=target_temperature,
             label_natural=label_natural,
+            every_batch=probability == 1 and every_n_batches == 1 and start_epoch == 0 and stop_epoch is None,
         )
         self._early: BatchRewriter | None = None
         self._mixes_early = before_start == "mixup"
@@ -420,8 +421,7 @@ class SuperMixCallback(LightningCallback):
         self._supervision.complete(trainer, fit.module)
         number = trainer.fit_loop.epoch_loop.batch_progress.total.completed
         early = trainer.current_epoch < self._start_epoch
-        if self._supervision.expected and self.teacher is None:
-            return batch  # a moving average is not there yet while Lightning's finders try a module out
+        self._supervision.stand_in(fit.module)
         if has_other_loaders(trainer) and is_exhausted(batch, self._rewriter.input_key):
             return batch
         late = trainer.current_epoch >= self._stop_epoch

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.utils.rnn import pack_sequence, unpack_sequence
+from torchvision import tv_tensors
 
 from supermix_pl.batch import Key, extend_fields, get_field, is_exhausted, set_field
 from tests.problems import repeatable
@@ -341,6 +342,16 @@ def test_sparse_tensors() -> None:
         extend_fields([IMAGES, LABELS, torch.eye(3).to_sparse_csr()], 0, 1, 3)
     other = torch.eye(4).to_sparse_csr()
     assert extend_fields([IMAGES, LABELS, other], 0, 1, 3)[2] is other
+
+
+def test_tensors_of_a_class_stay_of_it() -> None:
+    boxes: Any = tv_tensors.BoundingBoxes(torch.rand(3, 4), format="XYWH", canvas_size=(2, 2))  # pyright: ignore[reportCallIssue]
+    masks = tv_tensors.Mask(torch.rand(3, 2, 2))
+    twice = extend_fields([IMAGES, LABELS, boxes, masks], 0, 1, 3)
+    for old, fresh in zip((boxes, masks), twice[2:], strict=True):
+        assert type(fresh) is type(old)
+        assert vars(fresh) == vars(old)
+        assert fresh.equal(torch.cat([old, old]))
 
 
 def test_arrays_of_every_kind_stay_of_their_kind() -> None:

@@ -54,6 +54,9 @@ def open_or_decode(folder: Path, decode: Callable[[], tuple[int, Iterable[Pixels
     Raises:
         ValueError: If there are none, or one has another size than the first.
     """
+    opened = _read(folder)
+    if opened is not None:  # without the lock: a cache may be read-only
+        return opened
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock", mode=0o666):  # as the user's umask has it
         opened = _read(folder)

@@ -125,8 +125,11 @@ def open_folder(folder: Path, choice: Choice, cache_dir: Path) -> dict[str, Enco
     if not folder.is_dir():
         raise ValueError(f"expected a folder of Parquet shards, got no such folder as {folder}")
     there = (path.name for path in folder.iterdir())
-    files = choice.find(lambda part: sorted(folder.glob(f"{part}{_SHARD}")), folder, there, _SHARD)
-    return _open_files(files, choice, cache_dir)
+
+    def shards(part: str) -> list[Path]:
+        return sorted(filter(Path.is_file, folder.glob(f"{part}{_SHARD}")))
+
+    return _open_files(choice.find(shards, folder, there, _SHARD), choice, cache_dir)
 
 
 def open_files(paths: Sequence[Path], cache_dir: Path) -> EncodedRows:

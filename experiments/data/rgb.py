@@ -1,18 +1,22 @@
 """Opening encoded images as RGB of 8 bits a channel."""
 
 import io
+import warnings
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
+_OF_12_BITS = 4096
 _TO_8_BITS = 257  # 65535 / 255
 _FORMATS = {b"\xff\xd8": ("JPEG",), b"\x89PNG": ("PNG",), b"RIFF": ("WEBP",)}
 
 
 def open_rgb(source: Path | bytes, place: str) -> Image.Image:
     """Decodes an image into RGB; grey ones of 16 bits are scaled, so that 65535 is white.
+
+    Where no pixel of these has more than 12 bits a warning says that they come out black.
 
     Args:
         source: A file, or its bytes.
@@ -43,5 +47,11 @@ def open_rgb(source: Path | bytes, place: str) -> Image.Image:
 
 
 def _scaled(image: Image.Image) -> Image.Image:
-    values = np.asarray(image).astype(np.float32) / _TO_8_BITS
-    return Image.fromarray(values.round().astype(np.uint8)).convert("RGB")
+    values = np.asarray(image).astype(np.float32)
+    if 0 < values.max() < _OF_12_BITS:
+        warnings.warn(
+            "a grey image of 16 bits has no value above 4095, as those of 12 bits and fewer in such files have: white "
+            "is 65535 here, so they come out black; scale their values to 16 bits first",
+            stacklevel=2,
+        )
+    return Image.fromarray((values / _TO_8_BITS).round().astype(np.uint8)).convert("RGB")

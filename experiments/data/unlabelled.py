@@ -3,18 +3,17 @@
 import hashlib
 import itertools
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from supermix_pl.experiments.data.datamodule import height_width
 from supermix_pl.experiments.data.decoded import Pixels, decode_all, default_cache_dir, open_or_decode, to_pixels
 from supermix_pl.experiments.data.downsampled_imagenet import find_batches, is_batch, read_batch
+from supermix_pl.experiments.data.files import images_below
 from supermix_pl.experiments.data.huggingface import open_files
 from supermix_pl.experiments.data.rgb import open_rgb
 
@@ -71,25 +70,12 @@ class UnlabelledImages:
 
 def _image_files(folder: Path) -> list[Path]:
     """Return what the images are read from: shards, else batches of the release, else image files."""
-    files = sorted(folder.glob("*.parquet")) or find_batches(folder)
-    files = files or sorted(path for path in _files_below(folder) if path.suffix.lower() in IMG_EXTENSIONS)
+    files = sorted(filter(Path.is_file, folder.glob("*.parquet"))) or find_batches(folder)
+    files = files or (sorted(images_below(folder)) if folder.is_dir() else [])
     if not files:
         names = sorted(path.name for path in folder.iterdir())[:8] if folder.is_dir() else "no such folder"
         raise ValueError(f"expected *.parquet, train_data_batch_* or image files in {folder}, got {names or 'nothing'}")
     return files
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    """Yields the files of all folders, links to folders included, each folder once."""
-    seen = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders.sort()
-        yield from (Path(place) / name for name in names)
 
 
 def _key(folder: Path, files: Sequence[Path], size: tuple[int, int]) -> str:

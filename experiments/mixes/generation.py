@@ -22,6 +22,7 @@ from supermix_pl.experiments.data.pixels import Normalisation
 from supermix_pl.experiments.mixes.progress import GenerationProgress
 from supermix_pl.experiments.mixes.shards import FORMAT, Mixes, is_whole, shard_path, write_shard
 from supermix_pl.experiments.shared.digests import digest_images, digest_teacher
+from supermix_pl.experiments.shared.making import to_be_made
 from supermix_pl.mixing import Mixer, present
 from supermix_pl.mixing.views import Transform, has_stable_repr
 from supermix_pl.transforms import RandomCropFlip
@@ -108,7 +109,10 @@ def generate(
     with GenerationProgress(plan.size, bar=progress) as shown:
         for shard in range(plan.num_shards):
             path = shard_path(folder, shard)
-            with contextlib.suppress(Timeout), FileLock(f"{path}.lock", timeout=0):
+            if is_whole(path):
+                shown.found(plan.length(shard))
+                continue
+            with contextlib.suppress(Timeout), FileLock(f"{path}.lock", timeout=0, mode=0o666):
                 if is_whole(path):
                     shown.found(plan.length(shard))
                     continue
@@ -171,8 +175,8 @@ def resolve_views(mixer: Mixer, view: Transform | None, datamodule: ImageDataMod
 def _keep_about(folder: Path, about: dict[str, Any]) -> None:
     """Describe the folder, or compare with what it says."""
     path = folder / "about.json"
-    with FileLock(f"{path}.lock"):
-        if not path.exists():
+    with to_be_made(path) as missing:
+        if missing:
             path.with_suffix(".part").write_text(json.dumps(about, indent=2) + "\n")
             path.with_suffix(".part").replace(path)
     there = json.loads(path.read_text())

@@ -31,7 +31,7 @@ def soft_targets(
 
 
 def mixed_targets(mix: MixedBatch, target_format: TargetFormat, temperature: float = 1.0) -> Targets:
-    """Label the mixes in a format.
+    """Label the mixes in a format; what is floating point in it is in float32.
 
     Args:
         mix: The mixes.
@@ -42,9 +42,9 @@ def mixed_targets(mix: MixedBatch, target_format: TargetFormat, temperature: flo
         ValueError: If the format needs a teacher and there was none.
     """
     if target_format == "soft":
-        return mix.soft_targets
+        return mix.soft_targets.float()
     if target_format == "pairs":
-        return mix.source_classes, mix.mix_weights
+        return mix.source_classes, mix.mix_weights.float()
     if mix.teacher_logits is None:
         raise ValueError(
             f'expected a teacher to label the mixes for targets="{target_format}", got None; give one, or choose '
@@ -52,7 +52,7 @@ def mixed_targets(mix: MixedBatch, target_format: TargetFormat, temperature: flo
         )
     if target_format == "teacher":
         return mix.teacher_logits.argmax(dim=1)
-    return (mix.teacher_logits / temperature).softmax(dim=1)
+    return (mix.teacher_logits / temperature).softmax(dim=1).float()
 
 
 def is_probabilities(labels: Tensor) -> Bool[Tensor, " b"]:
@@ -81,13 +81,13 @@ def check_probabilities(labels: Tensor) -> None:
     )
 
 
-def natural_targets(labels: Tensor, target_format: TargetFormat, num_classes: int, k: int) -> Targets:
+def natural_targets(labels: Tensor, target_format: TargetFormat, num_classes: int | None, k: int) -> Targets:
     """Bring the labels of the natural images into the format of the mixes.
 
     Args:
         labels: Class indices (b,); for the two soft formats rows of probabilities (b, n) pass as they are.
         target_format: The format of the mixes.
-        num_classes: The teacher's n.
+        num_classes: The teacher's n; None if it is not known, where the format does not need it.
         k: Sources in a set: in the format "pairs" a natural image has weight 1 on its class and 0 on k - 1 copies.
 
     Raises:
@@ -97,11 +97,12 @@ def natural_targets(labels: Tensor, target_format: TargetFormat, num_classes: in
     probabilities = labels.is_floating_point() and labels.shape[1:] == (num_classes,)
     if not indices and not (probabilities and target_format in ("soft", "teacher_soft")):
         raise ValueError(
-            f'expected labels as (b,) integers, or for targets="soft" and "teacher_soft" as (b, {num_classes}) '
+            f'expected labels as (b,) integers, or for targets="soft" and "teacher_soft" as (b, {num_classes or "n"}) '
             f'probabilities, got {labels.dtype} of shape {tuple(labels.shape)} for targets="{target_format}"; convert '
-            'them, or choose other targets or mode="replace"'
+            'them, or choose other targets or mode="replace" for every batch'
         )
     if target_format in ("soft", "teacher_soft"):
+        assert num_classes is not None
         return labels if probabilities else one_hot(labels.long(), num_classes).float()
     if target_format == "pairs":
         weights = torch.zeros(len(labels), k, device=labels.device)

@@ -104,7 +104,7 @@ def _keeps_graph(transform: Transform, images: Float[Tensor, "b c h w"], number:
     with torch.enable_grad(), seeded((number,)):
         leaf = images.detach().clone().requires_grad_()
         try:
-            shown = transform(leaf)
+            shown = transform(leaf.clone())  # it may work in place
         except RuntimeError as error:
             if "grad" not in str(error):
                 raise

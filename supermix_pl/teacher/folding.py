@@ -1,19 +1,22 @@
 """A private copy of a frozen network whose passes take less: batch norm folded, weights cast once for autocast."""
 
 import copy
+import itertools
 import warnings
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from operator import is_
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, fx, nn
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _OF_MODULES = frozenset(vars(nn.Module())) - {"training"}  # the tensors, parts and hooks, which have a stamp
-_CONTAINERS = (list, dict, tuple)
+_CONTAINERS = (list, dict, tuple, set, frozenset, deque, Tensor, np.ndarray)
 _TF32_SLACK = 10
 
 
@@ -130,8 +133,8 @@ class FoldedCopy:
     """What stands in for a network: its folded copy, made when it is first needed and again when the network changes.
 
     Changes are seen at each use: by the version counters and addresses of the network's tensors, by its hooks, and by
-    its attributes, what lists, dicts and plain objects in them hold included. Writing into `parameter.data`, and what
-    `forward` reads from elsewhere, leave no such trace; `forget` is for those.
+    its attributes, what containers, arrays, tensors and plain objects in them hold included. Writing into the `data` of
+    a tensor, and what `forward` reads from elsewhere, leave no such trace; `forget` is for those.
 
     Args:
         module: In eval mode.
@@ -189,12 +192,12 @@ class FoldedCopy:
         if self._autocast_dtype is None:
             return folded
         with torch.autocast(images.device.type, dtype=self._autocast_dtype):
-            expected = self._logits_of(folded(images))
+            expected = self._logits_of(folded(images.clone()))  # a network may work in place
             for kinds in ((nn.Conv2d, nn.Linear), (nn.Conv2d,)):  # a head may be kept out of autocast
                 cast = copy.deepcopy(folded)
                 try:
                     _cast_weights(cast, kinds, self._autocast_dtype)
-                    torch.testing.assert_close(self._logits_of(cast(images)), expected, equal_nan=True)
+                    torch.testing.assert_close(self._logits_of(cast(images.clone())), expected, equal_nan=True)
                 except Exception:  # for instance one of the convolutions too
                     continue
                 return cast
@@ -204,9 +207,9 @@ class FoldedCopy:
     def _agrees(self, folded: nn.Module, images: Float[Tensor, "r c h w"]) -> bool:
         """Compare the logits of the two, up to rounding."""
         with torch.autocast(images.device.type, enabled=False):
-            expected = self._logits_of(self._module(images))
+            expected = self._logits_of(self._module(images.clone()))
             try:
-                logits = self._logits_of(folded(images))
+                logits = self._logits_of(folded(images.clone()))
             except Exception:  # for instance code that reads the attributes of a batch norm
                 return False
         tolerance = torch.finfo(expected.dtype).eps ** 0.5 * (_TF32_SLACK if images.is_cuda else 1)
@@ -215,7 +218,7 @@ class FoldedCopy:
 
 
 class Attributes:
-    """The attributes of a network's parts, and what they hold, to see whether something else is there now.
+    """The attributes of a network's parts and what they hold, to see whether something else is there now.
 
     Args:
         module: None for nothing, which never changes.
@@ -223,6 +226,7 @@ class Attributes:
 
     def __init__(self, module: nn.Module | None = None) -> None:
         self._held: list[tuple[Any, list[Any]]] = []
+        self._written: list[tuple[Any, Any]] = []
         parts = [] if module is None else list(_parts(module))
         self._forwards = [(type(part), type(part).forward) for part in parts]
         seen = {id(part) for part in parts}
@@ -232,26 +236,46 @@ class Attributes:
             if id(held) in seen:
                 continue
             seen.add(id(held))
-            now = list(held.values() if isinstance(held, dict) else held)
-            if not isinstance(held, tuple):  # a tuple cannot change, what is in it can
-                self._held.append((held, now))
+            if isinstance(held, Tensor | np.ndarray):
+                self._written.append((held, _content(held)))
+                continue
+            now = _inside(held)
+            self._held.append((held, now))
             kept = [held[name] for name in held if name not in _OF_MODULES] if isinstance(held, dict) else now
-            left += [value for value in kept if isinstance(value, _CONTAINERS)]
-            left += [vars(value) for value in kept if _is_plain_object(value)]
+            left += [value for value in kept if isinstance(value, _CONTAINERS) or _is_plain_object(value)]
 
     def changed(self) -> bool:
         """Return whether anything was added, taken away or replaced."""
         if any(kind.forward is not forward for kind, forward in self._forwards):
             return True
         for held, then in self._held:
-            if len(held) != len(then) or not all(map(is_, held.values() if isinstance(held, dict) else held, then)):
+            now = _inside(held)
+            if len(now) != len(then) or not all(map(is_, now, then)):
                 return True
-        return False
+        return any(_content(held) != then for held, then in self._written)
+
+
+def _inside(held: Any) -> list[Any]:
+    """Return what a container or an object holds."""
+    if isinstance(held, _CONTAINERS):
+        return list(held.values() if isinstance(held, dict) else held)
+    slots = [vars(kind).get("__slots__", ()) for kind in type(held).__mro__]
+    names = itertools.chain.from_iterable([each] if isinstance(each, str) else each for each in slots)
+    in_slots = [getattr(held, name) for name in names if name != "__dict__" and hasattr(held, name)]
+    return [*getattr(held, "__dict__", {}).values(), *in_slots]
+
+
+def _content(held: Tensor | np.ndarray) -> Any:
+    """Return what is another value after writing in place."""
+    if isinstance(held, np.ndarray):
+        return held.tobytes()
+    return None if held.is_inference() else held._version
 
 
 def _is_plain_object(value: Any) -> bool:
-    """Return whether a value holds settings, such as a namespace or a dataclass, and is no code and no counter."""
-    return hasattr(value, "__dict__") and not isinstance(value, type | nn.Module | Tensor | Callable)
+    """Return whether a value holds settings, such as a namespace or a dataclass, and is no code."""
+    holds = hasattr(value, "__dict__") or hasattr(type(value), "__slots__")
+    return holds and not isinstance(value, type | nn.Module | FunctionType | MethodType | ModuleType)
 
 
 def _stamp(module: nn.Module) -> list[Any]:

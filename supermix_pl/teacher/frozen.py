@@ -1,5 +1,6 @@
 """The frozen teacher: any classifier, in eval mode, without gradients to its weights, with its own input format."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -48,7 +49,8 @@ class FrozenTeacher:
 
     Raises:
         TypeError: If `module` is no `nn.Module`.
-        ValueError: If a mean comes without its std, or the solver cannot work with the dtype.
+        ValueError: If a mean comes without its std, the solver cannot work with the dtype, or weights were made in
+            `torch.inference_mode`.
     """
 
     def __init__(
@@ -200,6 +202,11 @@ class FrozenTeacher:
 
 def _freeze(module: nn.Module) -> None:
     _set_eval(module)
+    if any(held.is_inference() for held in itertools.chain(module.parameters(), module.buffers())):
+        raise ValueError(
+            f"expected the weights of {type(module).__name__} to be made outside of torch.inference_mode, got some "
+            "made in it, through which no gradient flows to the images; build and load the teacher outside"
+        )
     for weight in module.parameters():  # TorchScript has no requires_grad_ of its own
         weight.requires_grad_(False)
 

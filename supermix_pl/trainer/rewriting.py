@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from supermix_pl.batch import Key, extend_fields, get_field, set_field
+from supermix_pl.batch import Key, extend_fields, get_field, like, set_field
 from supermix_pl.engine import Engine
 from supermix_pl.mixing import MixedBatch, Mixer
 from supermix_pl.mixing.checks import check_images, check_labels
@@ -48,6 +48,8 @@ class BatchRewriter:
 
     Args:
         natural_share: Share of the teacher's probabilities in the labels of natural images, in [0, 1].
+        every_batch: Whether every batch of the fit is mixed. If not, labels must be such that a natural batch has the
+            format too.
     """
 
     mixer: Mixer
@@ -60,6 +62,7 @@ class BatchRewriter:
     natural_share: float = 0.0
     target_temperature: float = 1.0
     label_natural: bool = False
+    every_batch: bool = True
 
     def rewrite(self, batch: Any, teacher: FrozenTeacher | None, *, stream: tuple[int, ...]) -> Rewritten:
         """Mix the images of a batch and give the batch that the student is to see.
@@ -102,21 +105,22 @@ class BatchRewriter:
         if looking is not None and natural_logits is None:
             natural_logits = mix.natural_logits if mix.natural_logits is not None else self._look(looking, images)
         mixed = mixed_targets(mix, self.targets, self.target_temperature)
+        n, k = mix.soft_targets.shape[1], mix.mix_weights.shape[1]
         if self.mode == "replace":
-            if isinstance(mixed, Tensor) and not mixed.is_floating_point() and indices is not None:
-                mixed = mixed.to(widened(labels).dtype)
+            if not self.every_batch:
+                self._natural_targets(labels, None, n, k)
             logits = mix.teacher_logits if self.label_natural else None
-            return Rewritten(self._with(batch, mix.images, mixed), mix, logits)
+            return Rewritten(self._with(batch, like(mix.images, images), _in_place_of(labels, mixed)), mix, logits)
         if mix.images.shape[1:] != images.shape[1:]:
             raise ValueError(
                 f"expected mixed_transform to keep the shape {tuple(images.shape[1:])} of the "
                 'images in mode="extend", '
                 f"got {tuple(mix.images.shape[1:])}"
             )
-        n, k = mix.soft_targets.shape[1], mix.mix_weights.shape[1]
         natural = self._natural_targets(labels, natural_logits, n, k)
         batch = extend_fields(batch, self.input_key, self.target_key, len(images))
-        batch = self._with(batch, torch.cat([images, mix.images]), concatenate(natural, mixed))
+        both = like(torch.cat([images, mix.images]), images)
+        batch = self._with(batch, both, concatenate(natural, mixed))
         return Rewritten(batch, mix, self._all_logits(natural_logits, mix.teacher_logits))
 
     def leave_natural(self, batch: Any, teacher: FrozenTeacher | None, num_classes: int | None) -> Rewritten:
@@ -132,11 +136,13 @@ class BatchRewriter:
             return Rewritten(batch, None, None)
         images, labels = self._fields(batch)
         if self.targets == "teacher" and not wanted:
-            wide = widened(labels)
+            wide = self._natural_targets(labels, None, num_classes, self.mixer.k)
             return Rewritten(batch if wide is labels else set_field(batch, self.target_key, wide), None, None)
         logits = self._look(teacher, images) if wanted and teacher is not None else None
         n = logits.shape[1] if logits is not None else num_classes
-        assert n is not None
+        indices = _class_indices(labels)
+        if indices is not None and n is not None:
+            check_labels(indices, len(images), n)
         targets = self._natural_targets(labels, logits, n, self.mixer.k)
         logits = logits if self.label_natural else None
         return Rewritten(set_field(batch, self.target_key, targets), None, logits)
@@ -172,8 +178,10 @@ class BatchRewriter:
         return logits
 
     def _natural_targets(
-        self, labels: Tensor, logits: Float[Tensor, "b n"] | None, num_classes: int, k: int
+        self, labels: Tensor, logits: Float[Tensor, "b n"] | None, num_classes: int | None, k: int
     ) -> Targets:
+        if self.targets == "teacher" and self.mode == "replace" and _is_column(labels):
+            return widened(labels)
         given = natural_targets(labels, self.targets, num_classes, k)
         if logits is None or self.natural_share == 0:
             return given
@@ -195,6 +203,20 @@ def num_classes_of(mixer: Mixer, teacher: FrozenTeacher | None, batch: Any, inpu
     images = check_images(tensor_at(batch, input_key, "input_key"))
     with float_autograd(images.device):
         return count_classes(teacher, images).num_classes
+
+
+def _is_column(labels: Tensor) -> bool:
+    """Return whether labels are one class index an image, with any number of dimensions of size 1."""
+    return not labels.is_floating_point() and labels.numel() == len(labels)
+
+
+def _in_place_of(labels: Tensor, mixed: Targets) -> Targets:
+    """Return the labels of mixes in the dtype and the dimensions that the given ones would have in their format."""
+    if isinstance(mixed, tuple):
+        return mixed
+    if mixed.is_floating_point():
+        return mixed.to(labels.dtype) if labels.is_floating_point() else mixed
+    return mixed.to(widened(labels).dtype).view_as(labels) if _is_column(labels) else mixed
 
 
 def _class_indices(labels: Tensor) -> Int[Tensor, " b"] | None:

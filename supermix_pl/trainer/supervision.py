@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from supermix_pl.mixing import MixedBatch, Mixer
+from supermix_pl.teacher.copying import copy_of
 from supermix_pl.teacher.frozen import FrozenTeacher, as_teacher
 from supermix_pl.teacher.moving_average import (
     Averaged,
@@ -124,6 +126,11 @@ class Supervision:
             _check_not_trained(self.teacher, module)
         self._complete = True
 
+    def stand_in(self, module: nn.Module) -> None:
+        """Let the module as it stands teach while Lightning's finders try it out, before its average begins."""
+        if self.average is not None and self.teacher is None:
+            self.teacher = FrozenTeacher(copy_of(module), fold=False, dtype=self.average.dtype)
+
     def start(self, trainer: Any, module: nn.Module) -> None:
         """Begin an average with the module's weights, which are restored and on their device now."""
         if self.average is not None:
@@ -193,11 +200,18 @@ def _checked_path(source: str | os.PathLike[str]) -> str:
 
 def _check_not_trained(teacher: FrozenTeacher, module: nn.Module) -> None:
     """Refuse a teacher that the training would change."""
-    trained = {id(parameter): name for name, parameter in module.named_parameters()}
-    shared = [trained[id(parameter)] for parameter in teacher.module.parameters() if id(parameter) in trained]
+    trained = {_memory(parameter): name for name, parameter in module.named_parameters()}
+    shared = [trained[_memory(weight)] for weight in teacher.module.parameters() if _memory(weight) in trained]
     if shared:
         raise ValueError(
             f"expected a teacher that shares no parameter with the trained module, got {len(shared)} shared, "
             f"{shared[0]!r} among them; give copy.deepcopy(...) of it, or keep the teacher out of the module's "
             "attributes (callback.teacher gives access to it)"
         )
+
+
+def _memory(weight: Tensor) -> tuple[str, int]:
+    """Return what parameters have in common that hold the same values, as those made of one tensor's `data` do."""
+    if is_lazy(weight) or hasattr(weight, "full_tensor") or weight.data_ptr() == 0:
+        return "id", id(weight)
+    return "memory", weight.data_ptr()

@@ -1,5 +1,6 @@
 """What belongs to a fit ends with it; what Lightning trains on with, the next fit of the same trainer goes on with."""
 
+import copy
 import gc
 import pickle
 import re
@@ -254,6 +255,14 @@ def test_parameters_that_are_shared_late_are_refused(tmp_path: Path, where: str)
     teacher = Teacher()
     with pytest.raises(ValueError, match="expected a teacher that shares no parameter with the trained module"):
         make_trainer(tmp_path, SuperMixCallback(teacher, FAST)).fit(Late(where, teacher), loader())
+
+
+def test_parameters_of_the_same_memory_are_refused(tmp_path: Path) -> None:
+    teacher = Teacher()
+    other = copy.deepcopy(teacher)
+    other.head.weight = nn.Parameter(teacher.head.weight.data)
+    with pytest.raises(ValueError, match=r"got 1 shared, 'network.head.weight' among them"):
+        make_trainer(tmp_path, SuperMixCallback(teacher, FAST)).fit(Late("setup", other), loader())
 
 
 def test_pruning_is_refused_before_the_fit(tmp_path: Path) -> None:

@@ -63,6 +63,21 @@ def test_module_with_transfer_hooks(tmp_path: Path) -> None:
         assert_extended(student, step, *natural)
 
 
+@pytest.mark.parametrize("engine", ["batch", "stream"])
+def test_transfer_hooks_see_no_mix_of_the_batch_before(tmp_path: Path, engine: str) -> None:
+    callback = make_callback(engine=engine, label_natural=True)
+
+    class Asking(Student):
+        def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+            assert callback.mix is None
+            assert callback.teacher_logits is None
+            return batch
+
+    student = Asking()
+    make_trainer(tmp_path, callback).fit(student, loader())
+    assert [mix is not None for mix in student.mixes] == [True] * 3
+
+
 def test_on_train_batch_start_sees_the_mixes(tmp_path: Path) -> None:
     seen = []
 

@@ -118,12 +118,16 @@ def test_mixup_until_then_has_no_teacher_to_label_it() -> None:
         callback(before_start="mixup")
 
 
-def test_lightnings_finder_before_there_is_an_average(tmp_path: Path) -> None:
-    mixing, student = callback(start_epoch=0), Classifier()
+@pytest.mark.parametrize("start_epoch", [0, 1])
+def test_lightnings_finder_before_there_is_an_average(tmp_path: Path, start_epoch: int) -> None:
+    """The module as it stands teaches, so that time, memory and the labels' format are those of the training."""
+    mixing, student = callback(start_epoch=start_epoch, targets="soft"), Classifier()
     finder = LearningRateFinder(num_training_steps=3, early_stop_threshold=None, update_attr=False)
-    make_trainer(tmp_path, finder, mixing, limit_val_batches=0).fit(student, bright())
+    make_trainer(tmp_path, finder, mixing, limit_val_batches=0, max_epochs=2).fit(student, bright())
     assert student.sizes[-3:] == [8, 8, 8]
-    assert set(student.sizes[:-3]) == {4}
+    assert set(student.sizes[:-6]) == {4 if start_epoch else 8}
+    assert {targets.shape[1:] for targets in student.targets} == {(3,)}
+    assert mixing.state_dict()["average"]["updates"] == 6
 
 
 def test_cost_in_the_logs(tmp_path: Path) -> None:

@@ -120,6 +120,7 @@ def through_numpy(images: Tensor) -> Tensor:
         (v2.RandomAffine(10), True),  # pyright: ignore
         (PerImage(v2.RandomHorizontalFlip()), True),
         (lambda images: images + torch.randn_like(images), True),
+        (lambda images: images.mul_(0.9).add_(0.1), True),
         (Rounding(), False),
         (PerImage(v2.ToDtype(torch.uint8, scale=True)), False),
         (PerImage(v2.RandAugment()), False),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -326,6 +327,16 @@ def test_without_a_dtype_weights_stay() -> None:
     assert set(dtypes_of(FrozenTeacher(float_net().to(torch.bfloat16))).values()) == {torch.bfloat16}
 
 
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_a_network_that_works_in_place_sees_its_first_images_as_they_are(dtype: torch.dtype | None) -> None:
+    module = Net(lambda net, x: plain(net, x.sub_(3.0).div_(2.0))).float()
+    pixels, tolerance = images(dtype=torch.float32), 1e-4 if dtype is None else 0.1
+    expected = module(pixels.clone())
+    teacher = FrozenTeacher(module, dtype=dtype)
+    torch.testing.assert_close(teacher(pixels), expected, rtol=tolerance, atol=tolerance)
+    assert network_of(teacher) is not module
+
+
 # What changes later
 
 
@@ -367,6 +378,18 @@ def test_the_copy_is_never_stale(change: Callable[[Net], Any], channels_last: bo
     assert change is Net.float or not torch.allclose(before, expected)
 
 
+class Shift:
+    """Code with a setting, outside of a `__dict__`."""
+
+    __slots__ = "by"
+
+    def __init__(self) -> None:
+        self.by = 0.0
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        return logits + self.by
+
+
 class Settings(Net):
     """Reads more than tensors."""
 
@@ -375,9 +398,12 @@ class Settings(Net):
         self.temperature, self.flag = 1.0, False
         self.options: Any = {"scales": [1.0, 1.0]}
         self.config: Any = (SimpleNamespace(shift=0.0),)
+        self.shift, self.scale, self.names = Shift(), torch.ones(5, dtype=torch.float64), {"x"}
+        self.table, self.scales = np.ones(5), [torch.ones(5, dtype=torch.float64)]
 
     def forward(self, pixels: Tensor) -> Tensor:
         logits = super().forward(pixels) / self.temperature * self.options["scales"][1] + self.config[0].shift
+        logits = self.shift(logits) * self.scale * self.scales[0] * torch.from_numpy(self.table) * len(self.names)
         return -logits if self.flag else logits
 
 
@@ -403,6 +429,11 @@ SETTINGS: dict[str, Callable[[Settings], Any]] = {
     "forward of a part": lambda module: setattr(
         module.head, "forward", lambda x: nn.Linear.forward(module.head, x) + 1
     ),
+    "a setting of code": lambda module: setattr(module.shift, "by", 1.0),
+    "a set": lambda module: module.names.add("y"),
+    "an array in place": lambda module: np.multiply(module.table, 2, out=module.table),
+    "a tensor in place": lambda module: module.scale.mul_(2),
+    "a tensor in a list in place": lambda module: module.scales[0].mul_(2),
     "mode of a part": lambda module: module.bn.train(),
 }
 

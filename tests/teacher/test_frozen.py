@@ -46,6 +46,14 @@ class Wrapped(nn.Module):
 # Normalisation, size, dtype
 
 
+@pytest.mark.parametrize("buffers", [False, True])
+def test_weights_that_let_no_gradient_through_are_refused(buffers: bool) -> None:
+    with torch.inference_mode():
+        module = nn.BatchNorm2d(3, affine=not buffers, track_running_stats=buffers)
+    with pytest.raises(ValueError, match=r"weights of BatchNorm2d to be made outside of torch\.inference_mode"):
+        FrozenTeacher(module)
+
+
 def test_images_pass_as_they_are_by_default() -> None:
     images = pixels()
     assert FrozenTeacher(SmoothTeacher()).prepare(images) is images

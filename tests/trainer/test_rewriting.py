@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torchvision import tv_tensors
 
 from supermix_pl import CutMix, FrozenTeacher, MixUp, SuperMix
 from supermix_pl.engine import BatchEngine, StreamEngine
@@ -94,6 +95,54 @@ def test_labels_keep_a_dtype_that_holds_all_classes(mode: str, dtype: torch.dtyp
     left = writing.leave_natural((images(), labels), teacher(), NUM_CLASSES).batch[1]
     assert left.dtype == kept
     assert left.equal(LABELS.to(kept))
+
+
+PROBABILITIES = torch.eye(NUM_CLASSES)[LABELS]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("mode", ["extend", "replace"])
+@pytest.mark.parametrize(
+    ("target_format", "labels"),
+    [(name, LABELS.to(torch.uint8)) for name in ("teacher", "soft", "teacher_soft", "pairs")]
+    + [(name, PROBABILITIES.to(kind)) for name in ("soft", "teacher_soft") for kind in (torch.half, torch.double)]
+    + [("teacher", LABELS[:, None])],
+)
+def test_batches_that_are_not_mixed_have_the_same_format(
+    target_format: str, mode: str, dtype: torch.dtype, labels: Tensor
+) -> None:
+    if labels.shape == (4, 1) and mode == "extend":
+        pytest.skip("refused")
+    writing = rewriter(mode=mode, targets=target_format, every_batch=False)
+    batch = (images().to(dtype), labels)
+    mixed = tensors_of(rewrite(writing, batch, teacher(), stream=STREAM)[0][1])
+    left = tensors_of(writing.leave_natural(batch, teacher(), NUM_CLASSES).batch[1])
+    assert [(part.dtype, part.shape[1:]) for part in mixed] == [(part.dtype, part.shape[1:]) for part in left]
+
+
+@pytest.mark.parametrize("labels", [PROBABILITIES, LABELS[:, None].expand(4, 2)])
+def test_labels_that_would_have_another_format_unmixed_are_refused_at_once(labels: Tensor) -> None:
+    mixed, _ = rewrite(rewriter(mode="replace"), (images(), labels), teacher(), stream=STREAM)
+    assert mixed[1].shape == (4,)
+    writing = rewriter(mode="replace", every_batch=False)
+    with pytest.raises(ValueError, match=r"expected labels as \(b,\) integers"):
+        rewrite(writing, (images(), labels), teacher(), stream=STREAM)
+    with pytest.raises(ValueError, match=r"expected labels as \(b,\) integers"):
+        writing.leave_natural((images(), labels), teacher(), None)
+
+
+@pytest.mark.parametrize("target_format", ["soft", "teacher_soft", "pairs"])
+def test_labels_beyond_the_teachers_classes_are_refused_in_batches_that_are_not_mixed(target_format: str) -> None:
+    with pytest.raises(ValueError, match=rf"expected labels in \[0, {NUM_CLASSES}\)"):
+        rewriter(targets=target_format).leave_natural((images(), LABELS + NUM_CLASSES), teacher(), NUM_CLASSES)
+
+
+@pytest.mark.parametrize("mode", ["extend", "replace"])
+def test_images_of_a_class_stay_of_it(mode: str) -> None:
+    batch = (tv_tensors.Image(images()), LABELS)
+    rewritten, mix = rewrite(rewriter(mode=mode), batch, teacher(), stream=STREAM)
+    assert type(rewritten[0]) is tv_tensors.Image
+    assert rewritten[0][-4:].equal(mix.images)
 
 
 @pytest.mark.parametrize("target_format", ["soft", "teacher_soft"])

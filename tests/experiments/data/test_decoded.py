@@ -44,6 +44,13 @@ def test_others_wait_for_the_one_that_fills(tmp_path: Path) -> None:
         np.testing.assert_array_equal(each.images, IMAGES)
 
 
+def test_what_is_there_is_opened_without_a_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache may be read-only."""
+    opened(tmp_path / "x")
+    monkeypatch.setattr("supermix_pl.experiments.data.decoded.FileLock", None)
+    np.testing.assert_array_equal(opened(tmp_path / "x").images, IMAGES)
+
+
 def test_what_a_killed_process_left_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "images.npy").write_bytes(b"half")

@@ -158,6 +158,20 @@ def test_a_broken_file_is_named(folder: Path) -> None:
         epoch_of(opened(folder), 0)
 
 
+def test_folders_in_a_circle_give_each_image_once(folder: Path) -> None:
+    (folder / "train" / "cat" / "deep").mkdir()
+    (folder / "train" / "cat" / "0.png").rename(folder / "train" / "cat" / "deep" / "0.png")
+    (folder / "train" / "cat" / "deep" / "back").symlink_to(folder / "train" / "cat")
+    assert sum(len(labels) for _, labels in epoch_of(opened(folder), 0)) == 12
+
+
+def test_a_class_without_images_is_named(folder: Path) -> None:
+    for part in ("train", "val"):
+        (folder / part / "owl").mkdir()
+    with pytest.raises(ValueError, match=r"expected image files in .*train/owl, got none"):
+        opened(folder)
+
+
 def test_missing_and_unequal_parts_are_refused(folder: Path) -> None:
     (folder / "val" / "owl").mkdir()
     Image.new("RGB", (4, 4)).save(folder / "val" / "owl" / "0.png")

@@ -29,6 +29,18 @@ def test_whole_ranges_become_whole_ranges(tmp_path: Path, name: str, scale: int)
         np.testing.assert_array_equal(np.asarray(image), GREY[:, :, None].repeat(3, axis=2))
 
 
+@pytest.mark.parametrize(("top", "warns"), [(0, False), (255, True), (4095, True), (4096, False)])
+def test_images_of_fewer_bits_in_files_of_16_do_not_become_black_silently(
+    tmp_path: Path, top: int, warns: bool
+) -> None:
+    path = saved(tmp_path / "x.png", (RAMP * top).astype(np.uint16))
+    if warns:
+        with pytest.warns(UserWarning, match="no value above 4095.*they come out black"):
+            open_rgb(path, "x")
+    else:
+        open_rgb(path, "x")
+
+
 @pytest.mark.parametrize(("kind", "said"), [(np.int32, "32-bit integers"), (np.float32, "floating point numbers")])
 def test_pixels_whose_white_is_not_known_are_refused(tmp_path: Path, kind: type, said: str) -> None:
     path = saved(tmp_path / "x.tiff", (RAMP * 60000).astype(kind))

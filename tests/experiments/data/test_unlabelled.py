@@ -67,6 +67,27 @@ def test_links_to_folders_are_followed_and_circles_end(folder: Path) -> None:
     np.testing.assert_array_equal(opened(folder.parent / "link"), images[[2, 0, 1]])
 
 
+def test_a_folder_that_cannot_be_read_is_not_left_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "closed").mkdir()
+    (folder / "0.png").write_bytes(encoded(pictures(1)[0]))
+    scan = os.scandir
+
+    def refuse(path: Any) -> Any:
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PermissionError, match="closed"):
+        opened(folder)
+
+
+def test_folders_named_like_shards_are_folders(folder: Path) -> None:
+    (folder / "x.parquet").mkdir()
+    (folder / "x.parquet" / "0.png").write_bytes(encoded(pictures(1)[0]))
+    np.testing.assert_array_equal(opened(folder), pictures(1))
+
+
 def test_files_at_any_depth_come_in_the_order_of_their_paths(folder: Path) -> None:
     images = pictures(3)
     for name, image in zip(("a/b/2.png", "a/c.PNG", "d.png"), images, strict=True):
