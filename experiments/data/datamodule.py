@@ -59,7 +59,7 @@ class ImageDataModule(pl.LightningDataModule):
         eval_batch_size: Validation and test images in a batch.
         seed: Seed of the order and of the training views, at least 0.
         data_seed: Seed of what is drawn once: the held-out part and the subset. Apart from `seed`, so that runs of
-            several seeds train on the same images.
+            several seeds train on the same images; None for `seed`, so that each has images of its own.
         augment: Whether training images come in a random view: padding 4 and flip for `True`, or as an `Augmentation`
             such as `SmallImageView` says.
         images_per_class: Size of the training subset in each class; default everything.
@@ -78,7 +78,7 @@ class ImageDataModule(pl.LightningDataModule):
         batch_size: int = 128,
         eval_batch_size: int = 500,
         seed: int = 0,
-        data_seed: int = 0,
+        data_seed: int | None = 0,
         augment: Augmentation | bool = True,
         images_per_class: int | None = None,
         validation_fraction: float = 0.0,
@@ -91,6 +91,7 @@ class ImageDataModule(pl.LightningDataModule):
         super().__init__()
         for name, value in {"batch_size": batch_size, "eval_batch_size": eval_batch_size}.items():
             check_at_least(name, value, 1)
+        data_seed = seed if data_seed is None else data_seed
         for name, value in {"seed": seed, "data_seed": data_seed}.items():
             check_at_least(name, value, 0)
         if images_per_class is not None:  # None takes every image

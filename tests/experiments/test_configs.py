@@ -243,7 +243,7 @@ def test_few_images_have_the_protocol_of_the_study() -> None:
         OmegaConf.resolve(config)
         natural = arm in ("kd", "kd_randaugment", "plain")
         data, optimizer = config.data, config.optimizer
-        assert (data.images_per_class, data.data_seed, data.seed, data.epoch_batches) == (25, 3, 3, 3125)
+        assert (data.images_per_class, data.data_seed, data.seed, data.epoch_batches) == (25, None, 3, 3125)
         assert data.batch_size * (1 if natural else 2) == 128
         assert (optimizer.lr, optimizer.momentum, optimizer.nesterov, optimizer.weight_decay) == (0.1, 0.9, True, 5e-4)
         assert (config.scheduler._target_.rpartition(".")[2], config.scheduler.warmup) == ("cosine", 0.03)

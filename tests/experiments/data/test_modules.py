@@ -77,11 +77,11 @@ def test_indices_count_the_images_that_are_trained_on() -> None:
 
 
 def test_subset_follows_the_data_seed_and_not_the_seed() -> None:
-    first, again, other = (
+    first, again, other, own = (
         sorted(numbers(opened(images_per_class=4, **seeds).train_dataloader()))
-        for seeds in ({"seed": 0}, {"seed": 1}, {"data_seed": 1})
+        for seeds in ({"seed": 0}, {"seed": 1}, {"data_seed": 1}, {"seed": 1, "data_seed": None})
     )
-    assert first == again != other
+    assert first == again != other == own
 
 
 def test_smaller_subsets_lie_in_larger_ones() -> None:
