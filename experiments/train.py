@@ -15,7 +15,6 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import ProgressBar
-from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
 from supermix_pl import FrozenTeacher
 from supermix_pl.experiments import restart
@@ -122,12 +121,8 @@ def _check_launcher(config: DictConfig) -> None:
     if not sweeping or config.trainer.devices == 1:
         return
     trainer: pl.Trainer = build(config.trainer, logger=False, enable_checkpointing=False)
-    launcher = trainer.strategy.launcher
-    starts_ranks = (
-        isinstance(launcher, _SubprocessScriptLauncher)
-        and not launcher.cluster_environment.creates_processes_externally
-    )
-    if starts_ranks and trainer.num_devices > 1:
+    environment = getattr(trainer.strategy.launcher, "cluster_environment", None)  # of launchers that start scripts
+    if environment is not None and not environment.creates_processes_externally and trainer.num_devices > 1:
         raise ValueError(
             f"expected one device a job in a multirun, got {trainer.num_devices} with a strategy that starts this "
             "script again for every rank, each of which would run the whole sweep; set trainer.devices=1, or use "

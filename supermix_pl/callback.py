@@ -31,7 +31,7 @@ from supermix_pl.trainer.advice import Advice
 from supermix_pl.trainer.base import LightningCallback
 from supermix_pl.trainer.fit import Fit, Kept
 from supermix_pl.trainer.interception import check_step_takes_batches, has_other_loaders
-from supermix_pl.trainer.log import IN_BAR
+from supermix_pl.trainer.log import IN_BAR, logged_step
 from supermix_pl.trainer.resuming import count_next_epoch, warn_of_lost_place
 from supermix_pl.trainer.rewriting import BatchRewriter, Rewritten, num_classes_of
 from supermix_pl.trainer.side_files import read, side_path
@@ -445,7 +445,8 @@ class SuperMixCallback(LightningCallback):
             self._advice.judge_mixes(mix)
         if fit.pictures is not None and fit.pictures.wants(number, trainer):
             with trainer.profiler.profile("[SuperMix]picture"):
-                fit.pictures.draw(number, trainer, *self._engine.to_show(images, mix), self.teacher)
+                shown = self._engine.to_show(images, mix)
+                fit.pictures.draw(number, trainer, logged_step(trainer), *shown, self.teacher)
         return rewritten.batch
 
     def _leave(self, batch: Any, early: bool) -> Any:

@@ -54,8 +54,10 @@ class SuperMixMixin:
             if not isinstance(callback, SuperMixCallback):
                 raise TypeError(f"expected configure_supermix to return a SuperMixCallback, got {callback!r}")
             self._supermix_callback = callback
-        trainer = getattr(self, "_trainer", None)
-        others = [] if trainer is None else trainer.callbacks
+        try:
+            others = self.trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+        except RuntimeError:  # it has none yet
+            others = []
         if any(isinstance(other, SuperMixCallback) and other is not self._supermix_callback for other in others):
             raise ValueError(
                 "expected no SuperMixCallback in the trainer beside the module's own, got one; remove it from "

@@ -44,6 +44,7 @@ class Pictures:
         self,
         number: int,
         trainer: Any,
+        step: int,
         images: Float[Tensor, "b c h w"],
         mix: MixedBatch,
         teacher: FrozenTeacher | None,
@@ -53,6 +54,7 @@ class Pictures:
         Args:
             number: Of the batch.
             trainer: Holds the loggers; names of classes are its data module's `class_names`, if it has them.
+            step: On the axis of the logged metrics.
             images: The natural batch.
             mix: Its mixes.
             teacher: May know what the images are normalised with; else they are stretched to [0, 1] for the eye.
@@ -66,7 +68,6 @@ class Pictures:
             class_names=getattr(trainer.datamodule, "class_names", None),
         )
         picture = self._picture(sets)
-        step = trainer.fit_loop.epoch_loop._batches_that_stepped  # the axis on which Lightning logs metrics
         taken = [_log(logger, picture, step) for logger in trainer.loggers]
         if not any(taken):
             self._folder.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Mapping
 from statistics import fmean
+from typing import Any
 
 from torch import Tensor
 
@@ -12,6 +13,11 @@ from supermix_pl.trainer.stopwatch import Stopwatch
 
 IN_BAR = ("supermix/holds", "supermix/solved_fraction", "supermix/ms")
 """Those that a progress bar has room for."""
+
+
+def logged_step(trainer: Any) -> int:
+    """Return where on their axis Lightning logs the metrics of this step."""
+    return trainer.fit_loop.epoch_loop._batches_that_stepped
 
 
 class RecentMeans:
