@@ -138,7 +138,9 @@ def test_example(tmp_path: Path, name: str) -> None:
 @pytest.mark.slow
 def test_the_plain_loop_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
     def shown(*arguments: str) -> str:
-        return re.sub(r"'supermix/(ms|time_share|store_bytes)': [\d.]+,? ?", "", run(tmp_path, "plain_pytorch", *arguments))
+        return re.sub(
+            r"'supermix/(ms|time_share|store_bytes)': [\d.]+,? ?", "", run(tmp_path, "plain_pytorch", *arguments)
+        )
 
     whole = shown("--epochs", "3", "--checkpoint", "whole.pt")
     shown("--epochs", "2")
