@@ -1,7 +1,8 @@
 # make demo   set-up, then the main job on the embedded data (5 to 7 minutes on 2 cores)
 # make smoke  two steps of every cell of every table on the embedded data (206 cells; 15 minutes of CPU time)
 # make test   set-up, lint, types, then the tests (at most 10 minutes in all)
-.PHONY: demo smoke test test-slow lint clean
+# make release  all tests, then the wheel and the source in dist/, checked for an upload
+.PHONY: demo smoke test test-slow lint release clean
 PYTHON ?= python3.11
 BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE := # where it is set, each of the programs below compiles all that it imports
@@ -49,6 +50,11 @@ test: lint
 
 test-slow: lint
 	$(BIN)/python -m pytest
+
+release: test-slow
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
 
 clean:
 	rm -rf .venv build dist demo smoke *.egg-info

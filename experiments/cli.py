@@ -38,7 +38,7 @@ _PACKAGES = {
     "scipy",
     "yaml",
 }
-_GROUPS_LEFT_OUT = ("hydra", "method", "paths")
+_GROUPS_LEFT_OUT = ("bench", "hydra", "method", "paths")
 
 
 def train() -> None:
@@ -92,4 +92,5 @@ def _groups() -> Iterator[str]:
     for folder in sorted((files("supermix_pl") / "conf").iterdir(), key=lambda folder: folder.name):
         if folder.is_dir() and folder.name not in _GROUPS_LEFT_OUT and not folder.name.startswith("_"):
             names = sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
+            names = [name for name in names if name != "base"]  # what the others are made of
             yield f"{folder.name}=  {' '.join(names)}"

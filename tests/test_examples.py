@@ -25,6 +25,7 @@ ARGUMENTS = {
     "distillation": ["--epochs", "2"],
     "cli": ["fit", "--config", str(EXAMPLES / "cli.yaml")],
     "few_images": [*TINY, "--train-size", "100"],
+    "plain_pytorch": ["--epochs", "2"],
 }
 NEEDS = {"cli": "jsonargparse"}
 DATA = "supermix_pl.experiments.data.shapes"  # drawn by the experiments; nothing else of theirs is in the examples
@@ -132,6 +133,18 @@ def test_example(tmp_path: Path, name: str) -> None:
     if name in NEEDS:
         pytest.importorskip(NEEDS[name])
     assert "supermix/holds" in run(tmp_path, name, *ARGUMENTS[name])
+
+
+@pytest.mark.slow
+def test_the_plain_loop_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
+    def shown(*arguments: str) -> str:
+        return re.sub(
+            r"'supermix/(ms|time_share|store_bytes)': [\d.]+,? ?", "", run(tmp_path, "plain_pytorch", *arguments)
+        )
+
+    whole = shown("--epochs", "3", "--checkpoint", "whole.pt")
+    shown("--epochs", "2")
+    assert shown("--epochs", "3") == whole
 
 
 @pytest.mark.slow

@@ -32,7 +32,8 @@ TEACHER: dict[str, set[str]] = {
     "folding": set(),
     "passes": {"frozen"},
     "copying": set(),
-    "frozen": {"folding"},
+    "published": set(),
+    "frozen": {"folding", "published"},
     "moving_average": {"copying", "frozen"},
     "__init__": {"frozen", "moving_average"},
 }

@@ -1,6 +1,7 @@
 """The frozen teacher: any classifier, in eval mode, without gradients to its weights, with its own input format."""
 
 import itertools
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch.nn.functional import interpolate
 
 from supermix_pl.arguments import check_at_least, check_flag, check_statistics
 from supermix_pl.teacher.folding import FoldedCopy
+from supermix_pl.teacher.published import of_timm, of_torchvision
 
 _MOST_SHAPES = 64
 _STATISTICS = ("mean", "std", "input_mean", "input_std")
@@ -32,6 +34,8 @@ class FrozenTeacher:
         input_std: Likewise, > 0.
         image_size: Side, or (height, width), in pixels. Images are resized to it for the teacher alone. None passes
             them as they are.
+        class_indices: Where the teacher knows more classes than your labels have: its index of each of your classes, in
+            their order. Its logits are of these classes alone. None keeps all.
         dtype: `torch.bfloat16` runs the passes under bfloat16 autocast. None runs them in the dtype of the weights.
         fold: Whether the private copy has batch norm folded into the convolutions before it; exact to rounding. Its
             weights are also cast once for `dtype`, not in each pass. A network that cannot be traced, or has hooks,
@@ -44,13 +48,13 @@ class FrozenTeacher:
 
     Attributes:
         module: The classifier that you gave.
-        num_classes: n; None before the first pass.
+        num_classes: n; None before the first pass, unless there are class_indices.
         most_rows: Images that the device has memory for at once, as the solver found out; None if memory never ran out.
 
     Raises:
         TypeError: If `module` is no `nn.Module`.
-        ValueError: If a mean comes without its std, the solver cannot work with the dtype, or weights were made in
-            `torch.inference_mode`.
+        ValueError: If a mean comes without its std, class_indices are negative or come twice, the solver cannot work
+            with the dtype, or weights were made in `torch.inference_mode`.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class FrozenTeacher:
         input_mean: Sequence[float] | None = None,
         input_std: Sequence[float] | None = None,
         image_size: int | Sequence[int] | None = None,
+        class_indices: Sequence[int] | None = None,
         dtype: torch.dtype | str | None = None,
         fold: bool = True,
         channels_last: bool = False,
@@ -81,7 +86,8 @@ class FrozenTeacher:
         self.image_size = _image_size(image_size)
         self.channels_last = channels_last
         self.compile = compile
-        self.num_classes: int | None = None
+        self.class_indices = _class_indices(class_indices)
+        self.num_classes = None if self.class_indices is None else len(self.class_indices)
         self.most_rows: int | None = None
         self._folded: FoldedCopy | None = None
         if fold:
@@ -96,7 +102,7 @@ class FrozenTeacher:
     def __repr__(self) -> str:
         """Name the network and the settings that were given."""
         settings: dict[str, Any] = {name: getattr(self, name) for name in _STATISTICS}
-        settings |= {"image_size": self.image_size, "dtype": self.autocast_dtype}
+        settings |= {"image_size": self.image_size, "class_indices": self.class_indices, "dtype": self.autocast_dtype}
         given = [f"{name}={value!r}" for name, value in settings.items() if value is not None]
         flags = {"fold": (self._folded is not None, True), "channels_last": (self.channels_last, False)}
         flags["compile"] = self.compile, False
@@ -106,6 +112,40 @@ class FrozenTeacher:
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what the next call makes anew."""
         return vars(self) | {"_compiled": None, "_held_affine": None}
+
+    @classmethod
+    def from_timm(
+        cls, name: str, *, pretrained: bool = True, network: Mapping[str, Any] | None = None, **settings: Any
+    ) -> "FrozenTeacher":
+        """Build a network of timm as a teacher, with its own weights and normalisation.
+
+        Args:
+            name: As `timm.create_model` takes it, such as "resnet18.a1_in1k".
+            pretrained: Whether timm fetches its weights. False gives random ones.
+            network: More arguments of `timm.create_model`, such as `{"num_classes": 10, "img_size": 32}`.
+            settings: Those of `FrozenTeacher`: `input_mean`, `input_std`, `image_size`, `class_indices` and others.
+                `mean` and `std` replace timm's.
+
+        Raises:
+            ModuleNotFoundError: If timm is not installed.
+        """
+        module, mean, std = of_timm(name, pretrained, **(network or {}))
+        return cls(module, **{"mean": mean, "std": std, **settings})
+
+    @classmethod
+    def from_torchvision(cls, weights: Any, *, pretrained: bool = True, **settings: Any) -> "FrozenTeacher":
+        """Build the classifier of torchvision that weights belong to as a teacher, with its own normalisation.
+
+        Args:
+            weights: Such as `torchvision.models.ResNet50_Weights.DEFAULT`, or "ResNet50_Weights.DEFAULT".
+            pretrained: Whether torchvision fetches the weights. False gives random ones.
+            settings: Those of `FrozenTeacher`: `input_mean`, `input_std`, `image_size`, `class_indices` and others.
+
+        Raises:
+            ValueError: If these are no weights of a classifier.
+        """
+        module, mean, std = of_torchvision(weights, pretrained)
+        return cls(module, **{"mean": mean, "std": std, **settings})
 
     def to(self, device: torch.device | str) -> "FrozenTeacher":
         """Move the weights to a device. The private copy follows at the next call."""
@@ -185,8 +225,19 @@ class FrozenTeacher:
                 "expected the teacher's logits to have a gradient with respect to its images, got none; let its "
                 "forward run without torch.no_grad(), detach() and rounding"
             )
+        logits = self._of_chosen_classes(logits)
         self.num_classes = logits.shape[1]
         return logits.to(torch.promote_types(images.dtype, torch.float32))
+
+    def _of_chosen_classes(self, logits: Float[Tensor, "b m"]) -> Float[Tensor, "b n"]:
+        if self.class_indices is None:
+            return logits
+        if max(self.class_indices) >= logits.shape[1]:
+            raise ValueError(
+                f"expected class_indices in [0, {logits.shape[1]}), the classes that the teacher knows, got "
+                f"{max(self.class_indices)}"
+            )
+        return logits[:, self.class_indices]
 
     def _run_compiled(self, network: nn.Module, prepared: Float[Tensor, "b c h w"]) -> Any:
         if self._compiled is None or self._compiled[0] is not network:
@@ -262,6 +313,17 @@ def _autocast_dtype(dtype: torch.dtype | str | None, weight_dtype: torch.dtype) 
             "dtype convert the module itself"
         )
     return torch.bfloat16
+
+
+def _class_indices(class_indices: Sequence[int] | None) -> list[int] | None:
+    if class_indices is None:
+        return None
+    chosen = [operator.index(index) for index in class_indices]
+    if len(chosen) < 2 or min(chosen) < 0 or len(set(chosen)) < len(chosen):
+        raise ValueError(
+            f"expected class_indices as two or more different indices of the teacher's classes, from 0 on, got {chosen}"
+        )
+    return chosen
 
 
 def _image_size(image_size: int | Sequence[int] | None) -> tuple[int, int] | None:

@@ -56,7 +56,9 @@ class MixingLog:
         self._stopwatch = stopwatch
         self._recent = RecentMeans()
 
-    def values(self, mix: MixedBatch, milliseconds: float, average_ms: float | None) -> dict[str, float | Tensor]:
+    def values(
+        self, mix: MixedBatch, milliseconds: float, average_ms: float | None = None
+    ) -> dict[str, float | Tensor]:
         """Return the metrics of a batch by name.
 
         Args:

@@ -97,3 +97,26 @@ def test_what_was_loaded_is_saved_again_before_the_first_batch() -> None:
     again = StreamEngine(reuse=4)
     again.load_tensors({}, CPU)
     run(again, 1)
+
+
+@pytest.mark.parametrize("mixer", [VIEWED, MixUp()], ids=["viewed", "mixup"])
+def test_a_loop_without_lightning_goes_on_although_the_mixer_comes_with_the_first_batch(mixer: Any) -> None:
+    whole, first, second = (StreamEngine(reuse=4) for _ in range(3))
+    expected = run(whole, range(20), mixer, teacher_of()).mixes[SAVED_AT:]
+    run(first, SAVED_AT, mixer, teacher_of())
+    second.load_state_dict(first.state_dict())
+    second.load_tensors({name: value.clone() for name, value in first.tensors().items()}, CPU)
+    assert second.state_dict() == first.state_dict()
+    for mix, other in zip(run(second, range(SAVED_AT, 20), mixer, teacher_of()).mixes, expected, strict=True):
+        torch.testing.assert_close(mix.images, other.images, rtol=0, atol=0)
+
+
+def test_such_a_loop_begins_anew_with_another_mixer(caplog: pytest.LogCaptureFixture) -> None:
+    first, second = StreamEngine(reuse=4), StreamEngine(reuse=4)
+    run(first, SAVED_AT, VIEWED, teacher_of())
+    second.load_state_dict(first.state_dict())
+    second.load_tensors(first.tensors(), CPU)
+    with caplog.at_level("INFO"):
+        run(second, range(SAVED_AT, SAVED_AT + 1), FAST, teacher_of())
+    assert "its settings or the mixer's are others than in the checkpoint" in caplog.text
+    assert second.steps == SAVED_AT + 1

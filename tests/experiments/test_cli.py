@@ -30,3 +30,20 @@ def test_what_is_missing_is_named(
         f"expected the packages of the experiments, got no {missing}; install them with "
         "pip install 'supermix_pl[experiments]'"
     )
+
+
+@pytest.mark.parametrize("command", [cli.train, cli.generate])
+def test_help_lists_what_can_be_chosen_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: Callable[[], None]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["supermix", "--help"])
+    command()
+    choices = [line.split("= ") for line in capsys.readouterr().out.splitlines() if "=  " in line]
+    assert {"logger", "mixes", "teacher"} <= {group for group, _ in choices}
+    assert "bench" not in dict(choices)
+    assert not [group for group, names in choices if "base" in names.split()]
+
+
+def test_every_method_has_a_line_of_its_own_in_the_help() -> None:
+    lines = [text for _, text in cli._methods()]
+    assert len(set(lines)) == len(lines)

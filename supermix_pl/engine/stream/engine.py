@@ -205,6 +205,10 @@ class StreamEngine(Engine):
     ) -> MixedBatch:
         """Advance the sets in the slots, and return as many views as there are images; see `Engine.mix`."""
         self.check(mixer)
+        if self._uncompared is not None:
+            loaded = self._loaded
+            self.load_state_dict(self._uncompared)
+            self._loaded = None if self._anew else loaded
         pixels = check_images(images)
         if self._images is not None and pixels.shape[1:] != self._image_shape:
             raise ValueError(
@@ -249,7 +253,7 @@ class StreamEngine(Engine):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the number of the step, what was asked for, and the accounts."""
-        return {
+        return self._uncompared or {
             "step": self._step,
             "asked": self._asked(),
             "reuse": self._reuse,
@@ -263,7 +267,9 @@ class StreamEngine(Engine):
         if not state:
             return
         self._step = state["step"]
-        if state["asked"] != self._asked():
+        if not self._mixer:
+            self._uncompared = state  # until the first batch brings the mixer
+        elif state["asked"] != self._asked():
             rank_zero_info(
                 "Stream engine: its settings or the mixer's are others than in the checkpoint, so it begins anew with "
                 "these."
@@ -290,6 +296,7 @@ class StreamEngine(Engine):
     def _forget(self) -> None:
         self._step = 0
         self._anew = False
+        self._uncompared: dict[str, Any] | None = None
         self._reuse: float | None = None
         self._due_visits, self._due_images = 0.0, 0.0
         self._batch_size = 0

@@ -1,0 +1,53 @@
+"""Networks of timm and torchvision, with their weights and what they were normalised with."""
+
+from typing import Any
+
+import torchvision.models
+from torch import nn
+
+Published = tuple[nn.Module, tuple[float, ...], tuple[float, ...]]
+"""A network, and the mean and std of its images, one value a channel."""
+
+
+def of_timm(name: str, pretrained: bool, **settings: Any) -> Published:
+    """Build a network of timm.
+
+    Args:
+        name: As `timm.create_model` takes it.
+        pretrained: Whether timm fetches its weights.
+        settings: Handed to `timm.create_model`.
+
+    Raises:
+        ModuleNotFoundError: If timm is not installed.
+    """
+    try:
+        import timm
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f'expected timm for {name}, got none; pip install "supermix_pl[timm]"') from error
+    network = timm.create_model(name, pretrained=pretrained, **settings)
+    config: dict[str, Any] = network.pretrained_cfg
+    return network, tuple(config["mean"]), tuple(config["std"])
+
+
+def of_torchvision(weights: Any, pretrained: bool) -> Published:
+    """Build the classifier of torchvision that weights belong to.
+
+    Args:
+        weights: A member of an enum such as `torchvision.models.ResNet50_Weights`, or its name in full.
+        pretrained: Whether torchvision fetches the weights.
+
+    Raises:
+        ValueError: If it is no such member, or of something else than a classifier.
+    """
+    if isinstance(weights, str):
+        weights = torchvision.models.get_weight(weights)
+    names = torchvision.models.list_models(torchvision.models)
+    name = next((name for name in names if weights in list(torchvision.models.get_model_weights(name))), None)
+    if name is None:
+        raise ValueError(
+            "expected weights of a classifier of torchvision, such as torchvision.models.ResNet50_Weights.DEFAULT, got "
+            f"{weights!r}"
+        )
+    network = torchvision.models.get_model(name, weights=weights if pretrained else None)
+    transform = weights.transforms()
+    return network, tuple(transform.mean), tuple(transform.std)
