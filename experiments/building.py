@@ -84,6 +84,8 @@ def build_task(
     }
     if learns_from_teacher(config):
         parts["teacher"] = teacher
+    if isinstance(teacher, FrozenTeacher):
+        parts["reference"] = teacher
     if is_contrastive(config):
         parts["train_labels"] = datamodule.train_labels
     return build(config.task, **parts)

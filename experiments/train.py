@@ -83,8 +83,7 @@ def train(config: DictConfig) -> dict[str, Any]:
         sys.exit(error.code or _TERMINATED)
     tested = trainer.test(task, datamodule=datamodule, verbose=False)[0]
     metrics = {
-        "test/accuracy": tested["test/accuracy"],
-        "test/accuracy_top5": tested["test/accuracy_top5"],
+        **tested,
         "val/accuracy_best": task.best["accuracy"],
         "val/accuracy_top5_best": task.best["accuracy_top5"],
         "best_epoch": task.best["epoch"],

@@ -1,7 +1,9 @@
-"""Accuracy that takes every label format of mixed batches."""
+"""Accuracy that takes every label format of mixed batches, and how closely a student follows its teacher."""
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import kl_div
 
 
 def accuracy(
@@ -46,3 +48,17 @@ def hard_targets(targets: Tensor | tuple[Int[Tensor, "b k"], Float[Tensor, "b k"
         "expected targets as (b,) integers, (b, n) probabilities or a pair of (b, k) classes and weights, got "
         f"{targets.dtype} of shape {tuple(targets.shape)}"
     )
+
+
+def teacher_agreement(student_logits: Float[Tensor, "b n"], teacher_logits: Float[Tensor, "b n"]) -> Float[Tensor, ""]:
+    """Return the share of images, in [0, 1], for which student and teacher have the same top class."""
+    return (student_logits.argmax(dim=1) == teacher_logits.argmax(dim=1)).float().mean()
+
+
+def teacher_divergence(student_logits: Float[Tensor, "b n"], teacher_logits: Float[Tensor, "b n"]) -> Float[Tensor, ""]:
+    """Return KL(teacher || student) of their probabilities in nats, averaged over the images, in float32 at least."""
+    student, teacher = (
+        logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=1)
+        for logits in (student_logits, teacher_logits)
+    )
+    return kl_div(student, teacher, reduction="batchmean", log_target=True)

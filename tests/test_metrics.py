@@ -1,12 +1,13 @@
 """Accuracy for every label format."""
 
+import math
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from supermix_pl.metrics import accuracy, hard_targets
+from supermix_pl.metrics import accuracy, hard_targets, teacher_agreement, teacher_divergence
 
 HARD = torch.tensor([0, 3, 2, 2])
 SOFT = torch.tensor([[0.6, 0.4, 0, 0], [0, 0.1, 0.2, 0.7], [0.3, 0.3, 0.4, 0], [0.25, 0.2, 0.35, 0.2]])
@@ -50,3 +51,15 @@ def test_targets_of_no_format(targets: Tensor, came: str) -> None:
         ValueError, match=r"expected targets as \(b,\) integers, \(b, n\) probabilities or a pair .*" + came
     ):
         hard_targets(targets)
+
+
+def test_how_closely_a_student_follows_its_teacher() -> None:
+    student, teacher = SOFT.clone().roll(1, dims=0).log(), (SOFT + 0.1).log()
+    assert teacher_agreement(student, teacher).item() == 0.25
+    assert teacher_agreement(teacher, 7 * teacher).item() == 1.0
+    student = student.nan_to_num(neginf=-3.0).bfloat16()
+    total = 0.0
+    for ours, theirs in zip(student.double().softmax(1).tolist(), teacher.double().softmax(1).tolist(), strict=True):
+        total += sum(p * math.log(p / q) for p, q in zip(theirs, ours, strict=True)) / len(student)
+    assert teacher_divergence(student, teacher).item() == pytest.approx(total, rel=1e-5)
+    assert teacher_divergence(teacher, teacher + 5).item() == pytest.approx(0.0, abs=1e-6)

@@ -45,6 +45,8 @@ _ACCURACY = Measure("accuracy %, last epoch", "test/accuracy")
 _RESULTS = (
     _ACCURACY,
     Measure("accuracy %, best epoch", "val/accuracy_best"),
+    Measure("agreement with the teacher %", "test/teacher_agreement"),
+    Measure("KL to the teacher, nats", "test/teacher_kl", 1, 3, min),
     Measure("calibration error %", "evaluation/calibration_error", best=min),
     Measure("FGSM {epsilon} accuracy %", "evaluation/fgsm_accuracy"),
     Measure("corrupted accuracy %", "evaluation/corrupted_accuracy"),

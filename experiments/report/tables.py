@@ -3,6 +3,7 @@
 # pandas' own types do not tell a DataFrame from a Series
 # pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -123,6 +124,7 @@ def _head(table: PaperTable, block: Block) -> list[str]:
         "Steps": lambda runs: counts(runs["steps"]),
         "Student samples": lambda runs: counts(runs["student_samples"]),
         "Seeds": lambda runs: ", ".join(map(str, runs["seed"])),
+        "Test images, agreement with the teacher and KL to it": _fidelity,
     }
     lines += [f"{title}: {written}." for title, fact in facts.items() if (written := _by_row(block, fact))]
     columns = list(block.runs["column"].unique())
@@ -136,6 +138,14 @@ def _head(table: PaperTable, block: Block) -> list[str]:
     lines += [f"plain of {column}: the same student's runs of {lender}." for column, lender in block.borrowed.items()]
     absent = [column.title for name, column in table.columns.items() if name not in columns]
     return [*lines, f"No runs of {', '.join(absent)}."] if absent else lines
+
+
+def _fidelity(runs: pd.DataFrame) -> str:
+    """Return how closely students follow their teacher, averaged over the seeds; nothing where it was not measured."""
+    agreement, divergence = (
+        runs[name].mean() if name in runs else math.nan for name in ("test/teacher_agreement", "test/teacher_kl")
+    )
+    return "" if math.isnan(agreement) else f"{100 * agreement:.2f} % and {divergence:.3f} nats"
 
 
 def _mixes(runs: pd.DataFrame) -> str:

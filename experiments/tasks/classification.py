@@ -13,11 +13,11 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from supermix_pl import SuperMixCallback
+from supermix_pl import FrozenTeacher, SuperMixCallback
 from supermix_pl.arguments import check_not_negative, check_one_of
 from supermix_pl.experiments.shared.files import save_whole
 from supermix_pl.losses import soft_cross_entropy
-from supermix_pl.metrics import accuracy
+from supermix_pl.metrics import accuracy, teacher_agreement, teacher_divergence
 
 Batch = tuple[Float[Tensor, "b c h w"], Any]
 _AVERAGES = ("kinds", "rows")
@@ -39,6 +39,8 @@ class Classification(pl.LightningModule):
             the authors' code does; "rows" is the mean over all of them, as in any module that knows of no mixes.
         separate_forwards: Whether natural and mixed images pass the student apart, so that batch norm sees them apart
             as in the authors' code.
+        reference: A teacher that tests compare the network with, as test/teacher_agreement and test/teacher_kl; None
+            for none.
 
     Attributes:
         mixing: The callback of the trainer that mixes the batches; None without.
@@ -54,6 +56,7 @@ class Classification(pl.LightningModule):
         ce_weight: float = 1.0,
         average: str = "kinds",
         separate_forwards: bool = False,
+        reference: FrozenTeacher | None = None,
     ) -> None:
         super().__init__()
         check_not_negative("ce_weight", ce_weight)
@@ -63,6 +66,7 @@ class Classification(pl.LightningModule):
         self.ce_weight = ce_weight
         self.average = average
         self.separate_forwards = separate_forwards
+        self.reference = reference
         self.best = {"accuracy": 0.0, "accuracy_top5": 0.0, "epoch": 0}
         self._optimizer = optimizer
         self._scheduler = scheduler
@@ -100,10 +104,12 @@ class Classification(pl.LightningModule):
         mix = None if self.mixing is None else self.mixing.mix
         return count if mix is None else count - len(mix)
 
-    def sum_of_means(self, mean: Tensor, count: int) -> Tensor:
-        """Return the loss of a batch of so many from its mean over all rows: natural images and mixes are as many."""
-        both = self.average == "kinds" and 0 < self.num_natural(count) < count
-        return 2 * mean if both else mean
+    def sum_over_kinds(self, loss: Callable[[slice], Tensor], count: int) -> Tensor:
+        """Return the loss of the rows of a batch of so many; with average="kinds" that of natural images + of mixes."""
+        natural = self.num_natural(count)
+        if self.average == "kinds" and 0 < natural < count:
+            return loss(slice(natural)) + loss(slice(natural, None))
+        return loss(slice(count))
 
     def classify(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n"]:
         """Return the logits of a training batch, in one forward or in two."""
@@ -114,7 +120,9 @@ class Classification(pl.LightningModule):
 
     def cross_entropy(self, logits: Float[Tensor, "b n"], targets: Any) -> Tensor:
         """Weigh the cross-entropy of the batch."""
-        return self.ce_weight * self.sum_of_means(soft_cross_entropy(logits, targets), len(logits))
+        return self.ce_weight * self.sum_over_kinds(
+            lambda rows: soft_cross_entropy(logits[rows], rows_of(targets, rows)), len(logits)
+        )
 
     def log_step(self, loss: Tensor, logits: Float[Tensor, "b n"], targets: Any) -> Tensor:
         """Log loss and accuracy of a training batch; give the loss."""
@@ -127,10 +135,23 @@ class Classification(pl.LightningModule):
         images, labels, *_ = batch
         self.validation_hits.update(self(images), labels)
 
+    def on_test_start(self) -> None:
+        """Bring the teacher to compare with beside the network."""
+        if self.reference is not None:
+            self.reference.to(self.device)
+
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count the hits."""
+        """Count the hits, and compare with the teacher."""
         images, labels, *_ = batch
-        self.test_hits.update(self(images), labels)
+        logits = self(images)
+        self.test_hits.update(logits, labels)
+        if self.reference is not None:
+            teacher_logits = self.reference(images.float())
+            followed = {
+                "test/teacher_agreement": teacher_agreement(logits, teacher_logits),
+                "test/teacher_kl": teacher_divergence(logits, teacher_logits),
+            }
+            self.log_dict(followed, batch_size=len(images), sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
         """Log the accuracies and keep the best epoch."""
@@ -172,6 +193,11 @@ class Classification(pl.LightningModule):
             )
         scheduler = self._scheduler(optimizer, total_steps=int(steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def rows_of(targets: Any, rows: slice) -> Any:
+    """Return the labels of some rows, in any format."""
+    return targets[rows] if isinstance(targets, Tensor) else tuple(part[rows] for part in targets)
 
 
 @torch.no_grad()

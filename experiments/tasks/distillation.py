@@ -8,10 +8,26 @@ from torch import Tensor, nn
 
 from supermix_pl import FrozenTeacher
 from supermix_pl.arguments import check_not_negative, check_one_of, check_positive
-from supermix_pl.experiments.tasks.classification import Batch, Classification
-from supermix_pl.losses import distillation_loss, soft_cross_entropy
+from supermix_pl.experiments.tasks.classification import Batch, Classification, rows_of
+from supermix_pl.losses import dist_loss, distillation_loss, dkd_loss, soft_cross_entropy
+from supermix_pl.metrics import hard_targets
 
 _ROWS = ("natural", "all")
+
+
+def _kd(student: Tensor, teacher: Tensor, targets: Any, temperature: float) -> Tensor:
+    return distillation_loss(student, teacher, temperature=temperature)
+
+
+def _dkd(student: Tensor, teacher: Tensor, targets: Any, temperature: float) -> Tensor:
+    return dkd_loss(student, teacher, hard_targets(targets), temperature=temperature)
+
+
+def _dist(student: Tensor, teacher: Tensor, targets: Any, temperature: float) -> Tensor:
+    return dist_loss(student, teacher, temperature=temperature)
+
+
+_LOSSES = {"kd": _kd, "dkd": _dkd, "dist": _dist}
 
 
 class Distillation(Classification):
@@ -22,6 +38,10 @@ class Distillation(Classification):
     term is kd_weight T^2 (KL natural + KL mixed), with classified="natural" the first one is ce_weight CE natural, and
     with average="rows" both are means over their rows. Where mixes replace the natural images, both are on the mixes.
 
+    loss="dkd" or "dist" puts `dkd_loss` or `dist_loss` in the place of T^2 KL; DKD's target class is the label's of
+    largest weight.
+    Deviation: there is no warm-up of the weights.
+
     The teacher's logits are always of exactly the images that the student sees: those that came with the batch, where
     the callback labels all rows (`label_natural=True`) with this teacher, else those of a pass of its own.
 
@@ -31,6 +51,7 @@ class Distillation(Classification):
         ce_weight: Weight of the cross-entropy, >= 0.
         kd_weight: Weight of the divergence, >= 0.
         temperature: T, > 0.
+        loss: How the student matches the teacher's logits: "kd", "dkd" or "dist".
         matched: Where the student matches the teacher's logits: on the "natural" images of an extended batch, or on
             "all". Deviation: the latter is not in the paper, whose mixes carry no more than the teacher's class.
         classified: Where it learns from labels: on "all" rows, or on the "natural" images alone, likewise.
@@ -45,6 +66,7 @@ class Distillation(Classification):
         ce_weight: float = 0.1,
         kd_weight: float = 0.9,
         temperature: float = 4.0,
+        loss: str = "kd",
         matched: str = "natural",
         classified: str = "all",
         **common: Any,
@@ -52,11 +74,13 @@ class Distillation(Classification):
         super().__init__(network, ce_weight=ce_weight, **common)
         check_not_negative("kd_weight", kd_weight)
         check_positive("temperature", temperature)
+        check_one_of("loss", loss, tuple(_LOSSES))
         check_one_of("matched", matched, _ROWS)
         check_one_of("classified", classified, _ROWS)
         self.teacher = teacher
         self.kd_weight = kd_weight
         self.temperature = temperature
+        self.loss = loss
         self.matched = matched
         self.classified = classified
 
@@ -70,13 +94,19 @@ class Distillation(Classification):
         logits = self.classify(images)
         count = self._count(self.classified, len(images))
         if count < len(images):
-            loss = self.ce_weight * soft_cross_entropy(logits[:count], _first(targets, count))
+            loss = self.ce_weight * soft_cross_entropy(logits[:count], rows_of(targets, slice(count)))
         else:
             loss = self.cross_entropy(logits, targets)
         teacher_logits = self.teacher_logits(images)
-        divergence = distillation_loss(logits[: len(teacher_logits)], teacher_logits, temperature=self.temperature)
-        if len(teacher_logits) == len(logits):
-            divergence = self.sum_of_means(divergence, len(logits))
+        match = _LOSSES[self.loss]
+
+        def divergence_of(rows: slice) -> Tensor:
+            return match(logits[rows], teacher_logits[rows], rows_of(targets, rows), self.temperature)
+
+        matched = len(teacher_logits)
+        divergence = (
+            self.sum_over_kinds(divergence_of, matched) if matched == len(logits) else divergence_of(slice(matched))
+        )
         return self.log_step(loss + self.kd_weight * divergence, logits, targets)
 
     def teacher_logits(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "m n"]:
@@ -92,8 +122,3 @@ class Distillation(Classification):
     def _count(self, rows: str, count: int) -> int:
         """Count the first rows of a batch of so many: its natural images, or all; of mixes that are alone all."""
         return count if rows == "all" else self.num_natural(count) or count
-
-
-def _first(targets: Any, count: int) -> Any:
-    """Return the labels of the first rows, in any format."""
-    return targets[:count] if isinstance(targets, Tensor) else tuple(part[:count] for part in targets)

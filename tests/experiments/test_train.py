@@ -13,6 +13,7 @@ import torch
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
+from torch import nn
 
 from supermix_pl.checkpoint import load_checkpoint
 from supermix_pl.experiments.data import ImageFolder, Shapes
@@ -58,6 +59,17 @@ def with_teacher(path: Path) -> list[str]:
     return ["teacher=checkpoint", f"teacher.checkpoint={path}", "network@teacher.network=resnet8"]
 
 
+@torch.no_grad()
+def fidelity(student: nn.Module, teacher: nn.Module) -> list[float]:
+    """The student's agreement with the teacher on the test images, and the mean KL to it."""
+    data = Shapes(train_size=40, test_size=20)
+    data.setup("test")
+    images = torch.cat([images for images, *_ in data.test_dataloader()])
+    ours, theirs = (network.eval()(images).log_softmax(dim=1) for network in (student, teacher))
+    agreed = (ours.argmax(dim=1) == theirs.argmax(dim=1)).float().mean()
+    return [float(agreed), float((theirs.exp() * (theirs - ours)).sum(dim=1).mean())]
+
+
 @pytest.mark.usefixtures("configs")
 @pytest.mark.parametrize(
     "overrides",
@@ -67,6 +79,8 @@ def with_teacher(path: Path) -> list[str]:
         pytest.param(["mixer=cutmix", "mixing.mode=replace", "mixing.targets=soft"], id="cutmix-replace"),
         pytest.param(["mixer=mixup", "mixing.targets=pairs"], id="mixup-pairs", marks=pytest.mark.slow),
         pytest.param(["task=distillation", "mixer=supermix", "mixer.max_steps=2"], id="distillation"),
+        pytest.param(["method=kd_all_supermix", "task.loss=dkd"], id="dkd"),
+        pytest.param(["method=kd_all_supermix", "task.loss=dist"], id="dist"),
         pytest.param(["task=distillation", "mixer=none"], id="distillation-plain", marks=pytest.mark.slow),
         pytest.param(["optimizer=adamw", "scheduler=multistep", "augment=none"], id="adamw", marks=pytest.mark.slow),
         pytest.param(["callbacks=default", "logger=both"], id="loggers", marks=pytest.mark.slow),
@@ -79,11 +93,17 @@ def test_a_run_leaves_config_metrics_and_weights(tmp_path: Path, teacher_path: P
     assert 0 <= metrics["test/accuracy"] <= 1
     assert metrics["steps"] == 2
     assert metrics["parameters"] == 78_042
-    mixed = "mixer=none" not in overrides and any(override.startswith("mixer=") for override in overrides)
+    mixed = "mixer=none" not in overrides and any(each.startswith(("mixer=", "method=")) for each in overrides)
     assert metrics.get("supermix/mixes", 0) == (20 if mixed else 0)
     kept = OmegaConf.load(tmp_path / "config.yaml")
     assert kept.mixing.seed == 0  # resolved
-    load_checkpoint(resnet8(10), tmp_path / "weights.pth")
+    student = load_checkpoint(resnet8(10), tmp_path / "weights.pth")
+    followed = [metrics.get(f"test/teacher_{name}") for name in ("agreement", "kl")]
+    if mixed or "task=distillation" in overrides:
+        teacher = load_checkpoint(resnet8(10), teacher_path)
+        assert followed == pytest.approx(fidelity(student, teacher), rel=1e-3)
+    else:
+        assert followed == [None, None]
 
 
 @pytest.mark.usefixtures("configs")

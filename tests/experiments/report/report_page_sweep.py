@@ -35,7 +35,8 @@ def write_sweep(top: Path, *, methods: tuple[str, ...] = METHODS, seeds: int = 3
 
 
 def _cost(row: int) -> dict[str, float]:
-    return {"fit_seconds": 600.0 + 31 * row, "ms_per_step": 300.0 + 9 * row}
+    followed = {"test/teacher_agreement": 0.5 + row / 100, "test/teacher_kl": 0.75 - row / 100}
+    return {"fit_seconds": 600.0 + 31 * row, "ms_per_step": 300.0 + 9 * row, **followed}
 
 
 def _write_log(folder: Path, accuracy: float, seed: int) -> None:

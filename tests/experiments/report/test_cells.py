@@ -340,6 +340,17 @@ def test_custom_has_the_runs_alone(folder: Folder) -> None:
     assert len(chapter(load().tables["custom"], folder.blocks("custom")[0], best=False)) == 3
 
 
+def test_the_head_says_how_closely_students_follow_their_teachers(folder: Folder) -> None:
+    for seed, (agreement, divergence) in enumerate([(0.71, 0.5), (0.72, 0.75)]):
+        measured = {"test/teacher_agreement": agreement, "test/teacher_kl": divergence}
+        folder.add(method="kd", seed=seed, metrics=measured)
+    folder.add(method="ce_mixup")
+    (block,) = folder.blocks()
+    notes = chapter(load().tables["table2"], block, best=False)[1]
+    assert isinstance(notes, Notes)
+    assert "Test images, agreement with the teacher and KL to it: 71.50 % and 0.625 nats (kd)." in notes.lines
+
+
 def test_the_head_says_where_mixes_came_from(folder: Folder) -> None:
     folder.add(method="kd")
     folder.add(method="ce_mixup", mixes={"_target_": "supermix_pl.experiments.mixes.Fixed", "size": 10000})

@@ -68,7 +68,18 @@ def test_the_page_has_results_curves_and_settings(tmp_path: Path, capsys: pytest
 
     assert capsys.readouterr().out == f"{tmp_path / 'report.html'}\n"
     assert "re-split" in page.text
-    for word in ("kd_supermix", "FGSM 2/255 accuracy %", "calibration error %", "jpeg", "optimizer.lr=0.05", "0, 1, 2"):
+    for word in (
+        "agreement with the teacher %",
+        "52.00",
+        "KL to the teacher, nats",
+        "0.730",
+        "kd_supermix",
+        "FGSM 2/255 accuracy %",
+        "calibration error %",
+        "jpeg",
+        "optimizer.lr=0.05",
+        "0, 1, 2",
+    ):
         assert word in page.text
     charts = [attributes["aria-label"] for tag, attributes in page.found if tag == "svg" and "aria-label" in attributes]
     assert charts == ["validation accuracy %", "training loss"]

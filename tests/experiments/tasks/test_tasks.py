@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from supermix_pl import FrozenTeacher, MixedBatch, MixUp, SuperMixCallback
 from supermix_pl.experiments.tasks import Classification, Distillation
 from supermix_pl.experiments.tasks.schedules import constant
+from supermix_pl.losses import dist_loss, dkd_loss
 from tests.experiments.mixes.mixes_toys import SIZE, teacher_of
 
 NATURAL = 4
@@ -93,6 +94,27 @@ def test_the_divergence_of_natural_images_and_mixes(labelled: bool) -> None:
     torch.testing.assert_close(loss, 0.5 * expected)
 
 
+@pytest.mark.parametrize("average", ["kinds", "rows"])
+@pytest.mark.parametrize("name", ["dkd", "dist"])
+@pytest.mark.parametrize("matched", ["natural", "all"])
+def test_other_losses_against_the_teachers_logits(name: str, average: str, matched: str) -> None:
+    teacher = teacher_of()
+    mixing, images, labels = batch_of(teacher, labelled=True)
+    options: Any = {"mixing": mixing, "teacher": teacher, "ce_weight": 0.0, "kd_weight": 0.5, "temperature": 2.0}
+    task = task_of(Distillation, matched=matched, average=average, loss=name, **options)
+    loss = task.training_step((images, torch.nn.functional.one_hot(labels, 3).float()), 0)
+    logits, wanted = student()(images), teacher(images)
+    natural, mixed, everything = slice(NATURAL), slice(NATURAL, None), slice(None)
+    parts = [natural] if matched == "natural" else [natural, mixed] if average == "kinds" else [everything]
+    expected = sum(
+        dkd_loss(logits[rows], wanted[rows], labels[rows], temperature=2.0)
+        if name == "dkd"
+        else dist_loss(logits[rows], wanted[rows], temperature=2.0)
+        for rows in parts
+    )
+    torch.testing.assert_close(loss, 0.5 * cast(Tensor, expected))
+
+
 @pytest.mark.parametrize("targets", ["teacher", "teacher_soft", "pairs"])
 def test_means_over_rows_and_cross_entropy_on_the_natural_images(targets: str) -> None:
     teacher = teacher_of()
@@ -170,6 +192,7 @@ def test_a_batch_of_one_kind_passes_once_and_counts_once(mode: str, kind: type[C
         (Classification, {"ce_weight": -1.0}, "expected ce_weight >= 0, got -1.0"),
         (Distillation, {"kd_weight": -1.0}, "expected kd_weight >= 0, got -1.0"),
         (Distillation, {"temperature": 0.0}, "expected temperature > 0, got 0.0"),
+        (Distillation, {"loss": "at"}, "expected loss to be one of kd, dkd, dist, got 'at'"),
         (Distillation, {"matched": "mixed"}, "expected matched to be one of natural, all, got 'mixed'"),
         (Distillation, {"classified": "mixed"}, "expected classified to be one of natural, all, got 'mixed'"),
         (Classification, {"average": "sets"}, "expected average to be one of kinds, rows, got 'sets'"),
