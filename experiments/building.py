@@ -11,7 +11,7 @@ from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 
 from supermix_pl import FrozenTeacher, MovingAverage, SuperMixCallback
-from supermix_pl.engine import BatchEngine, Engine, StreamEngine
+from supermix_pl.engine import BatchEngine, Engine, StreamEngine, count_mixes
 from supermix_pl.experiments import resolvers
 from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.mixes import Beside, ReplayEngine, Setting
@@ -111,7 +111,8 @@ def build_mixing(
         if mixes is not None:
             assert isinstance(teacher, FrozenTeacher)  # the settings are checked
             mean, std = datamodule.opened.mean, datamodule.opened.std
-            engine: Engine = ReplayEngine(mixes.open(teacher), mean=mean, std=std, batch_size=datamodule.batch_size)
+            size = count_mixes(config.mixing.mix_ratio, datamodule.batch_size)
+            engine: Engine = ReplayEngine(mixes.open(teacher), mean=mean, std=std, batch_size=size)
         else:
             assert mixer is not None
             sources = datamodule.training_images() if config.engine.get("sources") else None

@@ -2,7 +2,7 @@
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,8 +60,8 @@ def set_field(batch: Any, key: Key, value: Any) -> Any:
     return _set_path(batch, _path(batch, key), value, key)
 
 
-def extend_fields(batch: Any, input_key: Key, target_key: Key, size: int) -> Any:
-    """Repeat all per-sample fields beside the images and the labels, which stay as they are.
+def extend_fields(batch: Any, input_key: Key, target_key: Key, size: int, rows: Sequence[int] | None = None) -> Any:
+    """Repeat some rows of all per-sample fields beside the images and the labels, which stay as they are.
 
     A field is per sample if it is a tensor, an array or a list of `size` rows, or a nested tensor or a packed sequence
     of `size` sequences. Of lists of `size` entries that is one of tensors, arrays or lists that all have `size` rows
@@ -75,13 +75,15 @@ def extend_fields(batch: Any, input_key: Key, target_key: Key, size: int) -> Any
         input_key: Where the images are.
         target_key: Where the labels are.
         size: Images in the batch.
+        rows: Those that are put behind the others, in [0, size); None for all.
 
     Raises:
         TypeError: If a tensor of `size` rows is stored in a way in which torch cannot repeat it.
     """
+    rows = list(range(size) if rows is None else rows)
     images, labels = get_field(batch, input_key), get_field(batch, target_key)
     if isinstance(input_key, tuple) or isinstance(target_key, tuple):
-        return _repeat(batch, size, {id(batch), id(images), id(labels)})
+        return _Repeat(size, rows, {id(batch), id(images), id(labels)}).of(batch)
     images, labels = images[:], labels[:]  # objects of their own: another field that holds the same tensor is repeated
     batch = set_field(set_field(batch, input_key, images), target_key, labels)
     shared: list[int | str] = []
@@ -93,7 +95,7 @@ def extend_fields(batch: Any, input_key: Key, target_key: Key, size: int) -> Any
     for step in shared:
         inner = _child(inner, step, input_key)
     kept = {id(value) for key in (input_key, target_key) for value in _way(batch, key)}
-    return _set_path(batch, shared, _repeat(inner, size, kept), input_key)
+    return _set_path(batch, shared, _Repeat(size, rows, kept).of(inner), input_key)
 
 
 def like(fresh: Tensor, old: Tensor) -> Tensor:
@@ -190,44 +192,63 @@ def _refilled(value: Any, children: Iterable[Any]) -> Any:
     return type(value)._make(children) if hasattr(value, "_fields") else type(value)(children)
 
 
-def _repeat(value: Any, size: int, kept: set[int], inside: frozenset[int] = frozenset()) -> Any:
-    """Repeat what has `size` rows in plain containers, and in objects that are kept; those it is inside of stay."""
-    if id(value) in inside or isinstance(value, str | bytes | torch.Size):
+@dataclasses.dataclass(frozen=True)
+class _Repeat:
+    """Puts rows behind what has `size` of them.
+
+    Args:
+        size: Of per-sample fields.
+        rows: In [0, size).
+        kept: Ids of what is not repeated itself.
+    """
+
+    size: int
+    rows: list[int]
+    kept: set[int]
+
+    def of(self, value: Any, inside: frozenset[int] = frozenset()) -> Any:
+        """Extend what is in plain containers, and in objects that are kept; those it is inside of stay."""
+        if id(value) in inside or isinstance(value, str | bytes | torch.Size):
+            return value
+        if isinstance(value, PackedSequence):  # a named tuple of which no field has a row a sample
+            return self._packed(value) if int(value.batch_sizes[0]) == self.size else value
+        if isinstance(value, Tensor | np.ndarray):
+            return self._extended(value) if id(value) not in self.kept and _has_rows(value, self.size) else value
+        within = inside | {id(value)}
+        if isinstance(value, Mapping):
+            return _replaced(value, {name: self.of(value[name], within) for name in value})
+        if _is_sequence(value):
+            if len(value) == self.size and not _is_container_of_fields(value, self.size, self.kept):
+                return _refilled(value, [*value, *(value[row] for row in self.rows)])
+            return _replaced(value, dict(enumerate(self.of(child, within) for child in value)))
+        if _has_fields(value) or (id(value) in self.kept and _names(value)):
+            return _replaced(value, {name: self.of(getattr(value, name), within) for name in _names(value)})
         return value
-    if isinstance(value, PackedSequence):  # a named tuple of which no field has a row a sample
-        return _packed_twice(value) if int(value.batch_sizes[0]) == size else value
-    if isinstance(value, Tensor | np.ndarray):
-        return _twice(value) if id(value) not in kept and _has_rows(value, size) else value
-    within = inside | {id(value)}
-    if isinstance(value, Mapping):
-        return _replaced(value, {name: _repeat(value[name], size, kept, within) for name in value})
-    if _is_sequence(value):
-        if len(value) == size and not _is_container_of_fields(value, size, kept):
-            return _refilled(value, [*value, *value])
-        return _replaced(value, dict(enumerate(_repeat(child, size, kept, within) for child in value)))
-    if _has_fields(value) or (id(value) in kept and _names(value)):
-        return _replaced(value, {name: _repeat(getattr(value, name), size, kept, within) for name in _names(value)})
-    return value
 
+    def _extended(self, value: Tensor | np.ndarray) -> Tensor | np.ndarray:
+        if isinstance(value, np.ndarray):
+            return value[[*range(self.size), *self.rows]]  # masks and record names are kept
+        if value.is_nested:
+            parts = value.unbind()
+            return torch.nested.as_nested_tensor([*parts, *(parts[row] for row in self.rows)], layout=value.layout)
+        try:
+            return like(torch.cat([value, self._behind(value)]), value)
+        except (RuntimeError, NotImplementedError) as error:
+            raise TypeError(
+                "expected fields that torch.cat can repeat beside the images, got a tensor of shape "
+                f"{tuple(value.shape)} and layout {value.layout}; collate it into a dense or COO tensor, or choose "
+                'mode="replace"'
+            ) from error
 
-def _twice(value: Tensor | np.ndarray) -> Tensor | np.ndarray:
-    if isinstance(value, np.ndarray):
-        return value[np.tile(np.arange(len(value)), 2)]  # masks and record names are kept
-    if value.is_nested:
-        return torch.nested.as_nested_tensor([*value.unbind(), *value.unbind()], layout=value.layout)
-    try:
-        return like(torch.cat([value, value]), value)
-    except (RuntimeError, NotImplementedError) as error:
-        raise TypeError(
-            f"expected fields that torch.cat can repeat beside the images, got a tensor of shape {tuple(value.shape)} "
-            f'and layout {value.layout}; collate it into a dense or COO tensor, or choose mode="replace"'
-        ) from error
+    def _packed(self, value: PackedSequence) -> PackedSequence:
+        padded, lengths = pad_packed_sequence(value, batch_first=True)
+        padded, lengths = (torch.cat([each, self._behind(each)]) for each in (padded, lengths))
+        return pack_padded_sequence(padded, lengths, batch_first=True, enforce_sorted=False)
 
-
-def _packed_twice(value: PackedSequence) -> PackedSequence:
-    padded, lengths = pad_packed_sequence(value, batch_first=True)
-    twice, lengths = torch.cat([padded, padded]), torch.cat([lengths, lengths])
-    return pack_padded_sequence(twice, lengths, batch_first=True, enforce_sorted=False)
+    def _behind(self, value: Tensor) -> Tensor:
+        if self.rows == list(range(self.size)):
+            return value
+        return value.index_select(0, torch.tensor(self.rows, device=value.device))
 
 
 def _has_rows(value: Tensor | np.ndarray, size: int) -> bool:

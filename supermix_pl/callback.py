@@ -46,7 +46,7 @@ class SuperMixCallback(LightningCallback):
     """Extend or replace training batches by mixes, for any module and any layout of the batch.
 
     Give it to the trainer: `Trainer(callbacks=[SuperMixCallback(teacher)])`. Each training batch then reaches
-    `training_step` twice as long: natural images first, then as many mixes. Other batches stay as they are.
+    `training_step` longer: natural images first, then `mix_ratio` mixes for each. Other batches stay as they are.
 
     Args:
         teacher: A classifier. Or a function that builds one; every rank calls it once, when fitting starts. Or the path
@@ -78,6 +78,8 @@ class SuperMixCallback(LightningCallback):
         start_epoch: The first epoch, counted from 0, in which the teacher supervises mixes.
         before_start: What happens in the epochs before it: "nothing", or "mixup", which is MixUp of as many sources.
             Its labels are the weights, so targets must be "soft" or "pairs".
+        mix_ratio: Mixes for each natural image that they extend, > 0. Of a batch it gives the nearest integer, halves
+            up, and at least one. With mode="replace" it must be 1.
         stop_epoch: From this epoch on, counted from 0 and after `start_epoch`, batches stay as they are. So a training
             can end on natural images. None mixes to the end.
         engine: When sets are solved. "stream" spreads the work over steps at a constant cost, and mixes images of
@@ -133,6 +135,7 @@ class SuperMixCallback(LightningCallback):
         start_epoch: int = 0,
         before_start: Literal["nothing", "mixup"] = "nothing",
         stop_epoch: int | None = None,
+        mix_ratio: float = 1.0,
         engine: Literal["stream", "batch"] | Engine = "stream",
         seed: int = 0,
         log: bool | Literal["prog_bar"] = True,
@@ -152,6 +155,12 @@ class SuperMixCallback(LightningCallback):
         if log_images_every is not None:
             check_at_least("log_images_every", log_images_every, 1)
         check_probability("probability", probability)
+        check_positive("mix_ratio", mix_ratio)
+        if mode == "replace" and mix_ratio != 1:
+            raise ValueError(
+                f'expected mix_ratio=1 with mode="replace", where mixes take the place of natural images, got '
+                f'{mix_ratio:g}; choose mode="extend"'
+            )
         check_flag("save_state", save_state)
         check_key("input_key", input_key)
         check_key("target_key", target_key)
@@ -206,6 +215,7 @@ class SuperMixCallback(LightningCallback):
             mixer=mixer,
             engine=engine,
             mode=mode,
+            mix_ratio=mix_ratio,
             targets=targets,
             input_key=input_key,
             target_key=target_key,
@@ -246,6 +256,7 @@ class SuperMixCallback(LightningCallback):
             "every_n_batches": self._every_n_batches,
             "start_epoch": self._start_epoch,
             "before_start": "mixup" if self._mixes_early else "nothing",
+            "mix_ratio": rewriter.mix_ratio,
             "stop_epoch": None if self._stop_epoch == math.inf else self._stop_epoch,
             "seed": self.seed,
             "log": self.log_metrics,

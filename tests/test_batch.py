@@ -244,6 +244,20 @@ def test_fields_with_a_row_a_sample_are_repeated(field: tuple[Any, Any]) -> None
     assert same(batch, kept)
 
 
+@pytest.mark.parametrize("rows", [[2], [1, 0], [0, 1, 2, 2, 0]], ids=str)
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype stage:UserWarning")
+def test_some_rows_are_put_behind(rows: list[int]) -> None:
+    parts, order = sequences(3), [0, 1, 2, *rows]
+    fields = [IDS, IDS.numpy(), ["a", "b", "c"], torch.eye(3).to_sparse(), torch.nested.as_nested_tensor(parts)]
+    fields.append(pack_sequence(parts, enforce_sorted=False))
+    ids, array, names, sparse, nested, packed = extend_fields([IMAGES, LABELS, *fields], 0, 1, 3, rows)[2:]
+    assert same([ids, array], [IDS[order], IDS.numpy()[order]])
+    assert names == [["a", "b", "c"][row] for row in order]
+    assert same(sparse.to_dense(), torch.eye(3)[order])
+    assert same([*nested.unbind()], [parts[row] for row in order])
+    assert same(unpack_sequence(packed), [parts[row] for row in order])
+
+
 @pytest.mark.parametrize("value", NOT_PER_SAMPLE, ids=repr)
 def test_other_fields_stay(value: Any) -> None:
     extended = extend_fields({"x": IMAGES, "y": LABELS, "more": value}, "x", "y", 3)

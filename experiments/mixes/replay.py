@@ -32,7 +32,7 @@ class ReplayEngine(Engine):
         images: Fixed mixes, or images without labels.
         mean: What the batches are normalised with, a channel each, on the scale [0, 1].
         std: Likewise.
-        batch_size: Natural images in a whole batch.
+        batch_size: Kept images that join a whole batch.
     """
 
     def __init__(
@@ -62,12 +62,14 @@ class ReplayEngine(Engine):
         seed: Seed,
         view: Transform | None = None,
         natural_logits: Float[Tensor, "b n"] | None = None,
+        num_mixes: int | None = None,
     ) -> MixedBatch:
-        """Return as many kept images as there are images; the seed's last number counts the batches."""
+        """Return the next kept images; the seed's last number counts the batches."""
         assert teacher is not None
         assert not isinstance(seed, int)
         *stream, number = seed
-        places = np.arange(number * self._batch_size, number * self._batch_size + len(images))
+        count = len(images) if num_mixes is None else num_mixes
+        places = np.arange(number * self._batch_size, number * self._batch_size + count)
         named = int(np.random.default_rng(stream).integers(2**31))
         indices = source_order(len(self._images), places, named)
         num_classes = count_classes(teacher, images).num_classes

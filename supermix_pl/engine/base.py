@@ -1,5 +1,6 @@
 """What an engine is: the decision when sets are solved, and which mixes a training step gets."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,15 @@ def _alone(value: Any) -> Any:
 
 def _unknown() -> None:
     return None
+
+
+def count_mixes(mix_ratio: float, num_images: int) -> int:
+    """Return how many mixes join a batch: the ratio's share of its images to the nearest integer, halves up, >= 1.
+
+    >>> [count_mixes(0.25, size) for size in (1, 2, 6, 16)], count_mixes(1.5, 5)
+    ([1, 1, 2, 4], 8)
+    """
+    return max(1, math.floor(mix_ratio * num_images + 0.5))
 
 
 @dataclass(frozen=True)
@@ -72,8 +82,9 @@ class Engine(ABC):
         seed: Seed,
         view: Transform | None = None,
         natural_logits: Float[Tensor, "b n"] | None = None,
+        num_mixes: int | None = None,
     ) -> MixedBatch:
-        """Return as many mixes as there are images, as the student sees them, with logits of exactly what is shown.
+        """Return mixes as the student sees them, with the teacher's logits of exactly what is shown.
 
         Args:
             mixer: Makes the mixes.
@@ -83,6 +94,7 @@ class Engine(ABC):
             seed: Random seed of the batch.
             view: The view under which the student sees the mixes; None for the mixes as they are.
             natural_logits: The teacher's logits of `images`, if they are known already.
+            num_mixes: How many, >= 1; None for as many as there are images.
         """
 
     @property

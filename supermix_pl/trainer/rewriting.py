@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from supermix_pl.batch import Key, extend_fields, get_field, like, set_field
-from supermix_pl.engine import Engine
+from supermix_pl.engine import Engine, count_mixes
 from supermix_pl.mixing import MixedBatch, Mixer
 from supermix_pl.mixing.checks import check_images, check_labels
 from supermix_pl.mixing.natural import count_classes, float_autograd, show_natural
@@ -55,6 +55,7 @@ class BatchRewriter:
     mixer: Mixer
     engine: Engine
     mode: Literal["extend", "replace"]
+    mix_ratio: float = 1.0
     targets: TargetFormat
     input_key: Key
     target_key: Key
@@ -91,6 +92,7 @@ class BatchRewriter:
         looking = teacher if self._labels_natural and self._keeps_natural else None
         if looking is not None and self.engine.takes_natural_logits:
             natural_logits = self._look(looking, images)
+        wanted = {} if self.mix_ratio == 1 else {"num_mixes": count_mixes(self.mix_ratio, len(images))}
         mix = self.engine.mix(
             self.mixer,
             teacher,
@@ -99,6 +101,7 @@ class BatchRewriter:
             seed=stream,
             view=self.mixed_transform,
             natural_logits=natural_logits,
+            **wanted,
         )
         if indices is not None and known is None:
             check_labels(indices, len(images), mix.soft_targets.shape[1])
@@ -118,7 +121,7 @@ class BatchRewriter:
                 f"got {tuple(mix.images.shape[1:])}"
             )
         natural = self._natural_targets(labels, natural_logits, n, k)
-        batch = extend_fields(batch, self.input_key, self.target_key, len(images))
+        batch = extend_fields(batch, self.input_key, self.target_key, len(images), _rows_behind(mix, len(images)))
         both = like(torch.cat([images, mix.images]), images)
         batch = self._with(batch, both, concatenate(natural, mixed))
         return Rewritten(batch, mix, self._all_logits(natural_logits, mix.teacher_logits))
@@ -194,6 +197,14 @@ class BatchRewriter:
         if not self.label_natural or natural is None or mixed is None:
             return None
         return torch.cat([natural, mixed.to(natural.dtype)])
+
+
+def _rows_behind(mix: MixedBatch, num_images: int) -> list[int] | None:
+    """Return whose other fields each mix gets: its first source's, or those of the next in turn; None for all once."""
+    if len(mix) == num_images:
+        return None
+    first = mix.source_indices[:, 0].tolist()
+    return [row if row >= 0 else number % num_images for number, row in enumerate(first)]
 
 
 def num_classes_of(mixer: Mixer, teacher: FrozenTeacher | None, batch: Any, input_key: Key) -> int | None:

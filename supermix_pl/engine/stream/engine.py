@@ -202,8 +202,9 @@ class StreamEngine(Engine):
         seed: Seed,
         view: Transform | None = None,
         natural_logits: Float[Tensor, "b n"] | None = None,
+        num_mixes: int | None = None,
     ) -> MixedBatch:
-        """Advance the sets in the slots, and return as many views as there are images; see `Engine.mix`."""
+        """Advance the sets in the slots, and return views of them; see `Engine.mix`."""
         self.check(mixer)
         if self._uncompared is not None:
             loaded = self._loaded
@@ -219,16 +220,17 @@ class StreamEngine(Engine):
             check_shape(self.sources, pixels)
         self._image_shape = pixels.shape[1:]
         self._left_out = 0
+        count = len(images) if num_mixes is None else num_mixes
         rng = generator([*numbers(seed), _CHANCE])
         with float_autograd(images.device):
             if isinstance(mixer, BlindMixer):
-                mix = self._mix_blind(mixer, teacher, images, pixels, labels, natural_logits, view, seed, rng)
+                mix = self._mix_blind(mixer, teacher, images, pixels, labels, natural_logits, view, count, seed, rng)
             else:
                 assert isinstance(mixer, SuperMix)
                 if teacher is None:
                     raise ValueError("expected a teacher to supervise the masks, got None")
                 mixer.check_labels_given(labels)
-                mix = self._mix_solved(mixer, teacher, images, pixels, labels, natural_logits, view, seed, rng)
+                mix = self._mix_solved(mixer, teacher, images, pixels, labels, natural_logits, view, count, seed, rng)
         self._step += 1
         return mix
 
@@ -326,6 +328,7 @@ class StreamEngine(Engine):
         labels: Int[Tensor, " b"] | None,
         natural_logits: Float[Tensor, "b n"] | None,
         view: Transform | None,
+        count: int,
         seed: Seed,
         rng: np.random.Generator,
     ) -> MixedBatch:
@@ -348,7 +351,7 @@ class StreamEngine(Engine):
             self._keep(pixels, classes, labels)
         fit_k(mixer.k, len(store.ring))
         viewer = Viewer(view, (*numbers(seed), _REPLAYS), images.dtype)
-        mix, self._places = mix_stored(mixer, store, len(pixels), natural.num_classes, viewer, rng)
+        mix, self._places = mix_stored(mixer, store, count, natural.num_classes, viewer, rng)
         if not first and self.sources is None:
             self._keep(pixels, classes, labels)
         self._metrics = {"stored": float(len(store.ring)), "store_bytes": float(store.ring.num_bytes)}
@@ -374,17 +377,18 @@ class StreamEngine(Engine):
         labels: Int[Tensor, " b"] | None,
         natural_logits: Float[Tensor, "b n"] | None,
         view: Transform | None,
+        count: int,
         seed: Seed,
         rng: np.random.Generator,
     ) -> MixedBatch:
         """Visit sets, and fill the batch with replays."""
         self._replan(mixer)
-        self._follow_batch_size(len(pixels))
-        count, forwards, taken_in = len(pixels), 0, False
+        self._follow_batch_size(count)
+        forwards, taken_in = 0, False
         solving_view = mixer.solving_view(view, pixels)
         lessons = solving_view is view or solving_view == view
         if self._solving is None:
-            forwards, taken_in = self._start(mixer, teacher, pixels, labels, natural_logits, lessons=lessons)
+            forwards, taken_in = self._start(mixer, teacher, pixels, labels, natural_logits, count, lessons=lessons)
         solving = self._require()
         before = solving.ended, solving.start_passes
         self._due_visits += solving.due_visits(count, self._reuse_now())
@@ -408,7 +412,7 @@ class StreamEngine(Engine):
             with self._label_times.measure(left):
                 parts.append(solving.replay(teacher, left, viewer, self._step, rng))
         if not taken_in and self.sources is None:
-            forwards += self._take_in(mixer, teacher, pixels, labels, natural_logits, rng)
+            forwards += self._take_in(mixer, teacher, pixels, labels, natural_logits, count, rng)
         shown = parts[0] if len(parts) == 1 else concatenate(parts)
         solving.shown += count
         passed = len(visits) * solving.plan.visits
@@ -445,6 +449,7 @@ class StreamEngine(Engine):
         pixels: Float[Tensor, "b c h w"],
         labels: Int[Tensor, " b"] | None,
         natural_logits: Float[Tensor, "b n"] | None,
+        count: int,
         *,
         lessons: bool,
     ) -> tuple[int, bool]:
@@ -454,7 +459,7 @@ class StreamEngine(Engine):
             Images that the teacher passed, and whether the batch was taken in.
         """
         device = pixels.device
-        self._batch_size = self._batch_size or len(pixels)
+        self._batch_size = self._batch_size or count
         rounds = expected_rounds(mixer)
         plan, room = plan_for_store(
             self.store_bytes,
@@ -528,6 +533,7 @@ class StreamEngine(Engine):
         pixels: Float[Tensor, "b c h w"],
         labels: Int[Tensor, " b"] | None,
         natural_logits: Float[Tensor, "b n"] | None,
+        num_mixes: int,
         rng: np.random.Generator,
     ) -> int:
         """Keep as many images as sets are drawn in a step; all of them until there is a window of them.
@@ -537,7 +543,7 @@ class StreamEngine(Engine):
         """
         solving = self._require()
         count = len(pixels)
-        self._due_images += count / self._reuse_now()
+        self._due_images += num_mixes / self._reuse_now()
         taken = min(int(self._due_images), count)
         self._due_images -= int(self._due_images)
         if len(solving.images.ring) < solving.plan.window:
@@ -621,7 +627,7 @@ class StreamEngine(Engine):
         first, self._sizes = self._sizes[0], None
         if first == count != self._batch_size:
             rank_zero_info(
-                f"Stream engine: batches have {count} images, {self._batch_size} in the checkpoint, so it begins anew."
+                f"Stream engine: batches have {count} mixes, {self._batch_size} in the checkpoint, so it begins anew."
             )
             self._begin_anew(count, self._reuse)
 
