@@ -93,6 +93,7 @@ def main() -> None:
             stopwatch.mixed()
             stopwatch.trained()  # the training step begins
             logits = student(torch.cat([images, mix.images]))
+            assert mix.teacher_logits is not None  # there is a teacher
             loss = 0.1 * cross_entropy(logits[: len(images)], labels)
             loss = loss + 0.9 * distillation_loss(logits, torch.cat([natural_logits, mix.teacher_logits]))
             optimizer.zero_grad()

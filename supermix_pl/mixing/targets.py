@@ -128,8 +128,8 @@ def blend(
 
 
 def concatenate(
-    natural: Targets, mixed: Targets
-) -> Tensor | tuple[Int[Tensor, "twice_b k"], Float[Tensor, "twice_b k"]]:
+    natural: Targets, mixed: Tensor | tuple[Int[Tensor, "m k"], Float[Tensor, "m k"]]
+) -> Tensor | tuple[Int[Tensor, "b+m k"], Float[Tensor, "b+m k"]]:
     """Put the labels of the natural images before those of the mixes, which take their dtype if it holds them all."""
     if isinstance(natural, tuple) and isinstance(mixed, tuple):
         return torch.cat([natural[0], mixed[0]]), torch.cat([natural[1], mixed[1]])

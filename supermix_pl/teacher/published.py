@@ -24,8 +24,8 @@ def of_timm(name: str, pretrained: bool, **settings: Any) -> Published:
         import timm
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f'expected timm for {name}, got none; pip install "supermix_pl[timm]"') from error
-    network = timm.create_model(name, pretrained=pretrained, **settings)
-    config: dict[str, Any] = network.pretrained_cfg
+    network: Any = timm.create_model(name, pretrained=pretrained, **settings)
+    config = network.pretrained_cfg
     return network, tuple(config["mean"]), tuple(config["std"])
 
 
