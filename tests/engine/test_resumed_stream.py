@@ -76,7 +76,7 @@ def test_another_batch_size_is_planned_anew(size: int, caplog: pytest.LogCapture
     with caplog.at_level("INFO"):
         engine = resumed(VIEWED)
         ran = run(engine, range(SAVED_AT, 300), teacher=teacher_of(Small(NUM_CLASSES)), sizes=[size] * 300)
-    assert f"batches have {size} images, {SIZE} in the checkpoint" in caplog.text
+    assert f"batches have {size} mixes, {SIZE} in the checkpoint" in caplog.text
     fresh = StreamEngine(reuse=4)
     run(fresh, 1, sizes=[size])
     assert engine.plan == fresh.plan
