@@ -53,8 +53,7 @@ class BatchEngine(Engine):
                 size = min(max(left, mixer.k), len(images))
                 rows = torch.from_numpy(np.sort(chosen.choice(len(images), size=size, replace=False)))
                 rows = rows.to(images.device)
-                some = (None if each is None else each[rows] for each in (labels, natural_logits))
-                some_labels, some_logits = some
+                some_labels, some_logits = (None if each is None else each[rows] for each in (labels, natural_logits))
                 mix = mixer(teacher, images[rows], some_labels, seed=own, view=view, natural_logits=some_logits)
                 mix = _first(replace(mix, source_indices=rows[mix.source_indices], natural_logits=None), left)
             parts.append(mix)

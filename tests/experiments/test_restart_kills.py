@@ -5,7 +5,7 @@ import random
 import signal
 import subprocess
 import sys
-import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,55 +14,33 @@ from hydra import compose, initialize_config_module
 from supermix_pl.experiments.checkpoints import Restart
 from supermix_pl.experiments.train import train
 from tests.experiments.test_restart import RUNS, SMALL, assert_same_run
+from tests.killing import in_child
 
 MOST_STEPS_ALIVE = 4
 LONGEST_WAIT = 0.06  # seconds, about a step with its checkpoint
 LONGEST_START = 1.0  # seconds, about as long as a run takes to its first step
 
 
-def in_child(folder: Path, kind: str, num_images: int, alive: tuple[int, float] | None) -> int:
-    """Train in a process of its own, killed after so many started steps and seconds; return its status."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            os.close(reading)
-            Restart.on_train_batch_start = lambda *_: os.write(writing, b".")  # pyright: ignore
-            paths = [f"paths.root_dir={folder.parent}", f"paths.output_dir={folder}", f"data.train_size={num_images}"]
-            with initialize_config_module("supermix_pl.conf", version_base="1.3"):
-                train(compose("train", [*SMALL, *RUNS[kind], *paths, "trainer.max_epochs=3"]))
-            status = 0
-        finally:
-            sys.stderr.flush()
-            os._exit(status)
-    os.close(writing)
-    started = 0
-    if alive is not None and alive[0] == 0:
-        time.sleep(alive[1])
-        os.kill(child, signal.SIGKILL)
-    while os.read(reading, 1):
-        started += 1
-        if alive is not None and started == alive[0]:
-            time.sleep(alive[1])
-            os.kill(child, signal.SIGKILL)
-            break
-    os.close(reading)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+def trained(folder: Path, kind: str, num_images: int, pipe: int) -> None:
+    """Train, and tell a pipe of every step that starts."""
+    Restart.on_train_batch_start = lambda *_: os.write(pipe, b".")  # pyright: ignore
+    paths = [f"paths.root_dir={folder.parent}", f"paths.output_dir={folder}", f"data.train_size={num_images}"]
+    with initialize_config_module("supermix_pl.conf", version_base="1.3"):
+        train(compose("train", [*SMALL, *RUNS[kind], *paths, "trainer.max_epochs=3"]))
 
 
 def main(folder: Path, kind: str, num_kills: int, seed: int) -> None:
     """Train once without and once with kills; a fifth of them come before the first step."""
     chance = random.Random(seed)
     num_images = 4 * -(-MOST_STEPS_ALIVE * (num_kills + 1) // 3)  # so that no moment of a kill is too late
-    assert in_child(folder / "whole", kind, num_images, None) == 0
+    assert in_child(partial(trained, folder / "whole", kind, num_images), None) == 0
     for number in range(num_kills):
         early = number % 5 == 4
         steps = 0 if early else chance.randint(1, MOST_STEPS_ALIVE)
         alive = steps, chance.uniform(0, LONGEST_START if early else LONGEST_WAIT)
-        assert in_child(folder / "killed", kind, num_images, alive) == -signal.SIGKILL
+        assert in_child(partial(trained, folder / "killed", kind, num_images), alive) == -signal.SIGKILL
         print(alive, sorted(path.name for path in (folder / "killed" / "checkpoints").glob("*")), flush=True)
-    assert in_child(folder / "killed", kind, num_images, None) == 0
+    assert in_child(partial(trained, folder / "killed", kind, num_images), None) == 0
 
 
 def run_and_kill(folder: Path, kind: str, num_kills: int, seed: int) -> None:

@@ -6,7 +6,7 @@ import random
 import signal
 import subprocess
 import sys
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.data.datamodule import Opened
 from supermix_pl.transforms import RandomCropFlip
 from tests.integration.toys import MIXER, Student, Teacher, assert_same_tensors, make_trainer, natural_data
+from tests.killing import in_child
 
 BATCH_SIZE, EPOCHS = 4, 3
 MOST_STEPS_ALIVE = 5
@@ -72,45 +73,20 @@ def train(folder: Path, engine: str, num_images: int, pipe: int) -> None:
     torch.save(student.state_dict(), folder / "weights.pt")
 
 
-def in_child(folder: Path, engine: str, num_images: int, alive: tuple[int, float] | None) -> int:
-    """Train in a process of its own, killed after so many started steps and seconds; give its status."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            os.close(reading)
-            train(folder, engine, num_images, writing)
-            status = 0
-        finally:
-            sys.stderr.flush()
-            os._exit(status)
-    os.close(writing)
-    started = 0
-    while os.read(reading, 1):
-        started += 1
-        if alive is not None and started == alive[0]:
-            time.sleep(alive[1])
-            os.kill(child, signal.SIGKILL)
-            break
-    os.close(reading)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
 def main(folder: Path, engine: str, num_kills: int, seed: int) -> None:
     chance = random.Random(seed)
     steps = MOST_STEPS_ALIVE * (num_kills + 1)  # so that no moment of a kill is too late
     num_images = -(-steps // EPOCHS) * BATCH_SIZE - 1  # with a last, odd batch
     for name in ("whole", "killed"):
         (folder / name).mkdir()
-    assert in_child(folder / "whole", engine, num_images, None) == 0
+    assert in_child(partial(train, folder / "whole", engine, num_images), None) == 0
     for _ in range(num_kills):
         alive = chance.randint(1, MOST_STEPS_ALIVE), chance.uniform(0, LONGEST_WAIT)
-        assert in_child(folder / "killed", engine, num_images, alive) == -signal.SIGKILL
+        assert in_child(partial(train, folder / "killed", engine, num_images), alive) == -signal.SIGKILL
         with contextlib.suppress(FileNotFoundError):
             epoch = torch.load(folder / "killed" / "run.ckpt", weights_only=True)["epoch"]
             print(f"killed in epoch {epoch}, {os.listdir(folder / 'killed')}")
-    assert in_child(folder / "killed", engine, num_images, None) == 0
+    assert in_child(partial(train, folder / "killed", engine, num_images), None) == 0
 
 
 def run_and_kill(folder: Path, engine: str, num_kills: int, seed: int) -> None:
