@@ -14,26 +14,3 @@ from supermix_pl.experiments.data.policies import AutoAugment, RandAugment
 from supermix_pl.experiments.data.shapes_module import Shapes
 from supermix_pl.experiments.data.source import ArraySource, BatchSource
 from supermix_pl.experiments.data.unlabelled import UnlabelledImages
-
-__all__ = [
-    "ArraySource",
-    "Augmentation",
-    "AutoAugment",
-    "BatchSource",
-    "Cifar10",
-    "Cifar100",
-    "CropFlip",
-    "Cutout",
-    "EncodedParquet",
-    "FastAutoAugment",
-    "HuggingFace",
-    "ImageDataModule",
-    "ImageFolder",
-    "MixedRandAugment",
-    "Parquet",
-    "RandAugment",
-    "ResumableLoader",
-    "Shapes",
-    "SmallImageView",
-    "UnlabelledImages",
-]

@@ -5,5 +5,3 @@ from supermix_pl.experiments.evaluation.corruptions import CORRUPTIONS, SEVERITI
 from supermix_pl.experiments.evaluation.fgsm import fgsm
 from supermix_pl.experiments.evaluation.quality import quality
 from supermix_pl.experiments.evaluation.robustness import Robustness
-
-__all__ = ["CORRUPTIONS", "SEVERITIES", "Robustness", "calibration_error", "corrupt", "fgsm", "quality"]
