@@ -29,11 +29,6 @@ _OF_TRAINING = ("seed", "batch_size", "images_per_class", "augment", "epoch_batc
 def evaluate(folder: Path, settings: Robustness, known: dict[str, ImageDataModule] | None = None) -> Path:
     """Measure the network of a finished run, unless that has been done.
 
-    Args:
-        folder: Of the run: config.yaml and weights.pth.
-        settings: What to measure.
-        known: Data that are open already, to share between runs; those of this run are added.
-
     Returns:
         The path of evaluation.json.
 
@@ -54,10 +49,6 @@ def evaluate(folder: Path, settings: Robustness, known: dict[str, ImageDataModul
 
 def open_run(folder: Path, known: dict[str, ImageDataModule] | None = None) -> tuple[nn.Module, ImageDataModule]:
     """Open the network of a finished run, on a GPU if there is one, and its data.
-
-    Args:
-        folder: Of the run: config.yaml and weights.pth.
-        known: Data that are open already, to share between runs; those of this run are added.
 
     Raises:
         ValueError: If there are no weights, or they are not of the network that the config names.

@@ -23,20 +23,13 @@ PARAMETERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """Accuracy against one parameter, everything else equal.
+    """Accuracy against one parameter, everything else equal."""
 
-    Args:
-        parameter: A name in `PARAMETERS`.
-        dataset: Name of the data.
-        method: Name of the method.
-        label: The method, and what sets the curve apart from others of its panel.
-        points: Value of the parameter and accuracies in %, of the seeds; at least two, in rising order.
-    """
-
-    parameter: str
+    parameter: str  # a name in `PARAMETERS`
     dataset: str
     method: str
-    label: str
+    label: str  # the method, and what sets the curve apart from others of its panel
+    # value of the parameter and accuracies in %, of the seeds; at least two, in rising order
     points: tuple[tuple[float, Summary], ...]
 
 
@@ -44,10 +37,6 @@ def find_curves(runs: Sequence[Run], *, best: bool = False) -> list[Curve]:
     """Find all curves in runs, whatever experiment they come from.
 
     Of several runs with the same settings and seed the newest counts.
-
-    Args:
-        runs: Finished runs.
-        best: Whether the accuracy is that of the best epoch, in place of the last one.
     """
     described = [(run, _settings(run)) for run in runs]
     curves = [curve for name in PARAMETERS for curve in _curves(name, described, "val/accuracy_best" if best else None)]

@@ -69,12 +69,6 @@ def page(
 ) -> str:
     """Write the page of all runs in some folders.
 
-    Args:
-        folders: Where the runs are.
-        title: As plain text.
-        notes: Remarks for the head.
-        origin: Says where the page comes from, given the seeds of its runs.
-
     Raises:
         ValueError: If there are no finished runs, or evaluations that do not compare.
     """

@@ -40,20 +40,15 @@ _NAMES = ("folder", "seed", "written", "config", "settings", "budget", "protocol
 class Block:
     """The runs of a table that share a budget.
 
-    Args:
-        budget: Theirs.
-        title: The budget, told apart from other blocks'.
-        runs: Those that count, as `read` returns them. Runs that differ in nothing but the seed have one `trial`, and
-            the name of its `row`: the method and a `label` that tells its trials apart, which may be empty.
-        not_counted: Older runs of the same seeds.
-        borrowed: Columns, and the one that their plain runs were made for.
+    Runs that differ in nothing but the seed have one `trial`, and the name of its `row`: the method and a `label` that
+    tells its trials apart, which may be empty.
     """
 
     budget: Budget
-    title: str
-    runs: pd.DataFrame
-    not_counted: list[str]
-    borrowed: dict[str, str] = field(default_factory=dict)
+    title: str  # the budget, told apart from other blocks'
+    runs: pd.DataFrame  # those that count, as `read` returns them, with `trial`, `label` and `row`
+    not_counted: list[str]  # older runs of the same seeds
+    borrowed: dict[str, str] = field(default_factory=dict)  # columns, and the one that their plain runs were made for
 
     def trials(self) -> DataFrameGroupBy:
         """Return the runs, grouped by what they are seeds of."""

@@ -50,19 +50,12 @@ _WORDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What all cells of a printed table have in common.
+    """What all cells of a printed table have in common."""
 
-    Args:
-        protocol: Name of the training protocol; None for runs without.
-        scale: Name of the scale; None for runs without.
-        dataset: Name of the data.
-        data: Which of its images, and how: (setting, value) pairs.
-    """
-
-    protocol: str | None
-    scale: str | None
+    protocol: str | None  # None for runs without
+    scale: str | None  # likewise
     dataset: str
-    data: tuple[tuple[str, str], ...]
+    data: tuple[tuple[str, str], ...]  # which of its images, and how: (setting, value) pairs
 
     @property
     def images_per_class(self) -> float:

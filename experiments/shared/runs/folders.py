@@ -16,21 +16,13 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Run:
-    """A finished run.
-
-    Args:
-        folder: Where it lies.
-        config: Its resolved config.
-        metrics: What it measured.
-        seed: Its seed.
-        written: When metrics.json was written, in seconds.
-    """
+    """A finished run."""
 
     folder: Path
-    config: dict[str, Any]
+    config: dict[str, Any]  # its resolved config
     metrics: dict[str, Any]
     seed: int
-    written: float
+    written: float  # when metrics.json was written, in seconds
 
     def number(self, name: str) -> float | None:
         """Return a metric, if it was measured and is finite."""
@@ -45,12 +37,7 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """A folder that could not be counted.
-
-    Args:
-        folder: Where.
-        reason: Why.
-    """
+    """A folder that could not be counted."""
 
     folder: Path
     reason: str

@@ -12,16 +12,10 @@ _PAPER_K = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """A cell.
+    """A cell."""
 
-    Args:
-        table: Name of the table, or "custom".
-        column: Network or pair.
-        method: Row.
-    """
-
-    table: str
-    column: str
+    table: str  # its name, or "custom"
+    column: str  # network or pair
     method: str
 
 

@@ -12,17 +12,11 @@ import yaml
 
 @dataclass(frozen=True, kw_only=True)
 class Reported:
-    """A number of the paper's.
+    """A number of the paper's."""
 
-    Args:
-        value: Accuracy in %.
-        digits: Decimals that are printed.
-        star: Whether the paper marks it as above its teacher's.
-    """
-
-    value: float
-    digits: int
-    star: bool
+    value: float  # accuracy in %
+    digits: int  # decimals that are printed
+    star: bool  # whether the paper marks it as above its teacher's
 
     def text(self) -> str:
         """Write it as the paper does."""
@@ -31,46 +25,27 @@ class Reported:
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A network, or a pair of teacher and student.
+    """A network, or a pair of teacher and student."""
 
-    Args:
-        name: As in the configs.
-        title: As in the paper.
-        dataset: Name of its data.
-        numbers: The paper's, for each metric ("top1", "top5") and method.
-        bold: Methods whose numbers the paper prints in bold.
-    """
-
-    name: str
-    title: str
+    name: str  # as in the configs
+    title: str  # as in the paper
     dataset: str
-    numbers: Mapping[str, Mapping[str, Reported]]
-    bold: tuple[str, ...] = ()
+    numbers: Mapping[str, Mapping[str, Reported]]  # for each metric ("top1", "top5") and method
+    bold: tuple[str, ...] = ()  # methods whose numbers the paper prints in bold
 
 
 @dataclass(frozen=True, kw_only=True)
 class PaperTable:
-    """A table of accuracies.
+    """A table of accuracies."""
 
-    Args:
-        name: "table1" and so on, or "custom".
-        title: What it is about.
-        of_networks: Whether its columns are networks; they are pairs otherwise.
-        stars: Whether numbers above the teacher's are marked.
-        methods: Its rows, in order.
-        columns: By name.
-        student_samples: Images that pass through the student, for the methods of which that is known.
-        mixes: Of each data set the `size` of D', and the `k` of its SuperMix where the rows do not say it.
-        notes: What has to be said of the paper's numbers.
-    """
-
-    name: str
+    name: str  # "table1" and so on, or "custom"
     title: str
-    of_networks: bool = False
-    stars: bool = True
-    methods: tuple[str, ...] = ()
+    of_networks: bool = False  # whether its columns are networks; they are pairs otherwise
+    stars: bool = True  # whether numbers above the teacher's are marked
+    methods: tuple[str, ...] = ()  # its rows, in order
     columns: Mapping[str, Column]
-    student_samples: Mapping[str, float]
+    student_samples: Mapping[str, float]  # images that pass through the student, for the methods of which that is known
+    # of each data set the `size` of D', and the `k` of its SuperMix where the rows do not say it
     mixes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -81,19 +56,12 @@ class PaperTable:
 
 @dataclass(frozen=True, kw_only=True)
 class Paper:
-    """All tables.
-
-    Args:
-        methods: What each method is.
-        data_sets: Other names of each data set, canonical.
-        tables: Those of accuracies, and "custom", which has no numbers.
-        cost: Table 4, as it stands in the file.
-    """
+    """All tables."""
 
     methods: Mapping[str, str]
-    data_sets: Mapping[str, tuple[str, ...]]
-    tables: Mapping[str, PaperTable]
-    cost: Mapping[str, Any]
+    data_sets: Mapping[str, tuple[str, ...]]  # other names of each data set, canonical
+    tables: Mapping[str, PaperTable]  # those of accuracies, and "custom", which has no numbers
+    cost: Mapping[str, Any]  # Table 4, as it stands in the file
 
 
 @functools.cache
