@@ -20,8 +20,7 @@ from torch import nn
 from supermix_pl.checkpoint import load_checkpoint
 from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.evaluation import Robustness
-from supermix_pl.experiments.shared.runs.evaluations import FILE, read_evaluation, training_id
-from supermix_pl.experiments.shared.runs.folders import find_runs
+from supermix_pl.experiments.shared.runs.folders import EVALUATION, find_runs, read_evaluation, training_id
 
 _OF_TRAINING = ("seed", "batch_size", "images_per_class", "augment", "epoch_batches", "with_indices")
 
@@ -35,7 +34,7 @@ def evaluate(folder: Path, settings: Robustness, known: dict[str, ImageDataModul
     Raises:
         ValueError: If there are no weights, or they are not of the network that the config names.
     """
-    path = folder / FILE
+    path = folder / EVALUATION
     earlier = read_evaluation(folder)
     if earlier is not None and earlier["settings"] == asdict(settings):
         return path

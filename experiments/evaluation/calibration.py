@@ -10,14 +10,6 @@ from supermix_pl.arguments import check_at_least
 def calibration_error(logits: Float[Tensor, "b n"], labels: Int[Tensor, " b"], *, bins: int = 15) -> float:
     """Return the expected calibration error: mean |accuracy - confidence| of equally wide bins, weighed by their sizes.
 
-    Args:
-        logits: Of a network.
-        labels: True classes.
-        bins: Number of bins of the confidence, >= 1.
-
-    Returns:
-        The error, in [0, 1].
-
     Raises:
         ValueError: If there are no bins.
     """

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from supermix_pl.experiments.shared.runs import paper as published
 from supermix_pl.experiments.shared.runs.budget import differences, label, shown, training
 from supermix_pl.experiments.shared.runs.folders import Run
 from supermix_pl.experiments.shared.runs.identity import dataset, method_in, pair
+from supermix_pl.experiments.shared.runs.paper import load
 from supermix_pl.experiments.shared.statistics import Summary
 
 PARAMETERS = {
@@ -44,16 +44,10 @@ def find_curves(runs: Sequence[Run], *, best: bool = False) -> list[Curve]:
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    paper = published.load()
-    names = {name: run.name_of(name) for name in ("protocol", "scale")}
-    method = method_in(paper.tables["custom"], run).partition("_k")[0]
-    return {
-        "method": method,
-        "pair": pair(run),
-        "dataset": dataset(run.config, paper),
-        **{name: value for name, value in names.items() if value},
-        **training(run.config),
-    }
+    method = method_in(load().tables["custom"], run).partition("_k")[0]
+    names = {name: value for name in ("protocol", "scale") if (value := run.name_of(name))}
+    own = {"method": method, "pair": pair(run), "dataset": dataset(run.config)}
+    return own | names | training(run.config)
 
 
 def _curves(parameter: str, described: Sequence[tuple[Run, dict[str, Any]]], metric: str | None) -> list[Curve]:

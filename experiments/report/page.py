@@ -19,7 +19,7 @@ from supermix_pl.experiments.report.charts import CURVES, chart, curve, style
 from supermix_pl.experiments.report.runs import TEACHER, Block, blocks, read
 from supermix_pl.experiments.shared.palette import BLUE
 from supermix_pl.experiments.shared.runs.budget import differences, shown
-from supermix_pl.experiments.shared.runs.evaluations import read_evaluation
+from supermix_pl.experiments.shared.runs.folders import read_evaluation
 from supermix_pl.experiments.shared.runs.paper import load
 from supermix_pl.experiments.shared.statistics import Summary
 

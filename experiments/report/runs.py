@@ -75,13 +75,12 @@ def read(folders: Sequence[Path]) -> tuple[pd.DataFrame, list[Problem]]:
     Raises:
         ValueError: If there is nothing.
     """
-    paper = load()
     found, problems = find_runs(folders)
     rows = [
         {name: run.number(name) for name in run.metrics}
         | {"folder": str(run.folder), "seed": run.seed, "written": run.written, "config": run.config}
-        | {"settings": training(run.config), "budget": budget(run, paper), "network": network(run)}
-        | {"protocol": run.name_of("protocol"), "scale": run.name_of("scale"), **vars(place(run, paper))}
+        | {"settings": training(run.config), "budget": budget(run), "network": network(run)}
+        | {"protocol": run.name_of("protocol"), "scale": run.name_of("scale"), **vars(place(run))}
         for run in found
     ]
     known = [name for names in METRICS.values() for name in names.values()]

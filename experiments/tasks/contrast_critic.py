@@ -100,15 +100,7 @@ class ContrastCritic(nn.Module):
         stream: tuple[int, ...],
         mean_over_ranks: Callable[[Tensor], Tensor] = lambda value: value,
     ) -> Float[Tensor, ""]:
-        """Return the loss of both directions.
-
-        Args:
-            student: Embeddings by the student.
-            teacher: By the teacher.
-            indices: Of the samples, in the order of `train_labels`.
-            stream: Names the batch's stream of chance.
-            mean_over_ranks: Averages a value over all ranks.
-        """
+        """Return the loss of both directions."""
         generator = stream_generator(indices.device, self.seed, _NEGATIVES, *stream)
         negatives = draw_negatives(self.train_labels, indices, self.num_negatives, generator, repeat=self.repeat)
         candidates = torch.cat([indices[:, None], negatives], dim=1)

@@ -22,7 +22,7 @@ from supermix_pl.experiments.evaluation import (
     quality,
 )
 from supermix_pl.experiments.networks import resnet8
-from supermix_pl.experiments.shared.runs import evaluations
+from supermix_pl.experiments.shared.runs import folders
 from tests.experiments.report.report_folders import write_run
 
 PLAIN = Normalisation((0.5, 0.4, 0.3), (0.2, 0.25, 0.5))
@@ -189,13 +189,13 @@ def test_the_command_measures_a_run_once(finished: Path, capsys: pytest.CaptureF
 def test_a_run_that_was_trained_again_is_measured_again(finished: Path) -> None:
     command = [str(finished.parent), "--per-class", "1", "--corrupted-per-class", "1"]
     evaluate.main(command)
-    first = evaluations.read_evaluation(finished)
+    first = folders.read_evaluation(finished)
     assert first is not None
     metrics = finished / "metrics.json"
     metrics.write_text(json.dumps(json.loads(metrics.read_text()) | {"fit_seconds": 7.0}))
-    assert evaluations.read_evaluation(finished) is None
+    assert folders.read_evaluation(finished) is None
     evaluate.main(command)
-    second = evaluations.read_evaluation(finished)
+    second = folders.read_evaluation(finished)
     assert second is not None
     assert second["training"] != first["training"]
 
