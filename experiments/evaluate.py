@@ -20,6 +20,7 @@ from torch import nn
 from supermix_pl.checkpoint import load_checkpoint
 from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.evaluation import Robustness
+from supermix_pl.experiments.shared.files import write_whole
 from supermix_pl.experiments.shared.runs.folders import EVALUATION, find_runs, read_evaluation, training_id
 
 _OF_TRAINING = ("seed", "batch_size", "images_per_class", "augment", "epoch_batches", "with_indices")
@@ -39,10 +40,8 @@ def evaluate(folder: Path, settings: Robustness, known: dict[str, ImageDataModul
     if earlier is not None and earlier["settings"] == asdict(settings):
         return path
     network, datamodule = open_run(folder, known)
-    part = path.with_suffix(".part")
     measured = settings.measure(network, datamodule) | {"training": training_id(folder)}
-    part.write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
-    part.replace(path)
+    write_whole(path, json.dumps(measured, indent=2) + "\n")
     return path
 
 

@@ -16,10 +16,10 @@ from supermix_pl.experiments.evaluation import (
     CORRUPTIONS,
     SEVERITIES,
     Robustness,
-    calibration_error,
     corrupt,
     fgsm,
     quality,
+    scores,
 )
 from supermix_pl.experiments.networks import resnet8
 from supermix_pl.experiments.shared.runs import folders
@@ -47,6 +47,10 @@ def photographs(count: int = 3) -> Tensor:
     coarse, fine = (torch.rand(1, 3, side, side, generator=chance) for side in (4, 13))
     coarse, fine = (interpolate(each, (32, 32), mode="bilinear") for each in (coarse, fine))
     return (60 + 90 * coarse + 40 * fine).to(torch.uint8).repeat(count, 1, 1, 1)
+
+
+def calibration_error(logits: Tensor, labels: Tensor, **bins: int) -> float:
+    return scores(logits, labels, **bins)["calibration_error"]
 
 
 def test_calibration_error_by_hand() -> None:
