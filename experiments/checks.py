@@ -126,11 +126,7 @@ def _name(choice: type) -> str:
 
 
 def check_kinds(config: DictConfig) -> None:
-    """Hold every number, flag and text against the annotation of what takes it.
-
-    Raises:
-        ValueError: If one is of another kind.
-    """
+    """Hold every number, flag and text against the annotation of what takes it."""
     for place, node in _targets(config, ""):
         hints = _hints(node._target_)
         for name, value in node.items():

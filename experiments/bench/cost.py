@@ -25,33 +25,19 @@ NOTE = (
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Sums over sets.
+    """Sums over sets."""
 
-    Args:
-        sets: How many were attempted.
-        solved: How many met the criterion.
-        held: How many hold under the view that is shown.
-        steps: Of all, those that were not solved with all of theirs.
-        forwards: Images passed forward.
-        backwards: Rows of input gradients.
-        seconds: Wall time.
-        softness: m(1 - m) of the solved sets.
-        roughness: Total variation of their masks (3-norm, mean over sources and pixels).
-        softness_of_all: m(1 - m) of all sets; 0 where it was not measured.
-        kept: Share of the sources' saliency that the masks of all sets keep; 0 where it was not measured.
-    """
-
-    sets: int = 0
-    solved: int = 0
-    held: int = 0
-    steps: int = 0
-    forwards: int = 0
-    backwards: int = 0
-    seconds: float = 0.0
-    softness: float = 0.0
-    roughness: float = 0.0
-    softness_of_all: float = 0.0
-    kept: float = 0.0
+    sets: int = 0  # how many were attempted
+    solved: int = 0  # how many met the criterion
+    held: int = 0  # how many hold under the view that is shown
+    steps: int = 0  # of all, those that were not solved with all of theirs
+    forwards: int = 0  # images passed forward
+    backwards: int = 0  # rows of input gradients
+    seconds: float = 0.0  # wall time
+    softness: float = 0.0  # m(1 - m) of the solved sets
+    roughness: float = 0.0  # total variation of their masks (3-norm, mean over sources and pixels)
+    softness_of_all: float = 0.0  # m(1 - m) of all sets; 0 where it was not measured
+    kept: float = 0.0  # share of the sources' saliency that the masks of all sets keep; 0 where it was not measured
 
     def __add__(self, other: "Cost") -> "Cost":
         """Take both together."""
@@ -101,15 +87,7 @@ def mix_batches(
     seed: int,
     saliency: Sequence[Float[Tensor, "_ h w"]] | None = None,
 ) -> Cost:
-    """Mix every batch once, as a student would see it, and sum up what that cost.
-
-    Args:
-        mixer: Makes the mixes.
-        subject: Teacher and view; its solver decides whether classes are the labels.
-        batches: Images and labels.
-        seed: Of partners, mixing weights and views.
-        saliency: Of the images of each batch, to measure what is kept of it; None not to.
-    """
+    """Mix every batch once, as a student would see it, and sum up what that cost."""
     costs = []
     for number, (images, labels) in enumerate(batches):
         given = labels if subject.supermix.takes_labels else None

@@ -6,9 +6,9 @@ from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int16, Shaped, UInt8
-
-from supermix_pl.experiments.data.cutout import Cutout
+import torch
+from jaxtyping import Float64, Int16, Shaped, UInt8
+from torch import Tensor
 
 Draws = Shaped[np.ndarray, "n *_"]
 Pixels = UInt8[np.ndarray, "b c h w"]
@@ -66,6 +66,44 @@ class CropFlip:
         mirrored = mirrored.astype(bool)
         views[mirrored] = views[mirrored][..., ::-1]
         return views
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cutout:
+    """Cutout (DeVries and Taylor, 2017): a square around a random pixel, in the data's mean colour.
+
+    Args:
+        size: Side of the square in pixels, at least 1. An odd one is lowered by 1, as in the published code.
+    """
+
+    size: int = 16
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"expected size >= 1, got {self.size}")
+
+    def draw(self, generator: np.random.Generator, count: int) -> Float64[np.ndarray, "n 2"]:
+        """Draws the row and the column of `count` centres, as parts of height and width in [0, 1)."""
+        return generator.random((count, 2))
+
+    def apply(self, images: Pixels, draws: Float64[np.ndarray, "b 2"], *, fill: Colour) -> Pixels:
+        """Return the images with their squares in the colour `fill`."""
+        return cut_out(torch.from_numpy(images), draws, size=self.size, fill=fill).numpy()
+
+
+def cut_out(
+    images: UInt8[Tensor, "b c h w"], centres: Float64[np.ndarray, "b 2"], *, size: int, fill: Colour
+) -> UInt8[Tensor, "b c h w"]:
+    """Return images with a square around a pixel of each painted over; its place is in parts of height and width."""
+    rows, columns = (_near(images.shape[2 + axis], centres[:, axis], size // 2).to(images.device) for axis in range(2))
+    inside = (rows[:, :, None] & columns[:, None, :])[:, None]
+    return torch.where(inside, torch.from_numpy(fill).to(images.device)[:, None, None], images)
+
+
+def _near(side: int, centre: Float64[np.ndarray, " b"], half: int) -> Tensor:
+    """Whether each of `side` pixels lies in [centre - half, centre + half)."""
+    distance = np.arange(side) - np.floor(centre * side)[:, None]
+    return torch.from_numpy((distance >= -half) & (distance < half))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,26 +34,16 @@ class EncodedImages(Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DecodingSource:
-    """Batches of encoded images, decoded and transformed by worker processes.
-
-    Args:
-        images: What is decoded.
-        training_view: From Pillow's image to the pixels of a training view; what it draws from torch's generator is
-            seeded for each sample.
-        evaluation_view: The same for evaluation.
-        augment: What follows on the pixels of the training view; `None` for nothing.
-        fill: The `fill` of `augment`.
-        normalise: From pixels to what the network takes.
-        num_workers: Decoding processes; 0 decodes in this one.
-    """
+    """Batches of encoded images, decoded and transformed by worker processes."""
 
     images: EncodedImages
+    # from Pillow's image to the pixels; what it draws from torch's generator is seeded for each sample
     training_view: Callable[[Image.Image], Pixels]
-    evaluation_view: Callable[[Image.Image], Pixels]
-    augment: Augmentation | None
-    fill: UInt8[np.ndarray, "3"]
-    normalise: Callable[[Pixels], Float32[Tensor, "3 h w"]]
-    num_workers: int
+    evaluation_view: Callable[[Image.Image], Pixels]  # the same for evaluation
+    augment: Augmentation | None  # what follows on the pixels of the training view; `None` for nothing
+    fill: UInt8[np.ndarray, "3"]  # the `fill` of `augment`
+    normalise: Callable[[Pixels], Float32[Tensor, "3 h w"]]  # from pixels to what the network takes
+    num_workers: int  # decoding processes; 0 decodes in this one
 
     @property
     def labels(self) -> Int64[np.ndarray, " n"]:

@@ -39,28 +39,18 @@ class BatchSource(Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ArraySource:
-    """Images that lie decoded in one array, in memory or memory-mapped; needs no worker processes.
+    """Images that lie decoded in one array, in memory or memory-mapped; needs no worker processes."""
 
-    Args:
-        images: Pixels, 0 to 255.
-        labels: Classes.
-        mean: Mean of each channel, on the scale [0, 1].
-        std: Standard deviation of each channel, on the scale [0, 1].
-        augment: The training view; `None` for the images as they are.
-    """
-
-    images: UInt8[np.ndarray, "n 3 h w"]
-    labels: Int64[np.ndarray, " n"]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    augment: Augmentation | None = None
+    images: UInt8[np.ndarray, "n 3 h w"]  # pixels, 0 to 255
+    labels: Int64[np.ndarray, " n"]  # classes
+    mean: tuple[float, float, float]  # mean of each channel, on the scale [0, 1]
+    std: tuple[float, float, float]  # standard deviation of each channel, on the scale [0, 1]
+    augment: Augmentation | None = None  # the training view; `None` for the images as they are
 
     def batches(self, index_batches: Sequence[Indices], *, stream: tuple[int, ...] | None) -> Iterator[Batch]:
         """Yields the batches of the given samples; see `BatchSource.batches`."""
         augment = None if stream is None else self.augment
-        draws = None
-        if augment is not None and stream is not None:
-            draws = augment.draw(np.random.default_rng(stream), len(self.labels))
+        draws = augment and augment.draw(np.random.default_rng(stream), len(self.labels))
         fill = mean_pixel(self.mean)
         normalisation = Normalisation(self.mean, self.std)
         for indices in index_batches:
@@ -72,15 +62,10 @@ class ArraySource:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class IndexedSource:
-    """Batches of a source with a third field: the place of each sample among the chosen ones, int64 of shape (b,).
+    """Batches of a source with a third field: the place of each sample among the chosen ones, int64 of shape (b,)."""
 
-    Args:
-        source: What gives the batches.
-        indices: The chosen samples, in rising order.
-    """
-
-    source: BatchSource
-    indices: Indices
+    source: BatchSource  # what gives the batches
+    indices: Indices  # the chosen samples, in rising order
 
     @property
     def labels(self) -> Int64[np.ndarray, " n"]:

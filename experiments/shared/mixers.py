@@ -26,9 +26,6 @@ _EXACT: dict[str, Any] = {
 def named_mixers(paper: SuperMix) -> dict[str, SuperMix | BlindMixer]:
     """Return the mixers by name.
 
-    Args:
-        paper: The paper's solver with the settings for the data.
-
     Raises:
         ValueError: If it is another solver, which would stand under the paper's name.
     """

@@ -29,17 +29,11 @@ _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-2}
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """What was found.
+    """What was found."""
 
-    Args:
-        name: What should hold.
-        passed: Whether it does.
-        found: Numbers, or the error.
-    """
-
-    name: str
-    passed: bool
-    found: str
+    name: str  # what should hold
+    passed: bool  # whether it does
+    found: str  # numbers, or the error
 
 
 def run_checks(opened: Opened) -> Iterator[Check]:
