@@ -156,7 +156,7 @@ def _training(opened: Opened) -> tuple[bool, str]:
     assert num_classes is not None
     torch.manual_seed(0)
     mixing = SuperMixCallback(
-        FrozenTeacher(opened.teacher.module), SuperMix.fast(max_steps=3), engine=StreamEngine(slots=_SETS)
+        FrozenTeacher(opened.teacher.module), SuperMix.fast(max_steps=3), engine=StreamEngine(reuse=3, slots=_SETS)
     )
     with TemporaryDirectory() as folder:
         trainer = pl.Trainer(
