@@ -8,6 +8,7 @@ from supermix_pl.mixing import DirectMixer
 
 PAPER, EXACT, FAST, MIXUP, CUTMIX = "SuperMix", "exact", "SuperMix.fast", "MixUp", "CutMix"
 SOLVERS, BLIND = (PAPER, EXACT, FAST), (MIXUP, CUTMIX)
+PAIRS = ("FMix", "ResizeMix", "SaliencyMix", "PuzzleMix")
 MEANING = (
     "SuperMix: the paper's solver; exact: quicker, likewise on exact pixels until the first test is passed; "
     "SuperMix.fast: the recommendation, solved under random views."
@@ -39,14 +40,14 @@ def named_mixers(paper: SuperMix) -> dict[str, SuperMix | DirectMixer]:
         )
     paper = replace(paper, pairing="distinct")
     sets: dict[str, Any] = {"alpha": paper.alpha, "pairing": "distinct"}
-    pairs = [FMix(**sets), ResizeMix(pairing="distinct"), SaliencyMix(**sets), PuzzleMix(**sets)]
+    pairs = (FMix(**sets), ResizeMix(pairing="distinct"), SaliencyMix(**sets), PuzzleMix(**sets))
     return {
         PAPER: paper,
         EXACT: replace(paper, **_EXACT),
         FAST: fast(paper),
         MIXUP: MixUp(k=paper.k, **sets),
         CUTMIX: CutMix(k=paper.k, **sets),
-    } | {type(mixer).__name__: mixer for mixer in pairs if paper.k == 2}
+    } | (dict(zip(PAIRS, pairs, strict=True)) if paper.k == 2 else {})
 
 
 def fast(paper: SuperMix, **changes: Any) -> SuperMix:

@@ -153,9 +153,9 @@ class PuzzleMix(DirectMixer):
         grid = saliency.shape[2]
         line = torch.arange(grid, device=masks.device).to(masks) / grid
         spots = torch.cartesian_prod(line, line)
-        way = self.xi * torch.cdist(spots, spots)
+        way = self.xi * (spots[:, None] - spots).norm(dim=2)
         parts = [each.flatten(0, 1).flatten(1).split(_SOURCES) for each in (saliency, masks)]
-        costs = [way - keeps[:, :, None] * shows[:, None] for keeps, shows in zip(*parts, strict=True)]
+        costs = (way - keeps[:, :, None] * shows[:, None] for keeps, shows in zip(*parts, strict=True))
         return torch.cat([_worthwhile(each) for each in costs]).view(len(masks), 2, -1)
 
 
@@ -182,6 +182,13 @@ def region_saliency(
     scaled = torch.where(seen, gradient / largest, torch.ones_like(gradient))
     regions = adaptive_avg_pool2d(scaled.norm(dim=1, keepdim=True), grid)[:, 0]
     return regions / regions.mean(dim=(1, 2), keepdim=True)
+
+
+def _worthwhile(costs: Float[Tensor, "s n n"]) -> Int[Tensor, "s n"]:
+    """Return the places of the assignment, where it costs less than to stay."""
+    places, stay = transport(costs), torch.arange(costs.shape[1], device=costs.device)
+    total = costs.gather(2, places[..., None]).sum(dim=(1, 2))
+    return torch.where((total < costs.diagonal(dim1=1, dim2=2).sum(dim=1))[:, None], places, stay)
 
 
 def move(sources: Float[Tensor, "b k c h w"], places: Int[Tensor, "b k n"], grid: int) -> Float[Tensor, "b k c h w"]:
