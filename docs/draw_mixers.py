@@ -25,7 +25,7 @@ _MIXERS: dict[str, Mixer] = {
     "ResizeMix": ResizeMix(scale=(0.6, 0.8)),
     "SaliencyMix": SaliencyMix(**_EQUAL),
     "PuzzleMix": PuzzleMix(grids=(16,), **_EQUAL),
-    "SuperMix": SuperMix(sigma=2.0, mask_size=16, max_steps=30, **_EQUAL),
+    "SuperMix": SuperMix(sigma=2.0, mask_size=16, max_steps=20, **_EQUAL),
     "SuperMix.fast": SuperMix.fast(
         pairing="shift", mask_size=32, max_steps=20, views=RandomResizedCropFlip(), **_EQUAL
     ),

@@ -125,7 +125,7 @@ def test_regions_move_only_for_a_gain_in_the_objective() -> None:
     way = torch.hypot(places // 4 - torch.arange(16) // 4 + 0.0, places % 4 - torch.arange(16) % 4 + 0.0) / 4
     gained = ((moved - saliency) * masks).sum(dim=(2, 3)) - 0.8 * way.sum(dim=2)
     assert (gained > -1e-9).all()
-    assert (gained > 0.5).double().mean() > 0.8
+    assert (gained > 0.5).double().mean() > 0.6
     assert PuzzleMix(xi=50.0).moves(saliency, masks).equal(torch.arange(16).expand(40, 2, 16))
 
 

@@ -170,8 +170,8 @@ class StreamEngine(Engine):
         """Refuse a mixer whose work cannot be spread over steps."""
         if not mixer.streams:
             raise TypeError(
-                f"expected SuperMix, MixUp, CutMix or another mixer of ours for the stream engine, got {mixer!r}, whose "
-                'work it cannot spread over steps; choose engine="batch"'
+                f"expected SuperMix, MixUp, CutMix or another mixer of ours for the stream engine, got {mixer!r}, "
+                'whose work it cannot spread over steps; choose engine="batch"'
             )
         if self.sources is not None and mixer.needs_teacher and mixer.takes_labels:
             raise ValueError(
