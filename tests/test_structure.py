@@ -216,6 +216,7 @@ print(sorted(loaded & {"hydra", "experiments", "supermix_pl.experiments", "super
 
 
 def test_public_names() -> None:
-    mixing = "BatchEngine CutMix FrozenTeacher MixUp MixedBatch MovingAverage OneOf StreamEngine SuperMix"
+    mixing = "BatchEngine CutMix FMix FrozenTeacher MixUp MixedBatch MovingAverage OneOf PuzzleMix ResizeMix"
+    mixing += " SaliencyMix StreamEngine SuperMix"
     assert sorted(supermix_pl.__all__) == f"{mixing} SuperMixCallback SuperMixMixin __version__".split()
     assert all(hasattr(supermix_pl, name) for name in supermix_pl.__all__)

@@ -1,7 +1,7 @@
 """The cost of mixes: what sets took of the teacher and of time, and what that gave."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import reduce
 from operator import add
 
@@ -10,9 +10,9 @@ from torch import Tensor
 
 from supermix_pl import MixedBatch
 from supermix_pl.experiments.bench.passes import timed
-from supermix_pl.experiments.shared.measures import saliency_kept, softness
+from supermix_pl.experiments.shared.measures import saliency_kept, saliency_placed, softness
 from supermix_pl.experiments.shared.subject import Subject
-from supermix_pl.mixing import Mixer
+from supermix_pl.mixing import DirectMixer, Mixer
 from supermix_pl.solver.objective import total_variation
 
 Batch = tuple[Float[Tensor, "_ c h w"], Int[Tensor, " _"]]
@@ -95,5 +95,9 @@ def mix_batches(
             lambda i=images, g=given, n=number: mixer(subject.teacher, i, g, seed=(seed, n), view=subject.view),
             images.device,
         )
-        costs.append(cost_of(mix, seconds, None if saliency is None else saliency[number]))
+        cost = cost_of(mix, seconds, None if saliency is None else saliency[number])
+        if saliency is not None and isinstance(mixer, DirectMixer):
+            kept = saliency_placed(mixer, subject.teacher, images, mix, saliency[number], seed)
+            cost = replace(cost, kept=float(kept.double().sum()))
+        costs.append(cost)
     return reduce(add, costs)
