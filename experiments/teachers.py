@@ -4,13 +4,14 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import pytorch_lightning as pl
 import torch
+from hydra.utils import instantiate
 from torch import nn
 
 from supermix_pl import FrozenTeacher
@@ -194,6 +195,18 @@ def pretrained_teacher(
         input_std=datamodule.std,
         image_size=image_size,
         **passes,
+    )
+
+
+def mean_teacher(datamodule: ImageDataModule, *, teachers: Mapping[str, Any]) -> FrozenTeacher:
+    """Build several teachers and average them, see `FrozenTeacher.mean_of`.
+
+    Args:
+        datamodule: What the student trains on, set up.
+        teachers: Configs of builders of this module, by any names.
+    """
+    return FrozenTeacher.mean_of(
+        [instantiate(node, _partial_=True)(datamodule=datamodule) for node in teachers.values()]
     )
 
 

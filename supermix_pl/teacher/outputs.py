@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -25,7 +26,7 @@ class Reader:
         self._network, self._features = network, features
         self._taken: Any = None
 
-    def __call__(self, images: Tensor, run: Callable[[Tensor], Outputs] | None = None) -> Outputs:
+    def __call__(self, images: Tensor, run: Callable[[Tensor], tuple[Tensor, Any]] | None = None) -> Outputs:
         """Return what a pass gives.
 
         Args:
@@ -55,7 +56,7 @@ class Reader:
             )
         return logits, features
 
-    def run(self, images: Tensor) -> Outputs:
+    def run(self, images: Tensor) -> tuple[Float[Tensor, "b n"], Any]:
         """Make the pass; without what Python alone can do, so that it compiles as a whole."""
         logits = logits_of(self._network(images))
         features, self._taken = self._taken, None
@@ -70,8 +71,13 @@ def check_features(module: nn.Module, name: str) -> None:
     """Refuse what is no name of a part of a network.
 
     Raises:
-        ValueError: If it is none; the message has the nearest ones.
+        ValueError: If it is none, with the nearest ones, or if it is one of a TorchScript program.
     """
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ValueError(
+            f"expected features=None for a TorchScript program, whose parts cannot be looked into, got {name!r}; give "
+            "the network that it was made of"
+        )
     names = [each for each, _ in module.named_modules() if each]
     if name in names:
         return

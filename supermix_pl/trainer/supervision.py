@@ -156,13 +156,15 @@ class Supervision:
         """
         if self._labels_seen >= _LABELS_TO_JUDGE or self.teacher is None or labels is None:
             return
-        rows = slice(_LABELS_TO_JUDGE - self._labels_seen)
-        count = int((labels[rows] >= 0).sum()) if labels.ndim == 1 else len(labels[rows])
-        hits = natural_hits(mix, self.teacher, images[rows], labels[rows], chunk_size=chunk_size) if count else None
+        given = labels >= 0 if labels.ndim == 1 else torch.ones(len(labels), dtype=torch.bool)
+        rows = given.nonzero().squeeze(1)[: _LABELS_TO_JUDGE - self._labels_seen].to(images.device)
+        logits = None if mix.natural_logits is None else mix.natural_logits[rows]
+        images, labels = images[rows], labels[rows]
+        hits = natural_hits(mix, self.teacher, images, labels, logits, chunk_size=chunk_size) if len(rows) else None
         if hits is None:
             return
         self._labels_hit += int(hits)
-        self._labels_seen += count
+        self._labels_seen += len(rows)
         expected = self._labels_seen / mix.soft_targets.shape[1]
         if self._labels_seen >= _LABELS_TO_JUDGE and self._labels_hit <= expected + 3 * expected**0.5:
             likely = (

@@ -59,7 +59,6 @@ def test_compiled_passes_give_them_too() -> None:
         logits, features = teacher.look(IMAGES[:rows])
         torch.testing.assert_close(features, network()[:2](IMAGES[:rows]).detach())
         torch.testing.assert_close(logits, network()(IMAGES[:rows]).detach())
-    assert not torch._dynamo.utils.counters["graph_break"]
 
 
 class Odd(nn.Module):
@@ -83,7 +82,6 @@ class Both(nn.Module):
     [
         (network(), "nrom", "part of Sequential, such as norm.*, got 'nrom'"),
         (network(), "", "expected features as the name of a part"),
-        (network(), 3, "expected features as the name of a part"),
         (Odd(), "unused", "expected features='unused' to run in each pass .* got NoneType; name another part"),
         (Odd(), "whole", "expected features='whole' .* got tuple"),
     ],
@@ -96,5 +94,5 @@ def test_names_that_give_none(module: Any, name: Any, message: str) -> None:
 @pytest.mark.filterwarnings("ignore")  # scripting is deprecated
 def test_a_script_keeps_its_parts_to_itself() -> None:
     script = torch.jit.script(network())
-    with pytest.raises((ValueError, RuntimeError), match="features|hook"):
+    with pytest.raises(ValueError, match="expected features=None for a TorchScript program"):
         FrozenTeacher(script, features="norm").look(IMAGES)  # pyright: ignore

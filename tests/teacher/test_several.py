@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import torch
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from supermix_pl import FrozenTeacher, MixUp, SuperMix, SuperMixCallback
+from supermix_pl.experiments.building import build
 from supermix_pl.experiments.networks import resnet8
 from supermix_pl.experiments.shared.digests import digest_teacher
 from tests.integration.toys import Student, loader_of, make_callback, make_trainer, natural_data
@@ -74,8 +76,8 @@ def test_batch_norm_of_each_is_folded_and_follows_its_weights() -> None:
 
 
 @pytest.mark.parametrize("mixer", [SuperMix(mask_size=4, max_steps=2), MixUp()])
-def test_a_list_teaches_a_mixer_called_by_hand(mixer: Any) -> None:
-    mix = mixer([FlatTeacher(), FlatTeacher(seed=1)], IMAGES, seed=0)
+def test_a_mean_teaches_a_mixer_called_by_hand(mixer: Any) -> None:
+    mix = mixer(FrozenTeacher.mean_of([FlatTeacher(), FlatTeacher(seed=1)]), IMAGES, seed=0)
     two = [FrozenTeacher(FlatTeacher(seed=seed))(mix.images).softmax(dim=1) for seed in (0, 1)]
     torch.testing.assert_close(mix.teacher_logits.softmax(dim=1), torch.stack(two).mean(dim=0), atol=1e-5, rtol=1e-4)
 
@@ -131,7 +133,7 @@ def test_teachers_that_do_not_go_together(given: Any, message: str) -> None:
 
 def test_known_numbers_of_classes_are_compared_at_once() -> None:
     known = [FrozenTeacher(FlatTeacher(), class_indices=[0, 1]), FrozenTeacher(FlatTeacher(), class_indices=[0, 1, 2])]
-    with pytest.raises(ValueError, match="same classes, got .2, 3."):
+    with pytest.raises(ValueError, match=r"same classes, got .2, 3."):
         FrozenTeacher.mean_of(known)
 
 
@@ -157,6 +159,23 @@ def test_what_it_is_known_by() -> None:
     ]
     digests = [digest_teacher(each) for each in plain]
     assert digests[0] == digests[1] != digests[2]
+
+
+def test_from_the_experiments_configs() -> None:
+    nodes = (
+        {"_target_": "tests.teacher.test_several.built", "head": 0},
+        {"_target_": "tests.teacher.test_several.built"},
+    )
+    several = {"first": nodes[0], "second": nodes[1] | {"head": 1}, "third": nodes[1] | {"head": 2}}
+    node = {"_target_": "supermix_pl.experiments.teachers.mean_teacher", "_recursive_": False, "teachers": several}
+    mean = build(OmegaConf.create(node), datamodule=IMAGES)
+    wanted = torch.stack([built(IMAGES, head=head)(IMAGES).softmax(dim=1) for head in range(3)]).mean(dim=0)
+    torch.testing.assert_close(mean(IMAGES).softmax(dim=1), wanted)
+
+
+def built(datamodule: Tensor, *, head: int) -> FrozenTeacher:
+    assert datamodule is IMAGES
+    return FrozenTeacher(FlatTeacher(seed=head))
 
 
 def test_from_hydra() -> None:
