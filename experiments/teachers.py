@@ -3,13 +3,14 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 import pytorch_lightning as pl
 import torch
+from hydra.utils import instantiate
 from torch import nn
 
 from supermix_pl import FrozenTeacher
@@ -163,6 +164,18 @@ def pretrained_teacher(
     """Build a teacher that brings its weights along, for data of its classes in its order; see `load_teacher`."""
     module = network(num_classes=datamodule.num_classes)
     return _frozen(module, datamodule, mean=mean, std=std, image_size=image_size, **passes)
+
+
+def mean_teacher(datamodule: ImageDataModule, *, teachers: Mapping[str, Any]) -> FrozenTeacher:
+    """Build several teachers and average them, see `FrozenTeacher.mean_of`.
+
+    Args:
+        datamodule: What the student trains on, set up.
+        teachers: Configs of builders of this module, by any names.
+    """
+    return FrozenTeacher.mean_of(
+        [instantiate(node, _partial_=True)(datamodule=datamodule) for node in teachers.values()]
+    )
 
 
 def untrained_teacher(

@@ -208,6 +208,19 @@ def test_callback_of_the_guide_comes_from_yaml(tmp_path: Path, monkeypatch: pyte
     assert given["init_args"]["mixed_transform"]["class_path"].endswith(RandomResizedCropFlip.__name__)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_several_teachers_and_no_labels_from_yaml() -> None:
+    node = {
+        "class_path": "supermix_pl.FrozenTeacher",
+        "init_args": {"module": {"class_path": "tests.stand_ins.Network"}, "features": "norm"},
+    }
+    assert from_yaml({"teacher": node, "target_key": None})._rewriter.target_key is None
+    several = [{"class_path": "tests.stand_ins.Network"}, {"class_path": "tests.stand_ins.Network"}]
+    teacher = from_yaml({"teacher": several}).teacher
+    assert teacher is not None
+    assert len(teacher.module.teachers) == 2  # pyright: ignore
+
+
 def from_yaml(settings: dict[str, Any]) -> SuperMixCallback:
     callback = {"class_path": "supermix_pl.SuperMixCallback", "init_args": settings}
     return callback_of({"trainer": {"callbacks": [callback]}})

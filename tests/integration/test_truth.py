@@ -198,8 +198,8 @@ def swap_visits(monkeypatch: pytest.MonkeyPatch, where: Any, name: str) -> None:
     """Give the student another view of the mixes of a visit than the teacher was shown."""
 
     def advance(*arguments: Any) -> Any:
-        state, shown, logits = plain(*arguments)
-        return state, shown.flip(3), logits
+        state, shown, seen = plain(*arguments)
+        return state, shown.flip(3), seen
 
     plain = getattr(where, name)
     monkeypatch.setattr(where, name, advance)

@@ -365,8 +365,8 @@ class StreamEngine(Engine):
         )
         if teacher is None:
             return mix
-        logits = show(teacher, shown, mixer.chunk_size)
-        return judge(label(mix, logits, viewed=view is not None, forwards=len(shown)))
+        outputs = show(teacher, shown, mixer.chunk_size)
+        return judge(label(mix, *outputs, viewed=view is not None, forwards=len(shown)))
 
     def _mix_solved(
         self,
@@ -440,7 +440,7 @@ class StreamEngine(Engine):
             teacher_backwards=passed + looked,
             left_out=self._left_out,
         )
-        return label(mix, shown.logits, viewed=view is not None, forwards=left)
+        return label(mix, shown.logits, shown.features, viewed=view is not None, forwards=left)
 
     def _start(
         self,
