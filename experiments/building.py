@@ -65,8 +65,12 @@ def build_teacher(config: DictConfig, datamodule: ImageDataModule) -> FrozenTeac
     if get_object(config.teacher._target_) is MovingAverage:
         return instantiate(config.teacher)
     teacher: FrozenTeacher = build(config.teacher, datamodule=datamodule)
-    on_gpu = torch.cuda.is_available() and config.trainer.accelerator in ("auto", "gpu", "cuda")
-    return teacher.to("cuda" if on_gpu else "cpu")
+    return teacher.to("cuda" if works_on_gpu(config) else "cpu")
+
+
+def works_on_gpu(config: DictConfig) -> bool:
+    """Return whether the trainer's accelerator is a GPU, and there is one."""
+    return torch.cuda.is_available() and config.trainer.accelerator in ("auto", "gpu", "cuda")
 
 
 def build_task(
