@@ -1,11 +1,14 @@
 """Cutout (DeVries and Taylor, 2017): a square of every image is painted over."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float64, UInt8
 from torch import Tensor
+
+from supermix_pl.experiments.data.transfer import send
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +20,7 @@ class Cutout:
     """
 
     size: int = 16
+    on_host: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -28,13 +32,13 @@ class Cutout:
 
     def apply(
         self,
-        images: UInt8[np.ndarray, "b c h w"],
+        images: UInt8[Tensor, "b c h w"],
         draws: Float64[np.ndarray, "b 2"],
         *,
         fill: UInt8[np.ndarray, " c"],
-    ) -> UInt8[np.ndarray, "b c h w"]:
+    ) -> UInt8[Tensor, "b c h w"]:
         """Return the images with their squares in the colour `fill`."""
-        return cut_out(torch.from_numpy(images), draws, size=self.size, fill=fill).numpy()
+        return cut_out(images, draws, size=self.size, fill=fill)
 
 
 def cut_out(
@@ -48,9 +52,10 @@ def cut_out(
         size: Side in pixels.
         fill: Colour of the squares.
     """
-    rows, columns = (_near(images.shape[2 + axis], centres[:, axis], size // 2).to(images.device) for axis in range(2))
+    sides = (_near(images.shape[2 + axis], centres[:, axis], size // 2) for axis in range(2))
+    rows, columns, colour = (send(values, images.device) for values in (*sides, torch.from_numpy(fill)))
     inside = (rows[:, :, None] & columns[:, None, :])[:, None]
-    return torch.where(inside, torch.from_numpy(fill).to(images.device)[:, None, None], images)
+    return torch.where(inside, colour[:, None, None], images)
 
 
 def _near(side: int, centre: Float64[np.ndarray, " b"], half: int) -> Tensor:

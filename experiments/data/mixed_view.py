@@ -45,4 +45,4 @@ class MixedRandAugment:
         """Return the views of normalised images."""
         pixels = self._normalisation.pixels(self._crop_flip(images))
         draws = self._policy.draw(np.random.default_rng(int(torch.randint(2**63 - 1, ()))), len(images))
-        return self._normalisation.normalise(self._policy.transform(pixels, draws)).to(images.dtype)
+        return self._normalisation.normalise(self._policy.apply(pixels, draws)).to(images.dtype)

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ class TorchvisionPolicy(ABC):
     generator, which is put back here.
     """
 
+    on_host: ClassVar[bool] = True
+
     @abstractmethod
     def torchvisions(self) -> v2.Transform:
         """Return the transform of torchvision's, from pixels (3, h, w) to pixels."""
@@ -30,16 +32,12 @@ class TorchvisionPolicy(ABC):
 
     def apply(
         self,
-        images: UInt8[np.ndarray, "b 3 h w"],
+        images: UInt8[Tensor, "b 3 h w"],
         draws: Int64[np.ndarray, " b"],
         *,
         fill: UInt8[np.ndarray, "3"] | None = None,
-    ) -> UInt8[np.ndarray, "b 3 h w"]:
+    ) -> UInt8[Tensor, "b 3 h w"]:
         """Return the views of the seeds; what moves in from outside is black, whatever `fill` says."""
-        return self.transform(torch.from_numpy(images), draws).numpy()
-
-    def transform(self, images: UInt8[Tensor, "b 3 h w"], draws: Int64[np.ndarray, " b"]) -> UInt8[Tensor, "b 3 h w"]:
-        """Return the views of the seeds, as tensors on the device of the images."""
         transform, views = self.torchvisions(), torch.empty_like(images)
         # Only the CPU's generator: torch.manual_seed would re-seed the accelerators too, and fork_rng not restore them
         with torch.random.fork_rng(devices=[]):

@@ -30,11 +30,11 @@ def slow_view(image: np.ndarray, padding: int, top: int, left: int, mirrored: in
 @pytest.mark.parametrize(("padding", "flip", "shape"), [(4, True, (9, 9)), (2, True, (5, 8)), (1, False, (1, 1))])
 def test_views_are_those_of_a_plain_loop(padding: int, flip: bool, shape: tuple[int, int]) -> None:
     generator = np.random.default_rng(0)
-    images = generator.integers(0, 256, (40, 3, *shape), dtype=np.uint8)
+    images = torch.from_numpy(generator.integers(0, 256, (40, 3, *shape), dtype=np.uint8))
     augment = CropFlip(padding=padding, flip=flip)
     draws = augment.draw(generator, 40)
-    expected = np.stack([slow_view(image, padding, *draw) for image, draw in zip(images, draws.tolist(), strict=True)])
-    before = images.copy()
+    expected = [slow_view(each, padding, *draw) for each, draw in zip(images.numpy(), draws.tolist(), strict=True)]
+    before = images.clone()
     np.testing.assert_array_equal(augment.apply(images, draws), expected)
     np.testing.assert_array_equal(images, before)
 
@@ -45,7 +45,7 @@ def test_every_offset_and_flip_is_drawn() -> None:
 
 
 def test_no_padding_and_no_flip_changes_nothing() -> None:
-    images = np.random.default_rng(0).integers(0, 256, (6, 3, 4, 5), dtype=np.uint8)
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (6, 3, 4, 5), dtype=np.uint8))
     augment = CropFlip(padding=0, flip=False)
     np.testing.assert_array_equal(augment.apply(images, augment.draw(np.random.default_rng(1), 6)), images)
 
@@ -69,7 +69,7 @@ VIEWS = [
 
 
 def test_steps_are_taken_in_their_order() -> None:
-    images = np.random.default_rng(0).integers(0, 256, (30, 3, 12, 12), dtype=np.uint8)
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (30, 3, 12, 12), dtype=np.uint8))
     crop, policy, fill = CropFlip(padding=2), RandAugment(), np.array([1, 2, 3], dtype=np.uint8)
     view = SmallImageView(crop_flip=crop, policy=policy, cutout=4)
     draws = view.draw(np.random.default_rng(1), 30)

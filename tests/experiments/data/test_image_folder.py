@@ -138,7 +138,7 @@ def test_a_policy_follows_the_random_resized_crop(folder: Path) -> None:
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (data.mean, data.std))
     pixels = ((crop * std + mean) * 255).round().to(torch.uint8)
     draws = policy.draw(np.random.default_rng((*stream, index, 1)), 1)
-    expected = policy.transform(pixels, draws)
+    expected = policy.apply(pixels, draws)
     torch.testing.assert_close(view, (expected / 255 - mean) / std)
 
 
