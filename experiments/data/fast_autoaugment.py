@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from jaxtyping import Float64, UInt8
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F

@@ -88,7 +88,7 @@ class ArraySource:
     def _on(self, device: torch.device) -> tuple[UInt8[Tensor, "n 3 h w"], Int64[Tensor, " n"]]:
         """Return images and labels on a device, where they stay."""
         if device not in self._held:
-            with warnings.catch_warnings(), torch.inference_mode(False):  # a validation may ask first
+            with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of read-only arrays: nothing writes into these tensors
                 images, labels = torch.from_numpy(self.images), torch.from_numpy(self.labels)
                 self._held[device] = images.to(device), labels.to(device)

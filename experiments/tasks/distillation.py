@@ -91,13 +91,13 @@ class Distillation(Classification):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Match the labels of the batch and the teacher's logits of its images."""
         images, targets, *_ = batch
+        teacher_logits = self.teacher_logits(images)  # first: a compiled teacher begins new CUDA graphs
         logits = self.classify(images)
         count = self._count(self.classified, len(images))
         if count < len(images):
             loss = self.ce_weight * soft_cross_entropy(logits[:count], rows_of(targets, slice(count)))
         else:
             loss = self.cross_entropy(logits, targets)
-        teacher_logits = self.teacher_logits(images)
         match = _LOSSES[self.loss]
 
         def divergence_of(rows: slice) -> Tensor:

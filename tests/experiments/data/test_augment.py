@@ -14,6 +14,8 @@ from supermix_pl.experiments.data import (
     RandAugment,
     SmallImageView,
 )
+from supermix_pl.experiments.data import source as source_module
+from supermix_pl.experiments.data.source import IndexedSource
 
 
 def slow_view(image: np.ndarray, padding: int, top: int, left: int, mirrored: int) -> np.ndarray:
@@ -120,3 +122,35 @@ def test_what_is_cut_out_is_nought_for_the_network() -> None:
     changed = (views != plain).any(dim=1)
     assert 0 < changed.float().mean() < 36 / 256
     assert views.permute(0, 2, 3, 1)[changed].abs().max() <= 0.5 / 255 / min(STD) + 1e-6
+
+
+@pytest.mark.parametrize("augment", [None, *VIEWS], ids=repr)
+def test_batches_wanted_on_a_device_are_made_or_sent_there(augment: Augmentation | None) -> None:
+    """The meta device has no numbers, and refuses to compute with tensors of another one as a GPU does."""
+    data, meta = source(augment), torch.device("meta")
+    indexed = IndexedSource(source=data, indices=np.arange(50))
+    for batch in indexed.batches([np.arange(7), np.arange(3)], stream=(3, 1), device=meta):
+        assert {part.device for part in batch} == {meta}
+    assert batch[0].shape == (3, 3, 16, 16)
+    one_by_one = augment is not None and augment.on_host
+    assert set(data._held) == {torch.device("cpu") if one_by_one else meta}
+
+
+def test_an_array_that_is_too_large_for_a_device_stays_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source_module, "_MOST_BYTES", 0)
+    data = source(CropFlip())
+    (batch,) = data.batches([np.arange(7)], stream=(3, 1), device=torch.device("meta"))
+    assert batch[0].is_meta
+    assert set(data._held) == {torch.device("cpu")}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that CUDA can use")
+@pytest.mark.parametrize("augment", VIEWS, ids=repr)
+def test_a_gpu_makes_the_batches_of_the_cpu_to_the_bit(augment: Augmentation) -> None:
+    data, order = source(augment), [np.arange(30, 50), np.arange(30)]
+    here = data.batches(order, stream=(3, 1))
+    there = data.batches(order, stream=(3, 1), device=torch.device("cuda", 0))
+    for one, two in zip(here, there, strict=True):
+        assert two[0].is_cuda
+        assert two[0].cpu().equal(one[0])
+        assert two[1].cpu().equal(one[1])

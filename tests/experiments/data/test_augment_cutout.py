@@ -26,7 +26,9 @@ def test_squares_are_those_of_a_plain_loop(size: int, shape: tuple[int, int]) ->
     cutout = Cutout(size=size)
     draws = cutout.draw(generator, 60)
     centres = (draws * shape).astype(int).tolist()
-    expected = [slow_cutout(image, row, column, size) for image, (row, column) in zip(images.numpy(), centres, strict=True)]
+    expected = [
+        slow_cutout(image, row, column, size) for image, (row, column) in zip(images.numpy(), centres, strict=True)
+    ]
     before = images.clone()
     np.testing.assert_array_equal(cutout.apply(images, draws, fill=FILL), np.stack(expected))
     np.testing.assert_array_equal(images, before)
