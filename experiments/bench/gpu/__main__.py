@@ -22,7 +22,10 @@ from supermix_pl.experiments.shared.quiet import quiet_lightning
 from supermix_pl.experiments.shared.table import Notes, Part, Table
 from supermix_pl.transforms import RandomCropFlip
 
-_NOTE = "The networks are untrained, fitted to the batch alone, so that classes differ. What holds means nothing there."
+_NOTE = (
+    "The networks are untrained, fitted to the batch alone, so that classes differ. What holds means nothing there. "
+    "The step with MixUp of wrn_16_2 taught by wrn_16_2, 128 + 128, took 10.2 ms on an H200; the goal is 5.1."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +60,7 @@ class Steps:
     Args:
         networks: Teacher and student.
         batch_size: Natural images in a step, and as many mixes.
-        compiled: Whether the teacher's passes were.
+        compiled: Whether the student and the teacher's passes were.
         timings: By contender.
         error: What went wrong.
     """

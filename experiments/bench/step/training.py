@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from supermix_pl import FrozenTeacher
 from supermix_pl.engine import Engine, Run
 from supermix_pl.experiments.bench.passes import synchronize
+from supermix_pl.experiments.building import compile_in_place
 from supermix_pl.losses import distillation_loss
 from supermix_pl.mixing import MixedBatch, Mixer
 from supermix_pl.trainer.rewriting import BatchRewriter
@@ -81,7 +82,7 @@ class Training:
 
     Args:
         contender: What is put into the batches.
-        student: Is trained, as a copy.
+        student: Is trained, as a copy; compiled if the teacher's passes are.
         teacher: Supervises and labels.
         view: What the student sees mixes under.
         low_precision: Whether the student runs under bfloat16 autocast.
@@ -98,6 +99,8 @@ class Training:
         self._low_precision = low_precision
         self._number = 0
         self._device = next(student.parameters()).device
+        if teacher.compile:
+            compile_in_place(self.student, on_gpu=self._device.type == "cuda")
         self._stopwatch = Stopwatch(self._device)
         contender.engine.begin(Run(training_seconds=self._stopwatch.training_seconds))
         self._rewriter = BatchRewriter(
