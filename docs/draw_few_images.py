@@ -1,7 +1,8 @@
 """Draws accuracy and calibration against cost, a point a run: `python docs/draw_few_images.py CSV [CSV ...]`.
 
 CSV is what the study of few images writes; rows of one arm have one colour. The cost is what the teacher passes in a
-step, forward and backward, of 64 natural images and 64 others.
+step, forward and backward, of 64 natural images and 64 others; the passes that made a fixed data set are shared over
+the steps.
 """
 
 import argparse
@@ -22,6 +23,7 @@ _LABELS = {
     "supermix_fixed": "SuperMix, made beforehand",
     "control": "masks on other images",
 }
+_MAKING = 20_000 * (13 + 12) / 3125  # passes a step of the training, of the fixed data sets
 _MEASURES = {"accuracy": "accuracy, %", "calibration_error": "calibration error, %"}
 
 
@@ -36,6 +38,7 @@ def main() -> None:
     chosen = (rows["images"].astype(str) == str(options.images)) & rows["arm"].isin(list(_LABELS))
     rows = rows.loc[chosen].copy()
     rows["passes"] = rows["teacher_forwards"] + rows["teacher_backwards"]
+    rows.loc[rows["arm"].isin(["supermix_fixed", "control"]), "passes"] += _MAKING
     figure = Figure((9, 3.6), layout="constrained")
     for axes, (column, label) in zip(figure.subplots(1, 2), _MEASURES.items(), strict=True):
         draw(axes, rows, column)
@@ -55,8 +58,10 @@ def draw(axes: Axes, rows: pd.DataFrame, column: str) -> None:
         if of_arm.empty:
             continue
         colour = METHODS.get(label.split(",")[0], colours[number % len(colours)])
-        axes.scatter(of_arm["passes"], 100 * of_arm[column], s=16, alpha=0.5, color=colour)
-        axes.scatter([of_arm["passes"].mean()], [100 * of_arm[column].mean()], s=64, color=colour, label=label)
+        marker = "s" if arm == "supermix_fixed" else "o"
+        axes.scatter(of_arm["passes"], 100 * of_arm[column], s=16, alpha=0.5, color=colour, marker=marker)
+        means = [of_arm["passes"].mean()], [100 * of_arm[column].mean()]
+        axes.scatter(*means, s=64, color=colour, marker=marker, label=label)
 
 
 if __name__ == "__main__":

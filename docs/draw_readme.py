@@ -31,7 +31,7 @@ _SIZE = 224
 _BATCH = 12
 _SETS = {2: 2, 3: 1}
 _FINE = {"mask_size": 32, "max_steps": 20}  # for images of this size
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=1, help="the first set that may be shown")
     options = parser.parse_args()
     images, labels, names = read_images(options.data, options.seed)
-    teacher = FrozenTeacher(efficientnet_lite0(), mean=_MEAN, std=_STD)
+    teacher = FrozenTeacher(efficientnet_lite0(), mean=MEAN, std=STD)
     lines = []
     for k, count in _SETS.items():
         solver = SuperMix.fast(k=k, pairing="shift", **_FINE)

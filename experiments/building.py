@@ -148,12 +148,7 @@ def build_engine(config: DictConfig, mixer: Mixer, sources: Tensor | None) -> En
 
 
 def engine_for(mixer: Mixer, **settings: Any) -> Engine:
-    """Choose the engine for a mixer: the stream with these settings, or batches where it cannot spread the work.
-
-    Args:
-        mixer: What makes the mixes.
-        settings: Of `StreamEngine`.
-    """
+    """Choose the engine for a mixer: the stream with these settings, or batches where it cannot spread the work."""
     return StreamEngine(**settings) if mixer.streams else BatchEngine()
 
 

@@ -122,8 +122,9 @@ def check_choices(config: DictConfig) -> None:
             f"expected engine=auto or batch with mixes={_name(mixes)}, whose images are made before, got "
             f"{config.engine._target_}; to mix on the fly give mixes=none and a mixer"
         )
-    if needs_teacher(config) and "checkpoint" in config.teacher:
-        checked_path(config.teacher.checkpoint)
+    for node in [config.teacher, *config.teacher.get("teachers", {}).values()] if needs_teacher(config) else []:
+        if "checkpoint" in node:
+            checked_path(node.checkpoint)
 
 
 def _name(choice: type) -> str:
@@ -131,11 +132,7 @@ def _name(choice: type) -> str:
 
 
 def check_kinds(config: DictConfig) -> None:
-    """Hold every number, flag and text against the annotation of what takes it.
-
-    Raises:
-        ValueError: If one is of another kind.
-    """
+    """Hold every number, flag and text against the annotation of what takes it."""
     for place, node in _targets(config, ""):
         hints = _hints(node._target_)
         for name, value in node.items():

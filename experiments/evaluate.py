@@ -20,8 +20,8 @@ from torch import nn
 from supermix_pl.checkpoint import load_checkpoint
 from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.evaluation import Robustness
-from supermix_pl.experiments.shared.runs.evaluations import FILE, read_evaluation, training_id
-from supermix_pl.experiments.shared.runs.folders import find_runs
+from supermix_pl.experiments.shared.files import write_whole
+from supermix_pl.experiments.shared.runs.folders import EVALUATION, find_runs, read_evaluation, training_id
 
 _OF_TRAINING = ("seed", "batch_size", "images_per_class", "augment", "epoch_batches", "with_indices")
 
@@ -29,35 +29,24 @@ _OF_TRAINING = ("seed", "batch_size", "images_per_class", "augment", "epoch_batc
 def evaluate(folder: Path, settings: Robustness, known: dict[str, ImageDataModule] | None = None) -> Path:
     """Measure the network of a finished run, unless that has been done.
 
-    Args:
-        folder: Of the run: config.yaml and weights.pth.
-        settings: What to measure.
-        known: Data that are open already, to share between runs; those of this run are added.
-
     Returns:
         The path of evaluation.json.
 
     Raises:
         ValueError: If there are no weights, or they are not of the network that the config names.
     """
-    path = folder / FILE
+    path = folder / EVALUATION
     earlier = read_evaluation(folder)
     if earlier is not None and earlier["settings"] == asdict(settings):
         return path
     network, datamodule = open_run(folder, known)
-    part = path.with_suffix(".part")
     measured = settings.measure(network, datamodule) | {"training": training_id(folder)}
-    part.write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
-    part.replace(path)
+    write_whole(path, json.dumps(measured, indent=2) + "\n")
     return path
 
 
 def open_run(folder: Path, known: dict[str, ImageDataModule] | None = None) -> tuple[nn.Module, ImageDataModule]:
     """Open the network of a finished run, on a GPU if there is one, and its data.
-
-    Args:
-        folder: Of the run: config.yaml and weights.pth.
-        known: Data that are open already, to share between runs; those of this run are added.
 
     Raises:
         ValueError: If there are no weights, or they are not of the network that the config names.

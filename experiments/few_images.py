@@ -82,12 +82,7 @@ def read(table: Path) -> pd.DataFrame:
 
 
 def key_of(config: Mapping[str, Any], overrides: Sequence[str]) -> tuple[str, ...]:
-    """Return what tells the row of a run from others: arm, images of a class, seed, and what the command line changes.
-
-    Args:
-        config: Of the run.
-        overrides: Of its command line.
-    """
+    """Return what tells the row of a run from others: arm, images of a class, seed, what the command line changes."""
     method, images = config["method"]["name"], config["data"]["images_per_class"]
     settings = sorted(each for each in overrides if not each.lstrip("+").startswith(_NO_SETTINGS))
     number = "all" if images is None else str(images)
@@ -101,10 +96,6 @@ def has_row(table: str, config: Mapping[str, Any], overrides: Sequence[str]) -> 
 
 def add_rows(table: Path, folders: Sequence[Path]) -> tuple[int, list[str]]:
     """Add a row to a CSV for each finished run that has none: measured in float32 on all test images.
-
-    Args:
-        table: The CSV; rows that are there stay as they are, in front.
-        folders: Are searched for runs.
 
     Returns:
         How many rows were added, and what was passed over, a line each.

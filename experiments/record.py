@@ -3,7 +3,7 @@
 import json
 import statistics
 import time
-from collections import deque
+from collections import Counter, deque
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,6 @@ from torch import Tensor
 from supermix_pl import FrozenTeacher, SuperMixCallback
 from supermix_pl.experiments.shared.files import write_whole
 
-_COUNTS = (
-    "samples",
-    "mixes",
-    "forwards",
-    "backwards",
-    "solved",
-    "holds",
-    "looked_at",
-    "steps",
-    "passed",
-    "traced_back",
-)
 _TIMES = ("seconds", "mixed_seconds")
 _STEPS_TIMED = 10_000  # the last ones
 
@@ -51,23 +39,17 @@ class RunRecorder(pl.Callback):
         self._last: float | None = None
         self._start: float | None = None
         self._before = 0.0
-        self._mixes = 0
-        self._samples = 0
-        self._forwards, self._backwards = 0, 0
-        self._solved: Tensor | int = 0
-        self._holds: Tensor | int = 0
-        self._looked_at, self._steps = 0, 0
-        self._passed, self._traced_back = 0, 0
+        self._counts: Counter[str] = Counter()
+        self._on_device: dict[str, Tensor | int] = {"solved": 0, "holds": 0}  # not asked for in every step
 
     def state_dict(self) -> dict[str, Any]:
         """Return counts and times."""
-        times = {"fit_seconds": self.fit_seconds, **{name: list(getattr(self, f"_{name}")) for name in _TIMES}}
-        return {name: int(getattr(self, f"_{name}")) for name in _COUNTS} | times
+        times = {name: list(getattr(self, f"_{name}")) for name in _TIMES}
+        return {"counts": dict(self._all_counts()), "fit_seconds": self.fit_seconds, **times}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from the counts and times of the run that is resumed."""
-        for name in _COUNTS:
-            setattr(self, f"_{name}", state_dict[name])
+        self._counts = Counter(state_dict["counts"])
         for name in _TIMES:
             getattr(self, f"_{name}").extend(state_dict[name])
         self._before = state_dict["fit_seconds"]
@@ -84,8 +66,8 @@ class RunRecorder(pl.Callback):
             prepare = self._teacher.prepare
 
             def counted(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c height width"]:
-                self._passed += len(images)
-                self._traced_back += len(images) if images.requires_grad and torch.is_grad_enabled() else 0
+                traced_back = images.requires_grad and torch.is_grad_enabled()
+                self._counts.update(passed=len(images), traced_back=len(images) * traced_back)
                 return prepare(images)
 
             self._teacher.prepare = counted
@@ -113,16 +95,16 @@ class RunRecorder(pl.Callback):
         if self._last is not None:
             (self._seconds if mix is None else self._mixed_seconds).append(now - self._last)
         self._last = now
-        self._samples += len(batch[0]) * trainer.world_size  # all ranks have batches of one size
-        self._steps += 1
+        self._counts.update(samples=len(batch[0]) * trainer.world_size, steps=1)  # all ranks have batches of one size
         if mix is not None:
-            self._mixes += len(mix)
-            self._forwards += mix.teacher_forwards
-            self._backwards += mix.teacher_backwards
-            self._solved = self._solved + mix.solved.sum()
+            self._counts.update(mixes=len(mix), forwards=mix.teacher_forwards, backwards=mix.teacher_backwards)
+            self._on_device["solved"] = self._on_device["solved"] + mix.solved.sum()
             if mix.holds is not None:
-                self._holds = self._holds + mix.holds.sum()
-                self._looked_at += len(mix)
+                self._counts.update(looked_at=len(mix))
+                self._on_device["holds"] = self._on_device["holds"] + mix.holds.sum()
+
+    def _all_counts(self) -> Counter[str]:
+        return self._counts + Counter({name: int(count) for name, count in self._on_device.items()})
 
     def metrics(self) -> dict[str, float]:
         """Return times of training (s) and step (median, ms), the images that the student saw on all ranks, the costs.
@@ -130,24 +112,24 @@ class RunRecorder(pl.Callback):
         Times, mixes and passes are those of this rank. Steps between which the mixing has its turns count by their
         mean.
         """
-        seconds = list(self._mixed_seconds or self._seconds)
-        metrics: dict[str, float] = {"fit_seconds": self.fit_seconds, "student_samples": self._samples}
+        counts, seconds = self._all_counts(), list(self._mixed_seconds or self._seconds)
+        metrics: dict[str, float] = {"fit_seconds": self.fit_seconds, "student_samples": counts["samples"]}
         if seconds:
             period = 1 if self._mixing is None else self._mixing.period
             starts = range(0, max(1, len(seconds) - period + 1), period)
             metrics["ms_per_step"] = 1000 * statistics.median(
                 statistics.fmean(seconds[start : start + period]) for start in starts
             )
-        if self._mixes:
-            metrics["supermix/mixes"] = self._mixes
-            metrics["supermix/solved_fraction"] = float(self._solved) / self._mixes
-            metrics["supermix/teacher_forwards_per_mix"] = self._forwards / self._mixes
-            metrics["supermix/teacher_backwards_per_mix"] = self._backwards / self._mixes
-        if self._looked_at:
-            metrics["supermix/holds"] = float(self._holds) / self._looked_at
-        if self._teacher is not None and self._steps:
-            metrics["teacher/forwards_per_step"] = self._passed / self._steps
-            metrics["teacher/backwards_per_step"] = self._traced_back / self._steps
+        if mixes := counts["mixes"]:
+            metrics["supermix/mixes"] = mixes
+            metrics["supermix/solved_fraction"] = counts["solved"] / mixes
+            metrics["supermix/teacher_forwards_per_mix"] = counts["forwards"] / mixes
+            metrics["supermix/teacher_backwards_per_mix"] = counts["backwards"] / mixes
+        if counts["looked_at"]:
+            metrics["supermix/holds"] = counts["holds"] / counts["looked_at"]
+        if self._teacher is not None and counts["steps"]:
+            metrics["teacher/forwards_per_step"] = counts["passed"] / counts["steps"]
+            metrics["teacher/backwards_per_step"] = counts["traced_back"] / counts["steps"]
         return metrics
 
 

@@ -13,11 +13,7 @@ _LONGEST_NAME = 150
 
 
 def epochs(whole: float, share: float) -> int:
-    """Return a share of a number of epochs, at least one.
-
-    Raises:
-        ValueError: If the share is negative.
-    """
+    """Return a share of a number of epochs, at least one."""
     if share < 0:
         raise ValueError(f"expected scale.epochs >= 0, a share of the protocol's {whole:g} epochs, got {share}")
     return max(1, round(whole * share))
@@ -46,20 +42,12 @@ def learning_rate(rate: float, network: str) -> float:
 
 
 def precision(accelerator: str) -> str:
-    """Return the precision to train in: bfloat16 where the hardware has it, which it takes much longer to imitate.
-
-    Args:
-        accelerator: As `pl.Trainer` takes it; "cpu" even where there is a GPU.
-    """
+    """Return the precision to train in: bfloat16 where the hardware has it, which it takes much longer to imitate."""
     return "bf16-mixed" if _has_bfloat16(accelerator) else "32-true"
 
 
 def bfloat16(accelerator: str) -> str | None:
-    """Return the dtype of a teacher's passes, likewise: "bfloat16", or None for that of its weights.
-
-    Args:
-        accelerator: As `pl.Trainer` takes it; "cpu" even where there is a GPU.
-    """
+    """Return the dtype of a teacher's passes, likewise: "bfloat16", or None for that of its weights."""
     return "bfloat16" if _has_bfloat16(accelerator) else None
 
 

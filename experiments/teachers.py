@@ -3,14 +3,14 @@
 import hashlib
 import itertools
 import json
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import pytorch_lightning as pl
 import torch
+from hydra.utils import instantiate
 from torch import nn
 
 from supermix_pl import FrozenTeacher
@@ -19,7 +19,7 @@ from supermix_pl.checkpoint import load_checkpoint
 from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.data.datamodule import named_arguments
 from supermix_pl.experiments.shared.digests import digest_images, digest_teacher
-from supermix_pl.experiments.shared.making import to_be_made
+from supermix_pl.experiments.shared.files import to_be_made, write_whole
 from supermix_pl.experiments.tasks.classification import Classification, save_weights
 from supermix_pl.experiments.tasks.schedules import linear
 
@@ -67,15 +67,8 @@ def load_teacher(
     """
     path = checked_path(checkpoint)
     module = load_checkpoint(network(num_classes=datamodule.num_classes), path, prefix=prefix)
-    return FrozenTeacher(
-        module,
-        mean=datamodule.mean if mean is None else mean,
-        std=datamodule.std if std is None else std,
-        input_mean=datamodule.mean,
-        input_std=datamodule.std,
-        image_size=image_size,
-        **passes,
-    )
+    mean, std = datamodule.mean if mean is None else mean, datamodule.std if std is None else std
+    return _frozen(module, datamodule, mean=mean, std=std, image_size=image_size, **passes)
 
 
 def checked_path(checkpoint: str | Path | None) -> Path:
@@ -135,12 +128,11 @@ def fit_teacher(
             module = network(num_classes=datamodule.num_classes)
             if passes.get("channels_last"):
                 module = module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+            descent = {"lr": learning_rate, "momentum": 0.9, "weight_decay": weight_decay, "nesterov": True}
             task = Classification(
                 module,
                 num_classes=datamodule.num_classes,
-                optimizer=partial(
-                    torch.optim.SGD, lr=learning_rate, momentum=0.9, weight_decay=weight_decay, nesterov=True
-                ),
+                optimizer=partial(torch.optim.SGD, **descent),
                 scheduler=partial(linear, warmup=0.2),
             )
             trainer = pl.Trainer(
@@ -156,14 +148,8 @@ def fit_teacher(
             )
             data.seed, data.batch_size = seed, batch_size
             trainer.fit(task, datamodule=data)
-            save_weights(task, f"{path}.part", epochs)
-            os.replace(f"{path}.part", path)
-    return load_teacher(
-        datamodule,
-        network=network,
-        checkpoint=path,
-        **passes,
-    )
+            save_weights(task, str(path), epochs)
+    return load_teacher(datamodule, network=network, checkpoint=path, **passes)
 
 
 def pretrained_teacher(
@@ -175,33 +161,25 @@ def pretrained_teacher(
     image_size: int | Sequence[int] | None = None,
     **passes: Unpack[Passes],
 ) -> FrozenTeacher:
-    """Build a teacher that brings its weights along; the data must have its classes in its order.
+    """Build a teacher that brings its weights along, for data of its classes in its order; see `load_teacher`."""
+    module = network(num_classes=datamodule.num_classes)
+    return _frozen(module, datamodule, mean=mean, std=std, image_size=image_size, **passes)
+
+
+def mean_teacher(datamodule: ImageDataModule, *, teachers: Mapping[str, Any]) -> FrozenTeacher:
+    """Build several teachers and average them, see `FrozenTeacher.mean_of`.
 
     Args:
         datamodule: What the student trains on, set up.
-        network: Builds the teacher from `num_classes`.
-        mean: What the teacher's inputs were normalised with.
-        std: Likewise.
-        image_size: Side in pixels that the teacher needs; None for the data set's own.
-        passes: How the passes are made, see `FrozenTeacher`.
+        teachers: Configs of builders of this module, by any names.
     """
-    module = network(num_classes=datamodule.num_classes)
-    return FrozenTeacher(
-        module,
-        mean=mean,
-        std=std,
-        input_mean=datamodule.mean,
-        input_std=datamodule.std,
-        image_size=image_size,
-        **passes,
+    return FrozenTeacher.mean_of(
+        [instantiate(node, _partial_=True)(datamodule=datamodule) for node in teachers.values()]
     )
 
 
 def untrained_teacher(
-    datamodule: ImageDataModule,
-    *,
-    network: Callable[..., nn.Module],
-    **passes: Unpack[Passes],
+    datamodule: ImageDataModule, *, network: Callable[..., nn.Module], **passes: Unpack[Passes]
 ) -> FrozenTeacher:
     """Return a teacher that has learnt nothing: for trying whether a run starts, never for a result."""
     with torch.random.fork_rng(devices=[]):
@@ -242,10 +220,12 @@ def teacher_accuracy(
                 hits += torch.stack([best[:, 0].sum(), best.any(dim=1).sum()])
                 count += len(labels)
             shares = (hits / count).tolist()
-            part = path.with_suffix(".part")
-            part.write_text(json.dumps({"teacher/accuracy": shares[0], "teacher/accuracy_top5": shares[1]}))
-            part.replace(path)
+            write_whole(path, json.dumps({"teacher/accuracy": shares[0], "teacher/accuracy_top5": shares[1]}))
         return json.loads(path.read_text())
+
+
+def _frozen(module: nn.Module, datamodule: ImageDataModule, **settings: Any) -> FrozenTeacher:
+    return FrozenTeacher(module, input_mean=datamodule.mean, input_std=datamodule.std, **settings)
 
 
 def _describe(datamodule: ImageDataModule) -> list[tuple[str, object]]:

@@ -14,7 +14,17 @@ if TYPE_CHECKING:
     from supermix_pl.callback import SuperMixCallback
     from supermix_pl.engine import BatchEngine, StreamEngine
     from supermix_pl.mixin import SuperMixMixin
-    from supermix_pl.mixing import CutMix, MixedBatch, MixUp, OneOf, SuperMix
+    from supermix_pl.mixing import (
+        CutMix,
+        FMix,
+        MixedBatch,
+        MixUp,
+        OneOf,
+        PuzzleMix,
+        ResizeMix,
+        SaliencyMix,
+        SuperMix,
+    )
     from supermix_pl.teacher.frozen import FrozenTeacher
     from supermix_pl.teacher.moving_average import MovingAverage
 
@@ -22,7 +32,7 @@ _ROOMS = {
     "callback": ["SuperMixCallback"],
     "engine": ["BatchEngine", "StreamEngine"],
     "mixin": ["SuperMixMixin"],
-    "mixing": ["CutMix", "MixUp", "MixedBatch", "OneOf", "SuperMix"],
+    "mixing": ["CutMix", "FMix", "MixUp", "MixedBatch", "OneOf", "PuzzleMix", "ResizeMix", "SaliencyMix", "SuperMix"],
     "teacher": ["FrozenTeacher", "MovingAverage"],
 }
 _HOMES = {name: room for room, names in _ROOMS.items() for name in names}
@@ -30,11 +40,15 @@ _HOMES = {name: room for room, names in _ROOMS.items() for name in names}
 __all__ = [
     "BatchEngine",
     "CutMix",
+    "FMix",
     "FrozenTeacher",
     "MixUp",
     "MixedBatch",
     "MovingAverage",
     "OneOf",
+    "PuzzleMix",
+    "ResizeMix",
+    "SaliencyMix",
     "StreamEngine",
     "SuperMix",
     "SuperMixCallback",

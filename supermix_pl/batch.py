@@ -18,6 +18,9 @@ Key = int | str | tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]
 gives None.
 """
 
+ITSELF: Key = (lambda batch: batch, lambda batch, value: value)
+"""Names a batch that is the field."""
+
 
 def check_key(name: str, key: Any) -> None:
     """Raise TypeError unless it is a key."""

@@ -21,10 +21,10 @@ from supermix_pl.arguments import (
     check_probability,
     check_transform,
 )
-from supermix_pl.batch import Key, check_key, get_field, is_exhausted
+from supermix_pl.batch import Key, check_key, is_exhausted
 from supermix_pl.engine import BatchEngine, Engine, StreamEngine
 from supermix_pl.mixing import FunctionMixer, MixedBatch, Mixer, MixUp, SuperMix, present, takes_seed
-from supermix_pl.mixing.targets import TargetFormat
+from supermix_pl.mixing.targets import TargetFormat, Targets
 from supermix_pl.mixing.views import Transform
 from supermix_pl.teacher.frozen import FrozenTeacher
 from supermix_pl.trainer.advice import Advice
@@ -39,6 +39,7 @@ from supermix_pl.trainer.student_classes import class_note
 from supermix_pl.trainer.supervision import Supervision, TeacherSource
 
 _ENGINES: dict[str, Callable[[], Engine]] = {"stream": StreamEngine, "batch": BatchEngine}
+_OF_BATCH = ("mix", "teacher_logits", "teacher_features", "teacher_labels")
 _OF_LIGHTNING = ("log", "log_dict")  # methods of the module, put here for a fit
 
 
@@ -49,10 +50,11 @@ class SuperMixCallback(LightningCallback):
     `training_step` longer: natural images first, then `mix_ratio` mixes for each. Other batches stay as they are.
 
     Args:
-        teacher: A classifier. Or a function that builds one; every rank calls it once, when fitting starts. Or the path
-            of a checkpoint of an earlier run of the trained module, whose `forward` gives logits. Or "ema" or a
-            `MovingAverage`, for an exponential moving average of the module itself. Or None, for a mixer that needs
-            none. It must share no parameter with the trained module.
+        teacher: A classifier, or a list of several, which are averaged in probability. Or a function that builds one or
+            several; every rank calls it once, when fitting starts. Or the path of a checkpoint of an earlier run of the
+            trained module, whose `forward` gives logits, or a list of these. Or "ema" or a `MovingAverage`, for an
+            exponential moving average of the module itself. Or None, for a mixer that needs none. It must share no
+            parameter with the trained module.
         mixer: Makes the mixes: a `Mixer`, or a function with the arguments of one. None is `SuperMix.fast()`.
         mode: "extend" puts the mixes behind the natural images; "replace" puts them in their place.
         targets: The labels of the mixes. "teacher": (b,) integers, the teacher's class of the mix; the module need not
@@ -68,7 +70,9 @@ class SuperMixCallback(LightningCallback):
         label_natural: Whether the teacher labels the natural images too, for `teacher_logits`. It costs one forward
             pass for each natural image.
         input_key: Where the images are in the batch: a position, a name, a dotted path or a (get, set) pair.
-        target_key: Where the labels are, likewise.
+        target_key: Where the labels are, likewise. An image without a label, which has -1 there, gets the teacher's:
+            its class, or with targets="teacher_soft" its probabilities. None for batches without labels: the labels of
+            all rows are in `teacher_labels` then, and a batch may be a tensor, the images.
         mixed_transform: The view under which the student sees the mixes (b, c, h, w). The teacher labels exactly what
             is shown. None is the engine's own view: `RandomCropFlip()` for the stream, none for the batch engine. The
             paper's is `RandomCropFlip(padding=2)`. Its random numbers come from `seed`; the generators of Python, NumPy
@@ -111,6 +115,9 @@ class SuperMixCallback(LightningCallback):
         mix: The `MixedBatch` of the current training batch. None if it was not mixed, and outside the training step.
         teacher_logits: With `label_natural`, the teacher's logits (rows, n) of the current training batch: one row for
             each row that `training_step` gets, mixed or not. None otherwise, and outside the training step.
+        teacher_features: Likewise the output of a part of the teacher, which `FrozenTeacher(features=...)` names.
+        teacher_labels: With target_key=None, the labels of these rows in the format of `targets`. None otherwise, and
+            outside the training step.
 
     Raises:
         TypeError: If mixer, engine, teacher, keys or mixed_transform are of the wrong kind.
@@ -128,7 +135,7 @@ class SuperMixCallback(LightningCallback):
         target_temperature: float = 1.0,
         label_natural: bool = False,
         input_key: Key = 0,
-        target_key: Key = 1,
+        target_key: Key | None = 1,
         mixed_transform: Transform | None = None,
         probability: float = 1.0,
         every_n_batches: int = 1,
@@ -163,7 +170,10 @@ class SuperMixCallback(LightningCallback):
             )
         check_flag("save_state", save_state)
         check_key("input_key", input_key)
-        check_key("target_key", target_key)
+        if target_key is not None:
+            check_key("target_key", target_key)
+        elif teacher is None:
+            raise ValueError("expected a teacher for target_key=None, which labels all images, got None")
         if input_key == target_key:
             raise ValueError(f"expected input_key and target_key to differ, got {input_key!r} for both")
         if mixed_transform is not None:
@@ -209,6 +219,8 @@ class SuperMixCallback(LightningCallback):
         self._supervision = Supervision(teacher)
         self.mix: MixedBatch | None = None
         self.teacher_logits: Tensor | None = None
+        self.teacher_features: Tensor | None = None
+        self.teacher_labels: Targets | None = None
         self.seed = seed
         self.log_metrics = log
         self._rewriter = BatchRewriter(
@@ -272,7 +284,7 @@ class SuperMixCallback(LightningCallback):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what belongs to a run, so that a module that holds this can be copied and sent while it trains."""
-        state = vars(self) | dict.fromkeys(("mix", "teacher_logits", "_fit", "_kept")) | {"_takes_up_state": True}
+        state = vars(self) | dict.fromkeys((*_OF_BATCH, "_fit", "_kept")) | {"_takes_up_state": True}
         return {name: value for name, value in state.items() if name not in _OF_LIGHTNING}
 
     @property
@@ -331,6 +343,11 @@ class SuperMixCallback(LightningCallback):
         self._fit.trained = True
         self._let_go()  # of the last batch of a finder's trial run
         self._supervision.start(trainer, pl_module)
+        if self.teacher is not None and self.teacher.features and not self._rewriter.label_natural:
+            raise ValueError(
+                f"expected label_natural=True for a teacher with features={self.teacher.features!r}, which come with "
+                "teacher_logits, got False; turn it on, or leave the features out"
+            )
         self._advice.judge_settings(trainer)
         count_next_epoch(trainer.fit_loop)
         warn_of_lost_place(trainer.fit_loop)
@@ -423,7 +440,13 @@ class SuperMixCallback(LightningCallback):
             )
 
     def _let_go(self) -> None:
-        self.mix, self.teacher_logits = None, None
+        self.mix = self.teacher_logits = self.teacher_features = self.teacher_labels = None
+
+    def _hold(self, rewritten: Rewritten) -> Any:
+        """Keep what comes beside a batch for its training step, and return the batch."""
+        self.mix, self.teacher_labels = rewritten.mix, rewritten.labels
+        self.teacher_logits, self.teacher_features = rewritten.teacher_logits, rewritten.teacher_features
+        return rewritten.batch
 
     def _rewrite(self, trainer: Any, batch: Any) -> Any:
         self._let_go()
@@ -438,7 +461,7 @@ class SuperMixCallback(LightningCallback):
         late = trainer.current_epoch >= self._stop_epoch
         if late or not self._wants(number) or (early and not self._mixes_early):
             return self._leave(batch, early)
-        images, labels = (get_field(batch, key) for key in (self._rewriter.input_key, self._rewriter.target_key))
+        images, labels = self._rewriter.images_of(batch), self._rewriter.labels_of(batch)
         start = time.perf_counter()
         fit.mixing = True
         fit.stopwatch.start()
@@ -448,8 +471,7 @@ class SuperMixCallback(LightningCallback):
         fit.stopwatch.mixed()
         fit.mixing = False
         self._milliseconds = 1000 * (time.perf_counter() - start)
-        self.mix, self.teacher_logits = rewritten.mix, rewritten.teacher_logits
-        mix = rewritten.mix
+        batch, mix = self._hold(rewritten), rewritten.mix
         assert mix is not None
         if not early:
             self._supervision.judge(mix, images, labels, chunk_size=self.mixer.chunk_size)
@@ -458,7 +480,7 @@ class SuperMixCallback(LightningCallback):
             with trainer.profiler.profile("[SuperMix]picture"):
                 shown = self._engine.to_show(images, mix)
                 fit.pictures.draw(number, trainer, logged_step(trainer), *shown, self.teacher)
-        return rewritten.batch
+        return batch
 
     def _leave(self, batch: Any, early: bool) -> Any:
         """Leave a batch unmixed, in the label format of the others."""
@@ -466,10 +488,8 @@ class SuperMixCallback(LightningCallback):
         rewriter = self._rewriter
         n = None
         if rewriter.targets != "teacher":
-            n = num_classes_of(self.mixer, self.teacher, batch, rewriter.input_key)
-        rewritten: Rewritten = rewriter.leave_natural(batch, teacher, n)
-        self.teacher_logits = rewritten.teacher_logits
-        return rewritten.batch
+            n = num_classes_of(self.mixer, self.teacher, rewriter.images_of(batch))
+        return self._hold(rewriter.leave_natural(batch, teacher, n))
 
     def _wants(self, number: int) -> bool:
         """Decide from what all ranks share, so that their batches keep equal sizes."""
@@ -478,15 +498,14 @@ class SuperMixCallback(LightningCallback):
         return self._probability == 1 or np.random.default_rng([self.seed, number]).random() < self._probability
 
     def _blind(self, batch: Any) -> tuple[BatchRewriter, FrozenTeacher | None]:
-        """Return what mixes before `start_epoch`, and a given teacher where its logits of every row are wanted."""
-        labels = self._rewriter.label_natural and self._supervision.average is None
+        """Return what mixes before `start_epoch`, and a given teacher where it is to label rows."""
+        rewriter, given = self._rewriter, self._supervision.average is None
+        labels = rewriter.label_natural and given
         if self._early is None:
-            n = num_classes_of(self.mixer, self.teacher, batch, self._rewriter.input_key)
+            n = num_classes_of(self.mixer, self.teacher, rewriter.images_of(batch))
             mixer = MixUp(k=self.mixer.k, num_classes=n)
-            self._early = replace(
-                self._rewriter, mixer=mixer, engine=BatchEngine(), label_natural=labels, natural_share=0.0
-            )
-        return self._early, self.teacher if labels else None
+            self._early = replace(rewriter, mixer=mixer, engine=BatchEngine(), label_natural=labels, natural_share=0.0)
+        return self._early, self.teacher if labels or (given and rewriter.lacks_labels(batch)) else None
 
     def _end(self) -> None:
         """End the fit: let go of it, and keep for the trainer what its next fit goes on with."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from supermix_pl.callback import SuperMixCallback
 from supermix_pl.mixing import MixedBatch
+from supermix_pl.mixing.targets import Targets
 
 
 class SuperMixMixin:
@@ -75,6 +76,16 @@ class SuperMixMixin:
     def teacher_logits(self) -> Float[Tensor, "rows n"] | None:
         """The teacher's logits, one row for each row of the current training batch; see `SuperMixCallback`."""
         return None if self._supermix_callback is None else self._supermix_callback.teacher_logits
+
+    @property
+    def teacher_features(self) -> Float[Tensor, "rows ..."] | None:
+        """The output of a part of the teacher, likewise."""
+        return None if self._supermix_callback is None else self._supermix_callback.teacher_features
+
+    @property
+    def teacher_labels(self) -> Targets | None:
+        """The labels of batches that have none, likewise."""
+        return None if self._supermix_callback is None else self._supermix_callback.teacher_labels
 
 
 def _keeping_ours(configure: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from supermix_pl import CutMix, MixUp, OneOf, SuperMix, SuperMixCallback
+from supermix_pl import MixUp, OneOf, PuzzleMix, ResizeMix, SuperMix, SuperMixCallback
 from supermix_pl.solver import SGD
 from supermix_pl.transforms import RandomResizedCropFlip
 from tests.stand_ins import Network, YourModule
@@ -41,12 +41,15 @@ FROM_YAML: dict[str, tuple[dict[str, Any], Any]] = {
             "mixer": {
                 "class_path": "supermix_pl.OneOf",
                 "init_args": {
-                    "mixers": [{"class_path": "supermix_pl.MixUp"}, {"class_path": "supermix_pl.CutMix"}],
+                    "mixers": [
+                        {"class_path": "supermix_pl.ResizeMix", "init_args": {"scale": [0.2, 0.5]}},
+                        {"class_path": "supermix_pl.PuzzleMix", "init_args": {"grids": [4], "xi": None}},
+                    ],
                     "weights": [0.7, 0.3],
                 },
             }
         },
-        OneOf([MixUp(), CutMix()], weights=[0.7, 0.3]),
+        OneOf([ResizeMix(scale=(0.2, 0.5)), PuzzleMix(grids=[4], xi=None)], weights=[0.7, 0.3]),
     ),
     "engine": ({"engine": {"class_path": "supermix_pl.BatchEngine"}}, SuperMix.fast()),
     "stream": ({"engine": {"class_path": "supermix_pl.StreamEngine", "init_args": {"reuse": 6}}}, SuperMix.fast()),
@@ -203,6 +206,19 @@ def test_callback_of_the_guide_comes_from_yaml(tmp_path: Path, monkeypatch: pyte
     (given,) = yaml.safe_load(text)["trainer"]["callbacks"]
     assert from_yaml(given["init_args"]).mixer == SuperMix.fast(k=3)
     assert given["init_args"]["mixed_transform"]["class_path"].endswith(RandomResizedCropFlip.__name__)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_several_teachers_and_no_labels_from_yaml() -> None:
+    node = {
+        "class_path": "supermix_pl.FrozenTeacher",
+        "init_args": {"module": {"class_path": "tests.stand_ins.Network"}, "features": "norm"},
+    }
+    assert from_yaml({"teacher": node, "target_key": None})._rewriter.target_key is None
+    several = [{"class_path": "tests.stand_ins.Network"}, {"class_path": "tests.stand_ins.Network"}]
+    teacher = from_yaml({"teacher": several}).teacher
+    assert teacher is not None
+    assert len(teacher.module.teachers) == 2  # pyright: ignore
 
 
 def from_yaml(settings: dict[str, Any]) -> SuperMixCallback:

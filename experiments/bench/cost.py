@@ -1,7 +1,7 @@
 """The cost of mixes: what sets took of the teacher and of time, and what that gave."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import reduce
 from operator import add
 
@@ -10,9 +10,9 @@ from torch import Tensor
 
 from supermix_pl import MixedBatch
 from supermix_pl.experiments.bench.passes import timed
-from supermix_pl.experiments.shared.measures import saliency_kept, softness
+from supermix_pl.experiments.shared.measures import saliency_kept, saliency_placed, softness
 from supermix_pl.experiments.shared.subject import Subject
-from supermix_pl.mixing import Mixer
+from supermix_pl.mixing import DirectMixer, Mixer
 from supermix_pl.solver.objective import total_variation
 
 Batch = tuple[Float[Tensor, "_ c h w"], Int[Tensor, " _"]]
@@ -25,33 +25,19 @@ NOTE = (
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Sums over sets.
+    """Sums over sets."""
 
-    Args:
-        sets: How many were attempted.
-        solved: How many met the criterion.
-        held: How many hold under the view that is shown.
-        steps: Of all, those that were not solved with all of theirs.
-        forwards: Images passed forward.
-        backwards: Rows of input gradients.
-        seconds: Wall time.
-        softness: m(1 - m) of the solved sets.
-        roughness: Total variation of their masks (3-norm, mean over sources and pixels).
-        softness_of_all: m(1 - m) of all sets; 0 where it was not measured.
-        kept: Share of the sources' saliency that the masks of all sets keep; 0 where it was not measured.
-    """
-
-    sets: int = 0
-    solved: int = 0
-    held: int = 0
-    steps: int = 0
-    forwards: int = 0
-    backwards: int = 0
-    seconds: float = 0.0
-    softness: float = 0.0
-    roughness: float = 0.0
-    softness_of_all: float = 0.0
-    kept: float = 0.0
+    sets: int = 0  # how many were attempted
+    solved: int = 0  # how many met the criterion
+    held: int = 0  # how many hold under the view that is shown
+    steps: int = 0  # of all, those that were not solved with all of theirs
+    forwards: int = 0  # images passed forward
+    backwards: int = 0  # rows of input gradients
+    seconds: float = 0.0  # wall time
+    softness: float = 0.0  # m(1 - m) of the solved sets
+    roughness: float = 0.0  # total variation of their masks (3-norm, mean over sources and pixels)
+    softness_of_all: float = 0.0  # m(1 - m) of all sets; 0 where it was not measured
+    kept: float = 0.0  # share of the sources' saliency that the masks of all sets keep; 0 where it was not measured
 
     def __add__(self, other: "Cost") -> "Cost":
         """Take both together."""
@@ -101,15 +87,7 @@ def mix_batches(
     seed: int,
     saliency: Sequence[Float[Tensor, "_ h w"]] | None = None,
 ) -> Cost:
-    """Mix every batch once, as a student would see it, and sum up what that cost.
-
-    Args:
-        mixer: Makes the mixes.
-        subject: Teacher and view; its solver decides whether classes are the labels.
-        batches: Images and labels.
-        seed: Of partners, mixing weights and views.
-        saliency: Of the images of each batch, to measure what is kept of it; None not to.
-    """
+    """Mix every batch once, as a student would see it, and sum up what that cost."""
     costs = []
     for number, (images, labels) in enumerate(batches):
         given = labels if subject.supermix.takes_labels else None
@@ -117,5 +95,9 @@ def mix_batches(
             lambda i=images, g=given, n=number: mixer(subject.teacher, i, g, seed=(seed, n), view=subject.view),
             images.device,
         )
-        costs.append(cost_of(mix, seconds, None if saliency is None else saliency[number]))
+        cost = cost_of(mix, seconds, None if saliency is None else saliency[number])
+        if saliency is not None and isinstance(mixer, DirectMixer):
+            kept = saliency_placed(mixer, subject.teacher, images, mix, saliency[number], seed)
+            cost = replace(cost, kept=float(kept.double().sum()))
+        costs.append(cost)
     return reduce(add, costs)

@@ -17,29 +17,17 @@ Outcome = TypeVar("Outcome")
 
 @dataclass
 class TeacherPass:
-    """One call of the teacher's network.
+    """One call of the teacher's network."""
 
-    Args:
-        rows: Images in it.
-        graph: Whether it kept what a gradient needs.
-        end: When the device had its logits, in seconds.
-        backward: Whether the gradient was then asked for.
-    """
-
-    rows: int
-    graph: bool
-    end: float
-    backward: bool = False
+    rows: int  # images in it
+    graph: bool  # whether it kept what a gradient needs
+    end: float  # when the device had its logits, in seconds
+    backward: bool = False  # whether the gradient was then asked for
 
 
 @contextmanager
 def recorded(teacher: FrozenTeacher, images: Float[Tensor, "b c h w"]) -> Iterator[list[TeacherPass]]:
-    """Note the passes of a teacher that are not compiled, each after its device has made it.
-
-    Args:
-        teacher: Whose passes.
-        images: A batch such as it will be shown.
-    """
+    """Note the passes of a teacher that are not compiled, each after its device has made it."""
     made: list[TeacherPass] = []
 
     def note(_: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
@@ -58,13 +46,7 @@ def recorded(teacher: FrozenTeacher, images: Float[Tensor, "b c h w"]) -> Iterat
 
 
 def replay(module: nn.Module, images: Float[Tensor, "n c h w"], passes: Sequence[TeacherPass]) -> None:
-    """Make the same passes bare: module, sum of its logits, gradient with respect to the images.
-
-    Args:
-        module: What the teacher ran.
-        images: At least as many as the largest pass has.
-        passes: What to repeat.
-    """
+    """Make the same passes bare: module, sum of its logits, gradient with respect to the images."""
     for made in passes:
         bare_pass(module, images[: made.rows], graph=made.graph, backward=made.backward)
 

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -28,22 +28,16 @@ _WIDE = 180
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What every benchmark can be told; the values are those of conf/bench.
-
-    Args:
-        folder: Where its files go.
-        name: Of the files, before the device; None for what was measured.
-        threads: Of the CPU, >= 1; None for torch's own choice.
-    """
+    """What every benchmark can be told; the values are those of conf/bench."""
 
     LEAST: ClassVar[Mapping[str, int]] = {}
     """Lower limits of numbers, and of all numbers in lists, which may not be empty."""
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """What names may be, alone or in lists."""
 
-    folder: str
-    name: str | None
-    threads: int | None
+    folder: str  # where its files go
+    name: str | None  # of the files, before the device; None for what was measured
+    threads: int | None  # of the CPU, >= 1; None for torch's own choice
 
     def __post_init__(self) -> None:
         """Check what can be checked before time is spent."""
@@ -68,42 +62,23 @@ S = TypeVar("S", bound=Settings)
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a benchmark found.
+    """What a benchmark found."""
 
-    Args:
-        name: Of the files, before the device.
-        title: Of the document.
-        remark: On how it was measured.
-        tables: Each with what must be said of it.
-        content: All numbers, ready for JSON.
-        seeds: Of all that was random.
-        device: Where it computed.
-        figure: A picture, if there is one.
-        failed: Whether something did not come to its end.
-    """
-
-    name: str
+    name: str  # of the files, before the device
     title: str
-    remark: str
-    tables: Sequence[Part]
-    content: Mapping[str, Any]
-    seeds: Sequence[int]
+    remark: str  # on how it was measured
+    tables: Sequence[Part]  # each with what must be said of it
+    content: Mapping[str, Any]  # all numbers, ready for JSON
+    seeds: Sequence[int]  # of all that was random
     device: torch.device
     figure: Figure | None = None
-    failed: bool = field(default=False)
+    failed: bool = False  # whether something did not come to its end
 
 
 def run(
     program: str, kind: type[S], measure: Callable[[DictConfig, S], Result], overrides: Sequence[str] | None
 ) -> None:
-    """Read the config, measure, print and write; what makes no sense ends the program in one line.
-
-    Args:
-        program: Name of the module, and of its config.
-        kind: Its settings.
-        measure: Does the work.
-        overrides: Of the config; None for the command line.
-    """
+    """Read the config, measure, print and write; what makes no sense ends the program in one line."""
     overrides = sys.argv[1:] if overrides is None else list(overrides)
     if {"-h", "--help"} & set(overrides):
         print(resources.files("supermix_pl.conf.bench").joinpath(f"{program}.yaml").read_text(encoding="utf-8"))
@@ -123,11 +98,7 @@ def run(
 
 
 def read_settings(config: DictConfig, kind: type[S]) -> S:
-    """Read the node `bench` of a config.
-
-    Raises:
-        ValueError: If a value is of another type, out of its range or missing, or nothing takes it.
-    """
+    """Read the node `bench` of a config."""
     schema = OmegaConf.structured(kind)
     OmegaConf.set_readonly(schema, False)
     try:

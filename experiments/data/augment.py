@@ -7,10 +7,9 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Int16, Shaped, UInt8
+from jaxtyping import Float64, Int16, Shaped, UInt8
 from torch import Tensor
 
-from supermix_pl.experiments.data.cutout import Cutout
 from supermix_pl.experiments.data.transfer import send
 from supermix_pl.transforms import RandomCropFlip
 
@@ -70,6 +69,44 @@ class CropFlip:
     def apply(self, images: Pixels, draws: Int16[np.ndarray, "b 3"], *, fill: Colour | None = None) -> Pixels:
         """Return the views that `draws` describes; the padding is black, whatever `fill` says."""
         return RandomCropFlip(self.padding).apply(images, send(torch.from_numpy(draws), images.device))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cutout:
+    """Cutout (DeVries and Taylor, 2017): a square around a random pixel, in the data's mean colour.
+
+    Args:
+        size: Side of the square in pixels, at least 1. An odd one is lowered by 1, as in the published code.
+    """
+
+    size: int = 16
+    on_host: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"expected size >= 1, got {self.size}")
+
+    def draw(self, generator: np.random.Generator, count: int) -> Float64[np.ndarray, "n 2"]:
+        """Draws the row and the column of `count` centres, as parts of height and width in [0, 1)."""
+        return generator.random((count, 2))
+
+    def apply(self, images: Pixels, draws: Float64[np.ndarray, "b 2"], *, fill: Colour) -> Pixels:
+        """Return the images with their squares in the colour `fill`."""
+        return cut_out(images, draws, size=self.size, fill=fill)
+
+
+def cut_out(images: Pixels, centres: Float64[np.ndarray, "b 2"], *, size: int, fill: Colour) -> Pixels:
+    """Return images with a square around a pixel of each painted over; its place is in parts of height and width."""
+    sides = (_near(images.shape[2 + axis], centres[:, axis], size // 2) for axis in range(2))
+    rows, columns, colour = (send(values, images.device) for values in (*sides, torch.from_numpy(fill)))
+    inside = (rows[:, :, None] & columns[:, None, :])[:, None]
+    return torch.where(inside, colour[:, None, None], images)
+
+
+def _near(side: int, centre: Float64[np.ndarray, " b"], half: int) -> Tensor:
+    """Whether each of `side` pixels lies in [centre - half, centre + half)."""
+    distance = np.arange(side) - np.floor(centre * side)[:, None]
+    return torch.from_numpy((distance >= -half) & (distance < half))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,12 +15,7 @@ from supermix_pl.experiments.data.datamodule import (
 
 
 class _Cifar(ImageDataModule):
-    """Either CIFAR.
-
-    Args:
-        root: Folder of the data; what is missing there is downloaded.
-        common: Arguments of `ImageDataModule`.
-    """
+    """Either CIFAR."""
 
     dataset: ClassVar[type[datasets.CIFAR10]]
     statistics: ClassVar[tuple[Statistics, Statistics]]

@@ -41,25 +41,16 @@ class DecodingSource:
 
     Pixels come from them as bytes, for a GPU in pinned memory, and are normalised on the device. Several batches of
     every worker are ready ahead. A single batch is decoded in the calling process.
-
-    Args:
-        images: What is decoded.
-        training_view: From Pillow's image to the pixels of a training view; what it draws from torch's generator is
-            seeded for each sample.
-        evaluation_view: The same for evaluation.
-        augment: What follows on the pixels of the training view; `None` for nothing.
-        mean: Mean of each channel, on the scale [0, 1].
-        std: Standard deviation of each channel, on the scale [0, 1].
-        num_workers: Decoding processes; 0 decodes in this one.
     """
 
     images: EncodedImages
+    # from Pillow's image to the pixels; what it draws from torch's generator is seeded for each sample
     training_view: Callable[[Image.Image], Pixels]
-    evaluation_view: Callable[[Image.Image], Pixels]
-    augment: Augmentation | None
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    num_workers: int
+    evaluation_view: Callable[[Image.Image], Pixels]  # the same for evaluation
+    augment: Augmentation | None  # what follows on the pixels of the training view; `None` for nothing
+    mean: tuple[float, float, float]  # mean of each channel, on the scale [0, 1]
+    std: tuple[float, float, float]  # standard deviation of each channel, on the scale [0, 1]
+    num_workers: int  # decoding processes; 0 decodes in this one
     _idle: dict[bool, tuple[list[Key], DataLoader]] = field(default_factory=dict, init=False, repr=False)
 
     @property

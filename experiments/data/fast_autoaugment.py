@@ -13,7 +13,7 @@ from jaxtyping import Float64, UInt8
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from supermix_pl.experiments.data.cutout import cut_out
+from supermix_pl.experiments.data.augment import cut_out
 
 EXAMPLE = Path(__file__).with_name("fast_autoaugment_example.json")
 
@@ -52,19 +52,12 @@ _OPERATIONS: Mapping[str, tuple[float, float, bool, Callable[[Pixels, float], Pi
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One operation of a sub-policy.
+    """One operation of a sub-policy."""
 
-    Args:
-        name: Of the operation.
-        probability: That the step is taken, in [0, 1].
-        strength: In the unit of the operation's range; see `FastAutoAugment`.
-        mirrored: Whether half of the images get the negative strength.
-    """
-
-    name: str
-    probability: float
-    strength: float
-    mirrored: bool
+    name: str  # of the operation
+    probability: float  # that the step is taken, in [0, 1]
+    strength: float  # in the unit of the operation's range; see `FastAutoAugment`
+    mirrored: bool  # whether half of the images get the negative strength
 
     def apply(self, image: Pixels, draws: Float64[np.ndarray, "4"], fill: UInt8[np.ndarray, "3"]) -> Pixels:
         """Return the image after the step, if `draws` say that it is taken."""

@@ -23,28 +23,15 @@ Names = tuple[str, ...] | None
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """Which parts and columns of a data set are read.
+    """Which parts and columns of a data set are read."""
 
-    Args:
-        train_part: Name of the training split, the first word of the names of its shards.
-        test_part: The same for testing; the first of `TEST_PARTS` that there is when `None`.
-        image_column: Column of images (a struct with `bytes`, or binary); found by its type when `None`.
-        label_column: Column of integer labels; found by its name when `None`.
-    """
-
-    train_part: str = "train"
-    test_part: str | None = None
-    image_column: str | None = None
-    label_column: str | None = None
+    train_part: str = "train"  # name of the training split, the first word of the names of its shards
+    test_part: str | None = None  # the same for testing; the first of `TEST_PARTS` that there is when `None`
+    image_column: str | None = None  # a struct with `bytes`, or binary; found by its type when `None`
+    label_column: str | None = None  # column of integer labels; found by its name when `None`
 
     def find(self, look: Callable[[str], Any], place: object, there: Iterable[str], ending: str = "") -> dict[str, Any]:
-        """Return what there is of "train" and "test".
-
-        Args:
-            look: From the name of a part to what there is of it.
-            place: What a message calls the place that is looked at.
-            there: What a message says there is.
-            ending: What follows the name of a part there.
+        """Return what `look` finds of "train" and "test" in a place, where there are parts with this ending.
 
         Raises:
             ValueError: If there is neither, or not the test part that was asked for.
@@ -59,21 +46,13 @@ class Choice:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EncodedRows:
-    """Encoded images of a memory-mapped data set, as `EncodedImages`; pickles small.
+    """Encoded images of a memory-mapped data set, as `EncodedImages`; pickles small."""
 
-    Args:
-        rows: A `datasets.Dataset`.
-        column: Its column of images.
-        labels: Class of every image, -1 without a column of labels.
-        class_names: Names of the classes, or `None` where the metadata has none.
-        shards: What the rows come from, for messages: name and number of rows.
-    """
-
-    rows: Any
-    column: str
-    labels: Int64[np.ndarray, " n"]
-    class_names: Names
-    shards: Sequence[tuple[object, int]]
+    rows: Any  # a `datasets.Dataset`
+    column: str  # its column of images
+    labels: Int64[np.ndarray, " n"]  # class of every image, -1 without a column of labels
+    class_names: Names  # names of the classes, or `None` where the metadata has none
+    shards: Sequence[tuple[object, int]]  # what the rows come from, for messages: name and number of rows
 
     def __getitem__(self, index: int) -> Image.Image:
         """Decodes an image into RGB; a `ValueError` says which one cannot be decoded."""
@@ -107,15 +86,9 @@ def _place(shards: Sequence[tuple[object, int]], index: int) -> str:
 
 
 def open_folder(folder: Path, choice: Choice, cache_dir: Path) -> dict[str, EncodedRows]:
-    """Opens the shards `<part>-*.parquet` of a folder.
+    """Opens the shards `<part>-*.parquet` of a folder; rows of "train" and "test", without what there is not.
 
-    Args:
-        folder: Where the shards lie.
-        choice: Parts and columns.
-        cache_dir: Folder of the copy that `datasets` makes once, as large as the shards.
-
-    Returns:
-        Rows of "train" and "test", without what there is not.
+    `cache_dir` is the folder of the copy that `datasets` makes once, as large as the shards.
 
     Raises:
         ValueError: If there are no shards, a file is not Parquet or damaged, a column is missing or not of the right
@@ -138,16 +111,7 @@ def open_files(paths: Sequence[Path], cache_dir: Path) -> EncodedRows:
 
 
 def open_hub(name: str, choice: Choice, cache_dir: Path) -> dict[str, EncodedRows]:
-    """Downloads and opens a data set of the Hugging Face Hub, or whatever else `datasets` opens by a name.
-
-    Args:
-        name: Such as "uoft-cs/cifar100".
-        choice: Parts and columns.
-        cache_dir: Folder of what is downloaded.
-
-    Returns:
-        Rows as in `open_folder`, which also says what is raised.
-    """
+    """Downloads and opens a data set of the Hugging Face Hub, or whatever else `datasets` opens; see `open_folder`."""
     splits = _datasets().load_dataset(name, cache_dir=str(cache_dir))
     parts = choice.find(splits.get, name, splits)
     schemas = {f"{part.split} of {name}": part.features.arrow_schema for part in parts.values()}

@@ -10,8 +10,7 @@ from PIL import Image
 
 from supermix_pl.experiments.data.crops import CroppedImages
 from supermix_pl.experiments.data.datamodule import Opened
-from supermix_pl.experiments.data.files import images_below
-from supermix_pl.experiments.data.rgb import open_rgb
+from supermix_pl.experiments.data.rgb import images_below, open_rgb
 
 
 class ImageFolder(CroppedImages):
@@ -48,15 +47,7 @@ class ImageFolder(CroppedImages):
 
 
 class ImageFiles:
-    """Image files in one sub-folder a class, as `EncodedImages`.
-
-    Args:
-        folder: With the sub-folders.
-        class_names: Their names.
-
-    Raises:
-        ValueError: If there is no image in one of them.
-    """
+    """Image files in one sub-folder a class, as `EncodedImages`; none in one of them is an error."""
 
     def __init__(self, folder: Path, class_names: Sequence[str]) -> None:
         self.paths: list[Path] = []

@@ -1,9 +1,11 @@
 """Data sets in the Hugging Face layout as data modules: local Parquet shards, or a name of the Hub."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from supermix_pl.experiments.data.crops import CroppedImages
 from supermix_pl.experiments.data.datamodule import ImageDataModule, Opened, height_width
 from supermix_pl.experiments.data.decoded import DecodedImages, decode_all, default_cache_dir, open_or_decode
 from supermix_pl.experiments.data.huggingface import Choice, EncodedRows, class_names, open_folder, open_hub
@@ -52,12 +54,7 @@ class ParquetFolder(ImageDataModule):
         return open_folder(self.folder, self._choice(), self.cache_dir)
 
     def _choice(self) -> Choice:
-        return Choice(
-            train_part=self.train_part,
-            test_part=self.test_part,
-            image_column=self.image_column,
-            label_column=self.label_column,
-        )
+        return Choice(**{each.name: getattr(self, each.name) for each in fields(Choice)})
 
 
 class Parquet(ParquetFolder):
@@ -74,11 +71,7 @@ class Parquet(ParquetFolder):
     """
 
     def __init__(
-        self,
-        *,
-        test_part: str | None = None,
-        size: int | Sequence[int] | None = None,
-        **arguments: Any,
+        self, *, test_part: str | None = None, size: int | Sequence[int] | None = None, **arguments: Any
     ) -> None:
         super().__init__(test_part=test_part, **arguments)
         self.size = None if size is None else height_width(size)
@@ -98,12 +91,10 @@ class Parquet(ParquetFolder):
         )
 
     def _decoded(self, role: str, rows: EncodedRows) -> DecodedImages:
-        count = len(rows.labels)
+        count, place = len(rows.labels), f"{role} of {self.folder}"
         size = "" if self.size is None else "-{}x{}".format(*self.size)
         folder = rows.path.with_name(f"{rows.path.stem}-{rows.column}{size}")
-        return open_or_decode(
-            folder, lambda: (count, decode_all(rows.decode, count, self.size)), f"{role} of {self.folder}"
-        )
+        return open_or_decode(folder, lambda: (count, decode_all(rows.decode, count, self.size)), place)
 
 
 class HuggingFace(Parquet):
@@ -121,3 +112,24 @@ class HuggingFace(Parquet):
     def open_rows(self) -> dict[str, EncodedRows]:
         """Opens the rows of "train" and "test", first downloading what the cache lacks."""
         return open_hub(str(self.name), self._choice(), self.cache_dir)
+
+
+class EncodedParquet(ParquetFolder, CroppedImages):
+    """Images from Parquet shards in the Hugging Face layout, of any sizes, with the views of `ImageFolder`.
+
+    `Parquet` is for small images of one size.
+
+    Args:
+        test_part: First word of the names of the test shards (ImageNet's `test` has no labels); see `ParquetFolder`.
+        arguments: Arguments of `ParquetFolder` and `CroppedImages`.
+    """
+
+    def __init__(self, *, test_part: str | None = "validation", **arguments: Any) -> None:
+        super().__init__(test_part=test_part, **arguments)
+
+    def open_data(self) -> Opened:
+        """Opens the encoded images of both parts."""
+        parts = self.open_rows()
+        return self._opened_encoded(
+            train=parts.get("train"), test=parts.get("test"), class_names=class_names(parts.values())
+        )

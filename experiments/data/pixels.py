@@ -11,15 +11,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What a data set's images are normalised with.
+    """What a data set's images are normalised with."""
 
-    Args:
-        mean: Mean of each channel, on the scale [0, 1].
-        std: Standard deviation of each channel, on the scale [0, 1].
-    """
-
-    mean: Sequence[float]
-    std: Sequence[float]
+    mean: Sequence[float]  # mean of each channel, on the scale [0, 1]
+    std: Sequence[float]  # standard deviation of each channel, on the scale [0, 1]
 
     def normalise(self, pixels: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Return the images of pixels, in float32: the same to the bit on every device."""

@@ -1,11 +1,14 @@
-"""Opening encoded images as RGB of 8 bits a channel."""
+"""Finding image files, and opening encoded images as RGB of 8 bits a channel."""
 
 import io
+import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 _OF_12_BITS = 4096
@@ -13,14 +16,31 @@ _TO_8_BITS = 257  # 65535 / 255
 _FORMATS = {b"\xff\xd8": ("JPEG",), b"\x89PNG": ("PNG",), b"RIFF": ("WEBP",)}
 
 
+def images_below(folder: Path) -> Iterator[Path]:
+    """Yields the image files of a folder and of all folders below it, links to folders included, each folder once.
+
+    Raises:
+        OSError: If one of them cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:  # which `os.walk` would leave out silently
+        raise error
+
+    seen = set()
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        yield from (Path(place) / name for name in sorted(names) if name.lower().endswith(IMG_EXTENSIONS))
+
+
 def open_rgb(source: Path | bytes, place: str) -> Image.Image:
-    """Decodes an image into RGB; grey ones of 16 bits are scaled, so that 65535 is white.
+    """Decodes a file, or its bytes, into RGB; grey images of 16 bits are scaled, so that 65535 is white.
 
     Where no pixel of these has more than 12 bits a warning says that they come out black.
-
-    Args:
-        source: A file, or its bytes.
-        place: What a message calls it.
 
     Raises:
         ValueError: If Pillow cannot decode it, or its pixels have no known white; the message says in which place.

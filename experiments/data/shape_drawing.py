@@ -9,21 +9,9 @@ from numpy.typing import NDArray
 Array = NDArray[np.floating]  # float32 at run time: numpy's stubs widen most results
 
 
-def _disk(x: Array, y: Array, v: Array) -> Array:
-    return np.hypot(x, y) - 0.93
-
-
 def _ring(x: Array, y: Array, v: Array) -> Array:
     width = 0.2 + 0.08 * v
     return np.abs(np.hypot(x, y) - (0.97 - width)) - width
-
-
-def _square(x: Array, y: Array, v: Array) -> Array:
-    return np.maximum(np.abs(x), np.abs(y)) - 0.7
-
-
-def _triangle(x: Array, y: Array, v: Array) -> Array:
-    return np.maximum(np.abs(x) * 0.866 - y * 0.5, y) - 0.5
 
 
 def _star(x: Array, y: Array, v: Array) -> Array:
@@ -38,10 +26,6 @@ def _star(x: Array, y: Array, v: Array) -> Array:
 def _cross(x: Array, y: Array, v: Array) -> Array:
     x, y = np.abs(x), np.abs(y)
     return np.maximum(np.maximum(x, y) - 0.92, np.minimum(x, y) - (0.27 + 0.06 * v))
-
-
-def _crescent(x: Array, y: Array, v: Array) -> Array:
-    return np.maximum(np.hypot(x, y) - 0.97, 0.78 - np.hypot(x - 0.48 - 0.08 * v, y))
 
 
 def _heart(x: Array, y: Array, v: Array) -> Array:
@@ -66,13 +50,13 @@ def _arrow(x: Array, y: Array, v: Array) -> Array:
 
 
 _OUTLINES: dict[str, Callable[[Array, Array, Array], Array]] = {
-    "disk": _disk,
+    "disk": lambda x, y, v: np.hypot(x, y) - 0.93,
     "ring": _ring,
-    "square": _square,
-    "triangle": _triangle,
+    "square": lambda x, y, v: np.maximum(np.abs(x), np.abs(y)) - 0.7,
+    "triangle": lambda x, y, v: np.maximum(np.abs(x) * 0.866 - y * 0.5, y) - 0.5,
     "star": _star,
     "cross": _cross,
-    "crescent": _crescent,
+    "crescent": lambda x, y, v: np.maximum(np.hypot(x, y) - 0.97, 0.78 - np.hypot(x - 0.48 - 0.08 * v, y)),
     "heart": _heart,
     "hourglass": _hourglass,
     "arrow": _arrow,
@@ -82,19 +66,12 @@ CLASS_NAMES = tuple(_OUTLINES)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Poses:
-    """Where n outlines lie on a square grid.
+    """Where n outlines lie on a square grid."""
 
-    Args:
-        centre: (n, 2), x and y in pixels; a pixel's centre lies at its index plus one half.
-        radius: (n,), pixels that one unit of the outline takes; outlines fit about the unit circle.
-        angle: (n,), radians, from x towards y.
-        squeeze: (n,), the outline is this much longer along its x axis and shorter along its y axis, 1 for neither.
-    """
-
-    centre: Array
-    radius: Array
-    angle: Array
-    squeeze: Array
+    centre: Array  # (n, 2), x and y in pixels; a pixel's centre lies at its index plus one half
+    radius: Array  # (n,), pixels that one unit of the outline takes; outlines fit about the unit circle
+    angle: Array  # (n,), radians, from x towards y
+    squeeze: Array  # (n,), the outline is this much longer along its x axis and shorter along its y axis, 1 for neither
 
     def to_outline(self, size: int) -> tuple[Array, Array]:
         """Return x and y of every pixel centre in the outlines' own coordinates, each (n, size, size)."""

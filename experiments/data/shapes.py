@@ -1,6 +1,7 @@
 """The embedded data set: textured objects of ten shapes on cluttered, natural-looking backgrounds, drawn on demand."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from supermix_pl.arguments import check_at_least
+from supermix_pl.experiments.data.datamodule import ImageDataModule, Opened
 from supermix_pl.experiments.data.shape_drawing import CLASS_NAMES, Array, Poses, coverage
 from supermix_pl.experiments.data.shape_painting import (
     cover,
@@ -35,15 +37,40 @@ _OCCLUDED = 0.4
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ShapeImages:
-    """Drawn images.
+    """Drawn images."""
+
+    images: UInt8[Tensor, "n 3 h w"]  # RGB, 0 to 255
+    labels: Int64[Tensor, " n"]  # indices into ``CLASS_NAMES``
+
+
+class Shapes(ImageDataModule):
+    """Textured objects of ten shapes on cluttered backgrounds.
+
+    `data_seed` also chooses the drawings.
 
     Args:
-        images: RGB, 0 to 255.
-        labels: indices into ``CLASS_NAMES``.
+        train_size: Number of training images.
+        test_size: Number of test images.
+        size: Height and width of the images in pixels.
+        common: Arguments of `ImageDataModule`.
     """
 
-    images: UInt8[Tensor, "n 3 h w"]
-    labels: Int64[Tensor, " n"]
+    def __init__(self, *, train_size: int = 5000, test_size: int = 1000, size: int = 32, **common: Any) -> None:
+        super().__init__(**common)
+        for name, value in {"train_size": train_size, "test_size": test_size}.items():
+            check_at_least(name, value, 1)
+        self.train_size = train_size
+        self.test_size = test_size
+        self.size = size
+
+    def open_data(self) -> Opened:
+        """Draws both parts, each from a seed of its own."""
+        drawn = [
+            draw_shapes(count, seed=2 * self.data_seed + part, size=self.size)
+            for part, count in enumerate((self.train_size, self.test_size))
+        ]
+        train, test = ((part.images.numpy(), part.labels.numpy()) for part in drawn)
+        return self._opened_arrays(train=train, test=test, class_names=list(CLASS_NAMES), mean=MEAN, std=STD)
 
 
 def draw_shapes(count: int, *, seed: int, size: int = 32) -> ShapeImages:
@@ -56,9 +83,6 @@ def draw_shapes(count: int, *, seed: int, size: int = 32) -> ShapeImages:
         count: the number of images, from 1.
         seed: from 0; give training and test data different ones.
         size: height and width in pixels, from 16.
-
-    Returns:
-        The images with labels.
 
     Raises:
         ValueError: if an argument is below its range.

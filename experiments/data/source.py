@@ -49,20 +49,13 @@ class ArraySource:
 
     Up to 2 GiB stay on every device that batches were wanted on, and are cropped, mirrored and cut out there. More than
     that, and views that take images one by one, are made in the CPU's memory, and sent as bytes.
-
-    Args:
-        images: Pixels, 0 to 255.
-        labels: Classes.
-        mean: Mean of each channel, on the scale [0, 1].
-        std: Standard deviation of each channel, on the scale [0, 1].
-        augment: The training view; `None` for the images as they are.
     """
 
-    images: UInt8[np.ndarray, "n 3 h w"]
-    labels: Int64[np.ndarray, " n"]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    augment: Augmentation | None = None
+    images: UInt8[np.ndarray, "n 3 h w"]  # pixels, 0 to 255
+    labels: Int64[np.ndarray, " n"]  # classes
+    mean: tuple[float, float, float]  # mean of each channel, on the scale [0, 1]
+    std: tuple[float, float, float]  # standard deviation of each channel, on the scale [0, 1]
+    augment: Augmentation | None = None  # the training view; `None` for the images as they are
     _held: dict[torch.device, tuple[Tensor, Tensor]] = field(default_factory=dict, init=False, repr=False)
 
     def batches(
@@ -70,9 +63,7 @@ class ArraySource:
     ) -> Iterator[Batch]:
         """Yields the batches of the given samples; see `BatchSource.batches`."""
         augment = None if stream is None else self.augment
-        draws = None
-        if augment is not None and stream is not None:
-            draws = augment.draw(np.random.default_rng(stream), len(self.labels))
+        draws = augment and augment.draw(np.random.default_rng(stream), len(self.labels))
         fill = mean_pixel(self.mean)
         normalisation = Normalisation(self.mean, self.std)
         on_host = self.images.nbytes > _MOST_BYTES or (augment is not None and augment.on_host)
@@ -97,15 +88,10 @@ class ArraySource:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class IndexedSource:
-    """Batches of a source with a third field: the place of each sample among the chosen ones, int64 of shape (b,).
+    """Batches of a source with a third field: the place of each sample among the chosen ones, int64 of shape (b,)."""
 
-    Args:
-        source: What gives the batches.
-        indices: The chosen samples, in rising order.
-    """
-
-    source: BatchSource
-    indices: Indices
+    source: BatchSource  # what gives the batches
+    indices: Indices  # the chosen samples, in rising order
 
     @property
     def labels(self) -> Int64[np.ndarray, " n"]:

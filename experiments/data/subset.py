@@ -9,16 +9,6 @@ def split_indices(
 ) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " v"]]:
     """Chooses training and validation samples, class by class.
 
-    Args:
-        labels: Class of every sample.
-        validation_fraction: Part of every class that is held out, in [0, 1); if not 0, at least one sample of each
-            class that has two.
-        images_per_class: Training samples kept of every class; `None` for all that are not held out.
-        seed: Seed of the choice.
-
-    Returns:
-        Training and validation indices, each in rising order.
-
     Raises:
         ValueError: If a class has too few samples.
     """

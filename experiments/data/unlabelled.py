@@ -3,6 +3,9 @@
 import hashlib
 import itertools
 import json
+import re
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -12,12 +15,12 @@ from PIL import Image
 
 from supermix_pl.experiments.data.datamodule import height_width
 from supermix_pl.experiments.data.decoded import Pixels, decode_all, default_cache_dir, open_or_decode, to_pixels
-from supermix_pl.experiments.data.downsampled_imagenet import find_batches, is_batch, read_batch
-from supermix_pl.experiments.data.files import images_below
 from supermix_pl.experiments.data.huggingface import open_files
-from supermix_pl.experiments.data.rgb import open_rgb
+from supermix_pl.experiments.data.rgb import images_below, open_rgb
 
+_UNREADABLE = (OSError, EOFError, KeyError, TypeError, ValueError, AttributeError)  # what numpy raises of bad files
 _FORMAT = "unlabelled 2"
+_BATCH = re.compile(r"train_data_batch_(\d+)(\.npz)?")
 
 
 class UnlabelledImages:
@@ -58,9 +61,9 @@ class UnlabelledImages:
         if files[0].suffix == ".parquet":
             rows = open_files(files, cache_dir)
             return len(rows.labels), decode_all(rows.decode, len(rows.labels), self.size)
-        if is_batch(files[0]):
-            count = sum(len(read_batch(path)) for path in files)
-            return count, itertools.chain.from_iterable(_resized(read_batch(path), self.size) for path in files)
+        if _BATCH.fullmatch(files[0].name):
+            count = sum(len(_read_batch(path)) for path in files)
+            return count, itertools.chain.from_iterable(_resized(_read_batch(path), self.size) for path in files)
 
         def read(indices: range) -> Iterator[Image.Image]:
             return (open_rgb(files[index], str(files[index])) for index in indices)
@@ -70,7 +73,7 @@ class UnlabelledImages:
 
 def _image_files(folder: Path) -> list[Path]:
     """Return what the images are read from: shards, else batches of the release, else image files."""
-    files = sorted(filter(Path.is_file, folder.glob("*.parquet"))) or find_batches(folder)
+    files = sorted(filter(Path.is_file, folder.glob("*.parquet"))) or _batches(folder)
     files = files or (sorted(images_below(folder)) if folder.is_dir() else [])
     if not files:
         names = sorted(path.name for path in folder.iterdir())[:8] if folder.is_dir() else "no such folder"
@@ -89,3 +92,29 @@ def _resized(images: UInt8[np.ndarray, "n 3 s s"], size: tuple[int, int]) -> Ite
         return
     for pixels in images:
         yield to_pixels(Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))), size)
+
+
+def _batches(folder: Path) -> list[Path]:
+    """Return the training batches of a folder in the order of their numbers, the `.npz` one where there are both."""
+    found = {}
+    for path in sorted(folder.glob("train_data_batch_*")):  # x.npz comes after x
+        match = _BATCH.fullmatch(path.name)
+        if match is not None:
+            found[int(match[1])] = path
+    return [found[number] for number in sorted(found)]
+
+
+def _read_batch(path: Path) -> UInt8[np.ndarray, "n 3 s s"]:
+    """Reads the images of one batch; a pickled one, which could run anything, is refused."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            data = arrays["data"]
+    except (*_UNREADABLE, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(
+            f"expected a batch of the down-sampled ImageNet as .npz with an array `data`, got {path}, which cannot be "
+            f"read ({error}): download the release in the .npz format, not the pickled one"
+        ) from error
+    side = round((data.shape[-1] / 3) ** 0.5) if data.ndim == 2 else 0
+    if not side or data.dtype != np.uint8 or data.shape[1] != 3 * side * side:
+        raise ValueError(f"expected `data` in {path} as uint8 (n, 3 * size * size), got {data.dtype} {data.shape}")
+    return data.reshape(-1, 3, side, side)

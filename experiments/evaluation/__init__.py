@@ -1,9 +1,6 @@
 """What a trained student is worth beyond its accuracy: calibration, an attack, common corruptions."""
 
-from supermix_pl.experiments.evaluation.calibration import calibration_error
 from supermix_pl.experiments.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from supermix_pl.experiments.evaluation.fgsm import fgsm
-from supermix_pl.experiments.evaluation.quality import quality
+from supermix_pl.experiments.evaluation.quality import quality, scores
 from supermix_pl.experiments.evaluation.robustness import Robustness
-
-__all__ = ["CORRUPTIONS", "SEVERITIES", "Robustness", "calibration_error", "corrupt", "fgsm", "quality"]

@@ -30,38 +30,28 @@ def _impulse_noise(pixels: Pixels, share: float, generator: torch.Generator) -> 
     return pixels.masked_fill(draws < share / 2, 0).masked_fill(draws > 1 - share / 2, 255)
 
 
-def _gaussian_blur(pixels: Pixels, sigma: float, generator: torch.Generator) -> Pixels:
-    return transforms.gaussian_blur(pixels, kernel_size=[2 * round(3 * sigma) + 1] * 2, sigma=[sigma] * 2)
-
-
-def _brightness(pixels: Pixels, added: float, generator: torch.Generator) -> Pixels:
-    return _rounded(pixels.float() + 255 * added)
-
-
-def _contrast(pixels: Pixels, factor: float, generator: torch.Generator) -> Pixels:
-    return transforms.adjust_contrast(pixels, factor)
-
-
-def _saturation(pixels: Pixels, factor: float, generator: torch.Generator) -> Pixels:
-    return transforms.adjust_saturation(pixels, factor)
-
-
 def _jpeg(pixels: Pixels, quality: float, generator: torch.Generator) -> Pixels:
-    return torch.stack([_encoded(image, int(quality)) for image in pixels.cpu()]).to(pixels.device)
+    """Encode and decode images, with Pillow: torchvision is giving its codecs up."""
+    shown = []
+    for image in pixels.cpu():
+        file = io.BytesIO()
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(file, format="JPEG", quality=int(quality))
+        shown.append(torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1))
+    return torch.stack(shown).to(pixels.device)
 
 
-_FUNCTIONS: Mapping[str, _Corruption] = MappingProxyType(
-    {
-        "gaussian_noise": _gaussian_noise,
-        "shot_noise": _shot_noise,
-        "impulse_noise": _impulse_noise,
-        "gaussian_blur": _gaussian_blur,
-        "brightness": _brightness,
-        "contrast": _contrast,
-        "saturation": _saturation,
-        "jpeg": _jpeg,
-    }
-)
+_FUNCTIONS: dict[str, _Corruption] = {
+    "gaussian_noise": _gaussian_noise,
+    "shot_noise": _shot_noise,
+    "impulse_noise": _impulse_noise,
+    "gaussian_blur": lambda pixels, sigma, _: transforms.gaussian_blur(
+        pixels, kernel_size=[2 * round(3 * sigma) + 1] * 2, sigma=[sigma] * 2
+    ),
+    "brightness": lambda pixels, added, _: _rounded(pixels.float() + 255 * added),
+    "contrast": lambda pixels, factor, _: transforms.adjust_contrast(pixels, factor),
+    "saturation": lambda pixels, factor, _: transforms.adjust_saturation(pixels, factor),
+    "jpeg": _jpeg,
+}
 SEVERITIES: Mapping[str, tuple[float, float, float]] = MappingProxyType(
     {
         "gaussian_noise": (0.04, 0.08, 0.12),  # deviation, on the scale [0, 1]
@@ -78,19 +68,13 @@ CORRUPTIONS = tuple(SEVERITIES)
 
 
 def corrupt(pixels: Pixels, name: str, severity: int, *, seed: int) -> Pixels:
-    """Corrupt images.
+    """Return corrupted images of the same size.
 
     Args:
         pixels: 0 to 255.
         name: One of `CORRUPTIONS`.
         severity: 1, 2 or 3; `SEVERITIES` says what they are.
         seed: Of the noise, which is a function of it and of the images' number and size alone.
-
-    Returns:
-        New images of the same size.
-
-    Raises:
-        ValueError: If there is no such corruption or severity.
     """
     if name not in SEVERITIES:
         raise ValueError(f"expected a corruption of {', '.join(CORRUPTIONS)}, got {name!r}")
@@ -99,13 +83,6 @@ def corrupt(pixels: Pixels, name: str, severity: int, *, seed: int) -> Pixels:
         raise ValueError(f"expected a severity of 1 to {len(strengths)}, got {severity}")
     generator = torch.Generator().manual_seed(seed)
     return _FUNCTIONS[name](pixels, strengths[severity - 1], generator)
-
-
-def _encoded(image: UInt8[Tensor, "3 h w"], quality: int) -> UInt8[Tensor, "3 h w"]:
-    """Encode and decode an image, with Pillow: torchvision is giving its codecs up."""
-    file = io.BytesIO()
-    Image.fromarray(image.permute(1, 2, 0).numpy()).save(file, format="JPEG", quality=quality)
-    return torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1)
 
 
 def _rounded(values: Tensor) -> Pixels:

@@ -24,13 +24,7 @@ def fgsm(
         images: Normalised images.
         labels: Their classes.
         epsilon: Length of the step on the scale [0, 1] of pixels, >= 0.
-        normalisation: What the images are normalised with.
-
-    Returns:
-        The attacked images, normalised.
-
-    Raises:
-        ValueError: If epsilon is negative.
+        normalisation: What the images, also those that are returned, are normalised with.
     """
     check_not_negative("epsilon", epsilon)
     mean, std = (

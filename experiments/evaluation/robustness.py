@@ -8,16 +8,15 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from supermix_pl.arguments import check_at_least, check_not_negative
 from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.data.pixels import Normalisation
 from supermix_pl.experiments.data.source import Batch
 from supermix_pl.experiments.data.subset import split_indices
-from supermix_pl.experiments.evaluation.calibration import calibration_error
 from supermix_pl.experiments.evaluation.corruptions import SEVERITIES, corrupt
 from supermix_pl.experiments.evaluation.fgsm import fgsm
+from supermix_pl.experiments.evaluation.quality import scores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +68,7 @@ class Robustness:
         corrupted = self._corrupted(network, datamodule, normalisation)
         count = corrupted.pop("images")
         return {
-            "accuracy": float(_hits(all_logits, all_labels).mean()),
-            "calibration_error": calibration_error(all_logits, all_labels, bins=self.bins),
-            "nll": float(cross_entropy(all_logits, all_labels)),
+            **scores(all_logits, all_labels, bins=self.bins),
             "fgsm_accuracy": float(torch.cat(attacked).mean()),
             "corrupted_accuracy": sum(corrupted.values()) / len(corrupted),
             **corrupted,

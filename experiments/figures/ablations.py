@@ -32,11 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def draw(options: argparse.Namespace) -> Drawn:
-    """Draw a panel for each parameter, and data set, that runs differ in.
-
-    Raises:
-        ValueError: If there are no runs, or none that differ in one parameter alone.
-    """
+    """Draw a panel for each parameter, and data set, that runs differ in."""
     runs, problems = find_runs(options.chosen)
     curves = find_curves(runs, best=options.best)
     if not curves:

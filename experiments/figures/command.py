@@ -29,12 +29,7 @@ _OVERRIDES = (
 
 
 def main(arguments: Sequence[str], open_subject: Callable[..., Subject]) -> None:
-    """Draw the figure that the first word names; end the program with a message where that makes no sense.
-
-    Args:
-        arguments: Of the command line.
-        open_subject: Loads teacher and images, from overrides, `num_images` and a `note`.
-    """
+    """Draw the figure that the first word names; end the program with a message where that makes no sense."""
     name = arguments[0]
     if name not in FIGURES:
         sys.exit(f"supermix-report: error: expected a figure of {', '.join(FIGURES)}, got {name!r}")

@@ -46,22 +46,12 @@ def numbers(text: str) -> list[int]:
 
 
 def draw(subject: Subject, options: argparse.Namespace) -> Drawn:
-    """Draw the figure.
-
-    Raises:
-        ValueError: If there are not enough sets.
-    """
+    """Draw the figure."""
     return draw_sets(subject, [mixed_sets(subject, k, options.sets) for k in options.k], head=CHOICE)
 
 
 def draw_sets(subject: Subject, chosen: Sequence[Sets], *, head: str = "") -> Drawn:
-    """Draw sets that are chosen and mixed: a row a number of sources, sets beside each other.
-
-    Args:
-        subject: Whose they are.
-        chosen: With a number of sources each.
-        head: Says how they were chosen.
-    """
+    """Draw sets that are chosen and mixed: a row a number of sources, sets beside each other."""
     blocks = [(row, sets, number) for row, sets in enumerate(chosen) for number in range(len(sets.images) // sets.k)]
     most, num_rows = max(sets.k for sets in chosen), 1 + len(chosen[0].mixes)
     block = (_left(most + 1, most) + _GAP, num_rows * (_CELL + _TEXT) + _BETWEEN)

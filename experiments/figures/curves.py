@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from supermix_pl.experiments.shared.runs import paper as published
 from supermix_pl.experiments.shared.runs.budget import differences, label, shown, training
 from supermix_pl.experiments.shared.runs.folders import Run
 from supermix_pl.experiments.shared.runs.identity import dataset, method_in, pair
+from supermix_pl.experiments.shared.runs.paper import load
 from supermix_pl.experiments.shared.statistics import Summary
 
 PARAMETERS = {
@@ -23,20 +23,13 @@ PARAMETERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """Accuracy against one parameter, everything else equal.
+    """Accuracy against one parameter, everything else equal."""
 
-    Args:
-        parameter: A name in `PARAMETERS`.
-        dataset: Name of the data.
-        method: Name of the method.
-        label: The method, and what sets the curve apart from others of its panel.
-        points: Value of the parameter and accuracies in %, of the seeds; at least two, in rising order.
-    """
-
-    parameter: str
+    parameter: str  # a name in `PARAMETERS`
     dataset: str
     method: str
-    label: str
+    label: str  # the method, and what sets the curve apart from others of its panel
+    # value of the parameter and accuracies in %, of the seeds; at least two, in rising order
     points: tuple[tuple[float, Summary], ...]
 
 
@@ -44,10 +37,6 @@ def find_curves(runs: Sequence[Run], *, best: bool = False) -> list[Curve]:
     """Find all curves in runs, whatever experiment they come from.
 
     Of several runs with the same settings and seed the newest counts.
-
-    Args:
-        runs: Finished runs.
-        best: Whether the accuracy is that of the best epoch, in place of the last one.
     """
     described = [(run, _settings(run)) for run in runs]
     curves = [curve for name in PARAMETERS for curve in _curves(name, described, "val/accuracy_best" if best else None)]
@@ -55,16 +44,10 @@ def find_curves(runs: Sequence[Run], *, best: bool = False) -> list[Curve]:
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    paper = published.load()
-    names = {name: run.name_of(name) for name in ("protocol", "scale")}
-    method = method_in(paper.tables["custom"], run).partition("_k")[0]
-    return {
-        "method": method,
-        "pair": pair(run),
-        "dataset": dataset(run.config, paper),
-        **{name: value for name, value in names.items() if value},
-        **training(run.config),
-    }
+    method = method_in(load().tables["custom"], run).partition("_k")[0]
+    names = {name: value for name in ("protocol", "scale") if (value := run.name_of(name))}
+    own = {"method": method, "pair": pair(run), "dataset": dataset(run.config)}
+    return own | names | training(run.config)
 
 
 def _curves(parameter: str, described: Sequence[tuple[Run, dict[str, Any]]], metric: str | None) -> list[Curve]:

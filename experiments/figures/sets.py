@@ -16,17 +16,11 @@ CHOICE = "Sets: the first among randomly drawn test images that the teacher reco
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sets:
-    """Sets of k images, one after the other, and how each method mixes them.
+    """Sets of k images, one after the other, and how each method mixes them."""
 
-    Args:
-        k: Sources in a set.
-        images: Normalised; rows i k to (i + 1) k - 1 are set i.
-        mixes: By method, of all these rows; row i k is the mix of set i.
-    """
-
-    k: int
-    images: Float[Tensor, "b c h w"]
-    mixes: dict[str, MixedBatch]
+    k: int  # sources in a set
+    images: Float[Tensor, "b c h w"]  # normalised; rows i k to (i + 1) k - 1 are set i
+    mixes: dict[str, MixedBatch]  # by method, of all these rows; row i k is the mix of set i
 
 
 def methods(supermix: SuperMix, k: int) -> dict[str, Mixer]:
@@ -39,11 +33,7 @@ def methods(supermix: SuperMix, k: int) -> dict[str, Mixer]:
 
 
 def mixed_sets(subject: Subject, k: int, count: int) -> Sets:
-    """Choose sets and mix them with each method.
-
-    Raises:
-        ValueError: If there are not as many.
-    """
+    """Choose sets and mix them with each method."""
     images = chosen_images(subject, k, count)
     return Sets(k=k, images=images, mixes=mix_with(methods(subject.supermix, k), subject, images))
 

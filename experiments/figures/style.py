@@ -20,26 +20,15 @@ _LETTERS_AN_INCH = 13
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Drawn:
-    """A figure, and the numbers in it.
-
-    Args:
-        figure: What was drawn.
-        numbers: Rows of what it shows, ready for JSON.
-        seeds: What the numbers depend on.
-    """
+    """A figure, and the numbers in it."""
 
     figure: Figure
-    numbers: list[dict[str, Any]] = field(default_factory=list)
-    seeds: list[int] = field(default_factory=list)
+    numbers: list[dict[str, Any]] = field(default_factory=list)  # rows of what it shows, ready for JSON
+    seeds: list[int] = field(default_factory=list)  # what the numbers depend on
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
-    """Write a figure as PNG and PDF; return their paths.
-
-    Args:
-        figure: The figure.
-        stem: Path without suffix; one of .png or .pdf is taken off.
-    """
+    """Write a figure as PNG and PDF; return their paths."""
     stem = stem.with_suffix("") if stem.suffix in (".png", ".pdf") else stem
     stem.parent.mkdir(parents=True, exist_ok=True)
     paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in ("png", "pdf")]

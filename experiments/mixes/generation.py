@@ -22,7 +22,7 @@ from supermix_pl.experiments.data.pixels import Normalisation
 from supermix_pl.experiments.mixes.progress import GenerationProgress
 from supermix_pl.experiments.mixes.shards import FORMAT, Mixes, is_whole, shard_path, write_shard
 from supermix_pl.experiments.shared.digests import digest_images, digest_teacher
-from supermix_pl.experiments.shared.making import to_be_made
+from supermix_pl.experiments.shared.files import to_be_made
 from supermix_pl.mixing import Mixer, present
 from supermix_pl.mixing.views import Transform, has_stable_repr
 from supermix_pl.transforms import RandomCropFlip

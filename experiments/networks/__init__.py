@@ -4,11 +4,8 @@ All give the logits of images, have `forward_with_features(images)` for logits a
 and that width as the attribute `num_features`.
 """
 
-from supermix_pl.experiments.networks.classifier import Classifier
 from supermix_pl.experiments.networks.efficientnet_lite import efficientnet_lite0
 from supermix_pl.experiments.networks.imagenet import (
-    ImageNetResNet,
-    ImageNetVgg16,
     imagenet_resnet18,
     imagenet_resnet34,
     imagenet_resnet50,
@@ -17,7 +14,7 @@ from supermix_pl.experiments.networks.imagenet import (
 )
 from supermix_pl.experiments.networks.mobilenet import MobileNetV2
 from supermix_pl.experiments.networks.resnet import (
-    CifarResNet,
+    ResNet50,
     resnet8,
     resnet8x4,
     resnet14,
@@ -28,57 +25,8 @@ from supermix_pl.experiments.networks.resnet import (
     resnet56,
     resnet110,
 )
-from supermix_pl.experiments.networks.resnet50 import ResNet50
 from supermix_pl.experiments.networks.shake_shake import ShakeResNet, shake_shake_26_2x96d
 from supermix_pl.experiments.networks.shufflenet import ShuffleV1, ShuffleV2
 from supermix_pl.experiments.networks.timm_network import TimmNetwork
-from supermix_pl.experiments.networks.vgg import CifarVgg, vgg8, vgg11, vgg13, vgg16, vgg19
-from supermix_pl.experiments.networks.wide_resnet import (
-    WideResNet,
-    wrn_16_1,
-    wrn_16_2,
-    wrn_28_10,
-    wrn_40_1,
-    wrn_40_2,
-)
-
-__all__ = [
-    "CifarResNet",
-    "CifarVgg",
-    "Classifier",
-    "ImageNetResNet",
-    "ImageNetVgg16",
-    "MobileNetV2",
-    "ResNet50",
-    "ShakeResNet",
-    "ShuffleV1",
-    "ShuffleV2",
-    "TimmNetwork",
-    "WideResNet",
-    "efficientnet_lite0",
-    "imagenet_resnet18",
-    "imagenet_resnet34",
-    "imagenet_resnet50",
-    "imagenet_resnet200",
-    "imagenet_vgg16",
-    "resnet8",
-    "resnet8x4",
-    "resnet14",
-    "resnet20",
-    "resnet32",
-    "resnet32x4",
-    "resnet44",
-    "resnet56",
-    "resnet110",
-    "shake_shake_26_2x96d",
-    "vgg8",
-    "vgg11",
-    "vgg13",
-    "vgg16",
-    "vgg19",
-    "wrn_16_1",
-    "wrn_16_2",
-    "wrn_28_10",
-    "wrn_40_1",
-    "wrn_40_2",
-]
+from supermix_pl.experiments.networks.vgg import vgg8, vgg11, vgg13, vgg16, vgg19
+from supermix_pl.experiments.networks.wide_resnet import WideResNet, wrn_16_1, wrn_16_2, wrn_28_10, wrn_40_1, wrn_40_2

@@ -3,21 +3,14 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from supermix_pl.experiments.networks.classifier import Classifier, he_initialise
+from supermix_pl.experiments.networks.classifier import Classifier, Images, LogitsAndFeatures, he_initialise
 
 # Expansion, channels at full width, blocks and stride of the first of them
 _STAGES = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 
 
 class InvertedResidual(nn.Module):
-    """A 1x1 expansion, a 3x3 depthwise convolution and a linear 1x1 projection, added to an input of the same shape.
-
-    Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the output.
-        stride: Of the depthwise convolution.
-        expansion: Channels of the depthwise convolution for each of the input.
-    """
+    """A 1x1 expansion, a 3x3 depthwise convolution and a linear 1x1 projection, added to an input of the same shape."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -36,13 +29,7 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(Classifier):
-    """MobileNetV2 with half the channels and ReLU for small images, 812 836 parameters at 100 classes.
-
-    Its state dict has the key names of the checkpoints that the distillation literature publishes.
-
-    Args:
-        num_classes: Number of classes, at least 1.
-    """
+    """MobileNetV2 with half the channels and ReLU for small images, 812 836 parameters at 100 classes."""
 
     def __init__(self, num_classes: int = 100) -> None:
         super().__init__(num_features=1280, num_classes=num_classes)
@@ -62,9 +49,7 @@ class MobileNetV2(Classifier):
         nn.init.normal_(linear.weight, std=0.01)
         nn.init.zeros_(linear.bias)
 
-    def forward_with_features(
-        self, images: Float[Tensor, "b 3 h w"]
-    ) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b 1280"]]:
+    def forward_with_features(self, images: Images) -> LogitsAndFeatures:
         """Return the logits and the pooled features that the linear layer reads."""
         pooled = self.conv2(self.blocks(self.conv1(images))).mean(dim=(2, 3))
         return self.classifier(pooled), pooled

@@ -7,7 +7,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from supermix_pl.experiments.networks.classifier import Classifier, he_initialise
+from supermix_pl.experiments.networks.classifier import (
+    Classifier,
+    Images,
+    LogitsAndFeatures,
+    he_initialise,
+    named,
+    stage,
+)
 
 
 class ShakeShake(torch.autograd.Function):
@@ -39,13 +46,7 @@ def shake(first: Float[Tensor, "b c h w"], second: Float[Tensor, "b c h w"]) -> 
 
 
 class Shortcut(nn.Module):
-    """Two 1x1 convolutions, half of the output each; with stride 2 they read pixels that are offset by one.
-
-    Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the output.
-        stride: 1 or 2.
-    """
+    """Two 1x1 convolutions, half of the output each; with stride 2 they read pixels that are offset by one."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
@@ -68,11 +69,6 @@ class ShakeBlock(nn.Module):
     Deviation: A block that keeps its shape has a shortcut too, frozen and without use. The implementation behind the
     published Table 1 numbers (Fast AutoAugment's) has them by mistake, so its checkpoints and its number of parameters
     contain them.
-
-    Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the output.
-        stride: Stride of the first convolutions.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
@@ -106,25 +102,18 @@ class ShakeResNet(Classifier):
             raise ValueError(f"expected an even width >= 2, got {width}")
         blocks = (depth - 2) // 6
         self.c_in = nn.Conv2d(3, 16, 3, padding=1)
-        self.layer1 = _stage(16, width, blocks, stride=1)
-        self.layer2 = _stage(width, 2 * width, blocks, stride=2)
-        self.layer3 = _stage(2 * width, 4 * width, blocks, stride=2)
+        self.layer1 = stage(ShakeBlock, 16, width, blocks, stride=1)
+        self.layer2 = stage(ShakeBlock, width, 2 * width, blocks, stride=2)
+        self.layer3 = stage(ShakeBlock, 2 * width, 4 * width, blocks, stride=2)
         self.fc_out = nn.Linear(4 * width, num_classes)
         he_initialise(self)
         nn.init.zeros_(self.fc_out.bias)
 
-    def forward_with_features(
-        self, images: Float[Tensor, "b 3 h w"]
-    ) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b c"]]:
+    def forward_with_features(self, images: Images) -> LogitsAndFeatures:
         """Return the logits and the pooled features that the linear layer reads."""
         features = self.layer3(self.layer2(self.layer1(self.c_in(images))))
         pooled = F.relu(features).mean(dim=(2, 3))
         return self.fc_out(pooled), pooled
-
-
-def shake_shake_26_2x96d(num_classes: int = 100) -> ShakeResNet:
-    """Shake-Shake 26 2x96d, 26 812 196 parameters at 100 classes, of which 26 227 556 are in use."""
-    return ShakeResNet(depth=26, width=96, num_classes=num_classes)
 
 
 def _every(features: Float[Tensor, "b c h_in w_in"], stride: int) -> Float[Tensor, "b c h_out w_out"]:
@@ -142,6 +131,5 @@ def _branch(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
     )
 
 
-def _stage(in_channels: int, out_channels: int, blocks: int, stride: int) -> nn.Sequential:
-    first = ShakeBlock(in_channels, out_channels, stride)
-    return nn.Sequential(first, *(ShakeBlock(out_channels, out_channels, 1) for _ in range(blocks - 1)))
+# 26 812 196 parameters at 100 classes, of which 26 227 556 are in use
+shake_shake_26_2x96d = named("shake_shake_26_2x96d", ShakeResNet, depth=26, width=96)

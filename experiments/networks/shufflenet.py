@@ -8,34 +8,29 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from supermix_pl.experiments.networks.classifier import Classifier
+from supermix_pl.experiments.networks.classifier import Classifier, Images, LogitsAndFeatures, stage
 
-_STEM = 24
+_STEM, _GROUPS = 24, 3
 
 
 class GroupedBottleneck(nn.Module):
     """Grouped 1x1, shuffle, depthwise 3x3 and grouped 1x1 convolutions beside a shortcut.
 
     With stride 1 the shortcut is the input, which is added; with stride 2 its average pool, which is concatenated.
-
-    Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the output.
-        stride: 1 or 2, of the depthwise convolution.
-        groups: Of the 1x1 convolutions; the first one after the stem has 1.
+    The 1x1 convolutions have 3 groups, but the first one after the stem.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, groups: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
         self.stride = stride
-        self.groups = 1 if in_channels == _STEM else groups
+        self.groups = 1 if in_channels == _STEM else _GROUPS
         computed = out_channels - in_channels if stride == 2 else out_channels
         width = computed // 4
         self.conv1 = nn.Conv2d(in_channels, width, 1, groups=self.groups, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, groups=width, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = nn.Conv2d(width, computed, 1, groups=groups, bias=False)
+        self.conv3 = nn.Conv2d(width, computed, 1, groups=_GROUPS, bias=False)
         self.bn3 = nn.BatchNorm2d(computed)
 
     def forward(self, features: Float[Tensor, "b c_in h_in w_in"]) -> Float[Tensor, "b c_out h_out w_out"]:
@@ -49,11 +44,7 @@ class GroupedBottleneck(nn.Module):
 
 
 class SplitBlock(nn.Module):
-    """Transforms the second half of the channels and shuffles it with the first.
-
-    Args:
-        channels: Of the input and the output.
-    """
+    """Transforms the second half of the channels and shuffles it with the first."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -75,12 +66,7 @@ class SplitBlock(nn.Module):
 
 
 class DownBlock(nn.Module):
-    """Two branches of stride 2 that read all channels and give half of the output each.
-
-    Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the output.
-    """
+    """Two branches of stride 2 that read all channels and give half of the output each."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -105,26 +91,18 @@ class DownBlock(nn.Module):
 
 
 class ShuffleV1(Classifier):
-    """ShuffleNetV1 with 3 groups, stages 240-480-960, 949 258 parameters at 100 classes.
-
-    Its state dict has the key names of the checkpoints that the distillation literature publishes.
-
-    Args:
-        num_classes: Number of classes, at least 1.
-    """
+    """ShuffleNetV1 with 3 groups, stages 240-480-960, 949 258 parameters at 100 classes."""
 
     def __init__(self, num_classes: int = 100) -> None:
         super().__init__(num_features=960, num_classes=num_classes)
         self.conv1 = nn.Conv2d(3, _STEM, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(_STEM)
-        self.layer1 = _grouped_stage(_STEM, 240, blocks=4)
-        self.layer2 = _grouped_stage(240, 480, blocks=8)
-        self.layer3 = _grouped_stage(480, 960, blocks=4)
+        self.layer1 = stage(GroupedBottleneck, _STEM, 240, blocks=4, stride=2)
+        self.layer2 = stage(GroupedBottleneck, 240, 480, blocks=8, stride=2)
+        self.layer3 = stage(GroupedBottleneck, 480, 960, blocks=4, stride=2)
         self.linear = nn.Linear(960, num_classes)
 
-    def forward_with_features(
-        self, images: Float[Tensor, "b 3 h w"]
-    ) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b 960"]]:
+    def forward_with_features(self, images: Images) -> LogitsAndFeatures:
         """Return the logits and the pooled features that the linear layer reads."""
         features = F.relu(self.bn1(self.conv1(images)))
         pooled = self.layer3(self.layer2(self.layer1(features))).mean(dim=(2, 3))
@@ -132,13 +110,7 @@ class ShuffleV1(Classifier):
 
 
 class ShuffleV2(Classifier):
-    """ShuffleNetV2 x1, stages 116-232-464, 1 355 528 parameters at 100 classes.
-
-    Its state dict has the key names of the checkpoints that the distillation literature publishes.
-
-    Args:
-        num_classes: Number of classes, at least 1.
-    """
+    """ShuffleNetV2 x1, stages 116-232-464, 1 355 528 parameters at 100 classes."""
 
     def __init__(self, num_classes: int = 100) -> None:
         super().__init__(num_features=1024, num_classes=num_classes)
@@ -151,9 +123,7 @@ class ShuffleV2(Classifier):
         self.bn2 = nn.BatchNorm2d(1024)
         self.linear = nn.Linear(1024, num_classes)
 
-    def forward_with_features(
-        self, images: Float[Tensor, "b 3 h w"]
-    ) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b 1024"]]:
+    def forward_with_features(self, images: Images) -> LogitsAndFeatures:
         """Return the logits and the pooled features that the linear layer reads."""
         features = F.relu(self.bn1(self.conv1(images)))
         features = self.layer3(self.layer2(self.layer1(features)))
@@ -164,13 +134,6 @@ class ShuffleV2(Classifier):
 def shuffle(features: Float[Tensor, "b c h w"], groups: int) -> Float[Tensor, "b c h w"]:
     """Interleave the channels of groups: the first of every group come first."""
     return features.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
-
-
-def _grouped_stage(in_channels: int, out_channels: int, blocks: int) -> nn.Sequential:
-    first = GroupedBottleneck(in_channels, out_channels, 2, groups=3)
-    return nn.Sequential(
-        first, *(GroupedBottleneck(out_channels, out_channels, 1, groups=3) for _ in range(blocks - 1))
-    )
 
 
 def _split_stage(in_channels: int, out_channels: int, blocks: int) -> nn.Sequential:

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
-from supermix_pl.experiments.networks.classifier import Classifier, check_num_classes
+from supermix_pl.experiments.networks.classifier import Classifier, Images, Logits, LogitsAndFeatures, check_num_classes
 
 
 class TimmNetwork(Classifier):
@@ -37,13 +36,11 @@ class TimmNetwork(Classifier):
         self.model = model
         self.register_load_state_dict_pre_hook(_put_under_model)
 
-    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n"]:
+    def forward(self, images: Images) -> Logits:
         """Return the logits of normalised images."""
         return self.model(images)
 
-    def forward_with_features(
-        self, images: Float[Tensor, "b 3 h w"]
-    ) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b c"]]:
+    def forward_with_features(self, images: Images) -> LogitsAndFeatures:
         """Return the logits and the pooled features that the last layer reads (timm's `pre_logits`)."""
         features = self.model.forward_features(images)
         return self.model.forward_head(features), self.model.forward_head(features, pre_logits=True)

@@ -3,18 +3,15 @@
 from collections.abc import Sequence
 
 import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
-from supermix_pl.experiments.networks.classifier import Classifier, he_initialise
+from supermix_pl.experiments.networks.classifier import Classifier, Images, LogitsAndFeatures, he_initialise, named
 
 _WIDTHS = (64, 128, 256, 512, 512)
 
 
 class CifarVgg(Classifier):
     """Five blocks of 3x3 convolutions with batch norm, 64-128-256-512-512 channels, a 2x2 pool after the first three.
-
-    Its state dict has the key names of the checkpoints that the distillation literature publishes.
 
     Args:
         convolutions: How many each of the five blocks has, at least 1.
@@ -30,9 +27,7 @@ class CifarVgg(Classifier):
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)
 
-    def forward_with_features(
-        self, images: Float[Tensor, "b 3 h w"]
-    ) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b 512"]]:
+    def forward_with_features(self, images: Images) -> LogitsAndFeatures:
         """Return the logits and the pooled features that the linear layer reads."""
         features = images
         for block in (self.block0, self.block1, self.block2):
@@ -43,7 +38,7 @@ class CifarVgg(Classifier):
 
 
 def _block(in_channels: int, out_channels: int, convolutions: int) -> nn.Sequential:
-    """Convolutions and batch norms; the last activation is left to the network."""
+    """Return convolutions and batch norms; the last activation is left to the network."""
     layers: list[nn.Module] = []
     for position in range(convolutions):
         channels = out_channels if position else in_channels
@@ -51,26 +46,9 @@ def _block(in_channels: int, out_channels: int, convolutions: int) -> nn.Sequent
     return nn.Sequential(*layers[:-1])
 
 
-def vgg8(num_classes: int = 100) -> CifarVgg:
-    """VGG-8, 3 965 028 parameters at 100 classes."""
-    return CifarVgg(convolutions=(1, 1, 1, 1, 1), num_classes=num_classes)
-
-
-def vgg11(num_classes: int = 100) -> CifarVgg:
-    """VGG-11, 9 277 284 parameters at 100 classes."""
-    return CifarVgg(convolutions=(1, 1, 2, 2, 2), num_classes=num_classes)
-
-
-def vgg13(num_classes: int = 100) -> CifarVgg:
-    """VGG-13, 9 462 180 parameters at 100 classes."""
-    return CifarVgg(convolutions=(2, 2, 2, 2, 2), num_classes=num_classes)
-
-
-def vgg16(num_classes: int = 100) -> CifarVgg:
-    """VGG-16, 14 774 436 parameters at 100 classes."""
-    return CifarVgg(convolutions=(2, 2, 3, 3, 3), num_classes=num_classes)
-
-
-def vgg19(num_classes: int = 100) -> CifarVgg:
-    """VGG-19, 20 086 692 parameters at 100 classes."""
-    return CifarVgg(convolutions=(2, 2, 4, 4, 4), num_classes=num_classes)
+# Parameters at 100 classes: 3 965 028, 9 277 284, 9 462 180, 14 774 436, 20 086 692
+vgg8 = named("vgg8", CifarVgg, convolutions=(1, 1, 1, 1, 1))
+vgg11 = named("vgg11", CifarVgg, convolutions=(1, 1, 2, 2, 2))
+vgg13 = named("vgg13", CifarVgg, convolutions=(2, 2, 2, 2, 2))
+vgg16 = named("vgg16", CifarVgg, convolutions=(2, 2, 3, 3, 3))
+vgg19 = named("vgg19", CifarVgg, convolutions=(2, 2, 4, 4, 4))

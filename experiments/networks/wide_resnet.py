@@ -1,21 +1,25 @@
 """Wide ResNets for small images (Zagoruyko and Komodakis, 2016): pre-activation blocks, stages 16w-32w-64w."""
 
+from collections import OrderedDict
+
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from supermix_pl.experiments.networks.classifier import Classifier, he_initialise
+from supermix_pl.experiments.networks.classifier import (
+    Classifier,
+    Images,
+    LogitsAndFeatures,
+    he_initialise,
+    named,
+    stage,
+)
 
 
 class PreActivationBlock(nn.Module):
     """Batch norm, activation and 3x3 convolution, twice, added to the input.
 
     Where the number of channels changes, the shortcut is a 1x1 convolution of the *activated* input.
-
-    Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the output.
-        stride: Stride of the first convolution.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
@@ -36,31 +40,8 @@ class PreActivationBlock(nn.Module):
         return shortcut + self.conv2(hidden)
 
 
-class Stage(nn.Module):
-    """Blocks of one width; published checkpoints name them `blockN.layer.M`.
-
-    Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of every block's output.
-        blocks: Number of blocks, at least 1.
-        stride: Stride of the first block.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, blocks: int, stride: int) -> None:
-        super().__init__()
-        first = PreActivationBlock(in_channels, out_channels, stride)
-        rest = (PreActivationBlock(out_channels, out_channels, 1) for _ in range(blocks - 1))
-        self.layer = nn.Sequential(first, *rest)
-
-    def forward(self, features: Float[Tensor, "b c_in h_in w_in"]) -> Float[Tensor, "b c_out h_out w_out"]:
-        """Applies the blocks one after the other."""
-        return self.layer(features)
-
-
 class WideResNet(Classifier):
     """Wide ResNet: a 3x3 stem of 16, three stages, batch norm, global average, one linear layer.
-
-    Its state dict has the key names of the checkpoints that the distillation literature publishes.
 
     Args:
         depth: 6 n + 4 for n blocks in a stage.
@@ -74,43 +55,29 @@ class WideResNet(Classifier):
             raise ValueError(f"expected depth = 6 n + 4 with n >= 1 (16, 28, 40 ...), got {depth}")
         blocks = (depth - 4) // 6
         self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
-        self.block1 = Stage(16, 16 * width, blocks, stride=1)
-        self.block2 = Stage(16 * width, 32 * width, blocks, stride=2)
-        self.block3 = Stage(32 * width, 64 * width, blocks, stride=2)
+        self.block1 = _stage(16, 16 * width, blocks, stride=1)
+        self.block2 = _stage(16 * width, 32 * width, blocks, stride=2)
+        self.block3 = _stage(32 * width, 64 * width, blocks, stride=2)
         self.bn1 = nn.BatchNorm2d(64 * width)
         self.fc = nn.Linear(64 * width, num_classes)
         he_initialise(self)
         nn.init.zeros_(self.fc.bias)
 
-    def forward_with_features(
-        self, images: Float[Tensor, "b 3 h w"]
-    ) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b c"]]:
+    def forward_with_features(self, images: Images) -> LogitsAndFeatures:
         """Return the logits and the pooled features that the linear layer reads."""
         features = self.block3(self.block2(self.block1(self.conv1(images))))
         pooled = F.relu(self.bn1(features)).mean(dim=(2, 3))
         return self.fc(pooled), pooled
 
 
-def wrn_16_1(num_classes: int = 100) -> WideResNet:
-    """WRN-16-1, 180 916 parameters at 100 classes."""
-    return WideResNet(depth=16, width=1, num_classes=num_classes)
+def _stage(in_channels: int, out_channels: int, blocks: int, stride: int) -> nn.Sequential:
+    """Return a stage whose blocks published checkpoints name `blockN.layer.M`."""
+    return nn.Sequential(OrderedDict(layer=stage(PreActivationBlock, in_channels, out_channels, blocks, stride)))
 
 
-def wrn_16_2(num_classes: int = 100) -> WideResNet:
-    """WRN-16-2, 703 284 parameters at 100 classes."""
-    return WideResNet(depth=16, width=2, num_classes=num_classes)
-
-
-def wrn_40_1(num_classes: int = 100) -> WideResNet:
-    """WRN-40-1, 569 780 parameters at 100 classes."""
-    return WideResNet(depth=40, width=1, num_classes=num_classes)
-
-
-def wrn_40_2(num_classes: int = 100) -> WideResNet:
-    """WRN-40-2, 2 255 156 parameters at 100 classes."""
-    return WideResNet(depth=40, width=2, num_classes=num_classes)
-
-
-def wrn_28_10(num_classes: int = 100) -> WideResNet:
-    """WRN-28-10, 36 536 884 parameters at 100 classes."""
-    return WideResNet(depth=28, width=10, num_classes=num_classes)
+# Parameters at 100 classes: 180 916, 703 284, 569 780, 2 255 156, 36 536 884
+wrn_16_1 = named("wrn_16_1", WideResNet, depth=16, width=1)
+wrn_16_2 = named("wrn_16_2", WideResNet, depth=16, width=2)
+wrn_40_1 = named("wrn_40_1", WideResNet, depth=40, width=1)
+wrn_40_2 = named("wrn_40_2", WideResNet, depth=40, width=2)
+wrn_28_10 = named("wrn_28_10", WideResNet, depth=28, width=10)

@@ -48,13 +48,7 @@ def read_log(folder: Path, name: str) -> pd.Series:
 
 
 def chart(curves: Sequence[tuple[int, pd.DataFrame]], *, title: str, salt: str) -> str:
-    """Draw curves over the course of training, with the range of the seeds, as an SVG element.
-
-    Args:
-        curves: Each with the number of its row, which decides on its line.
-        title: What is drawn.
-        salt: Of the names inside the SVG, one for each chart of a page.
-    """
+    """Draw curves over the course of training, with the range of the seeds, as an SVG element."""
     file = io.StringIO()
     with mpl.rc_context(_SETTINGS | {"svg.hashsalt": salt}):
         figure = Figure(figsize=_SIZE, layout="constrained")

@@ -19,7 +19,7 @@ from supermix_pl.experiments.report.charts import CURVES, chart, curve, style
 from supermix_pl.experiments.report.runs import TEACHER, Block, blocks, read
 from supermix_pl.experiments.shared.palette import BLUE
 from supermix_pl.experiments.shared.runs.budget import differences, shown
-from supermix_pl.experiments.shared.runs.evaluations import read_evaluation
+from supermix_pl.experiments.shared.runs.folders import read_evaluation
 from supermix_pl.experiments.shared.runs.paper import load
 from supermix_pl.experiments.shared.statistics import Summary
 
@@ -68,12 +68,6 @@ def page(
     origin: Callable[[Sequence[int]], Sequence[str]],
 ) -> str:
     """Write the page of all runs in some folders.
-
-    Args:
-        folders: Where the runs are.
-        title: As plain text.
-        notes: Remarks for the head.
-        origin: Says where the page comes from, given the seeds of its runs.
 
     Raises:
         ValueError: If there are no finished runs, or evaluations that do not compare.

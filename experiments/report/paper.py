@@ -27,7 +27,7 @@ def cells(table: PaperTable, block: Block) -> pd.DataFrame:
             reported = paper.get(method)
             cell = {"column": column, "metric": metric, "method": method}
             cell |= {"paper": reported and reported.value, "paper_star": reported and reported.star}
-            cell |= {"paper_text": reported.text() if reported else MISSING}
+            cell |= {"paper_text": reported.text if reported else MISSING}
             rows += [cell | row for row in _rows(block, column, metric, method)]
     measured = pd.concat([_measured(block, metric) for metric in METRICS])
     found = pd.DataFrame(rows).merge(measured, on=["column", "metric", "method", "row"], how="left")

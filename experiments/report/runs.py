@@ -40,20 +40,15 @@ _NAMES = ("folder", "seed", "written", "config", "settings", "budget", "protocol
 class Block:
     """The runs of a table that share a budget.
 
-    Args:
-        budget: Theirs.
-        title: The budget, told apart from other blocks'.
-        runs: Those that count, as `read` returns them. Runs that differ in nothing but the seed have one `trial`, and
-            the name of its `row`: the method and a `label` that tells its trials apart, which may be empty.
-        not_counted: Older runs of the same seeds.
-        borrowed: Columns, and the one that their plain runs were made for.
+    Runs that differ in nothing but the seed have one `trial`, and the name of its `row`: the method and a `label` that
+    tells its trials apart, which may be empty.
     """
 
     budget: Budget
-    title: str
-    runs: pd.DataFrame
-    not_counted: list[str]
-    borrowed: dict[str, str] = field(default_factory=dict)
+    title: str  # the budget, told apart from other blocks'
+    runs: pd.DataFrame  # those that count, as `read` returns them, with `trial`, `label` and `row`
+    not_counted: list[str]  # older runs of the same seeds
+    borrowed: dict[str, str] = field(default_factory=dict)  # columns, and the one that their plain runs were made for
 
     def trials(self) -> DataFrameGroupBy:
         """Return the runs, grouped by what they are seeds of."""
@@ -80,13 +75,12 @@ def read(folders: Sequence[Path]) -> tuple[pd.DataFrame, list[Problem]]:
     Raises:
         ValueError: If there is nothing.
     """
-    paper = load()
     found, problems = find_runs(folders)
     rows = [
         {name: run.number(name) for name in run.metrics}
         | {"folder": str(run.folder), "seed": run.seed, "written": run.written, "config": run.config}
-        | {"settings": training(run.config), "budget": budget(run, paper), "network": network(run)}
-        | {"protocol": run.name_of("protocol"), "scale": run.name_of("scale"), **vars(place(run, paper))}
+        | {"settings": training(run.config), "budget": budget(run), "network": network(run)}
+        | {"protocol": run.name_of("protocol"), "scale": run.name_of("scale"), **vars(place(run))}
         for run in found
     ]
     known = [name for names in METRICS.values() for name in names.values()]

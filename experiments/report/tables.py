@@ -27,33 +27,18 @@ _CSV += ["paper", "paper_star", *_MEASURED, "teacher", "num_seeds", "seeds", *CO
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What is printed.
-
-    Args:
-        title: Of the whole.
-        remarks: Below the title.
-        body: The chapters.
-        records: Raw numbers of all cells, for CSV.
-        not_counted: What was found and is in no cell.
-        seeds: Of the runs.
-    """
+    """What is printed."""
 
     title: str
-    remarks: list[str]
+    remarks: list[str]  # below the title
     body: list[Part]
-    records: pd.DataFrame
-    not_counted: list[str] = field(default_factory=list)
+    records: pd.DataFrame  # raw numbers of all cells, for CSV
+    not_counted: list[str] = field(default_factory=list)  # what was found and is in no cell
     seeds: list[int] = field(default_factory=list)
 
 
 def accuracies(name: str, folders: Sequence[Path], wanted: Mapping[str, str], *, best: bool) -> Report:
     """Report a table of accuracies.
-
-    Args:
-        name: "table1" and so on, or "custom".
-        folders: Where the runs are.
-        wanted: Protocol and scale of the runs that count, where those are chosen.
-        best: Whether the best epoch is compared with the paper, not the last one.
 
     Raises:
         ValueError: If there are no runs of it; says what there is.

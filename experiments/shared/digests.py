@@ -11,6 +11,7 @@ from jaxtyping import Int64
 from torch import nn
 
 from supermix_pl import FrozenTeacher
+from supermix_pl.teacher.several import ProbabilityMean
 
 _LENGTH = 16
 _IMAGES_SEEN = 16
@@ -38,6 +39,8 @@ def digest_teacher(teacher: FrozenTeacher) -> str:
     black_and_white = torch.arange(2.0).view(2, 1, 1, 1).expand(2, 3, 1, 1)
     normalised = teacher.prepare(black_and_white).float().mean(dim=(2, 3))
     sha.update(np.round(normalised.numpy(), 4).tobytes())
+    for each in teacher.module.teachers if isinstance(teacher.module, ProbabilityMean) else ():
+        sha.update(digest_teacher(each).encode())
     sha.update(_digest_weights(teacher.module))
     return sha.hexdigest()[:_LENGTH]
 

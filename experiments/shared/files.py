@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whatever kills their writer."""
+"""Files that are there whole or not at all, whatever kills their writer, and of which several processes make one."""
 
 import io
 import os
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from filelock import FileLock
 
 
 @contextmanager
@@ -50,3 +51,17 @@ def save_whole(path: Path, content: Any) -> None:
     torch.save(content, buffer)
     with whole_file(path) as file:
         file.write(buffer.getbuffer())
+
+
+@contextmanager
+def to_be_made(path: Path) -> Iterator[bool]:
+    """Yields whether a file is to be made; of several processes one is told so, and the others wait for its work.
+
+    Where it is there nothing is locked, as its folder may be read-only.
+    """
+    if path.exists():
+        yield False
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock", mode=0o666):  # other users may wait for it too
+        yield not path.exists()

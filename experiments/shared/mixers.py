@@ -3,11 +3,12 @@
 from dataclasses import replace
 from typing import Any
 
-from supermix_pl import CutMix, MixUp, SuperMix
-from supermix_pl.mixing import BlindMixer
+from supermix_pl import CutMix, FMix, MixUp, PuzzleMix, ResizeMix, SaliencyMix, SuperMix
+from supermix_pl.mixing import DirectMixer
 
 PAPER, EXACT, FAST, MIXUP, CUTMIX = "SuperMix", "exact", "SuperMix.fast", "MixUp", "CutMix"
 SOLVERS, BLIND = (PAPER, EXACT, FAST), (MIXUP, CUTMIX)
+PAIRS = ("FMix", "ResizeMix", "SaliencyMix", "PuzzleMix")
 MEANING = (
     "SuperMix: the paper's solver; exact: quicker, likewise on exact pixels until the first test is passed; "
     "SuperMix.fast: the recommendation, solved under random views."
@@ -23,11 +24,8 @@ _EXACT: dict[str, Any] = {
 }
 
 
-def named_mixers(paper: SuperMix) -> dict[str, SuperMix | BlindMixer]:
-    """Return the mixers by name.
-
-    Args:
-        paper: The paper's solver with the settings for the data.
+def named_mixers(paper: SuperMix) -> dict[str, SuperMix | DirectMixer]:
+    """Return the mixers by name, those of pairs for k = 2.
 
     Raises:
         ValueError: If it is another solver, which would stand under the paper's name.
@@ -38,14 +36,15 @@ def named_mixers(paper: SuperMix) -> dict[str, SuperMix | BlindMixer]:
             "SuperMix.fast is among them anyway"
         )
     paper = replace(paper, pairing="distinct")
-    blind: dict[str, Any] = {"k": paper.k, "alpha": paper.alpha, "pairing": "distinct"}
+    sets: dict[str, Any] = {"alpha": paper.alpha, "pairing": "distinct"}
+    pairs = (FMix(**sets), ResizeMix(pairing="distinct"), SaliencyMix(**sets), PuzzleMix(**sets))
     return {
         PAPER: paper,
         EXACT: replace(paper, **_EXACT),
         FAST: fast(paper),
-        MIXUP: MixUp(**blind),
-        CUTMIX: CutMix(**blind),
-    }
+        MIXUP: MixUp(k=paper.k, **sets),
+        CUTMIX: CutMix(k=paper.k, **sets),
+    } | (dict(zip(PAIRS, pairs, strict=True)) if paper.k == 2 else {})
 
 
 def fast(paper: SuperMix, **changes: Any) -> SuperMix:

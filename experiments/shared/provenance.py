@@ -17,25 +17,15 @@ import supermix_pl
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """What is needed to repeat a measurement.
+    """What is needed to repeat a measurement."""
 
-    Args:
-        command: As typed, absolute paths made relative or shortened to their names.
-        commit: Of the checkout that the code ran from; None where there is none.
-        dirty: Whether tracked or new files differed from that commit.
-        date: In UTC.
-        machine: CPU model, cores, threads, memory and, where one was used, GPU.
-        versions: Of Python and the packages that decide about speed.
-        seeds: Of all that was random.
-    """
-
-    command: str
-    commit: str | None
-    dirty: bool | None
-    date: str
-    machine: dict[str, str | int | float]
-    versions: dict[str, str]
-    seeds: tuple[int, ...]
+    command: str  # as typed, absolute paths made relative or shortened to their names
+    commit: str | None  # of the checkout that the code ran from; None where there is none
+    dirty: bool | None  # whether tracked or new files differed from that commit
+    date: str  # in UTC
+    machine: dict[str, str | int | float]  # CPU model, cores, threads, memory and, where one was used, GPU
+    versions: dict[str, str]  # of Python and the packages that decide about speed
+    seeds: tuple[int, ...]  # of all that was random
 
     def lines(self) -> list[str]:
         """Describe it in a few lines of text."""
@@ -51,14 +41,7 @@ class Provenance:
 def collect(
     module: str, arguments: Sequence[str], *, seeds: Sequence[int], device: torch.device | str = "cpu"
 ) -> Provenance:
-    """Collect the provenance of a run of `python -m module arguments`; call it after the threads have been set.
-
-    Args:
-        module: Name of the program.
-        arguments: What it was given.
-        seeds: Seeds of the run.
-        device: Where it computed.
-    """
+    """Collect the provenance of a run of `python -m module arguments`; call it after the threads have been set."""
     commit, dirty = git_state(Path(supermix_pl.__file__).resolve())
     return Provenance(
         command=shlex.join(["python", "-m", module, *map(portable, arguments)]),

@@ -8,11 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Summary:
-    """A measurement that was repeated.
-
-    Args:
-        values: At least one.
-    """
+    """A measurement that was repeated, at least once."""
 
     values: tuple[float, ...]
 

@@ -14,33 +14,19 @@ _LARGEST_SMALL_SIDE = 64
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Subject:
-    """A teacher and images.
+    """A teacher and images."""
 
-    Args:
-        teacher: Supervises and labels the mixes.
-        images: Normalised, on the teacher's device.
-        labels: Their true classes.
-        class_names: In the order of the labels.
-        mean: Per channel, what the images are normalised with, on the scale [0, 1].
-        std: Likewise.
-        supermix: The paper's solver with the settings for these data.
-        seed: Of the choice of images and of the mixes.
-        data: Name of the data.
-        network: Name of the teacher's network.
-        note: A remark on the data for titles.
-    """
-
-    teacher: FrozenTeacher
-    images: Float[Tensor, "b c h w"]
+    teacher: FrozenTeacher  # supervises and labels the mixes
+    images: Float[Tensor, "b c h w"]  # normalised, on the teacher's device
     labels: Int[Tensor, " b"]
-    class_names: Sequence[str]
-    mean: Sequence[float] | None
-    std: Sequence[float] | None
-    supermix: SuperMix
-    seed: int
+    class_names: Sequence[str]  # in the order of the labels
+    mean: Sequence[float] | None  # per channel, what the images are normalised with, on the scale [0, 1]
+    std: Sequence[float] | None  # likewise
+    supermix: SuperMix  # the paper's solver with the settings for these data
+    seed: int  # of the choice of images and of the mixes
     data: str
-    network: str
-    note: str = ""
+    network: str  # the teacher's
+    note: str = ""  # on the data, for titles
 
     @property
     def title(self) -> str:

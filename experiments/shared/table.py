@@ -7,15 +7,10 @@ Row = tuple[str, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Heading:
-    """The title of what follows.
-
-    Args:
-        text: The title.
-        level: 1 for the document's, 2 for a chapter's.
-    """
+    """The title of what follows."""
 
     text: str
-    level: int = 2
+    level: int = 2  # 1 for the document's, 2 for a chapter's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,19 +22,12 @@ class Notes:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table.
-
-    Args:
-        title: Above the cells.
-        columns: Their heads.
-        sections: Groups of rows, each with as many cells as there are columns.
-        names: How many of the first columns are names, aligned left; the others are numbers.
-    """
+    """A table."""
 
     title: str
     columns: Row
-    sections: tuple[tuple[Row, ...], ...]
-    names: int = 1
+    sections: tuple[tuple[Row, ...], ...]  # groups of rows, each with as many cells as there are columns
+    names: int = 1  # how many of the first columns are names, aligned left; the others are numbers
 
 
 Part = Heading | Notes | Table

@@ -3,5 +3,3 @@
 from supermix_pl.experiments.tasks.classification import Classification
 from supermix_pl.experiments.tasks.contrastive import ContrastiveDistillation
 from supermix_pl.experiments.tasks.distillation import Distillation
-
-__all__ = ["Classification", "ContrastiveDistillation", "Distillation"]

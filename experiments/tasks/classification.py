@@ -157,14 +157,11 @@ class Classification(pl.LightningModule):
         """Log the accuracies and keep the best epoch."""
         reached = {name: float(value) for name, value in self.validation_hits.compute().items()}
         self.validation_hits.reset()
-        self.log("val/accuracy", reached["val/accuracy"], prog_bar=True)
-        self.log("val/accuracy_top5", reached["val/accuracy_top5"])
+        for name, value in reached.items():
+            self.log(name, value, prog_bar=name == "val/accuracy")
         if not self.trainer.sanity_checking and reached["val/accuracy"] > self.best["accuracy"]:
-            self.best = {
-                "accuracy": reached["val/accuracy"],
-                "accuracy_top5": reached["val/accuracy_top5"],
-                "epoch": self.current_epoch,
-            }
+            best = {name: reached[f"val/{name}"] for name in ("accuracy", "accuracy_top5")}
+            self.best = {**best, "epoch": self.current_epoch}
 
     def on_test_epoch_end(self) -> None:
         """Log the accuracies."""

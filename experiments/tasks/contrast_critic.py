@@ -10,7 +10,6 @@ from torch.nn.functional import normalize
 
 from supermix_pl.arguments import check_at_least, check_positive, check_share
 from supermix_pl.experiments.tasks.contrast_memory import EmbeddingMemory, noise_contrastive_loss
-from supermix_pl.experiments.tasks.contrast_negatives import draw_negatives, stream_generator
 
 _NEGATIVES, _STUDENT, _TEACHER = 0, 1, 2
 
@@ -47,12 +46,9 @@ class ContrastCritic(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        for name, value, least in (
-            ("embedding_size", embedding_size, 1),
-            ("num_negatives", num_negatives, 1),
-            ("seed", seed, 0),
-        ):
-            check_at_least(name, value, least)
+        check_at_least("embedding_size", embedding_size, 1)
+        check_at_least("num_negatives", num_negatives, 1)
+        check_at_least("seed", seed, 0)
         check_positive("temperature", temperature)
         check_share("momentum", momentum)
         sizes = np.unique(train_labels, return_counts=True)[1]
@@ -100,15 +96,7 @@ class ContrastCritic(nn.Module):
         stream: tuple[int, ...],
         mean_over_ranks: Callable[[Tensor], Tensor] = lambda value: value,
     ) -> Float[Tensor, ""]:
-        """Return the loss of both directions.
-
-        Args:
-            student: Embeddings by the student.
-            teacher: By the teacher.
-            indices: Of the samples, in the order of `train_labels`.
-            stream: Names the batch's stream of chance.
-            mean_over_ranks: Averages a value over all ranks.
-        """
+        """Return the loss of both directions."""
         generator = stream_generator(indices.device, self.seed, _NEGATIVES, *stream)
         negatives = draw_negatives(self.train_labels, indices, self.num_negatives, generator, repeat=self.repeat)
         candidates = torch.cat([indices[:, None], negatives], dim=1)
@@ -122,3 +110,29 @@ class ContrastCritic(nn.Module):
         """Take embeddings into the memories; call it after backward, which reads them as they were."""
         self.student_memory.update(indices, student)
         self.teacher_memory.update(indices, teacher)
+
+
+def stream_generator(device: torch.device | str, *stream: int) -> torch.Generator:
+    """Return a generator on a device that depends on the numbers of a stream, each >= 0, alone."""
+    seed = np.random.SeedSequence(stream).generate_state(1, np.uint64)[0]
+    return torch.Generator(device).manual_seed(int(seed))
+
+
+def draw_negatives(
+    train_labels: Int[Tensor, " n"], anchors: Int[Tensor, " b"], count: int, generator: torch.Generator, *, repeat: bool
+) -> Int[Tensor, "b {count}"]:
+    """Draw samples of other classes than each anchor's, uniformly.
+
+    `repeat` says whether one row may draw a sample twice; if not, every class must leave `count` samples.
+    """
+    own, b, n = train_labels[anchors], len(anchors), len(train_labels)
+    if not repeat:
+        keys = torch.rand(b, n, generator=generator, device=own.device)
+        keys.masked_fill_(train_labels == own[:, None], 2.0)
+        return keys.topk(count, dim=1, largest=False, sorted=False).indices
+    by_class = train_labels.argsort(stable=True)
+    in_order = train_labels[by_class]
+    start, end = torch.searchsorted(in_order, own), torch.searchsorted(in_order, own, right=True)
+    draws = torch.randint(2**62, (b, count), generator=generator, device=own.device)
+    others = (n - (end - start))[:, None]
+    return by_class[(end[:, None] + draws % others) % n]

@@ -16,10 +16,6 @@ from supermix_pl.experiments.tasks.contrast_critic import ContrastCritic
 def num_features(network: nn.Module, role: str) -> int:
     """Return the width of a network's features.
 
-    Args:
-        network: The student or the teacher.
-        role: Its name in messages.
-
     Raises:
         TypeError: If the network has no features to give.
     """

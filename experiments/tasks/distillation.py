@@ -1,5 +1,6 @@
 """Training a student on labels and on its teacher's logits."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,19 +16,11 @@ from supermix_pl.metrics import hard_targets
 _ROWS = ("natural", "all")
 
 
-def _kd(student: Tensor, teacher: Tensor, targets: Any, temperature: float) -> Tensor:
-    return distillation_loss(student, teacher, temperature=temperature)
-
-
-def _dkd(student: Tensor, teacher: Tensor, targets: Any, temperature: float) -> Tensor:
-    return dkd_loss(student, teacher, hard_targets(targets), temperature=temperature)
-
-
-def _dist(student: Tensor, teacher: Tensor, targets: Any, temperature: float) -> Tensor:
-    return dist_loss(student, teacher, temperature=temperature)
-
-
-_LOSSES = {"kd": _kd, "dkd": _dkd, "dist": _dist}
+_LOSSES: dict[str, Callable[[Tensor, Tensor, Any, float], Tensor]] = {
+    "kd": lambda student, teacher, _, t: distillation_loss(student, teacher, temperature=t),
+    "dkd": lambda student, teacher, targets, t: dkd_loss(student, teacher, hard_targets(targets), temperature=t),
+    "dist": lambda student, teacher, _, t: dist_loss(student, teacher, temperature=t),
+}
 
 
 class Distillation(Classification):
@@ -92,30 +85,25 @@ class Distillation(Classification):
         """Match the labels of the batch and the teacher's logits of its images."""
         images, targets, *_ = batch
         teacher_logits = self.teacher_logits(images)  # first: a compiled teacher begins new CUDA graphs
-        logits = self.classify(images)
-        count = self._count(self.classified, len(images))
-        if count < len(images):
-            loss = self.ce_weight * soft_cross_entropy(logits[:count], rows_of(targets, slice(count)))
+        logits, count, matched = self.classify(images), len(images), len(teacher_logits)
+        natural = self._count(self.classified, count)
+        if natural < count:
+            loss = self.ce_weight * soft_cross_entropy(logits[:natural], rows_of(targets, slice(natural)))
         else:
             loss = self.cross_entropy(logits, targets)
-        match = _LOSSES[self.loss]
 
         def divergence_of(rows: slice) -> Tensor:
-            return match(logits[rows], teacher_logits[rows], rows_of(targets, rows), self.temperature)
+            return _LOSSES[self.loss](logits[rows], teacher_logits[rows], rows_of(targets, rows), self.temperature)
 
-        matched = len(teacher_logits)
-        divergence = (
-            self.sum_over_kinds(divergence_of, matched) if matched == len(logits) else divergence_of(slice(matched))
-        )
+        divergence = self.sum_over_kinds(divergence_of, count) if matched == count else divergence_of(slice(matched))
         return self.log_step(loss + self.kd_weight * divergence, logits, targets)
 
     def teacher_logits(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "m n"]:
         """Return the logits to match: of the natural images of a training batch, which stand first, or of all."""
         count = self._count(self.matched, len(images))
-        if self.mixing is not None and self.mixing.teacher is self.teacher:
-            known = self.mixing.teacher_logits
-            if known is not None:
-                return known[:count]
+        mixing = self.mixing
+        if mixing is not None and mixing.teacher is self.teacher and mixing.teacher_logits is not None:
+            return mixing.teacher_logits[:count]
         with torch.no_grad():
             return self.teacher(images[:count].float())
 

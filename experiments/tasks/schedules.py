@@ -1,4 +1,7 @@
-"""Learning rate schedules over a whole training, in shares of its steps, so that they fit any budget."""
+"""Learning rate schedules over a whole training, in shares of its steps, so that they fit any budget.
+
+All rise linearly to the optimiser's learning rate over `warmup`, a share of the `total_steps` in [0, 1).
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,35 +13,17 @@ from supermix_pl.arguments import check_positive, check_share
 
 
 def constant(optimizer: Optimizer, total_steps: int, *, warmup: float = 0.0) -> LambdaLR:
-    """Rise linearly, then keep the learning rate.
-
-    Args:
-        optimizer: Its learning rate is the one that is kept.
-        total_steps: Optimiser steps of the training.
-        warmup: Share of the steps that rise, in [0, 1).
-    """
+    """Rise linearly, then keep the learning rate."""
     return _scaled(optimizer, total_steps, warmup, lambda share: 1.0)
 
 
 def cosine(optimizer: Optimizer, total_steps: int, *, warmup: float = 0.0) -> LambdaLR:
-    """Rise linearly, then fall to 0 along half a cosine.
-
-    Args:
-        optimizer: Its learning rate is the peak.
-        total_steps: Optimiser steps of the training.
-        warmup: Share of the steps that rise, in [0, 1).
-    """
+    """Rise linearly, then fall to 0 along half a cosine."""
     return _scaled(optimizer, total_steps, warmup, lambda share: 0.5 * (1 + math.cos(math.pi * share)))
 
 
 def linear(optimizer: Optimizer, total_steps: int, *, warmup: float = 0.25) -> LambdaLR:
-    """Rise linearly, then fall linearly to 0: one cycle, good for short budgets.
-
-    Args:
-        optimizer: Its learning rate is the peak.
-        total_steps: Optimiser steps of the training.
-        warmup: Share of the steps that rise, in [0, 1).
-    """
+    """Rise linearly, then fall linearly to 0: one cycle, good for short budgets."""
     return _scaled(optimizer, total_steps, warmup, lambda share: 1 - share)
 
 

@@ -1,8 +1,7 @@
-"""What MixUp and CutMix share: masks drawn without looking at the images."""
+"""What all mixers share whose mixes are made at once, in one go and without a solver."""
 
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import get_args
 
@@ -11,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from supermix_pl.arguments import check_at_least, check_not_negative, check_one_of, check_positive
+from supermix_pl.arguments import check_at_least, check_one_of, check_positive
 from supermix_pl.mixing.assembly import assemble
 from supermix_pl.mixing.checks import check_images, check_labels, generator
 from supermix_pl.mixing.drawn import DrawnSets
@@ -32,13 +31,33 @@ from supermix_pl.teacher.frozen import FrozenTeacher, as_teacher
 from supermix_pl.teacher.passes import Chunks
 
 
+@dataclass(frozen=True)
+class Composed:
+    """What b mixes are made of: `mix_images(sources, masks)`.
+
+    Attributes:
+        sources: As they lie in the mix: as they are, resized or moved.
+        masks: The share of each at each pixel, summing to 1 over k.
+        weights: The weights of the sources on their classes, summing to 1 over k.
+        passes: Images that the teacher passed, forward and backward.
+    """
+
+    sources: Float[Tensor, "b k c h w"]
+    masks: Float[Tensor, "b k h w"]
+    weights: Float[Tensor, "b k"]
+    passes: int = 0
+
+    @classmethod
+    def of(cls, sources: Float[Tensor, "b k c h w"], masks: Float[Tensor, "b k h w"], passes: int = 0) -> "Composed":
+        """Weigh the sources with the means of their masks."""
+        return cls(sources, masks, masks.mean(dim=(2, 3)), passes)
+
+
 @dataclass(frozen=True, kw_only=True)
-class BlindMixer(Mixer):
-    """What MixUp and CutMix share: a mixer that draws its masks without looking at the images.
+class DirectMixer(Mixer):
+    """A mixer that makes its mixes at once. Subclass it and write `place`.
 
     Args:
-        k: Sources in a set, >= 1.
-        alpha: Concentration of the Dirichlet distribution of the mixing weights, > 0; Beta(alpha, alpha) for k = 2.
         pairing: Which images are mixed: "shift", "random" or "distinct"; see `SuperMix`.
         num_classes: n, for mixing without a teacher. With a teacher its own n counts.
         chunk_size: Images that the teacher sees at once, >= 1; None for all.
@@ -47,16 +66,12 @@ class BlindMixer(Mixer):
         ValueError: If an argument is out of its range.
     """
 
-    k: int = 2
-    alpha: float = 1.0
     pairing: Pairing = "shift"
     num_classes: int | None = None
     chunk_size: int | None = field(default=None, repr=False)  # fixed mixes are known by the repr
 
     def __post_init__(self) -> None:
         """Check every argument."""
-        check_at_least("k", self.k, 1)
-        check_positive("alpha", self.alpha)
         check_one_of("pairing", self.pairing, get_args(Pairing))
         if self.num_classes is not None:
             check_at_least("num_classes", self.num_classes, 1)
@@ -70,22 +85,45 @@ class BlindMixer(Mixer):
 
     @property
     def takes_labels(self) -> bool:
-        """Whether the classes of the sources are the given labels, even where there is a teacher."""
-        return True
+        """Whether the classes of the sources are the given labels, which there must be if there is no teacher."""
+        return not self.needs_teacher
 
-    def with_classes(self, num_classes: int) -> "BlindMixer":
+    def with_classes(self, num_classes: int) -> "DirectMixer":
         """Return a mixer that knows n, for mixing without a teacher."""
         return dataclasses.replace(self, num_classes=num_classes)
 
-    @abstractmethod
-    def draw_masks(
-        self, rng: np.random.Generator, count: int, k: int, size: tuple[int, int]
-    ) -> tuple[Float[np.ndarray, "b k h w"], Float[np.ndarray, "b k"]]:
-        """Draw the masks of `count` sets of k sources, and return them with the weights that the mixes really have."""
+    def compose(
+        self,
+        rng: np.random.Generator,
+        images: Float[Tensor, "m c h w"],
+        classes: Int[Tensor, " m"],
+        source_indices: Int[Tensor, "b k"],
+        teacher: FrozenTeacher | None,
+    ) -> Composed:
+        """Place the sources of sets and find their masks; a source without a partner keeps all of its pixels.
 
-    def draw_weights(self, rng: np.random.Generator, count: int, k: int) -> Float[np.ndarray, "b k"]:
-        """Draw mixing weights."""
-        return draw_weights(rng, count, k, self.alpha)
+        Args:
+            rng: Where chance comes from.
+            images: Among which the sources are.
+            classes: Of the images.
+            source_indices: The sources of each set.
+            teacher: Of mixers that need one.
+        """
+        if source_indices.shape[1] > 1:
+            return self.place(rng, images, classes, source_indices, teacher)
+        sources = images[source_indices]
+        return Composed.of(sources, torch.ones_like(sources[:, :, 0]))
+
+    @abstractmethod
+    def place(
+        self,
+        rng: np.random.Generator,
+        images: Float[Tensor, "m c h w"],
+        classes: Int[Tensor, " m"],
+        source_indices: Int[Tensor, "b k"],
+        teacher: FrozenTeacher | None,
+    ) -> Composed:
+        """Do what `compose` says, of two sources or more."""
 
     def __call__(
         self,
@@ -116,6 +154,8 @@ class BlindMixer(Mixer):
             num_classes = self.num_classes
         else:
             check_at_least("num_classes", num_classes, 1)
+        if teacher is None and self.needs_teacher:
+            raise ValueError(f"expected a teacher, whose gradients {type(self).__name__} asks for, got None; give one")
         rng = generator(seed)
         pixels = check_images(images)
         with float_autograd(images.device), torch.no_grad():
@@ -124,24 +164,20 @@ class BlindMixer(Mixer):
             check_seen(natural)
             labelled = labels is not None
             chosen, left_out = draw_known_sources(rng, classes, self.k, self.pairing, labelled=labelled)
-            source_indices, k = torch.from_numpy(chosen), chosen.shape[1]
-            size = (pixels.shape[2], pixels.shape[3])
-            masks, weights = self.draw_masks(rng, len(pixels), k, size)
+            source_indices = torch.from_numpy(chosen).to(pixels.device)
+            composed = self.compose(rng, pixels, classes, source_indices, teacher)
             keys = torch.from_numpy(draw_keys(rng, len(pixels))).to(pixels.device)
-            drawn = DrawnSets.of(
-                pixels, natural, classes, source_indices.to(pixels.device), torch.from_numpy(weights).to(pixels), keys
-            )
-            masks = torch.from_numpy(masks).to(pixels).expand(-1, -1, *size)
+            drawn = DrawnSets.of(pixels, natural, classes, source_indices, composed.weights, keys)
             mix = assemble(
-                drawn,
-                masks,
+                dataclasses.replace(drawn, sources=composed.sources),
+                composed.masks,
                 teacher_logits=None,
                 outcomes=torch.full_like(drawn.source_classes[:, 0], Outcome.CAPPED),
                 num_steps=torch.zeros_like(drawn.source_classes[:, 0]),
                 natural=natural,
                 left_out=left_out,
-                teacher_forwards=natural.forwards,
-                teacher_backwards=0,
+                teacher_forwards=natural.forwards + composed.passes,
+                teacher_backwards=composed.passes,
             )
             mix = present(mix, teacher, images, view, seed=seed, exact=False, keys=keys, chunk_size=self.chunk_size)
             return judge(mix)
@@ -181,60 +217,49 @@ def classes_of(
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneOf(BlindMixer):
-    """Draw for every mix which of several mixers makes it, such as half MixUp, half CutMix.
+class BlindMixer(DirectMixer):
+    """What MixUp, CutMix and FMix share: masks that are drawn without looking at the images.
 
     Args:
-        mixers: MixUp, CutMix or others that draw their masks without looking at the images; all with the same k. The
-            alpha of each counts.
-        weights: How often each is drawn, >= 0, not all 0. Only their proportions count. None draws all alike.
-        pairing: Which images are mixed, for all of them: "shift", "random" or "distinct"; see `SuperMix`.
-        num_classes: n, for mixing without a teacher.
+        k: Sources in a set, >= 1.
+        alpha: Concentration of the Dirichlet distribution of the mixing weights, > 0; Beta(alpha, alpha) for k = 2.
+        pairing: Which images are mixed: "shift", "random" or "distinct"; see `SuperMix`.
+        num_classes: n, for mixing without a teacher. With a teacher its own n counts.
         chunk_size: Images that the teacher sees at once, >= 1; None for all.
 
     Raises:
-        TypeError: If one of the mixers looks at the images.
-        ValueError: If there is no mixer, if their k differ, or if there is not one weight for each.
+        ValueError: If an argument is out of its range.
     """
 
-    mixers: Sequence[BlindMixer] = field(kw_only=False)
-    weights: Sequence[float] | None = None
-    k: int = field(default=2, init=False, repr=False)
-    alpha: float = field(default=1.0, init=False, repr=False)
+    k: int = 2
+    alpha: float = 1.0
 
     def __post_init__(self) -> None:
         """Check every argument."""
-        object.__setattr__(self, "mixers", tuple(self.mixers))
-        if not self.mixers:
-            raise ValueError("expected at least one mixer in mixers, got none; give for instance [MixUp(), CutMix()]")
-        for mixer in self.mixers:
-            if not isinstance(mixer, BlindMixer):
-                raise TypeError(
-                    f"expected mixers that draw their masks without looking, such as MixUp and CutMix, got {mixer!r}"
-                )
-        if len({mixer.k for mixer in self.mixers}) > 1:
-            raise ValueError(f"expected mixers of one k, got {[mixer.k for mixer in self.mixers]}")
-        object.__setattr__(self, "k", self.mixers[0].k)
-        if self.weights is not None:
-            weights = tuple(self.weights)
-            for weight in weights:
-                check_not_negative("weights", weight)
-            if len(weights) != len(self.mixers) or sum(weights) <= 0:
-                raise ValueError(
-                    f"expected a weight for each of {len(self.mixers)} mixers, not all 0, got {list(weights)}"
-                )
-            object.__setattr__(self, "weights", weights)
+        check_at_least("k", self.k, 1)
+        check_positive("alpha", self.alpha)
         super().__post_init__()
 
+    @abstractmethod
     def draw_masks(
         self, rng: np.random.Generator, count: int, k: int, size: tuple[int, int]
     ) -> tuple[Float[np.ndarray, "b k h w"], Float[np.ndarray, "b k"]]:
-        """Let each set's mixer draw its masks."""
-        shares = None if self.weights is None else np.array(self.weights, dtype=float) / sum(self.weights)
-        chosen = rng.choice(len(self.mixers), size=count, p=shares)
-        masks, weights = np.empty((count, k, *size)), np.empty((count, k))
-        for number, mixer in enumerate(self.mixers):
-            rows = np.flatnonzero(chosen == number)
-            if len(rows):
-                masks[rows], weights[rows] = mixer.draw_masks(rng, len(rows), k, size)
-        return masks, weights
+        """Draw the masks of `count` sets of k sources, and return them with the weights that the mixes really have."""
+
+    def draw_weights(self, rng: np.random.Generator, count: int, k: int) -> Float[np.ndarray, "b k"]:
+        """Draw mixing weights."""
+        return draw_weights(rng, count, k, self.alpha)
+
+    def place(
+        self,
+        rng: np.random.Generator,
+        images: Float[Tensor, "m c h w"],
+        classes: Int[Tensor, " m"],
+        source_indices: Int[Tensor, "b k"],
+        teacher: FrozenTeacher | None,
+    ) -> Composed:
+        """Draw the masks; the sources stay as they are."""
+        size = (images.shape[2], images.shape[3])
+        masks, weights = self.draw_masks(rng, *source_indices.shape, size)
+        masks = torch.from_numpy(masks).to(images).expand(-1, -1, *size)
+        return Composed(images[source_indices], masks, torch.from_numpy(weights).to(images))

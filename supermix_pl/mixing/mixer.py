@@ -40,6 +40,8 @@ class MixedBatch:
         label_forwards: Those of `teacher_forwards` that only labelled what is shown.
         holds: Whether the teacher's top classes of `images` are the classes of the sources, for views that the masks
             were not solved on. None for exact pixels, and without a teacher.
+        teacher_features: The teacher's features of exactly `images`, of the pass that gave `teacher_logits`; None if
+            `FrozenTeacher` was asked for none.
         left_out: Natural images of this batch that are no source: their class was to be the teacher's, whose logits of
             them are not finite, and no label was given.
     """
@@ -58,6 +60,7 @@ class MixedBatch:
     teacher_backwards: int
     label_forwards: int = 0
     holds: Bool[Tensor, " b"] | None = None
+    teacher_features: Float[Tensor, "b ..."] | None = None
     left_out: int = 0
 
     def __len__(self) -> int:

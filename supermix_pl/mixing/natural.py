@@ -10,7 +10,7 @@ from torch import Tensor
 
 from supermix_pl.solver.saliency import input_saliency
 from supermix_pl.teacher.frozen import FrozenTeacher
-from supermix_pl.teacher.passes import Chunks, in_chunks, is_out_of_memory
+from supermix_pl.teacher.passes import Chunks, in_chunks, is_out_of_memory, joined
 
 
 @dataclass
@@ -23,6 +23,7 @@ class NaturalPass:
         num_classes: Its n.
         forwards: Images passed forward.
         backwards: Rows of input gradients.
+        features: The teacher's, of the pass without saliency; None if it gives none.
     """
 
     logits: Float[Tensor, "b n"] | None
@@ -30,6 +31,7 @@ class NaturalPass:
     num_classes: int
     forwards: int
     backwards: int
+    features: Float[Tensor, "b ..."] | None = None
 
     @classmethod
     def known(cls, logits: Float[Tensor, "b n"] | None) -> "NaturalPass | None":
@@ -54,12 +56,12 @@ def show_natural(
 ) -> NaturalPass:
     """Show the natural batch to the teacher, and say clearly what is wrong where the two do not fit."""
 
-    def look(rows: slice) -> tuple[Float[Tensor, "r n"], Float[Tensor, "r h w"] | None]:
+    def look(rows: slice) -> tuple[Float[Tensor, "r n"], Tensor | None]:
         if with_saliency:
             classes = None if saliency_classes is None else saliency_classes[rows]
             return input_saliency(teacher, images[rows], classes)
         with torch.no_grad():
-            return teacher(images[rows]), None
+            return teacher.look(images[rows])
 
     try:
         parts = in_chunks(look, len(images), chunks)
@@ -69,11 +71,12 @@ def show_natural(
         raise ValueError(
             f"the teacher failed on images of shape {tuple(images.shape)}: {error}{_hint(error)}"
         ) from error
-    logits = torch.cat([logits for logits, _ in parts])
-    saliency = torch.cat([saliency for _, saliency in parts if saliency is not None]) if with_saliency else None
+    logits, beside = torch.cat([logits for logits, _ in parts]), joined([each for _, each in parts])
     if logits.shape[0] != len(images):
         raise ValueError(f"expected the teacher to give {len(images)} rows of logits, got {logits.shape[0]}")
-    return NaturalPass(logits, saliency, logits.shape[1], len(images), len(images) if with_saliency else 0)
+    if with_saliency:
+        return NaturalPass(logits, beside, logits.shape[1], len(images), len(images))
+    return NaturalPass(logits, None, logits.shape[1], len(images), 0, beside)
 
 
 def _hint(error: Exception) -> str:

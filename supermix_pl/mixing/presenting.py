@@ -58,18 +58,26 @@ def present(
         shown = viewer(pixels, keys, torch.full_like(keys, look))
         known = exact and view is None and images.dtype == pixels.dtype
         mix = replace(mix, images=like_batch(shown, images))
-        if teacher is None or (known and mix.teacher_logits is not None):
+        teacher = None if teacher is None else as_teacher(teacher)
+        if teacher is None or (known and mix.teacher_logits is not None and teacher.features is None):
             return mix
-        logits = show(as_teacher(teacher), shown, chunk_size)
-        return label(mix, logits, viewed=view is not None, forwards=len(shown))
+        return label(mix, *show(teacher, shown, chunk_size), viewed=view is not None, forwards=len(shown))
 
 
-def label(mix: MixedBatch, logits: Float[Tensor, "b n"], *, viewed: bool, forwards: int) -> MixedBatch:
+def label(
+    mix: MixedBatch,
+    logits: Float[Tensor, "b n"],
+    features: Float[Tensor, "b ..."] | None = None,
+    *,
+    viewed: bool,
+    forwards: int,
+) -> MixedBatch:
     """Label mixes with the teacher's logits of what is shown.
 
     Args:
         mix: As it is shown.
         logits: Of exactly its images.
+        features: Likewise, if there are some.
         viewed: Whether these are views that the masks were not solved on.
         forwards: Passes that only labelled.
     """
@@ -77,6 +85,7 @@ def label(mix: MixedBatch, logits: Float[Tensor, "b n"], *, viewed: bool, forwar
     return replace(
         mix,
         teacher_logits=torch.where(finite[:, None], logits, log_targets(mix.soft_targets).to(logits.dtype)),
+        teacher_features=features,
         outcomes=mix.outcomes.masked_fill(~finite, int(Outcome.NON_FINITE)),
         holds=holds(mix, logits) if viewed else None,
         teacher_forwards=mix.teacher_forwards + forwards,

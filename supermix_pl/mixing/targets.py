@@ -112,14 +112,14 @@ def natural_targets(labels: Tensor, target_format: TargetFormat, num_classes: in
 
 
 def blend(
-    given: Float[Tensor, "b n"], logits: Float[Tensor, "b n"], share: float, temperature: float
+    given: Float[Tensor, "b n"], logits: Float[Tensor, "b n"], share: float | Float[Tensor, "b 1"], temperature: float
 ) -> Float[Tensor, "b n"]:
     """Blend the labels of natural images with a share of the teacher's probabilities.
 
     Args:
         given: The given labels, as probabilities.
         logits: The teacher's; rows that are not finite keep the given labels.
-        share: Of the teacher's, in [0, 1].
+        share: Of the teacher's, in [0, 1]; of all rows or of each.
         temperature: Softens them, > 0.
     """
     finite = logits.isfinite().all(dim=1, keepdim=True)

@@ -80,7 +80,7 @@ def advance(
     state: SolverState,
     show: Show = show_exactly,
     chunks: Chunks | None = None,
-) -> tuple[SolverState, Float[Tensor, "b c h w"], Float[Tensor, "b n"]]:
+) -> tuple[SolverState, Float[Tensor, "b c h w"], Seen]:
     """Do one round of all sets without a question to the device: each is shown, and moved where it goes on.
 
     Shapes stay as they are from round to round; the host waits for nothing.
@@ -94,7 +94,7 @@ def advance(
         chunks: How many sets the teacher sees at once; None for all.
 
     Returns:
-        Where the sets stand now, the images that the teacher was shown before they moved, and its logits of these.
+        Where the sets stand now, the images that the teacher was shown before they moved, and what it gave for these.
     """
     rendered = solver.render(sets, state, show)
 
@@ -103,7 +103,7 @@ def advance(
 
     seen = concatenate(in_chunks(see, len(state.running), chunks))
     state = solver.update(solver.record(sets, state, seen.logits), rendered, seen)
-    return state, rendered.images.detach(), seen.logits
+    return state, rendered.images.detach(), seen
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from supermix_pl.solver.objective import Objective
 from supermix_pl.solver.rows import Rows
 from supermix_pl.solver.state import Outcome, Sets, SolverState
 from supermix_pl.solver.update_rule import UpdateRule, bound_step
+from supermix_pl.teacher.frozen import FrozenTeacher
 
 TeacherFunction = Callable[[Float[Tensor, "r c h w"]], Float[Tensor, "r n"]]
 """Returns logits of images, differentiably."""
@@ -51,11 +52,13 @@ class Seen(Rows):
         logits: Of what it was shown.
         losses: The part of the loss that reads them.
         gradients: Of the losses with respect to the images; 0 where none were asked for.
+        features: Of the same pass; None if the teacher gives none.
     """
 
     logits: Float[Tensor, "r n"]
     losses: Float[Tensor, " r"]
     gradients: Float[Tensor, "r c h w"]
+    features: Float[Tensor, "r ..."] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,12 +111,12 @@ class Solver:
         """
         with torch.enable_grad():
             images = images.detach().requires_grad_()
-            logits = teacher(images)
+            logits, features = teacher.look(images) if isinstance(teacher, FrozenTeacher) else (teacher(images), None)
             losses = self.objective.of_logits(logits, sets.soft_targets, sets.membership)
         if goes_on is not None and not goes_on(logits.detach()):
             return Seen(logits.detach(), losses.detach(), torch.zeros_like(images))
         (gradients,) = torch.autograd.grad(losses.sum(), images)
-        return Seen(logits.detach(), losses.detach(), gradients)
+        return Seen(logits.detach(), losses.detach(), gradients, features)
 
     def record(self, sets: Sets, state: SolverState, logits: Float[Tensor, "b n"]) -> SolverState:
         """Take in what the teacher says of the masks: keep the best of those that may end a set, and see who ends."""

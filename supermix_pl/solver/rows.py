@@ -11,11 +11,11 @@ R = TypeVar("R", bound="Rows")
 
 
 class Rows:
-    """Base of data classes of tensors whose first dimension are the sets."""
+    """Base of data classes of tensors whose first dimension are the sets; some may be None."""
 
     def take(self: R, rows: Int[Tensor, " r"] | slice) -> R:
         """Keep some of the sets."""
-        return type(self)(**{name: value[rows] for name, value in vars(self).items()})
+        return type(self)(**{name: None if value is None else value[rows] for name, value in vars(self).items()})
 
     def put(self: R, rows: Int[Tensor, " r"], others: R) -> None:
         """Write other sets over some of these."""
@@ -27,5 +27,5 @@ def concatenate(parts: Sequence[R]) -> R:
     """Put the rows of some sets and of the following ones together."""
     if len(parts) == 1:
         return parts[0]
-    names = vars(parts[0])
-    return type(parts[0])(**{name: torch.cat([vars(part)[name] for part in parts]) for name in names})
+    columns = {name: [vars(part)[name] for part in parts] for name in vars(parts[0])}
+    return type(parts[0])(**{name: None if held[0] is None else torch.cat(held) for name, held in columns.items()})

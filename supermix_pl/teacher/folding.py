@@ -4,7 +4,7 @@ import copy
 import itertools
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from operator import is_
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, fx, nn
+
+from supermix_pl.teacher.outputs import Reader
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _OF_MODULES = frozenset(vars(nn.Module())) - {"training"}  # the tensors, parts and hooks, which have a stamp
@@ -138,7 +140,7 @@ class FoldedCopy:
 
     Args:
         module: In eval mode.
-        logits_of: Reads the logits out of what it returns.
+        features: Name of the part whose output must be the same too; None for none.
         channels_last: Whether the copy has this memory format.
         autocast_dtype: In which the passes are made, under autocast; None for the weights' own.
     """
@@ -146,13 +148,13 @@ class FoldedCopy:
     def __init__(
         self,
         module: nn.Module,
-        logits_of: Callable[[Any], Float[Tensor, "b n"]],
+        features: str | None = None,
         *,
         channels_last: bool = False,
         autocast_dtype: torch.dtype | None = None,
     ) -> None:
         self._module = module
-        self._logits_of = logits_of
+        self._features = features
         self._channels_last = channels_last
         self._autocast_dtype = autocast_dtype
         self.forget()
@@ -192,12 +194,12 @@ class FoldedCopy:
         if self._autocast_dtype is None:
             return folded
         with torch.autocast(images.device.type, dtype=self._autocast_dtype):
-            expected = self._logits_of(folded(images.clone()))  # a network may work in place
+            expected = self._read(folded, images)
             for kinds in ((nn.Conv2d, nn.Linear), (nn.Conv2d,)):  # a head may be kept out of autocast
                 cast = copy.deepcopy(folded)
                 try:
                     _cast_weights(cast, kinds, self._autocast_dtype)
-                    torch.testing.assert_close(self._logits_of(cast(images.clone())), expected, equal_nan=True)
+                    torch.testing.assert_close(self._read(cast, images), expected, equal_nan=True)
                 except Exception:  # for instance one of the convolutions too
                     continue
                 return cast
@@ -205,16 +207,24 @@ class FoldedCopy:
 
     @torch.no_grad()
     def _agrees(self, folded: nn.Module, images: Float[Tensor, "r c h w"]) -> bool:
-        """Compare the logits of the two, up to rounding."""
+        """Compare logits and features of the two, up to rounding."""
         with torch.autocast(images.device.type, enabled=False):
-            expected = self._logits_of(self._module(images.clone()))
+            expected = self._read(self._module, images)
             try:
-                logits = self._logits_of(folded(images.clone()))
+                found = self._read(folded, images)
             except Exception:  # for instance code that reads the attributes of a batch norm
                 return False
-        tolerance = torch.finfo(expected.dtype).eps ** 0.5 * (_TF32_SLACK if images.is_cuda else 1)
-        size = float(expected.nan_to_num(0, 0, 0).abs().max())
-        return torch.allclose(logits, expected, rtol=0, atol=tolerance * size, equal_nan=True)
+        return all(map(_close, found, expected))
+
+    def _read(self, network: nn.Module, images: Float[Tensor, "r c h w"]) -> list[Tensor]:
+        """Return what the network gives; it may work in place."""
+        return [each for each in Reader(network, self._features)(images.clone()) if each is not None]
+
+
+def _close(found: Tensor, expected: Tensor) -> bool:
+    tolerance = torch.finfo(expected.dtype).eps ** 0.5 * (_TF32_SLACK if expected.is_cuda else 1)
+    size = float(expected.nan_to_num(0, 0, 0).abs().max())
+    return torch.allclose(found, expected, rtol=0, atol=tolerance * size, equal_nan=True)
 
 
 class Attributes:

@@ -3,6 +3,7 @@
 import itertools
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -12,7 +13,9 @@ from torch.nn.functional import interpolate
 
 from supermix_pl.arguments import check_at_least, check_flag, check_statistics
 from supermix_pl.teacher.folding import FoldedCopy
+from supermix_pl.teacher.outputs import Outputs, Reader, check_features
 from supermix_pl.teacher.published import of_timm, of_torchvision
+from supermix_pl.teacher.several import ProbabilityMean
 
 _MOST_SHAPES = 64
 _STATISTICS = ("mean", "std", "input_mean", "input_std")
@@ -45,6 +48,8 @@ class FrozenTeacher:
         channels_last: Whether images are passed in this memory format.
         compile: Whether passes are compiled with `torch.compile`, on CUDA into CUDA graphs. Every number and size of
             images is compiled anew, so the solver fills its batches up to powers of two.
+        features: Name of a part of the network, such as "layer3" or "blocks.2.norm1". The callback gives its output as
+            `teacher_features`, from the passes that give `teacher_logits`. None keeps nothing.
 
     Attributes:
         module: The classifier that you gave.
@@ -54,7 +59,7 @@ class FrozenTeacher:
     Raises:
         TypeError: If `module` is no `nn.Module`.
         ValueError: If a mean comes without its std, class_indices are negative or come twice, the solver cannot work
-            with the dtype, or weights were made in `torch.inference_mode`.
+            with the dtype, weights were made in `torch.inference_mode`, or the network has no part named `features`.
     """
 
     def __init__(
@@ -71,16 +76,21 @@ class FrozenTeacher:
         fold: bool = True,
         channels_last: bool = False,
         compile: bool = False,
+        features: str | None = None,
     ) -> None:
         if not isinstance(module, nn.Module):
             raise TypeError(
                 f"expected the teacher to be an nn.Module, got {type(module).__name__}; to build it late, give the "
-                "callback a function that returns one; of a program of torch.export give program.module()"
+                "callback a function that returns one; of a program of torch.export give program.module(); "
+                "FrozenTeacher.mean_of averages several"
             )
         for name, flag in (("fold", fold), ("channels_last", channels_last), ("compile", compile)):
             check_flag(name, flag)
+        if features is not None:
+            check_features(module, features)
         _freeze(module)
         self.module = module
+        self.features = features
         self.weight_dtype = _weight_dtype(module)
         self.autocast_dtype = _autocast_dtype(dtype, self.weight_dtype)
         self.image_size = _image_size(image_size)
@@ -91,18 +101,19 @@ class FrozenTeacher:
         self.most_rows: int | None = None
         self._folded: FoldedCopy | None = None
         if fold:
-            self._folded = FoldedCopy(
-                module, _logits_of, channels_last=channels_last, autocast_dtype=self.autocast_dtype
-            )
-        self._compiled: tuple[nn.Module, Callable[[Tensor], Any]] | None = None
+            self._folded = FoldedCopy(module, features, channels_last=channels_last, autocast_dtype=self.autocast_dtype)
+        self._compiled: tuple[nn.Module, Reader, Callable[[Tensor], Outputs]] | None = None
         self._scale_and_shift = _affine(mean, std, input_mean, input_std)
         self.mean, self.std, self.input_mean, self.input_std = mean, std, input_mean, input_std
         self._held_affine: Float[Tensor, "2 c 1 1"] | None = None
 
     def __repr__(self) -> str:
         """Name the network and the settings that were given."""
+        if isinstance(self.module, ProbabilityMean):
+            return f"FrozenTeacher.mean_of({self.module.teachers!r})"
         settings: dict[str, Any] = {name: getattr(self, name) for name in _STATISTICS}
         settings |= {"image_size": self.image_size, "class_indices": self.class_indices, "dtype": self.autocast_dtype}
+        settings["features"] = self.features
         given = [f"{name}={value!r}" for name, value in settings.items() if value is not None]
         flags = {"fold": (self._folded is not None, True), "channels_last": (self.channels_last, False)}
         flags["compile"] = self.compile, False
@@ -112,6 +123,24 @@ class FrozenTeacher:
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what the next call makes anew."""
         return vars(self) | {"_compiled": None, "_held_affine": None}
+
+    @classmethod
+    def mean_of(cls, teachers: "Sequence[FrozenTeacher | nn.Module]") -> "FrozenTeacher":
+        """Make one teacher of several: its probabilities are the mean of theirs.
+
+        Its logits are the logarithm of that mean, for labels, losses and the gradients of the solver alike. A pass is
+        one of every teacher.
+
+        Args:
+            teachers: Of the same classes; each `FrozenTeacher` has its own size, normalisation and dtype.
+
+        Raises:
+            ValueError: If there is none, if their numbers of classes differ, or if one is compiled or gives features.
+        """
+        mean = ProbabilityMean([as_teacher(teacher) for teacher in teachers])
+        teacher = cls(mean, fold=False)
+        teacher.weight_dtype = reduce(torch.promote_types, (each.weight_dtype for each in mean.teachers), torch.float32)
+        return teacher
 
     @classmethod
     def from_timm(
@@ -156,6 +185,8 @@ class FrozenTeacher:
         """Make the private copy again at the next call. Needed after you changed weights through `parameter.data`."""
         if self._folded is not None:
             self._folded.forget()
+        for teacher in self.module.teachers if isinstance(self.module, ProbabilityMean) else ():
+            teacher.refold()
 
     def network(self, prepared: Float[Tensor, "b c h w"]) -> nn.Module:
         """Return the network that makes the passes, uncompiled: the private copy, or `module` if there is none.
@@ -204,6 +235,13 @@ class FrozenTeacher:
             TypeError: If the module gives no logits.
             ValueError: If they have another shape, or no gradient although the images ask for one.
         """
+        return self.look(images)[0]
+
+    def look(self, images: Float[Tensor, "b c h w"]) -> Outputs:
+        """Return logits as a call does, and of the same pass the features: without a graph, in the weights' dtype.
+
+        Features are None where no `features` were asked for.
+        """
         if getattr(self.module, "training", False):  # frozen TorchScript has no such flag
             _set_eval(self.module)
         with torch.autocast(images.device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None):
@@ -212,7 +250,10 @@ class FrozenTeacher:
                 prepared = prepared.clone()  # a network that works in place leaves the caller's images alone
             network = self.network(prepared)
             try:
-                logits = _logits_of(self._run_compiled(network, prepared) if self.compile else network(prepared))
+                if self.compile:
+                    logits, features = self._run_compiled(network, prepared)
+                else:
+                    logits, features = Reader(network, self.features)(prepared)
             except AssertionError as error:
                 if "Guard failed" in str(error):
                     error.add_note(
@@ -227,7 +268,8 @@ class FrozenTeacher:
             )
         logits = self._of_chosen_classes(logits)
         self.num_classes = logits.shape[1]
-        return logits.to(torch.promote_types(images.dtype, torch.float32))
+        features = None if features is None else features.to(self.weight_dtype)
+        return logits.to(torch.promote_types(images.dtype, torch.float32)), features
 
     def _of_chosen_classes(self, logits: Float[Tensor, "b m"]) -> Float[Tensor, "b n"]:
         if self.class_indices is None:
@@ -239,16 +281,18 @@ class FrozenTeacher:
             )
         return logits[:, self.class_indices]
 
-    def _run_compiled(self, network: nn.Module, prepared: Float[Tensor, "b c h w"]) -> Any:
+    def _run_compiled(self, network: nn.Module, prepared: Float[Tensor, "b c h w"]) -> Outputs:
         if self._compiled is None or self._compiled[0] is not network:
             mode = "reduce-overhead" if prepared.is_cuda else None  # CUDA graphs
-            run = torch.compile(lambda images: _logits_of(network(images)), dynamic=False, mode=mode)
-            self._compiled = network, run
+            reader = Reader(network, self.features)
+            self._compiled = network, reader, torch.compile(reader.run, dynamic=False, mode=mode)
+        _, reader, run = self._compiled
         with torch._dynamo.config.patch(recompile_limit=_MOST_SHAPES):
             if not prepared.is_cuda:
-                return self._compiled[1](prepared)
+                return reader(prepared, run)
             torch.compiler.cudagraph_mark_step_begin()
-            return self._compiled[1](prepared).clone()  # a graph's next replay writes over its outputs
+            logits, features = reader(prepared, run)  # a graph's next replay writes over its outputs
+            return logits.clone(), None if features is None else features.clone()
 
 
 def _freeze(module: nn.Module) -> None:
@@ -270,26 +314,11 @@ def _set_eval(module: nn.Module) -> None:
             part.training = False
 
 
-def as_teacher(teacher: "FrozenTeacher | nn.Module") -> FrozenTeacher:
-    """Wrap a module, unless it is wrapped already."""
+def as_teacher(teacher: "FrozenTeacher | nn.Module | Sequence[FrozenTeacher | nn.Module]") -> FrozenTeacher:
+    """Wrap a module, unless it is wrapped already; average several."""
+    if isinstance(teacher, Sequence) and not isinstance(teacher, str):
+        return FrozenTeacher.mean_of(teacher)
     return teacher if isinstance(teacher, FrozenTeacher) else FrozenTeacher(teacher)
-
-
-def _logits_of(output: Any) -> Float[Tensor, "b n"]:
-    if isinstance(output, Mapping) and "logits" in output:
-        output = output["logits"]
-    output = getattr(output, "logits", output)
-    if not isinstance(output, Tensor):
-        raise TypeError(
-            "expected the teacher to give a tensor of logits, an output with .logits or a mapping with 'logits', got "
-            f"{type(output).__name__}; wrap the teacher in a module that returns its logits"
-        )
-    if output.ndim != 2 or not output.is_floating_point():
-        raise ValueError(
-            f"expected the teacher's logits to be floating point of shape (b, n), got {output.dtype} of shape "
-            f"{tuple(output.shape)}; pool or flatten them in a module around the teacher"
-        )
-    return output
 
 
 def _weight_dtype(module: nn.Module) -> torch.dtype:

@@ -52,6 +52,7 @@ class MovingAverage:
             initial weights are soon forgotten.
         dtype: `torch.bfloat16` runs the teacher's passes under bfloat16 autocast. None, or the weights' own dtype, runs
             them in the dtype of the weights. Any other dtype is refused when fitting starts.
+        features: As `FrozenTeacher` takes it.
 
     Attributes:
         updates: Number of updates so far.
@@ -61,12 +62,15 @@ class MovingAverage:
         ValueError: If the decay is out of its range, or the dtype is not one of these.
     """
 
-    def __init__(self, decay: float = 0.999, *, dtype: torch.dtype | str | None = None) -> None:
+    def __init__(
+        self, decay: float = 0.999, *, dtype: torch.dtype | str | None = None, features: str | None = None
+    ) -> None:
         check_share("decay", decay)
         if dtype is not None and str(dtype).removeprefix("torch.") not in _DTYPES:
             raise ValueError(f"expected dtype None (the weights' own) or one of {', '.join(_DTYPES)}, got {dtype}")
         self.decay = decay
         self.dtype = dtype
+        self.features = features
         self.averaged: Averaged | None = None
         self.milliseconds = 0.0
         self._loaded: Mapping[str, Any] | None = None
@@ -74,11 +78,13 @@ class MovingAverage:
 
     def __repr__(self) -> str:
         """Name the settings."""
-        return f"MovingAverage(decay={self.decay}{'' if self.dtype is None else f', dtype={self.dtype}'})"
+        given = {"dtype": self.dtype, "features": self.features}
+        more = [f", {name}={value}" for name, value in given.items() if value is not None]
+        return f"MovingAverage(decay={self.decay}{''.join(more)})"
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what belongs to a run: copies begin anew."""
-        return vars(type(self)(self.decay, dtype=self.dtype))
+        return vars(type(self)(self.decay, dtype=self.dtype, features=self.features))
 
     @property
     def updates(self) -> int:
@@ -111,7 +117,11 @@ class MovingAverage:
         self.averaged = averaged if averaged is not None and loaded is None else _copied(module)
         if loaded is not None:
             _take_up(self.averaged, loaded)
-        return FrozenTeacher(self.averaged.module, fold=False, dtype=self.dtype)
+        return self.as_teacher(self.averaged.module)
+
+    def as_teacher(self, module: nn.Module) -> FrozenTeacher:
+        """Wrap a copy of the trained module as the average is wrapped."""
+        return FrozenTeacher(module, fold=False, dtype=self.dtype, features=self.features)
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:

@@ -2,7 +2,7 @@
 
 import gc
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from supermix_pl.teacher.frozen import FrozenTeacher
+from supermix_pl.teacher.outputs import Outputs
 
 T = TypeVar("T")
 
@@ -111,8 +112,8 @@ def _free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def show(teacher: FrozenTeacher, images: Float[Tensor, "b c h w"], largest: int | None = None) -> Float[Tensor, "b n"]:
-    """Ask the teacher for its logits, without gradients and some images at a time.
+def show(teacher: FrozenTeacher, images: Float[Tensor, "b c h w"], largest: int | None = None) -> Outputs:
+    """Ask the teacher for its logits and features, without gradients and some images at a time.
 
     Args:
         teacher: Who looks.
@@ -120,7 +121,16 @@ def show(teacher: FrozenTeacher, images: Float[Tensor, "b c h w"], largest: int 
         largest: Images at once, >= 1; None for all.
     """
     with torch.no_grad():
-        return torch.cat(Chunks(teacher, largest).run(lambda rows: teacher(images[rows]), len(images)))
+        logits, features = zip(
+            *Chunks(teacher, largest).run(lambda rows: teacher.look(images[rows]), len(images)), strict=True
+        )
+        return torch.cat(logits), joined(features)
+
+
+def joined(features: Sequence[Float[Tensor, "_ ..."] | None]) -> Float[Tensor, "b ..."] | None:
+    """Put the features of some images and of the following ones together; None where there are none."""
+    held = [each for each in features if each is not None]
+    return torch.cat(held) if held else None
 
 
 def in_chunks(work: Callable[[slice], T], rows: int, chunks: Chunks | None) -> list[T]:

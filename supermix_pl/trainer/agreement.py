@@ -16,16 +16,18 @@ def natural_hits(
     teacher: FrozenTeacher,
     images: Float[Tensor, "r c h w"],
     labels: Tensor,
+    logits: Float[Tensor, "r n"] | None = None,
     *,
     chunk_size: int | None = None,
 ) -> Int[Tensor, ""] | None:
     """Count on how many natural images the teacher agrees with the label, or the likeliest class of a row.
 
     Args:
-        mix: Of the batch; the teacher looks at the images where the engine has not shown them to it.
+        mix: Of the batch.
         teacher: Of the mixes.
-        images: The first r of the natural batch.
+        images: r of the natural batch.
         labels: (r,) class indices or (r, n) probabilities; of others, such as several classes a row, None comes back.
+        logits: The teacher's, of them; None where they have not been shown to it.
         chunk_size: Images that the teacher sees at once; None for all.
     """
     by_row = labels.ndim == 2 and labels.shape[1] == mix.soft_targets.shape[1]
@@ -33,10 +35,8 @@ def natural_hits(
         return None
     if not by_row and (labels.ndim != 1 or labels.is_floating_point()):
         return None
-    logits = mix.natural_logits
     if logits is None:
         with float_autograd(images.device):
             logits = show_natural(teacher, check_images(images), chunks=Chunks(teacher, chunk_size)).logits
     assert logits is not None
-    logits = logits[: len(labels)]
     return (logits.argmax(dim=1) == (labels.argmax(dim=1) if by_row else labels.long())).sum()

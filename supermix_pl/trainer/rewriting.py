@@ -1,17 +1,18 @@
 """What happens to a caught batch: its images are mixed, and the mixes replace or extend it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from supermix_pl.batch import Key, extend_fields, get_field, like, set_field
+from supermix_pl.batch import ITSELF, Key, extend_fields, get_field, like, set_field
 from supermix_pl.engine import Engine, count_mixes
 from supermix_pl.mixing import MixedBatch, Mixer
 from supermix_pl.mixing.checks import check_images, check_labels
-from supermix_pl.mixing.natural import count_classes, float_autograd, show_natural
+from supermix_pl.mixing.natural import NaturalPass, classes_seen, count_classes, float_autograd, show_natural
 from supermix_pl.mixing.targets import (
     TargetFormat,
     Targets,
@@ -35,11 +36,15 @@ class Rewritten:
         batch: As the student is to see it.
         mix: The mixes in it; None if there are none.
         teacher_logits: The teacher's, one row for each row that the student sees; None where they are not wanted.
+        teacher_features: Likewise; None where the teacher gives none.
+        labels: Of each row, where the batch has no place for them; else None.
     """
 
     batch: Any
     mix: MixedBatch | None
-    teacher_logits: Float[Tensor, "rows n"] | None
+    teacher_logits: Float[Tensor, "rows n"] | None = None
+    teacher_features: Float[Tensor, "rows ..."] | None = None
+    labels: Targets | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +63,7 @@ class BatchRewriter:
     mix_ratio: float = 1.0
     targets: TargetFormat
     input_key: Key
-    target_key: Key
+    target_key: Key | None
     mixed_transform: Transform | None
     natural_share: float = 0.0
     target_temperature: float = 1.0
@@ -78,9 +83,14 @@ class BatchRewriter:
             TypeError: If there are no tensors behind the keys.
             ValueError: If images, labels and teacher do not fit together.
         """
-        images, labels = self._fields(batch)
-        indices = _class_indices(labels)
-        if indices is None and self.mixer.takes_labels and (teacher is None or self.mixer.needs_teacher):
+        images, given = self._fields(batch)
+        missing, labels, natural = _missing_labels(images, given), given, None
+        if missing is not None:
+            wanted = self._keeps_natural or self.mixer.takes_labels
+            natural, labels = self._label(teacher, images, given, missing) if wanted else (None, None)
+        indices = None if labels is None else _class_indices(labels)
+        needs = self.mixer.takes_labels and (teacher is None or self.mixer.needs_teacher)
+        if labels is not None and indices is None and needs:
             raise ValueError(
                 f"expected labels as ({len(labels)},) integers for {self.mixer}, which takes the classes of the "
                 f"sources from them, got {labels.dtype} of shape {tuple(labels.shape)}; give class indices"
@@ -88,11 +98,10 @@ class BatchRewriter:
         known = None if teacher is None else teacher.num_classes
         if indices is not None and known is not None:
             check_labels(indices, len(images), known)
-        natural_logits = None
         looking = teacher if self._labels_natural and self._keeps_natural else None
-        if looking is not None and self.engine.takes_natural_logits:
-            natural_logits = self._look(looking, images)
-        wanted = {} if self.mix_ratio == 1 else {"num_mixes": count_mixes(self.mix_ratio, len(images))}
+        if natural is None and looking is not None and (self.engine.takes_natural_logits or looking.features):
+            natural = self._look(looking, images)
+        asked = {} if self.mix_ratio == 1 else {"num_mixes": count_mixes(self.mix_ratio, len(images))}
         mix = self.engine.mix(
             self.mixer,
             teacher,
@@ -100,31 +109,33 @@ class BatchRewriter:
             indices,
             seed=stream,
             view=self.mixed_transform,
-            natural_logits=natural_logits,
-            **wanted,
+            natural_logits=None if natural is None else natural.logits,
+            **asked,
         )
         if indices is not None and known is None:
             check_labels(indices, len(images), mix.soft_targets.shape[1])
-        if looking is not None and natural_logits is None:
-            natural_logits = mix.natural_logits if mix.natural_logits is not None else self._look(looking, images)
+        if natural is None and looking is not None:
+            natural = NaturalPass.known(mix.natural_logits) or self._look(looking, images)
         mixed = mixed_targets(mix, self.targets, self.target_temperature)
         n, k = mix.soft_targets.shape[1], mix.mix_weights.shape[1]
         if self.mode == "replace":
-            if not self.every_batch:
+            if not self.every_batch and labels is not None:
                 self._natural_targets(labels, None, n, k)
-            logits = mix.teacher_logits if self.label_natural else None
-            return Rewritten(self._with(batch, like(mix.images, images), _in_place_of(labels, mixed)), mix, logits)
+            targets = mixed if given is None else _in_place_of(given, mixed)
+            return self._rewritten(self._with_images(batch, like(mix.images, images)), targets, mix)
         if mix.images.shape[1:] != images.shape[1:]:
             raise ValueError(
                 f"expected mixed_transform to keep the shape {tuple(images.shape[1:])} of the "
                 'images in mode="extend", '
                 f"got {tuple(mix.images.shape[1:])}"
             )
-        natural = self._natural_targets(labels, natural_logits, n, k)
-        batch = extend_fields(batch, self.input_key, self.target_key, len(images), _rows_behind(mix, len(images)))
-        both = like(torch.cat([images, mix.images]), images)
-        batch = self._with(batch, both, concatenate(natural, mixed))
-        return Rewritten(batch, mix, self._all_logits(natural_logits, mix.teacher_logits))
+        assert labels is not None
+        targets = concatenate(self._natural_targets(labels, natural, n, k, missing), mixed)
+        input_key = self._input_key(batch)
+        target_key = input_key if given is None or self.target_key is None else self.target_key
+        batch = extend_fields(batch, input_key, target_key, len(images), _rows_behind(mix, len(images)))
+        batch = self._with_images(batch, like(torch.cat([images, mix.images]), images))
+        return self._rewritten(batch, targets, mix, natural)
 
     def leave_natural(self, batch: Any, teacher: FrozenTeacher | None, num_classes: int | None) -> Rewritten:
         """Leave the images of a batch as they are, and give its labels the format of the other batches of the fit.
@@ -134,21 +145,32 @@ class BatchRewriter:
             teacher: Labels the images, where that is asked for; None if there is none yet.
             num_classes: n; None if it is unknown, so that the labels stay as they are.
         """
-        wanted = self._labels_natural and teacher is not None
-        if num_classes is None and not wanted and self.targets != "teacher":
-            return Rewritten(batch, None, None)
         images, labels = self._fields(batch)
-        if self.targets == "teacher" and not wanted:
-            wide = self._natural_targets(labels, None, num_classes, self.mixer.k)
-            return Rewritten(batch if wide is labels else set_field(batch, self.target_key, wide), None, None)
-        logits = self._look(teacher, images) if wanted and teacher is not None else None
-        n = logits.shape[1] if logits is not None else num_classes
+        missing, natural = _missing_labels(images, labels), None
+        if missing is not None:
+            natural, labels = self._label(teacher, images, labels, missing)
+        elif self._labels_natural and teacher is not None:
+            natural = self._look(teacher, images)
+        n = num_classes if natural is None else natural.num_classes
+        if n is None and self.targets != "teacher":
+            return Rewritten(batch, None)
+        assert labels is not None
         indices = _class_indices(labels)
         if indices is not None and n is not None:
             check_labels(indices, len(images), n)
-        targets = self._natural_targets(labels, logits, n, self.mixer.k)
-        logits = logits if self.label_natural else None
-        return Rewritten(set_field(batch, self.target_key, targets), None, logits)
+        return self._rewritten(batch, self._natural_targets(labels, natural, n, self.mixer.k, missing), None, natural)
+
+    def images_of(self, batch: Any) -> Tensor:
+        """Return the images of a batch."""
+        return _tensor(get_field(batch, self._input_key(batch)), "input_key", self.input_key)
+
+    def labels_of(self, batch: Any) -> Any:
+        """Return what stands where its labels are to be; None where it has no place for them."""
+        return None if self.target_key is None else get_field(batch, self.target_key)
+
+    def lacks_labels(self, batch: Any) -> bool:
+        """Return whether images of a batch have no label."""
+        return _missing_labels(*self._fields(batch)) is not None
 
     @property
     def _labels_natural(self) -> bool:
@@ -159,9 +181,14 @@ class BatchRewriter:
     def _keeps_natural(self) -> bool:
         return self.mode == "extend"
 
-    def _fields(self, batch: Any) -> tuple[Tensor, Tensor]:
-        images = tensor_at(batch, self.input_key, "input_key")
-        labels = tensor_at(batch, self.target_key, "target_key")
+    def _input_key(self, batch: Any) -> Key:
+        return ITSELF if self.target_key is None and isinstance(batch, Tensor) else self.input_key
+
+    def _fields(self, batch: Any) -> tuple[Tensor, Tensor | None]:
+        images, labels = self.images_of(batch), self.labels_of(batch)
+        if labels is None:
+            return images, None
+        labels = _tensor(labels, "target_key", self.target_key)
         if labels.ndim == 0 or len(labels) != len(images):
             raise ValueError(
                 f"expected one label an image, got {len(images)} images and labels of shape {tuple(labels.shape)}; "
@@ -171,32 +198,75 @@ class BatchRewriter:
             check_probabilities(labels)
         return images, labels
 
-    def _with(self, batch: Any, images: Tensor, targets: Targets) -> Any:
-        return set_field(set_field(batch, self.input_key, images), self.target_key, targets)
+    def _with_images(self, batch: Any, images: Tensor) -> Any:
+        return set_field(batch, self._input_key(batch), images)
 
-    def _look(self, teacher: FrozenTeacher, images: Tensor) -> Float[Tensor, "b n"]:
+    def _rewritten(
+        self, batch: Any, labels: Targets, mix: MixedBatch | None, natural: NaturalPass | None = None
+    ) -> Rewritten:
+        """Put labels where a batch has a place for them, and the teacher's outputs of all rows beside it."""
+        seen = [] if natural is None else [(natural.logits, natural.features)]
+        seen += [] if mix is None else [(mix.teacher_logits, mix.teacher_features)]
+        if not self.label_natural or (natural is None and self._keeps_natural):
+            seen = []
+        logits, features = (_joined([each[place] for each in seen]) for place in (0, 1))
+        if self.target_key is None:
+            return Rewritten(batch, mix, logits, features, labels)
+        if labels is not get_field(batch, self.target_key):
+            batch = set_field(batch, self.target_key, labels)
+        return Rewritten(batch, mix, logits, features)
+
+    def _look(self, teacher: FrozenTeacher, images: Tensor) -> NaturalPass:
         with float_autograd(images.device):
-            logits = show_natural(teacher, check_images(images), chunks=Chunks(teacher, self.mixer.chunk_size)).logits
-        assert logits is not None
-        return logits
+            return show_natural(teacher, check_images(images), chunks=Chunks(teacher, self.mixer.chunk_size))
+
+    def _label(
+        self, teacher: FrozenTeacher | None, images: Tensor, labels: Tensor | None, missing: Bool[Tensor, " b"]
+    ) -> tuple[NaturalPass, Tensor]:
+        """Show images to the teacher, and give those without a label its class."""
+        if teacher is None:
+            raise ValueError(
+                f"expected a teacher to label the {int(missing.sum())} of {len(images)} images that have no label, got "
+                "none here: give a trained one, which labels from the first batch on, or give labels"
+            )
+        natural = self._look(teacher, images)
+        assert natural.logits is not None
+        seen = classes_seen(natural.logits, None)
+        unseen = int((missing & (seen < 0)).sum())
+        if unseen:
+            raise ValueError(
+                f"expected finite logits from the teacher for images without a label, got NaN or infinity for {unseen} "
+                f"of {len(images)}; leave these out, give them labels, or look at the teacher's dtype"
+            )
+        labels = seen if labels is None else widened(labels)
+        return natural, torch.where(missing, seen.to(labels.dtype), labels)
 
     def _natural_targets(
-        self, labels: Tensor, logits: Float[Tensor, "b n"] | None, num_classes: int | None, k: int
+        self,
+        labels: Tensor,
+        natural: NaturalPass | None,
+        num_classes: int | None,
+        k: int,
+        missing: Bool[Tensor, " b"] | None = None,
     ) -> Targets:
         if self.targets == "teacher" and self.mode == "replace" and _is_column(labels):
             return widened(labels)
         given = natural_targets(labels, self.targets, num_classes, k)
-        if logits is None or self.natural_share == 0:
+        share = self.natural_share
+        if self.targets == "teacher_soft" and missing is not None:
+            share = torch.where(missing, 1.0, share)[:, None]
+        elif share == 0:
+            return given
+        if natural is None or natural.logits is None:
             return given
         assert isinstance(given, Tensor)  # the callback takes no other format with a share
-        return blend(given, logits, self.natural_share, self.target_temperature)
+        return blend(given, natural.logits, share, self.target_temperature)
 
-    def _all_logits(
-        self, natural: Float[Tensor, "b n"] | None, mixed: Float[Tensor, "m n"] | None
-    ) -> Float[Tensor, "rows n"] | None:
-        if not self.label_natural or natural is None or mixed is None:
-            return None
-        return torch.cat([natural, mixed.to(natural.dtype)])
+
+def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
+    """Put the teacher's outputs of some rows and of the following ones together; None where some are not there."""
+    held = [part for part in parts if part is not None]
+    return torch.cat([part.to(held[0].dtype) for part in held]) if held and len(held) == len(parts) else None
 
 
 def _rows_behind(mix: MixedBatch, num_images: int) -> list[int] | None:
@@ -207,13 +277,22 @@ def _rows_behind(mix: MixedBatch, num_images: int) -> list[int] | None:
     return [row if row >= 0 else number % num_images for number, row in enumerate(first)]
 
 
-def num_classes_of(mixer: Mixer, teacher: FrozenTeacher | None, batch: Any, input_key: Key) -> int | None:
+def num_classes_of(mixer: Mixer, teacher: FrozenTeacher | None, images: Tensor) -> int | None:
     """Return n: the teacher's, which is shown an image if it has seen none, or else what the mixer was told."""
     if teacher is None:
         return mixer.num_classes
-    images = check_images(tensor_at(batch, input_key, "input_key"))
     with float_autograd(images.device):
-        return count_classes(teacher, images).num_classes
+        return count_classes(teacher, check_images(images)).num_classes
+
+
+def _missing_labels(images: Tensor, labels: Tensor | None) -> Bool[Tensor, " b"] | None:
+    """Return which images have no label, all or those of label -1; None if all have one."""
+    if labels is None:
+        return torch.ones(len(images), dtype=torch.bool, device=images.device)
+    if labels.ndim != 1 or not labels.dtype.is_signed or labels.is_floating_point():
+        return None
+    missing = labels == -1
+    return missing if bool(missing.any()) else None
 
 
 def _is_column(labels: Tensor) -> bool:
@@ -237,9 +316,7 @@ def _class_indices(labels: Tensor) -> Int[Tensor, " b"] | None:
     return labels.long() if labels.ndim == 1 and not labels.is_floating_point() else None
 
 
-def tensor_at(batch: Any, key: Key, name: str) -> Tensor:
-    """Read a tensor from a batch."""
-    value = get_field(batch, key)
+def _tensor(value: Any, name: str, key: Key | None) -> Tensor:
     if not isinstance(value, Tensor):
         raise TypeError(
             f"expected a tensor behind {name}={key!r}, got {type(value).__name__}; choose another key, or collate the "

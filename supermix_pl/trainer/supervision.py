@@ -1,7 +1,7 @@
 """Where the callback's teacher comes from, and whether it knows the images."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ from supermix_pl.teacher.moving_average import (
 )
 from supermix_pl.trainer.agreement import natural_hits
 
-TeacherSource = FrozenTeacher | nn.Module | Callable[[], FrozenTeacher | nn.Module] | MovingAverage | str | Path
+Teacher = FrozenTeacher | nn.Module | Sequence[FrozenTeacher | nn.Module]
+TeacherSource = Teacher | Callable[[], Teacher] | MovingAverage | str | Path | Sequence[str | Path]
 
 _LABELS_TO_JUDGE = 256
 
@@ -48,19 +49,20 @@ class Supervision:
         self.expected = source is not None
         self.teacher: FrozenTeacher | None = None
         self.average: MovingAverage | None = None
-        self._checkpoint: str | None = None
-        self._build: Callable[[], FrozenTeacher | nn.Module] | None = None
+        self._checkpoints: list[str] = []
+        self._build: Callable[[], Teacher] | None = None
         self._averaged: Averaged | None = None
         self._complete = False
         self._labels_seen, self._labels_hit = 0, 0
-        if isinstance(source, FrozenTeacher | nn.Module):
-            self.teacher = as_teacher(source)
+        several: list[Any] = list(source) if isinstance(source, Sequence) and not isinstance(source, str) else [source]
+        if several and all(isinstance(each, FrozenTeacher | nn.Module) for each in several):
+            self.teacher = as_teacher(several[0] if len(several) == 1 else several)
         elif isinstance(source, MovingAverage):
             self.average = source
         elif isinstance(source, str) and source == "ema":
             self.average = MovingAverage()
-        elif isinstance(source, str | os.PathLike):
-            self._checkpoint = _checked_path(source)
+        elif several and all(isinstance(each, str | os.PathLike) for each in several):
+            self._checkpoints = [_checked_path(each) for each in several]
         elif isinstance(source, Mixer):
             raise TypeError(f"expected the teacher first and the mixer second, got {source!r} as teacher")
         elif isinstance(source, Mapping):
@@ -72,21 +74,21 @@ class Supervision:
             self._build = source
         elif source is not None:
             raise TypeError(
-                "expected teacher to be a FrozenTeacher, an nn.Module, a function that builds one, the path of a "
-                f'checkpoint of the module itself, "ema" or a MovingAverage, got {source!r}; of a program of '
-                "torch.export give program.module()"
+                "expected teacher to be a FrozenTeacher, an nn.Module or a list of these, a function that builds one, "
+                'the path of a checkpoint of the module itself or a list of these, "ema" or a MovingAverage, got '
+                f"{source!r}; of a program of torch.export give program.module()"
             )
 
     def __repr__(self) -> str:
         """Name the teacher, or where it comes from."""
-        source = self._checkpoint or self._build or self.average
+        source = self._checkpoints or self._build or self.average
         if source is self._build and source is not None:
             return getattr(source, "__qualname__", repr(source))
         return repr(self.teacher if source is None else source)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out a teacher that is built when fitting starts."""
-        built = self._build is not None or self._checkpoint is not None or self.average is not None
+        built = self._build is not None or bool(self._checkpoints) or self.average is not None
         return vars(self) | {"_averaged": None, "_complete": False} | ({"teacher": None} if built else {})
 
     def setup(self, trainer: Any, module: Any, averaged: Averaged | None = None) -> None:
@@ -102,7 +104,7 @@ class Supervision:
         self._averaged = averaged
         if self._build is not None and self.teacher is None:
             self.teacher = as_teacher(self._build())
-        if self._checkpoint is not None or self.average is not None:
+        if self._checkpoints or self.average is not None:
             check_gives_logits(module)
         if self.average is not None:
             self.teacher = None
@@ -119,8 +121,9 @@ class Supervision:
         """Look at the module, once in a fit, when it has all its layers, and build a teacher of an earlier run."""
         if self._complete:
             return
-        if self._checkpoint is not None and self.teacher is None:
-            self.teacher = teacher_from_checkpoint(module, self._checkpoint)
+        if self._checkpoints and self.teacher is None:
+            several = [teacher_from_checkpoint(module, path) for path in self._checkpoints]
+            self.teacher = several[0] if len(several) == 1 else as_teacher(several)
             self.teacher.to(trainer.strategy.root_device)
         if self.average is None and self.teacher is not None:
             _check_not_trained(self.teacher, module)
@@ -129,7 +132,7 @@ class Supervision:
     def stand_in(self, module: nn.Module) -> None:
         """Let the module as it stands teach while Lightning's finders try it out, before its average begins."""
         if self.average is not None and self.teacher is None:
-            self.teacher = FrozenTeacher(copy_of(module), fold=False, dtype=self.average.dtype)
+            self.teacher = self.average.as_teacher(copy_of(module))
 
     def start(self, trainer: Any, module: nn.Module) -> None:
         """Begin an average with the module's weights, which are restored and on their device now."""
@@ -142,23 +145,26 @@ class Supervision:
         if self.average is not None:
             self.average.update(module, trainer.global_step)
 
-    def judge(self, mix: MixedBatch, images: Tensor, labels: Tensor, *, chunk_size: int | None = None) -> None:
+    def judge(self, mix: MixedBatch, images: Tensor, labels: Tensor | None, *, chunk_size: int | None = None) -> None:
         """Warn once when the teacher's classes look unrelated to the first labels.
 
         Args:
             mix: Of the batch.
             images: The natural ones.
-            labels: Theirs.
+            labels: Theirs; None where they have none, as -1 of one of them.
             chunk_size: Images that the teacher sees at once; None for all.
         """
-        if self._labels_seen >= _LABELS_TO_JUDGE or self.teacher is None:
+        if self._labels_seen >= _LABELS_TO_JUDGE or self.teacher is None or labels is None:
             return
-        rows = slice(_LABELS_TO_JUDGE - self._labels_seen)
-        hits = natural_hits(mix, self.teacher, images[rows], labels[rows], chunk_size=chunk_size)
+        given = labels >= 0 if labels.ndim == 1 else torch.ones(len(labels), dtype=torch.bool)
+        rows = given.nonzero().squeeze(1)[: _LABELS_TO_JUDGE - self._labels_seen].to(images.device)
+        logits = None if mix.natural_logits is None else mix.natural_logits[rows]
+        images, labels = images[rows], labels[rows]
+        hits = natural_hits(mix, self.teacher, images, labels, logits, chunk_size=chunk_size) if len(rows) else None
         if hits is None:
             return
         self._labels_hit += int(hits)
-        self._labels_seen += len(labels[rows])
+        self._labels_seen += len(rows)
         expected = self._labels_seen / mix.soft_targets.shape[1]
         if self._labels_seen >= _LABELS_TO_JUDGE and self._labels_hit <= expected + 3 * expected**0.5:
             likely = (

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from supermix_pl import CutMix, FrozenTeacher, MixUp, OneOf
+from supermix_pl import CutMix, FMix, FrozenTeacher, MixUp, OneOf, SaliencyMix
 from supermix_pl.engine import Run, StreamEngine
 from supermix_pl.engine.stream.images import image_bytes
 from supermix_pl.solver import Outcome
@@ -23,7 +23,7 @@ MIXERS: list[Any] = [
     MixUp(k=3, alpha=0.3, pairing="random"),
     CutMix(),
     CutMix(k=3, pairing="distinct"),
-    OneOf([MixUp(), CutMix()], weights=[0.5, 0.5]),
+    OneOf([MixUp(), FMix(), SaliencyMix()], weights=[0.5, 0.25, 0.25]),
 ]
 each_mixer = pytest.mark.parametrize("mixer", MIXERS, ids=repr)
 

@@ -89,7 +89,7 @@ def test_help_has_examples_and_names_every_choice(program, monkeypatch, capsys) 
     said = capsys.readouterr().out
     examples = [line.split() for line in said.splitlines() if line.startswith("  supermix-")]
     assert len(examples) == 3
-    assert "mixer=  cutmix half mixup none supermix supermix_fast" in said
+    assert "mixer=  cutmix fmix half mixup none puzzlemix resizemix saliencymix supermix supermix_fast" in said
     if program is cli.train:
         lines = [line.split(maxsplit=1) for line in said.splitlines() if line.startswith("  ")]
         assert {words[0] for words in lines if len(words) == 2} >= set(METHODS)

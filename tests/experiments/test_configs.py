@@ -11,7 +11,17 @@ from hydra.errors import ConfigCompositionException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from supermix_pl import CutMix, MixUp, OneOf, SuperMix, SuperMixCallback
+from supermix_pl import (
+    CutMix,
+    FMix,
+    MixUp,
+    OneOf,
+    PuzzleMix,
+    ResizeMix,
+    SaliencyMix,
+    SuperMix,
+    SuperMixCallback,
+)
 from supermix_pl.experiments import few_images, resolvers
 from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.data.datamodule import named_arguments
@@ -279,6 +289,11 @@ def test_an_unknown_choice_lists_those_that_exist() -> None:
 def test_the_mixer_takes_what_the_command_line_says() -> None:
     config = composed("mixer=supermix", "mixer.k=3", "mixer.alpha=1", "mixer.lambda_s=0", "mixer.mask_size=[4,6]")
     assert instantiate(config.mixer) == SuperMix(k=3, alpha=1, lambda_s=0, mask_size=(4, 6))
+
+
+@pytest.mark.parametrize("kind", [MixUp, CutMix, FMix, ResizeMix, SaliencyMix, PuzzleMix])
+def test_mixers_are_by_the_defaults_in_python(kind: type) -> None:
+    assert instantiate(composed(f"mixer={kind.__name__.lower()}").mixer) == kind()
 
 
 def _parameters(target: Any) -> Mapping[str, inspect.Parameter]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from supermix_pl import CutMix, FrozenTeacher, MixUp, OneOf, StreamEngine, SuperMix
+from supermix_pl import CutMix, FrozenTeacher, MixUp, OneOf, PuzzleMix, ResizeMix, StreamEngine, SuperMix
 from supermix_pl.engine import BatchEngine
 from supermix_pl.engine.stream import engine as stream_engine
 from supermix_pl.engine.stream import solving
@@ -45,13 +45,14 @@ CASES = {
     "batch, views": Case(SuperMix.fast(**_STEPS), BatchEngine),
     "batch, other views": Case(SuperMix(**_STEPS, views=RandomResizedCropFlip()), BatchEngine),
     "batch, MixUp": Case(MixUp(), BatchEngine),
+    "batch, PuzzleMix": Case(PuzzleMix(), BatchEngine),
     "stream, views": Case(SuperMix.fast(**_STEPS), lambda: StreamEngine(reuse=4)),
     "stream, all visits shown": Case(SuperMix.fast(**_STEPS), lambda: StreamEngine(reuse=3, show_from=0)),
     "stream, replays only": Case(SuperMix.fast(**_STEPS), lambda: StreamEngine(reuse=4, show_from=3)),
     "stream, exact pixels": Case(SuperMix(**_STEPS), lambda: StreamEngine(reuse=3)),
     "stream, other views": Case(SuperMix(**_STEPS, views=RandomResizedCropFlip()), lambda: StreamEngine(reuse=3)),
     "stream, MixUp": Case(MixUp(k=3), StreamEngine),
-    "stream, one of two": Case(OneOf([MixUp(), CutMix()]), StreamEngine),
+    "stream, one of four": Case(OneOf([MixUp(), CutMix(), ResizeMix(), PuzzleMix()]), StreamEngine),
 }
 VIEWS = {
     "none": None,
@@ -197,8 +198,8 @@ def swap_visits(monkeypatch: pytest.MonkeyPatch, where: Any, name: str) -> None:
     """Give the student another view of the mixes of a visit than the teacher was shown."""
 
     def advance(*arguments: Any) -> Any:
-        state, shown, logits = plain(*arguments)
-        return state, shown.flip(3), logits
+        state, shown, seen = plain(*arguments)
+        return state, shown.flip(3), seen
 
     plain = getattr(where, name)
     monkeypatch.setattr(where, name, advance)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from supermix_pl import CutMix, FrozenTeacher, MixedBatch, MixUp, OneOf, SuperMix
-from supermix_pl.mixing.blind import BlindMixer
+from supermix_pl.mixing import BlindMixer
 from supermix_pl.mixing.mixer import Mixer
 from supermix_pl.mixing.sampling import Pairing
 from supermix_pl.solver import Outcome
@@ -284,7 +284,7 @@ def test_one_of_names_all_that_decides_its_mixes() -> None:
     [
         ({"mixers": []}, ValueError, "expected at least one mixer in mixers, got none; give for instance"),
         ({"mixers": [MixUp(k=2), CutMix(k=3)]}, ValueError, r"expected mixers of one k, got \[2, 3\]"),
-        ({"mixers": [MixUp(), SuperMix()]}, TypeError, "expected mixers that draw their masks without looking"),
+        ({"mixers": [MixUp(), SuperMix()]}, TypeError, "expected mixers that make their mixes at once"),
         ({"mixers": [MixUp(), CutMix()], "weights": [1.0]}, ValueError, r"expected a weight for each of 2 mixers"),
         ({"mixers": [MixUp(), CutMix()], "weights": [0, 0]}, ValueError, r"not all 0, got \[0, 0\]"),
         ({"mixers": [MixUp(), CutMix()], "weights": [-1, 2]}, ValueError, "expected weights >= 0, got -1"),

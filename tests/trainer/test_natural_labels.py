@@ -115,11 +115,10 @@ def test_without_a_teacher_yet_the_labels_are_in_the_format_all_the_same() -> No
 
 
 def test_the_number_of_classes_is_the_teachers_or_the_mixers() -> None:
-    batch = (IMAGES, LABELS)
-    assert num_classes_of(MixUp(num_classes=9), teacher(), batch, 0) == NUM_CLASSES
-    assert num_classes_of(MixUp(num_classes=9), None, batch, 0) == 9
-    assert num_classes_of(MixUp(), None, batch, 0) is None
+    assert num_classes_of(MixUp(num_classes=9), teacher(), IMAGES) == NUM_CLASSES
+    assert num_classes_of(MixUp(num_classes=9), None, IMAGES) == 9
+    assert num_classes_of(MixUp(), None, IMAGES) is None
     counting = Counting(FlatTeacher())
     frozen = FrozenTeacher(counting, fold=False)
-    assert [num_classes_of(MIXER, frozen, batch, 0) for _ in range(3)] == [NUM_CLASSES] * 3
+    assert [num_classes_of(MIXER, frozen, IMAGES) for _ in range(3)] == [NUM_CLASSES] * 3
     assert counting.forwards == 1

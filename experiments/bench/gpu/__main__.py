@@ -55,21 +55,13 @@ class GpuSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class Steps:
-    """Training steps of one case; no timings where they failed.
+    """Training steps of one case; no timings where they failed."""
 
-    Args:
-        networks: Teacher and student.
-        batch_size: Natural images in a step, and as many mixes.
-        compiled: Whether the student and the teacher's passes were.
-        timings: By contender.
-        error: What went wrong.
-    """
-
-    networks: str
-    batch_size: int
-    compiled: bool
-    timings: dict[str, Timing] = field(default_factory=dict)
-    error: str = ""
+    networks: str  # teacher and student
+    batch_size: int  # natural images in a step, and as many mixes
+    compiled: bool  # whether the student and the teacher's passes were
+    timings: dict[str, Timing] = field(default_factory=dict)  # by contender
+    error: str = ""  # what went wrong
 
 
 def measure(config: DictConfig, settings: GpuSettings) -> Result:

@@ -32,17 +32,11 @@ _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-2}
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """What was found.
+    """What was found."""
 
-    Args:
-        name: What should hold.
-        passed: Whether it does.
-        found: Numbers, or the error.
-    """
-
-    name: str
-    passed: bool
-    found: str
+    name: str  # what should hold
+    passed: bool  # whether it does
+    found: str  # numbers, or the error
 
 
 def run_checks(opened: Opened) -> Iterator[Check]:
@@ -183,7 +177,7 @@ def _training(opened: Opened) -> tuple[bool, str]:
     assert num_classes is not None
     torch.manual_seed(0)
     mixing = SuperMixCallback(
-        FrozenTeacher(opened.teacher.module), SuperMix.fast(max_steps=3), engine=StreamEngine(slots=_SETS)
+        FrozenTeacher(opened.teacher.module), SuperMix.fast(max_steps=3), engine=StreamEngine(reuse=3, slots=_SETS)
     )
     with TemporaryDirectory() as folder:
         trainer = pl.Trainer(

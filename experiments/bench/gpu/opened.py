@@ -17,21 +17,13 @@ _SPREAD = 4.0
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
-    """A teacher on a device, with a batch of images there.
+    """A teacher on a device, with a batch of images there."""
 
-    Args:
-        name: Of the networks.
-        teacher: In float32, with batch norm folded.
-        student: Likewise untrained.
-        images: A batch.
-        labels: Their classes.
-    """
-
-    name: str
-    teacher: FrozenTeacher
-    student: nn.Module
+    name: str  # of the networks
+    teacher: FrozenTeacher  # in float32, with batch norm folded
+    student: nn.Module  # likewise untrained
     images: Float[Tensor, "b c h w"]
-    labels: Int[Tensor, " b"]
+    labels: Int[Tensor, " b"]  # their classes
 
 
 def open_case(case: DictConfig, num_images: int, device: torch.device) -> Opened:

@@ -92,13 +92,7 @@ def measure(config: DictConfig, settings: SolverSettings) -> Result:
 
 
 def rows_of(paper: SuperMix, changes: Sequence[dict[str, Any]], rounds: Sequence[int]) -> list[Row]:
-    """Return the named mixers and the changes of SuperMix.fast; what makes no difference is left out.
-
-    Args:
-        paper: The paper's solver for the data.
-        changes: Of SuperMix.fast.
-        rounds: Limits on the steps; none for those of the mixers.
-    """
+    """Return the named mixers and the changes of SuperMix.fast; what makes no difference is left out."""
     found: dict[str, Mixer] = {**named_mixers(paper)}
     for each in changes:
         mixer = fast(paper, **each)

@@ -8,21 +8,13 @@ from supermix_pl.mixing import Mixer
 
 @dataclass(kw_only=True)
 class Row:
-    """A mixer.
-
-    Attributes:
-        name: In the table.
-        mixer: Makes the mixes.
-        rounds: Most steps of a set; None of one that takes none.
-        costs: One a seed.
-        overheads: Time of a call over that of its passes alone; one a seed.
-    """
+    """A mixer."""
 
     name: str
     mixer: Mixer
-    rounds: int | None = None
-    costs: list[Cost] = field(default_factory=list)
-    overheads: list[float] = field(default_factory=list)
+    rounds: int | None = None  # most steps of a set; None of one that takes none
+    costs: list[Cost] = field(default_factory=list)  # one a seed
+    overheads: list[float] = field(default_factory=list)  # time of a call over that of its passes alone; one a seed
 
     def values(self, number: str) -> list[int | float | None]:
         """Return one number of every seed."""

@@ -37,17 +37,7 @@ _OF_THE_ENGINE = set(inspect.signature(StreamEngine).parameters)
 
 
 def contenders(streams: Sequence[Mapping[str, Any]], k: int, *, with_batch: bool = True) -> list[Contender]:
-    """Return what is compared, the reference first.
-
-    Args:
-        streams: Arguments of SuperMix.fast and of StreamEngine, each a row.
-        k: Sources in a set.
-        with_batch: Whether the batch engine is among them.
-
-    Raises:
-        ValueError: If they are out of their range.
-        TypeError: If they are of neither.
-    """
+    """Return what is compared, the reference first."""
     reference = Contender(name=REFERENCE, mixer=MixUp(k=k), engine=StreamEngine())
     batch = [Contender(name=BATCH, mixer=SuperMix.fast(k=k), engine=BatchEngine())] if with_batch else []
     return [reference, *(_stream(changes, k) for changes in streams), *batch]
@@ -71,18 +61,7 @@ def time_steps(
     blocks: int,
     low_precision: bool,
 ) -> dict[str, Timing]:
-    """Time all contenders in turns.
-
-    Args:
-        chosen: The contenders.
-        student: They train copies of it.
-        teacher: On the same device.
-        batches: Images and labels, one after the other.
-        view: What the student sees mixes under.
-        steps: In a block.
-        blocks: How often each has its turn.
-        low_precision: Whether the student runs in bfloat16.
-    """
+    """Time all contenders in turns."""
     trainings = [Training(each, student, teacher, view, low_precision=low_precision) for each in chosen]
     for training in tracked(trainings, "warm-up"):
         training.warm_up(batches)

@@ -27,13 +27,7 @@ _SLOW_SHARE = 4  # the batch engine takes this part of the steps
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """What is put into the batches.
-
-    Args:
-        name: In the table.
-        mixer: Makes the mixes.
-        engine: When.
-    """
+    """What is put into the batches."""
 
     name: str
     mixer: Mixer
@@ -42,31 +36,19 @@ class Contender:
 
 @dataclass(kw_only=True)
 class Timing:
-    """A contender's steps.
+    """A contender's steps."""
 
-    Attributes:
-        seconds: Of a step, the mean of each block.
-        cpu: Seconds that the threads of this process computed, likewise: less is lost to what else the machine does.
-        mixing: Of them, the seconds of mixing, likewise.
-        forwards: Teacher forwards a mix that was shown, of every step, beside those that label the natural images.
-        backwards: Input gradients a mix that was shown.
-        holds: Share of the shown mixes that hold.
-    """
-
-    seconds: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)  # of a step, the mean of each block
+    # of the threads of this process, likewise: less is lost to what else the machine does
     cpu: list[float] = field(default_factory=list)
-    mixing: list[float] = field(default_factory=list)
+    mixing: list[float] = field(default_factory=list)  # of the seconds, those of mixing
+    # teacher forwards a mix that was shown, of every step, beside those that label the natural images
     forwards: list[float] = field(default_factory=list)
-    backwards: list[float] = field(default_factory=list)
-    holds: list[float] = field(default_factory=list)
+    backwards: list[float] = field(default_factory=list)  # input gradients a mix that was shown
+    holds: list[float] = field(default_factory=list)  # share of the shown mixes that hold
 
     def count(self, mix: MixedBatch, labels: int) -> None:
-        """Take in a step's mixes.
-
-        Args:
-            mix: What was shown.
-            labels: Passes among those of the mix that label natural images.
-        """
+        """Take in a step's mixes."""
         self.forwards.append((mix.teacher_forwards - labels) / len(mix))
         self.backwards.append(mix.teacher_backwards / len(mix))
         if mix.holds is not None:
@@ -80,12 +62,7 @@ class Timing:
 class Training:
     """A student that is distilled on extended batches: the teacher's logits for every row, no second pass.
 
-    Args:
-        contender: What is put into the batches.
-        student: Is trained, as a copy; compiled if the teacher's passes are.
-        teacher: Supervises and labels.
-        view: What the student sees mixes under.
-        low_precision: Whether the student runs under bfloat16 autocast.
+    It is compiled if the teacher's passes are.
     """
 
     def __init__(

@@ -52,7 +52,7 @@ def measure(config: DictConfig, settings: Table4Settings) -> Result:
     mixers = {name: replace(paper, **_built(changes)) for name, changes in settings.solvers.items()}
     runs = compare(mixers, subject.teacher, batches, seed=subject.seed)
     right = accuracy(subject.teacher, batches)
-    facts: dict[str, Any] = {"dataset": dataset({"data": OmegaConf.to_container(config.data)}, load())}
+    facts: dict[str, Any] = {"dataset": dataset({"data": OmegaConf.to_container(config.data)})}
     facts |= {"network": subject.network, "teacher_accuracy": right}
     costs = [facts | row for row in tables.rows(mixers, runs, caps)]
     levels = [facts | row for row in tables.level_rows(mixers, runs, settings.levels)]

@@ -20,22 +20,14 @@ from supermix_pl.solver.objective import total_variation
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One call of a solver; a set does not depend on the others, so it also tells what lower limits would have given.
+    """One call of a solver; a set does not depend on the others, so it also tells what lower limits would give."""
 
-    Args:
-        num_steps: Steps of every set.
-        solved: Whether they solved it.
-        softness: Mean of m(1 - m) over its masks.
-        roughness: Total variation of its masks (3-norm, mean over sources and pixels).
-        label_forwards: Forwards of a set's own image, which give its class: 0 or 1.
-        seconds: From the start of the call to the end of the forward that tested the masks of 0, 1, 2, ... steps.
-    """
-
-    num_steps: Int[Tensor, " b"]
-    solved: Bool[Tensor, " b"]
-    softness: Float[Tensor, " b"]
-    roughness: Float[Tensor, " b"]
-    label_forwards: int
+    num_steps: Int[Tensor, " b"]  # steps of every set
+    solved: Bool[Tensor, " b"]  # whether they solved it
+    softness: Float[Tensor, " b"]  # mean of m(1 - m) over its masks
+    roughness: Float[Tensor, " b"]  # total variation of its masks (3-norm, mean over sources and pixels)
+    label_forwards: int  # forwards of a set's own image, which give its class: 0 or 1
+    # from the start of the call to the end of the forward that tested the masks of 0, 1, 2, ... steps
     seconds: Sequence[float]
 
 
@@ -47,18 +39,7 @@ def run_batch(
     *,
     seed: tuple[int, ...],
 ) -> Run:
-    """Mix a batch, and note how every set fared.
-
-    Args:
-        mixer: One whose sets end at the first test that they pass.
-        teacher: Supervises.
-        images: A batch.
-        labels: Their classes.
-        seed: Of the mixer.
-
-    Raises:
-        RuntimeError: If the solver makes other passes than are counted here.
-    """
+    """Mix a batch, and note how every set fared."""
     with recorded(teacher, images) as passes:
         start = time.perf_counter()
         mix = mixer(teacher, images, labels, seed=seed)

@@ -9,7 +9,6 @@ from typing import Any
 
 from supermix_pl.experiments.shared.runs.folders import Run
 from supermix_pl.experiments.shared.runs.identity import dataset, target
-from supermix_pl.experiments.shared.runs.paper import Paper
 
 _IDENTITY = {"method", "pair", "table", "protocol", "scale"}
 _NO_PART_OF_TRAINING = {
@@ -50,19 +49,12 @@ _WORDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What all cells of a printed table have in common.
+    """What all cells of a printed table have in common."""
 
-    Args:
-        protocol: Name of the training protocol; None for runs without.
-        scale: Name of the scale; None for runs without.
-        dataset: Name of the data.
-        data: Which of its images, and how: (setting, value) pairs.
-    """
-
-    protocol: str | None
-    scale: str | None
+    protocol: str | None  # None for runs without
+    scale: str | None  # likewise
     dataset: str
-    data: tuple[tuple[str, str], ...]
+    data: tuple[tuple[str, str], ...]  # which of its images, and how: (setting, value) pairs
 
     @property
     def images_per_class(self) -> float:
@@ -76,14 +68,9 @@ class Budget:
     def title(self) -> str:
         """Return the most important in a line."""
         images = dict(self.data).get("images_per_class")
-        return ", ".join(
-            [
-                f"protocol {self.protocol}" if self.protocol else "no protocol",
-                f"scale {self.scale}" if self.scale else "no scale",
-                self.dataset,
-                *([f"{images} images a class"] if images else []),
-            ]
-        )
+        named = [f"protocol {self.protocol}" if self.protocol else "no protocol"]
+        named += [f"scale {self.scale}" if self.scale else "no scale", self.dataset]
+        return ", ".join([*named, f"{images} images a class"] if images else named)
 
     def unlike_paper(self, datasets: Sequence[str]) -> list[str]:
         """List what sets it apart from the paper's."""
@@ -99,18 +86,17 @@ class Budget:
         return [reason for reason in reasons if reason]
 
 
-def budget(run: Run, paper: Paper) -> Budget:
+def budget(run: Run) -> Budget:
     """Find the budget of a run."""
-    settings = {
-        name.removeprefix("data."): value for name, value in training(run.config).items() if name.startswith("data.")
-    }
+    settings = training(run.config)
+    settings = {name.removeprefix("data."): settings[name] for name in sorted(settings) if name.startswith("data.")}
     return Budget(
         protocol=run.name_of("protocol"),
         scale=run.name_of("scale"),
-        dataset=dataset(run.config, paper),
+        dataset=dataset(run.config),
         data=tuple(
             (name, shown(target({name: value}) if name == "_target_" else value))
-            for name, value in sorted(settings.items())
+            for name, value in settings.items()
             if not name.startswith(_NOT_OF_BUDGET)
         ),
     )

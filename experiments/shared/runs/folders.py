@@ -1,36 +1,30 @@
-"""The runs that are in folders, and what is in their place where they are not whole."""
+"""The runs that are in folders, what was measured of them afterwards, and what is there in place of whole ones."""
 
+import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+EVALUATION = "evaluation.json"  # of a run: what `evaluate` measured of it
 ORIGIN = "origin.json"  # of a run: the commit and the machine that trained it
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Run:
-    """A finished run.
-
-    Args:
-        folder: Where it lies.
-        config: Its resolved config.
-        metrics: What it measured.
-        seed: Its seed.
-        written: When metrics.json was written, in seconds.
-    """
+    """A finished run."""
 
     folder: Path
-    config: dict[str, Any]
+    config: dict[str, Any]  # its resolved config
     metrics: dict[str, Any]
     seed: int
-    written: float
+    written: float  # when metrics.json was written, in seconds
 
     def number(self, name: str) -> float | None:
         """Return a metric, if it was measured and is finite."""
@@ -45,20 +39,10 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """A folder that could not be counted.
-
-    Args:
-        folder: Where.
-        reason: Why.
-    """
+    """A folder that could not be counted."""
 
     folder: Path
     reason: str
-
-
-def numbers(runs: Iterable[Run], name: str) -> list[float]:
-    """List the different values of a metric, in order."""
-    return sorted({value for run in runs if (value := run.number(name)) is not None})
 
 
 def find_runs(folders: Sequence[Path]) -> tuple[list[Run], list[Problem]]:
@@ -109,6 +93,22 @@ def read_run(folder: Path) -> Run | Problem | None:
         )
     except (OSError, ValueError) as error:
         return Problem(folder=folder, reason=f"metrics.json cannot be used ({_first_line(error)})")
+
+
+def read_evaluation(folder: Path) -> dict[str, Any] | None:
+    """Read what was measured of a run; None where nothing was, or it was of an earlier training in the same folder."""
+    try:
+        content = json.loads((folder / EVALUATION).read_text(encoding="utf-8"))
+        fresh = content["training"] == training_id(folder)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return content if fresh and isinstance(content.get("settings"), dict) else None
+
+
+def training_id(folder: Path) -> str:
+    """Identify a training by what it wrote, its duration included: copies of its files keep no times."""
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    return hashlib.sha256(json.dumps(metrics, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _folders(tops: Sequence[Path], on_error: Callable[[OSError], None]) -> Iterator[Path]:

@@ -5,43 +5,35 @@ from dataclasses import dataclass
 from typing import Any
 
 from supermix_pl.experiments.shared.runs.folders import Run
-from supermix_pl.experiments.shared.runs.paper import Paper, PaperTable, canonical
+from supermix_pl.experiments.shared.runs.paper import PaperTable, canonical, load
 
 _PAPER_K = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """A cell.
+    """A cell."""
 
-    Args:
-        table: Name of the table, or "custom".
-        column: Network or pair.
-        method: Row.
-    """
-
-    table: str
-    column: str
+    table: str  # its name, or "custom"
+    column: str  # network or pair
     method: str
 
 
-def place(run: Run, paper: Paper) -> Place:
+def place(run: Run) -> Place:
     """Find the cell of a run.
 
     The table is the one that the run names, if it has such a cell; a run that names none but has a pair and a method of
     Tables 2, 3 or 5, and their data, belongs there. Everything else is "custom".
     """
-    named = run.config.get("table")
-    for table in paper.tables.values():
+    named, tables = run.config.get("table"), load().tables
+    for table in tables.values():
         column = table.find(network(run) if table.of_networks else run.name_of("pair") or "")
         method = method_in(table, run)
         if column is None or run.name_of("method") is None or method not in table.methods:
             continue
-        if table.name == named or (
-            named is None and not table.of_networks and column.dataset == dataset(run.config, paper)
-        ):
+        if table.name == named or (named is None and not table.of_networks and column.dataset == dataset(run.config)):
             return Place(table=table.name, column=column.name, method=method)
-    return Place(table="custom", column=pair(run), method=method_in(paper.tables["custom"], run))
+    return Place(table="custom", column=pair(run), method=method_in(tables["custom"], run))
 
 
 def method_in(table: PaperTable, run: Run) -> str:
@@ -81,12 +73,12 @@ def network_name(node: Any) -> str:
     return str(_target_value(node, "name") or _target_value(node, "model_name") or target(node))
 
 
-def dataset(config: Mapping[str, Any], paper: Paper) -> str:
+def dataset(config: Mapping[str, Any]) -> str:
     """Name the data: the folder's name, or the class's where there is no folder; the paper's name where it is known."""
     node = config.get("data")
     folder = _target_value(node, "folder")
     name = str(folder).rstrip("/").rpartition("/")[2] if folder else target(node).lower()
-    return next((known for known, others in paper.data_sets.items() if canonical(name) in others), name)
+    return next((known for known, others in load().data_sets.items() if canonical(name) in others), name)
 
 
 def target(node: Any) -> str:

@@ -10,67 +10,46 @@ from typing import Any
 import yaml
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Reported:
-    """A number of the paper's.
+    """A number of the paper's."""
 
-    Args:
-        value: Accuracy in %.
-        digits: Decimals that are printed.
-        star: Whether the paper marks it as above its teacher's.
-    """
+    value: float  # accuracy in %
+    star: bool  # whether the paper marks it as above its teacher's
+    text: str  # as the paper prints it
 
-    value: float
-    digits: int
-    star: bool
-
-    def text(self) -> str:
-        """Write it as the paper does."""
-        return f"{self.value:.{self.digits}f}" + "*" * self.star
+    @classmethod
+    def of(cls, written: Any, digits: int) -> "Reported":
+        """Read a number, behind which a star may stand."""
+        number = str(written).rstrip("*")
+        star = number != str(written)
+        return cls(float(number), star, f"{float(number):.{digits}f}{'*' * star}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A network, or a pair of teacher and student.
+    """A network, or a pair of teacher and student."""
 
-    Args:
-        name: As in the configs.
-        title: As in the paper.
-        dataset: Name of its data.
-        numbers: The paper's, for each metric ("top1", "top5") and method.
-        bold: Methods whose numbers the paper prints in bold.
-    """
-
-    name: str
-    title: str
+    name: str  # as in the configs
+    title: str  # as in the paper
     dataset: str
-    numbers: Mapping[str, Mapping[str, Reported]]
-    bold: tuple[str, ...] = ()
+    numbers: Mapping[str, Mapping[str, Reported]]  # for each metric ("top1", "top5") and method
+    bold: tuple[str, ...] = ()  # methods whose numbers the paper prints in bold
 
 
 @dataclass(frozen=True, kw_only=True)
 class PaperTable:
-    """A table of accuracies.
+    """A table of accuracies."""
 
-    Args:
-        name: "table1" and so on, or "custom".
-        title: What it is about.
-        of_networks: Whether its columns are networks; they are pairs otherwise.
-        stars: Whether numbers above the teacher's are marked.
-        methods: Its rows, in order.
-        columns: By name.
-        student_samples: Images that pass through the student, for the methods of which that is known.
-        mixes: Of each data set the `size` of D', and the `k` of its SuperMix where the rows do not say it.
-        notes: What has to be said of the paper's numbers.
-    """
-
-    name: str
+    name: str  # "table1" and so on, or "custom"
     title: str
-    of_networks: bool = False
-    stars: bool = True
-    methods: tuple[str, ...] = ()
-    columns: Mapping[str, Column]
-    student_samples: Mapping[str, float]
+    of_networks: bool = False  # whether its columns are networks; they are pairs otherwise
+    stars: bool = True  # whether numbers above the teacher's are marked
+    methods: tuple[str, ...] = ()  # its rows, in order
+    columns: Mapping[str, Column] = field(default_factory=dict)
+    # images that pass through the student, for the methods of which that is known
+    student_samples: Mapping[str, float] = field(default_factory=dict)
+    # of each data set the `size` of D', and the `k` of its SuperMix where the rows do not say it
     mixes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -81,35 +60,22 @@ class PaperTable:
 
 @dataclass(frozen=True, kw_only=True)
 class Paper:
-    """All tables.
-
-    Args:
-        methods: What each method is.
-        data_sets: Other names of each data set, canonical.
-        tables: Those of accuracies, and "custom", which has no numbers.
-        cost: Table 4, as it stands in the file.
-    """
+    """All tables."""
 
     methods: Mapping[str, str]
-    data_sets: Mapping[str, tuple[str, ...]]
-    tables: Mapping[str, PaperTable]
-    cost: Mapping[str, Any]
+    data_sets: Mapping[str, list[str]]  # other names of each data set, canonical
+    tables: Mapping[str, PaperTable]  # those of accuracies, and "custom", which has no numbers
+    cost: Mapping[str, Any]  # Table 4, as it stands in the file
 
 
 @functools.cache
 def load() -> Paper:
     """Read the paper's numbers."""
-    content = yaml.safe_load(
-        resources.files("supermix_pl.experiments.shared.runs").joinpath("paper.yaml").read_text(encoding="utf-8")
-    )
+    folder = resources.files("supermix_pl.experiments.shared.runs")
+    content = yaml.safe_load(folder.joinpath("paper.yaml").read_text(encoding="utf-8"))
     tables = {name: _table(name, content[name]) for name in ("table1", "table2", "table3", "table5")}
-    tables["custom"] = PaperTable(name="custom", title="Pairs and methods of no table", columns={}, student_samples={})
-    return Paper(
-        methods=content["methods"],
-        data_sets={name: tuple(others) for name, others in content["data_sets"].items()},
-        tables=tables,
-        cost=content["table4"],
-    )
+    tables["custom"] = PaperTable(name="custom", title="Pairs and methods of no table")
+    return Paper(methods=content["methods"], data_sets=content["data_sets"], tables=tables, cost=content["table4"])
 
 
 def canonical(name: str) -> str:
@@ -141,19 +107,13 @@ def _table(name: str, node: Mapping[str, Any]) -> PaperTable:
 
 
 def _column(name: str, node: Mapping[str, Any], table: Mapping[str, Any]) -> Column:
-    return Column(
-        name=name,
-        title=node.get("title", name),
-        dataset=node["dataset"],
-        bold=tuple(node.get("bold", ())),
-        numbers={
-            metric: {
-                method: Reported(
-                    value=float(str(number).rstrip("*")), digits=table["digits"], star=str(number).endswith("*")
-                )
-                for method, number in zip(table["methods"], node[metric], strict=True)
-            }
-            for metric in ("top1", "top5")
-            if metric in node
-        },
-    )
+    numbers = {
+        metric: {
+            method: Reported.of(number, table["digits"])
+            for method, number in zip(table["methods"], node[metric], strict=True)
+        }
+        for metric in ("top1", "top5")
+        if metric in node
+    }
+    bold = tuple(node.get("bold", ()))
+    return Column(name=name, title=node.get("title", name), dataset=node["dataset"], bold=bold, numbers=numbers)

@@ -1,24 +1,26 @@
-"""The stream of a mixer that draws its masks without looking: fresh mixes of earlier images in every step."""
+"""The stream of a mixer that makes its mixes at once: fresh mixes of earlier images in every step."""
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from supermix_pl.engine.stream.images import ImageStore
-from supermix_pl.mixing import BlindMixer, MixedBatch
+from supermix_pl.mixing import DirectMixer, MixedBatch
 from supermix_pl.mixing.sampling import choose_sources, draw_keys
 from supermix_pl.mixing.targets import soft_targets
 from supermix_pl.mixing.views import Viewer
 from supermix_pl.solver import Outcome
 from supermix_pl.solver.masks import mix_images
+from supermix_pl.teacher.frozen import FrozenTeacher
 
 _MOST_CANDIDATES = 512  # images that the sets of one step are drawn from
 
 
 @torch.no_grad()
 def mix_stored(
-    mixer: BlindMixer,
+    mixer: DirectMixer,
+    teacher: FrozenTeacher | None,
     images: ImageStore,
     count: int,
     num_classes: int,
@@ -28,7 +30,8 @@ def mix_stored(
     """Mix stored images with fresh weights.
 
     Args:
-        mixer: Draws the masks.
+        mixer: Makes the mixes.
+        teacher: Of mixers that need one.
         images: Where the sources come from.
         count: Mixes to make.
         num_classes: n.
@@ -45,25 +48,22 @@ def mix_stored(
     window = torch.from_numpy(candidates).to(device)
     ranks = torch.from_numpy(rng.random((count, len(candidates)), dtype=np.float32)).to(device)
     places = window[choose_sources(ranks, images.classes(window) if mixer.pairing == "distinct" else None, k)]
-    sources: Float[Tensor, "b k c h w"] = images.at(places)
-    size = (sources.shape[3], sources.shape[4])
-    drawn_masks, drawn_weights = mixer.draw_masks(rng, count, k, size)
-    masks = torch.from_numpy(drawn_masks).to(sources).expand(-1, -1, *size)
-    weights = torch.from_numpy(drawn_weights).to(sources)
     classes = images.classes(places)
+    own = torch.arange(places.numel(), device=device).view_as(places)
+    composed = mixer.compose(rng, images.at(places).flatten(0, 1), classes.flatten(), own, teacher)
     keys = torch.from_numpy(draw_keys(rng, count)).to(device)
     mix = MixedBatch(
-        images=viewer(mix_images(sources, masks), keys, torch.zeros_like(keys)),
-        masks=masks,
-        soft_targets=soft_targets(classes, weights, num_classes),
+        images=viewer(mix_images(composed.sources, composed.masks), keys, torch.zeros_like(keys)),
+        masks=composed.masks,
+        soft_targets=soft_targets(classes, composed.weights, num_classes),
         teacher_logits=None,
         source_indices=torch.full_like(classes, -1),
         source_classes=classes,
-        mix_weights=weights,
+        mix_weights=composed.weights,
         outcomes=torch.full_like(classes[:, 0], int(Outcome.CAPPED)),
         num_steps=torch.zeros_like(classes[:, 0]),
         natural_logits=None,
-        teacher_forwards=0,
-        teacher_backwards=0,
+        teacher_forwards=composed.passes,
+        teacher_backwards=composed.passes,
     )
     return mix, places

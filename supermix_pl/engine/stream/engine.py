@@ -27,7 +27,7 @@ from supermix_pl.engine.stream.ring import Ring
 from supermix_pl.engine.stream.slots import Slots
 from supermix_pl.engine.stream.solving import Shown, Solving, expected_rounds, same_shapes, set_bytes
 from supermix_pl.engine.stream.timing import PassTimes
-from supermix_pl.mixing import BlindMixer, MixedBatch, Mixer, Seed, SuperMix
+from supermix_pl.mixing import DirectMixer, MixedBatch, Mixer, Seed, SuperMix
 from supermix_pl.mixing.blind import classes_of, judge
 from supermix_pl.mixing.checks import check_images, fit_k, generator
 from supermix_pl.mixing.natural import NaturalPass, check_seen, float_autograd
@@ -56,8 +56,8 @@ class StreamEngine(Engine):
     fresh view, one forward pass, the logits of that view. Sources are earlier natural images, never those of the batch
     beside the mixes, kept once each in 8 bits.
 
-    MixUp, CutMix and other mixers that draw their masks without looking at the images take fresh sources and weights in
-    every step; `reuse`, `budget` and `slots` do not act on them.
+    MixUp, CutMix and other mixers without a solver take fresh sources and weights in every step; `reuse`, `budget` and
+    `slots` do not act on them.
 
     Deviation: the paper solves a fixed data set of mixes beforehand and uses each mix 60 times.
 
@@ -170,8 +170,8 @@ class StreamEngine(Engine):
         """Refuse a mixer whose work cannot be spread over steps."""
         if not mixer.streams:
             raise TypeError(
-                f"expected SuperMix, MixUp, CutMix or OneOf for the stream engine, got {mixer!r}, whose work it cannot "
-                'spread over steps; choose engine="batch"'
+                f"expected SuperMix, MixUp, CutMix or another mixer of ours for the stream engine, got {mixer!r}, "
+                'whose work it cannot spread over steps; choose engine="batch"'
             )
         if self.sources is not None and mixer.needs_teacher and mixer.takes_labels:
             raise ValueError(
@@ -223,8 +223,8 @@ class StreamEngine(Engine):
         count = len(images) if num_mixes is None else num_mixes
         rng = generator([*numbers(seed), _CHANCE])
         with float_autograd(images.device):
-            if isinstance(mixer, BlindMixer):
-                mix = self._mix_blind(mixer, teacher, images, pixels, labels, natural_logits, view, count, seed, rng)
+            if isinstance(mixer, DirectMixer):
+                mix = self._mix_direct(mixer, teacher, images, pixels, labels, natural_logits, view, count, seed, rng)
             else:
                 assert isinstance(mixer, SuperMix)
                 if teacher is None:
@@ -319,9 +319,9 @@ class StreamEngine(Engine):
         settings = self.reuse, self.budget, self.slots, self.show_from, self.store_bytes, sources
         return f"{settings} {self._mixer}"
 
-    def _mix_blind(
+    def _mix_direct(
         self,
-        mixer: BlindMixer,
+        mixer: DirectMixer,
         teacher: FrozenTeacher | None,
         images: Float[Tensor, "b c h w"],
         pixels: Float[Tensor, "b c h w"],
@@ -351,7 +351,7 @@ class StreamEngine(Engine):
             self._keep(pixels, classes, labels)
         fit_k(mixer.k, len(store.ring))
         viewer = Viewer(view, (*numbers(seed), _REPLAYS), images.dtype)
-        mix, self._places = mix_stored(mixer, store, count, natural.num_classes, viewer, rng)
+        mix, self._places = mix_stored(mixer, teacher, store, count, natural.num_classes, viewer, rng)
         if not first and self.sources is None:
             self._keep(pixels, classes, labels)
         self._metrics = {"stored": float(len(store.ring)), "store_bytes": float(store.ring.num_bytes)}
@@ -360,13 +360,13 @@ class StreamEngine(Engine):
             mix,
             images=like_batch(shown, images),
             natural_logits=natural.logits,
-            teacher_forwards=forwards,
+            teacher_forwards=forwards + mix.teacher_forwards,
             left_out=self._left_out,
         )
         if teacher is None:
             return mix
-        logits = show(teacher, shown, mixer.chunk_size)
-        return judge(label(mix, logits, viewed=view is not None, forwards=len(shown)))
+        outputs = show(teacher, shown, mixer.chunk_size)
+        return judge(label(mix, *outputs, viewed=view is not None, forwards=len(shown)))
 
     def _mix_solved(
         self,
@@ -440,7 +440,7 @@ class StreamEngine(Engine):
             teacher_backwards=passed + looked,
             left_out=self._left_out,
         )
-        return label(mix, shown.logits, viewed=view is not None, forwards=left)
+        return label(mix, shown.logits, shown.features, viewed=view is not None, forwards=left)
 
     def _start(
         self,

@@ -38,6 +38,7 @@ class Shown(Rows):
     Attributes:
         images: The views.
         logits: The teacher's, of them.
+        features: Of the same pass; None if the teacher gives none.
         mask_logits: The masks of the mixes behind them.
         places: Of the sources, in the store of images.
         classes: Of the sources.
@@ -54,6 +55,7 @@ class Shown(Rows):
     mix_weights: Float[Tensor, "b k"]
     outcomes: Int[Tensor, " b"]
     num_steps: Int[Tensor, " b"]
+    features: Float[Tensor, "b ..."] | None = None
 
     def soft_targets(self) -> Float[Tensor, "b n"]:
         """Return the soft targets (Eq. 2)."""
@@ -130,19 +132,20 @@ class Solving:
         drawn, before = self.slots.drawn.take(rows), self.slots.state.take(rows)
         sets = drawn.sets(self.images, self.num_classes)
         chunks = Chunks(teacher, self._mixer.chunk_size)
-        state, shown, logits = advance(self._mixer.solver, teacher, sets, before, view, chunks)
+        state, shown, seen = advance(self._mixer.solver, teacher, sets, before, view, chunks)
         ages = self.slots.ages[places].copy()
         self.slots.visited(places, state, early=early)
         self.visited += len(places)
         return Shown(
             images=shown,
-            logits=logits,
+            logits=seen.logits,
             mask_logits=before.mask_logits,
             places=drawn.places,
             classes=drawn.classes,
             mix_weights=drawn.mix_weights,
             outcomes=state.outcomes,
             num_steps=before.num_steps,
+            features=seen.features,
         ), ages
 
     @torch.no_grad()
@@ -167,7 +170,8 @@ class Solving:
         masks = normalized_masks(held["mask_logits"], (sources.shape[3], sources.shape[4]))
         looks = (step + 1) * _REPLAYS_APART + torch.arange(count, device=keys.device)
         shown = view(mix_images(sources, masks), keys, looks)
-        return Shown(images=shown, logits=show(teacher, shown, self._mixer.chunk_size), **held)
+        logits, features = show(teacher, shown, self._mixer.chunk_size)
+        return Shown(images=shown, logits=logits, features=features, **held)
 
     def _stored(self, alive: Int[np.ndarray, " r"], count: int, rng: np.random.Generator) -> dict[str, Tensor]:
         """Choose from the sets of the store, and count their uses; nothing where count is 0."""

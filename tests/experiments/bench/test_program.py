@@ -100,4 +100,14 @@ def test_files_say_where_the_numbers_come_from(tmp_path: Path, capsys: pytest.Ca
     for secret in (str(tmp_path.parent), str(Path.home()), platform.node()):
         assert secret not in text
     assert "What mixers solve" in capsys.readouterr().out
-    assert [row["mixer"] for row in content["rows"]] == ["SuperMix", "exact", "SuperMix.fast", "MixUp", "CutMix"]
+    assert [row["mixer"] for row in content["rows"]] == [
+        "SuperMix",
+        "exact",
+        "SuperMix.fast",
+        "MixUp",
+        "CutMix",
+        "FMix",
+        "ResizeMix",
+        "SaliencyMix",
+        "PuzzleMix",
+    ]

@@ -12,7 +12,7 @@ from supermix_pl import SuperMix
 from supermix_pl.experiments.bench.solver.__main__ import SolverSettings, main, overhead, rows_of
 from supermix_pl.experiments.opening import composed, open_subject
 from supermix_pl.experiments.shared.measures import saliency_kept, softness
-from supermix_pl.experiments.shared.mixers import BLIND, EXACT, FAST, PAPER
+from supermix_pl.experiments.shared.mixers import BLIND, EXACT, FAST, PAIRS, PAPER
 from supermix_pl.solver.saliency import input_saliency
 from tests.experiments.bench.small import CLASSES, SMALL, settings, written
 
@@ -29,7 +29,10 @@ def test_rows_are_what_the_mixers_give(tmp_path: Path, unchecked: None) -> None:
     text, content = written(tmp_path)
     rows = {(row["mixer"], row["rounds"]): row for row in content["rows"]}
     solvers = [PAPER, EXACT, FAST, f"{FAST}, sigma=2.0"]
-    assert set(rows) == {*((name, rounds) for name in solvers for rounds in (1, 3)), *((name, None) for name in BLIND)}
+    assert set(rows) == {
+        *((name, rounds) for name in solvers for rounds in (1, 3)),
+        *((name, None) for name in (*BLIND, *PAIRS)),
+    }
     subject = open_subject(composed("bench/solver", [*SMALL, CLASSES, *few]), num_images=6)
     mixer = SuperMix(max_steps=1, classes="labels", pairing="distinct")
     for seed, found in zip((0, 3), rows[PAPER, 1]["seeds"], strict=True):

@@ -16,13 +16,13 @@ from supermix_pl.experiments.evaluation import (
     CORRUPTIONS,
     SEVERITIES,
     Robustness,
-    calibration_error,
     corrupt,
     fgsm,
     quality,
+    scores,
 )
 from supermix_pl.experiments.networks import resnet8
-from supermix_pl.experiments.shared.runs import evaluations
+from supermix_pl.experiments.shared.runs import folders
 from tests.experiments.report.report_folders import write_run
 
 PLAIN = Normalisation((0.5, 0.4, 0.3), (0.2, 0.25, 0.5))
@@ -47,6 +47,10 @@ def photographs(count: int = 3) -> Tensor:
     coarse, fine = (torch.rand(1, 3, side, side, generator=chance) for side in (4, 13))
     coarse, fine = (interpolate(each, (32, 32), mode="bilinear") for each in (coarse, fine))
     return (60 + 90 * coarse + 40 * fine).to(torch.uint8).repeat(count, 1, 1, 1)
+
+
+def calibration_error(logits: Tensor, labels: Tensor, **bins: int) -> float:
+    return scores(logits, labels, **bins)["calibration_error"]
 
 
 def test_calibration_error_by_hand() -> None:
@@ -189,13 +193,13 @@ def test_the_command_measures_a_run_once(finished: Path, capsys: pytest.CaptureF
 def test_a_run_that_was_trained_again_is_measured_again(finished: Path) -> None:
     command = [str(finished.parent), "--per-class", "1", "--corrupted-per-class", "1"]
     evaluate.main(command)
-    first = evaluations.read_evaluation(finished)
+    first = folders.read_evaluation(finished)
     assert first is not None
     metrics = finished / "metrics.json"
     metrics.write_text(json.dumps(json.loads(metrics.read_text()) | {"fit_seconds": 7.0}))
-    assert evaluations.read_evaluation(finished) is None
+    assert folders.read_evaluation(finished) is None
     evaluate.main(command)
-    second = evaluations.read_evaluation(finished)
+    second = folders.read_evaluation(finished)
     assert second is not None
     assert second["training"] != first["training"]
 

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from supermix_pl.experiments.shared.runs import evaluations
+from supermix_pl.experiments.shared.runs import folders
 from tests.experiments.report.report_folders import write_run
 
 HOSTILE = (
@@ -60,6 +60,6 @@ def _write_evaluation(folder: Path, accuracy: float) -> None:
         "corrupted_accuracy": accuracy / 150,
         **{f"corrupted/{name}/{level}": accuracy / 100 / (level + 1) for name in names for level in (1, 2, 3)},
         "settings": {"epsilon": 2 / 255, "bins": 15},
-        "training": evaluations.training_id(folder),
+        "training": folders.training_id(folder),
     }
     (folder / "evaluation.json").write_text(json.dumps(content))

@@ -54,7 +54,7 @@ def folder(tmp_path: Path) -> Folder:
 
 
 def placed(**settings: Any) -> Place:
-    return place(Run(folder=Path(), config=config_of(**settings), metrics={}, seed=0, written=0.0), load())
+    return place(Run(folder=Path(), config=config_of(**settings), metrics={}, seed=0, written=0.0))
 
 
 @pytest.mark.parametrize(

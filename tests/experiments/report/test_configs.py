@@ -31,8 +31,8 @@ def composed(*overrides: str) -> Run:
 @pytest.mark.parametrize("method", [name for name in METHODS if name in load().tables["table2"].methods])
 def test_methods(method: str) -> None:
     run = composed("experiment=table2", f"method={method}", "scale=cpu")
-    assert place(run, load()) == Place(table="table2", column="wrn_40_2-wrn_16_2", method=method)
-    assert budget(run, load()) == budget(composed("experiment=table2", "method=kd", "scale=cpu"), load())
+    assert place(run) == Place(table="table2", column="wrn_40_2-wrn_16_2", method=method)
+    assert budget(run) == budget(composed("experiment=table2", "method=kd", "scale=cpu"))
 
 
 def test_methods_are_explained() -> None:
@@ -45,14 +45,14 @@ def test_pairs(table: str) -> None:
     assert set(load().tables[table].columns) <= set(PAIRS)
     pair = list(load().tables[table].columns)[-1]
     run = composed(f"experiment={table}", f"pair={pair}", "method=kd")
-    assert place(run, load()) == Place(table=table, column=pair, method="kd")
+    assert place(run) == Place(table=table, column=pair, method="kd")
 
 
 def test_the_papers_budget_is_the_papers() -> None:
     run = composed("experiment=table2")
-    assert budget(run, load()).unlike_paper(["cifar100"]) == []
+    assert budget(run).unlike_paper(["cifar100"]) == []
     cpu = composed("experiment=table2", "scale=cpu")
-    assert budget(cpu, load()).unlike_paper(["cifar100"]) == ["scale cpu", "100 images a class"]
+    assert budget(cpu).unlike_paper(["cifar100"]) == ["scale cpu", "100 images a class"]
 
 
 def test_seeds_and_folders_are_no_part_of_a_training() -> None:

@@ -1,14 +1,17 @@
 """Measures of mixes, and the mixers that are set side by side."""
 
 import dataclasses
+import itertools
 
+import numpy as np
 import pytest
 import torch
 
-from supermix_pl import FrozenTeacher, MixUp, SuperMix
-from supermix_pl.experiments.shared.measures import accepted, saliency_kept, softness
+from supermix_pl import FrozenTeacher, MixUp, PuzzleMix, ResizeMix, SaliencyMix, SuperMix
+from supermix_pl.experiments.shared.measures import accepted, saliency_kept, saliency_placed, softness
 from supermix_pl.experiments.shared.mixers import CUTMIX, EXACT, FAST, MIXUP, PAPER, as_call, fast, named_mixers
-from tests.problems import SmoothTeacher, natural_images
+from supermix_pl.mixing import DirectMixer
+from tests.problems import NUM_CLASSES, SmoothTeacher, natural_images
 
 BASE = SuperMix(mask_size=4, pairing="distinct")
 
@@ -29,6 +32,31 @@ def test_masks_that_are_equal_keep_an_equal_share() -> None:
     mix = dataclasses.replace(mix, masks=torch.full((12, 2, 12, 12), 0.5).double())
     torch.testing.assert_close(saliency_kept(mix, torch.rand(12, 12, 12).double()), torch.full((12,), 0.5).double())
     assert softness(mix).tolist() == 12 * [0.25]
+
+
+@pytest.mark.parametrize("mixer", [ResizeMix(pairing="random"), PuzzleMix(grids=(3,)), SaliencyMix()], ids=repr)
+def test_saliency_kept_by_mixers_follows_what_they_move(mixer: DirectMixer) -> None:
+    teacher, images = FrozenTeacher(SmoothTeacher()), natural_images(12)
+    mix = mixer(teacher, images, torch.arange(12) % NUM_CLASSES, seed=0)
+    saliency = torch.rand(12, 12, 12, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found = saliency_placed(mixer, teacher, images, mix, saliency, seed=3)
+    composed = mixer.compose(
+        np.random.default_rng(3), images, torch.arange(12) % NUM_CLASSES, mix.source_indices, teacher
+    )
+    for row, (own, other) in enumerate(mix.source_indices.tolist()):
+        shares = [saliency[each] / saliency[each].sum() for each in (own, other)]
+        if isinstance(mixer, ResizeMix):  # all of the pasted image is there
+            expected = (composed.masks[row, 0] * shares[0]).sum() + 1
+        elif isinstance(mixer, SaliencyMix):
+            expected = sum((composed.masks[row, k] * shares[k]).sum() for k in (0, 1))
+        else:  # each region is found again by its pixels
+            expected = 0
+            for k, image in enumerate((own, other)):
+                for y, x, v, u in itertools.product(range(0, 12, 4), repeat=4):
+                    there = composed.sources[row, k, :, y : y + 4, x : x + 4]
+                    if there.equal(images[image][:, v : v + 4, u : u + 4]):
+                        expected += composed.masks[row, k, y, x] * shares[k][v : v + 4, u : u + 4].sum()
+        assert float(found[row]) == pytest.approx(float(expected) / 2, abs=1e-6)
 
 
 def test_accepted_is_what_the_teacher_finds() -> None:

@@ -10,7 +10,6 @@ from hypothesis import given
 
 from supermix_pl.experiments.shared.runs.budget import Budget, budget, differences, label, training
 from supermix_pl.experiments.shared.runs.folders import Run
-from supermix_pl.experiments.shared.runs.paper import load
 from tests.experiments.report.report_folders import config_of
 
 SETTINGS = st.dictionaries(st.sampled_from("abc"), st.sampled_from([None, True, False, 0, 1, "x", [1]]))
@@ -21,7 +20,7 @@ def mixes(kind: str, **settings: Any) -> dict[str, Any]:
 
 
 def budget_of(**settings: Any) -> Budget:
-    return budget(Run(folder=Path(), config=config_of(**settings), metrics={}, seed=0, written=0.0), load())
+    return budget(Run(folder=Path(), config=config_of(**settings), metrics={}, seed=0, written=0.0))
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from supermix_pl.experiments.shared.runs.folders import Problem, Run, find_runs, numbers, read_run
-from tests.experiments.report.report_folders import config_of, write_run
+from supermix_pl.experiments.shared.runs.folders import Problem, Run, find_runs, read_run
+from tests.experiments.report.report_folders import write_run
 
 
 def test_runs_are_found_at_any_depth_and_once(tmp_path: Path) -> None:
@@ -126,12 +126,3 @@ def test_many_files_are_cut_short(tmp_path: Path) -> None:
         (tmp_path / f"{number:02}").touch()
     with pytest.raises(ValueError, match=r"08, 09, 20 more$"):
         find_runs([tmp_path])
-
-
-def test_numbers_are_different_and_finite() -> None:
-    metrics: list[object] = [2, 1.0, 2.0, float("nan"), None, "3", True]
-    runs = [
-        Run(folder=Path(), config=config_of(), metrics={"x": value}, seed=0, written=0.0) for value in [*metrics, 1]
-    ]
-    assert numbers(runs, "x") == [1.0, 2.0]
-    assert numbers(runs, "y") == []

@@ -85,9 +85,9 @@ def test_stars_are_above_the_teacher(name: str) -> None:
 
 def test_numbers_are_written_with_their_digits_and_stars() -> None:
     tables = load().tables
-    assert tables["table1"].columns["wrn_40_2"].numbers["top1"]["plain"].text() == "74.0"
-    assert tables["table2"].columns["resnet32x4-resnet8x4"].numbers["top1"]["plain"].text() == "72.50"
-    assert tables["table2"].columns["wrn_40_2-wrn_16_2"].numbers["top1"]["ce_mixup"].text() == "76.20*"
+    assert tables["table1"].columns["wrn_40_2"].numbers["top1"]["plain"].text == "74.0"
+    assert tables["table2"].columns["resnet32x4-resnet8x4"].numbers["top1"]["plain"].text == "72.50"
+    assert tables["table2"].columns["wrn_40_2-wrn_16_2"].numbers["top1"]["ce_mixup"].text == "76.20*"
 
 
 def test_every_method_is_explained() -> None:

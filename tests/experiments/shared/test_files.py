@@ -5,7 +5,7 @@ from threading import Thread
 
 import pytest
 
-from supermix_pl.experiments.shared.making import to_be_made
+from supermix_pl.experiments.shared.files import to_be_made
 
 
 def test_one_makes_it_and_others_wait(tmp_path: Path) -> None:
@@ -26,6 +26,6 @@ def test_one_makes_it_and_others_wait(tmp_path: Path) -> None:
 
 
 def test_nothing_is_locked_where_it_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("supermix_pl.experiments.shared.making.FileLock", None)
+    monkeypatch.setattr("supermix_pl.experiments.shared.files.FileLock", None)
     with to_be_made(tmp_path) as missing:
         assert not missing

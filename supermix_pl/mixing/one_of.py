@@ -1,0 +1,86 @@
+"""One of several mixers for each mix."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from supermix_pl.arguments import check_not_negative
+from supermix_pl.mixing.blind import Composed, DirectMixer
+from supermix_pl.teacher.frozen import FrozenTeacher
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneOf(DirectMixer):
+    """Draw for every mix which of several mixers makes it, such as half MixUp, half CutMix.
+
+    Args:
+        mixers: MixUp, CutMix, FMix, ResizeMix, SaliencyMix or PuzzleMix; all with the same k. The settings of each
+            count, but not its pairing.
+        weights: How often each is drawn, >= 0, not all 0. Only their proportions count. None draws all alike.
+        pairing: Which images are mixed, for all of them: "shift", "random" or "distinct"; see `SuperMix`.
+        num_classes: n, for mixing without a teacher.
+        chunk_size: Images that the teacher sees at once, >= 1; None for all.
+
+    Raises:
+        TypeError: If one of the mixers has its masks solved, as SuperMix.
+        ValueError: If there is no mixer, if their k differ, or if there is not one weight for each.
+    """
+
+    mixers: Sequence[DirectMixer] = field(kw_only=False)
+    weights: Sequence[float] | None = None
+    k: int = field(default=2, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check every argument."""
+        object.__setattr__(self, "mixers", tuple(self.mixers))
+        if not self.mixers:
+            raise ValueError("expected at least one mixer in mixers, got none; give for instance [MixUp(), CutMix()]")
+        for mixer in self.mixers:
+            if not isinstance(mixer, DirectMixer):
+                raise TypeError(
+                    f"expected mixers that make their mixes at once, such as MixUp and CutMix, got {mixer!r}"
+                )
+        if len({mixer.k for mixer in self.mixers}) > 1:
+            raise ValueError(f"expected mixers of one k, got {[mixer.k for mixer in self.mixers]}")
+        object.__setattr__(self, "k", self.mixers[0].k)
+        if self.weights is not None:
+            weights = tuple(self.weights)
+            for weight in weights:
+                check_not_negative("weights", weight)
+            if len(weights) != len(self.mixers) or sum(weights) <= 0:
+                raise ValueError(
+                    f"expected a weight for each of {len(self.mixers)} mixers, not all 0, got {list(weights)}"
+                )
+            object.__setattr__(self, "weights", weights)
+        super().__post_init__()
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether one of the mixers does."""
+        return any(mixer.needs_teacher for mixer in self.mixers)
+
+    def place(
+        self,
+        rng: np.random.Generator,
+        images: Float[Tensor, "m c h w"],
+        classes: Int[Tensor, " m"],
+        source_indices: Int[Tensor, "b k"],
+        teacher: FrozenTeacher | None,
+    ) -> Composed:
+        """Let each set's mixer make it."""
+        shares = None if self.weights is None else np.array(self.weights, dtype=float) / sum(self.weights)
+        chosen = rng.choice(len(self.mixers), size=len(source_indices), p=shares)
+        parts: list[Composed] = []
+        for number, mixer in enumerate(self.mixers):
+            if (chosen == number).any():
+                rows = torch.from_numpy(np.flatnonzero(chosen == number)).to(images.device)
+                parts.append(mixer.place(rng, images, classes, source_indices[rows], teacher))
+        back = torch.from_numpy(np.argsort(np.argsort(chosen, kind="stable"), kind="stable")).to(images.device)
+        sources, masks, weights = (
+            torch.cat([getattr(part, name) for part in parts])[back] for name in ("sources", "masks", "weights")
+        )
+        return Composed(sources, masks, weights, sum(part.passes for part in parts))

@@ -1,0 +1,111 @@
+"""What is read out of a network's passes: its logits, and the output of one of its parts."""
+
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Outputs = tuple[Float[Tensor, "b n"], Float[Tensor, "b ..."] | None]
+"""Logits, and the features that are asked for."""
+
+
+class Reader:
+    """Runs a network, and reads logits and features.
+
+    A hook takes the features, for the time of a pass only: the network may be someone's own.
+
+    Args:
+        network: Classifies images.
+        features: Name of the part whose output is wanted; None for none.
+    """
+
+    def __init__(self, network: nn.Module, features: str | None) -> None:
+        self._network, self._features = network, features
+        self._taken: Any = None
+
+    def __call__(self, images: Tensor, run: Callable[[Tensor], tuple[Tensor, Any]] | None = None) -> Outputs:
+        """Return what a pass gives.
+
+        Args:
+            images: As the network takes them.
+            run: This reader's `run`, compiled; None for `run` itself.
+
+        Raises:
+            TypeError: If the network gives no logits.
+            ValueError: If logits or features are of another shape.
+        """
+        if self._features is None:
+            return (run or self.run)(images)
+        hook = self._network.get_submodule(self._features).register_forward_hook(self._take)
+        try:
+            logits, features = (run or self.run)(images)
+        finally:
+            hook.remove()
+        if (
+            not isinstance(features, Tensor)
+            or features.shape[:1] != images.shape[:1]
+            or not features.is_floating_point()
+        ):
+            shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+            raise ValueError(
+                f"expected features={self._features!r} to run in each pass and to give one floating point tensor with "
+                f"a row for each of {len(images)} images, got {shape}; name another part"
+            )
+        return logits, features
+
+    def run(self, images: Tensor) -> tuple[Float[Tensor, "b n"], Any]:
+        """Make the pass; without what Python alone can do, so that it compiles as a whole."""
+        logits = logits_of(self._network(images))
+        features, self._taken = self._taken, None
+        return logits, features
+
+    def _take(self, part: nn.Module, given: Any, output: Any) -> None:
+        # Cloned, as the next part may work in place
+        self._taken = output.detach().clone() if isinstance(output, Tensor) else output
+
+
+def check_features(module: nn.Module, name: str) -> None:
+    """Refuse what is no name of a part of a network.
+
+    Raises:
+        ValueError: If it is none, with the nearest ones, or if it is one of a TorchScript program.
+    """
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ValueError(
+            f"expected features=None for a TorchScript program, whose parts cannot be looked into, got {name!r}; give "
+            "the network that it was made of"
+        )
+    names = [each for each, _ in module.named_modules() if each]
+    if name in names:
+        return
+    near = get_close_matches(str(name), names, n=5, cutoff=0.4) or names[:5]
+    raise ValueError(
+        f"expected features as the name of a part of {type(module).__name__}, such as {', '.join(near) or 'none'}, got "
+        f"{name!r}; module.named_modules() lists them"
+    )
+
+
+def logits_of(output: Any) -> Float[Tensor, "b n"]:
+    """Find the logits in what a classifier gives.
+
+    Raises:
+        TypeError: If it gives none.
+        ValueError: If they are of another kind or shape.
+    """
+    if isinstance(output, Mapping) and "logits" in output:
+        output = output["logits"]
+    output = getattr(output, "logits", output)
+    if not isinstance(output, Tensor):
+        raise TypeError(
+            "expected the teacher to give a tensor of logits, an output with .logits or a mapping with 'logits', got "
+            f"{type(output).__name__}; wrap the teacher in a module that returns its logits"
+        )
+    if output.ndim != 2 or not output.is_floating_point():
+        raise ValueError(
+            f"expected the teacher's logits to be floating point of shape (b, n), got {output.dtype} of shape "
+            f"{tuple(output.shape)}; pool or flatten them in a module around the teacher"
+        )
+    return output
