@@ -90,6 +90,11 @@ def check_choices(config: DictConfig) -> None:
             "expected natural images alone for task=contrastive, got mixes or others beside them, which are no "
             "training samples: choose mixer=none mixes=none"
         )
+    if is_contrastive(config) and config.compile:
+        raise ValueError(
+            "expected compile=false for task=contrastive, which takes the network apart for its features, got "
+            "compile=true: teacher.compile=true compiles the teacher alone"
+        )
     if learns_from_teacher(config) and not config.teacher:
         raise ValueError(f"expected a teacher for {config.task._target_}, got teacher=none: {_TEACHERS}")
     if mixes and not config.teacher:

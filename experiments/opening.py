@@ -96,14 +96,14 @@ def open_subject(config: DictConfig, *, num_images: int, split: str = "test", sh
     order = order[:num_images]
     teacher = build_teacher(config, data)
     assert isinstance(teacher, FrozenTeacher)  # a mixer asks for one, and it has a network
-    images, labels = next(iter(source.batches([order], stream=None)))
     device = next(teacher.module.parameters()).device
+    images, labels = next(iter(source.batches([order], stream=None, device=device)))
     with torch.no_grad():
-        teacher(images[:1].to(device))  # from now on it knows how many classes there are
+        teacher(images[:1])  # from now on it knows how many classes there are
     return Subject(
         teacher=teacher,
-        images=images.to(device),
-        labels=labels.to(device),
+        images=images,
+        labels=labels,
         class_names=data.class_names,
         mean=data.mean,
         std=data.std,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -142,8 +142,8 @@ class RandomCropFlip(View):
         places = [(numbers[:, axis] * (2 * self._pixels(side) + 1)).long() for axis, side in enumerate(size)]
         return torch.stack([*places, (numbers[:, 2] < self.flip_probability).long()], dim=1)
 
-    def apply(self, images: Float[Tensor, "b c h w"], parameters: Int[Tensor, "b 3"]) -> Float[Tensor, "b c h w"]:
-        """Crop every padded image back to its size, and mirror some."""
+    def apply(self, images: Shaped[Tensor, "b c h w"], parameters: Int[Tensor, "b 3"]) -> Shaped[Tensor, "b c h w"]:
+        """Crop every padded image back to its size, and mirror some; pixels in bytes are exact too."""
         (height, width), device = images.shape[2:], images.device
         above, beside = self._pixels(height), self._pixels(width)
         tops, lefts, mirrored = parameters.unbind(1)

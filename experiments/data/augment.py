@@ -3,15 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float64, Int16, Shaped, UInt8
 from torch import Tensor
 
+from supermix_pl.experiments.data.transfer import send
+from supermix_pl.transforms import RandomCropFlip
+
 Draws = Shaped[np.ndarray, "n *_"]
-Pixels = UInt8[np.ndarray, "b c h w"]
+Pixels = UInt8[Tensor, "b c h w"]
 Colour = UInt8[np.ndarray, " c"]
 
 
@@ -20,15 +23,23 @@ class Augmentation(Protocol):
     """A random view of images of one size.
 
     Drawing is apart from applying: one call draws for every sample of an epoch, so a sample's view does not depend on
-    the batch, the order or the rank that meets it, and no global generator is touched.
+    the batch, the order, the rank or the device that meets it, and no global generator is touched.
     """
+
+    @property
+    def on_host(self) -> bool:
+        """Whether it takes images one by one, which many small kernels would make slow on a GPU."""
+        ...
 
     def draw(self, generator: np.random.Generator, count: int) -> Draws:
         """Draws what chance has to say about `count` views, one row a view."""
         ...
 
     def apply(self, images: Pixels, draws: Draws, *, fill: Colour) -> Pixels:
-        """Return new images: the views that the rows of `draws` describe; `fill` is the mean pixel of the data."""
+        """Return new images, on the device of the given ones: the views that the rows of `draws` describe.
+
+        `fill` is the mean pixel of the data.
+        """
         ...
 
 
@@ -43,6 +54,7 @@ class CropFlip:
 
     padding: int = 4
     flip: bool = True
+    on_host: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.padding < 0:
@@ -56,16 +68,7 @@ class CropFlip:
 
     def apply(self, images: Pixels, draws: Int16[np.ndarray, "b 3"], *, fill: Colour | None = None) -> Pixels:
         """Return the views that `draws` describes; the padding is black, whatever `fill` says."""
-        top, left, mirrored = draws.T
-        b, c, h, w = images.shape
-        pad = self.padding
-        padded = np.zeros((b, c, h + 2 * pad, w + 2 * pad), dtype=np.uint8)  # np.pad takes five times as long
-        padded[:, :, pad : pad + h, pad : pad + w] = images
-        crops = np.lib.stride_tricks.sliding_window_view(padded, (h, w), axis=(2, 3))
-        views = crops[np.arange(b), :, top, left]
-        mirrored = mirrored.astype(bool)
-        views[mirrored] = views[mirrored][..., ::-1]
-        return views
+        return RandomCropFlip(self.padding).apply(images, send(torch.from_numpy(draws), images.device))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +80,7 @@ class Cutout:
     """
 
     size: int = 16
+    on_host: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -88,16 +92,15 @@ class Cutout:
 
     def apply(self, images: Pixels, draws: Float64[np.ndarray, "b 2"], *, fill: Colour) -> Pixels:
         """Return the images with their squares in the colour `fill`."""
-        return cut_out(torch.from_numpy(images), draws, size=self.size, fill=fill).numpy()
+        return cut_out(images, draws, size=self.size, fill=fill)
 
 
-def cut_out(
-    images: UInt8[Tensor, "b c h w"], centres: Float64[np.ndarray, "b 2"], *, size: int, fill: Colour
-) -> UInt8[Tensor, "b c h w"]:
+def cut_out(images: Pixels, centres: Float64[np.ndarray, "b 2"], *, size: int, fill: Colour) -> Pixels:
     """Return images with a square around a pixel of each painted over; its place is in parts of height and width."""
-    rows, columns = (_near(images.shape[2 + axis], centres[:, axis], size // 2).to(images.device) for axis in range(2))
+    sides = (_near(images.shape[2 + axis], centres[:, axis], size // 2) for axis in range(2))
+    rows, columns, colour = (send(values, images.device) for values in (*sides, torch.from_numpy(fill)))
     inside = (rows[:, :, None] & columns[:, None, :])[:, None]
-    return torch.where(inside, torch.from_numpy(fill).to(images.device)[:, None, None], images)
+    return torch.where(inside, colour[:, None, None], images)
 
 
 def _near(side: int, centre: Float64[np.ndarray, " b"], half: int) -> Tensor:
@@ -123,6 +126,11 @@ class SmallImageView:
     def __post_init__(self) -> None:
         if self.cutout < 0:
             raise ValueError(f"expected cutout >= 0, got {self.cutout}: 0 turns it off")
+
+    @property
+    def on_host(self) -> bool:
+        """Whether there is a policy, which takes images one by one."""
+        return self.policy is not None
 
     @cached_property
     def steps(self) -> Mapping[str, Augmentation]:

@@ -4,10 +4,9 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torchvision.transforms import v2
 
-from supermix_pl.experiments.data.augment import CropFlip, SmallImageView, mean_pixel
+from supermix_pl.experiments.data.augment import CropFlip, SmallImageView
 from supermix_pl.experiments.data.datamodule import ImageDataModule, Opened, height_width
 from supermix_pl.experiments.data.decoding import DecodingSource, EncodedImages
 
@@ -63,8 +62,8 @@ class CroppedImages(ImageDataModule):
                 training_view=_training_view(self.size) if self.augment else evaluation,
                 evaluation_view=evaluation,
                 augment=None if isinstance(self.augment, bool) else self.augment,
-                fill=mean_pixel(mean),
-                normalise=v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))]),
+                mean=mean,
+                std=std,
                 num_workers=self.num_workers,
             )
 

@@ -18,6 +18,7 @@ from supermix_pl.experiments.data.augment import Augmentation, CropFlip
 from supermix_pl.experiments.data.loader import ResumableLoader
 from supermix_pl.experiments.data.source import ArraySource, BatchSource, IndexedSource
 from supermix_pl.experiments.data.subset import split_indices
+from supermix_pl.experiments.data.transfer import CPU
 
 _MOST_BYTES = 2**32
 Statistics = tuple[float, float, float]
@@ -50,6 +51,7 @@ class ImageDataModule(pl.LightningDataModule):
 
     After `setup` the attributes `num_classes`, `class_names`, `image_size`, `mean` and `std` describe the data.
     Training order and views depend on (seed, epoch, sample) alone, and a checkpoint within an epoch resumes exactly.
+    With a trainer, batches are made on its device, or sent there as bytes and normalised there.
 
     By default the validation images *are* the test images: the paper reports its best epoch on them. Give
     `validation_fraction` to choose on held-out training images instead.
@@ -263,6 +265,7 @@ class ImageDataModule(pl.LightningDataModule):
             epoch_batches=self.epoch_batches if training else None,
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
+            device=trainer.strategy.root_device if trainer else CPU,
             clock=self._clock if trainer and training else None,
         )
 

@@ -1,20 +1,23 @@
 """Batches of images that are decoded anew for every view, by worker processes."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Int64, UInt8
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from supermix_pl.experiments.data.augment import Augmentation
+from supermix_pl.experiments.data.augment import Augmentation, mean_pixel
+from supermix_pl.experiments.data.pixels import Normalisation
 from supermix_pl.experiments.data.source import Batch, Indices
+from supermix_pl.experiments.data.transfer import CPU, send
 
 Pixels = UInt8[Tensor, "3 h w"]
+Key = tuple[tuple[int, ...] | None, Indices]
 _AUGMENT = 1
 
 
@@ -34,45 +37,71 @@ class EncodedImages(Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DecodingSource:
-    """Batches of encoded images, decoded and transformed by worker processes."""
+    """Batches of encoded images, decoded and transformed by worker processes, which stay for the next pass.
+
+    Pixels come from them as bytes, for a GPU in pinned memory, and are normalised on the device. Several batches of
+    every worker are ready ahead. A single batch is decoded in the calling process.
+    """
 
     images: EncodedImages
     # from Pillow's image to the pixels; what it draws from torch's generator is seeded for each sample
     training_view: Callable[[Image.Image], Pixels]
     evaluation_view: Callable[[Image.Image], Pixels]  # the same for evaluation
     augment: Augmentation | None  # what follows on the pixels of the training view; `None` for nothing
-    fill: UInt8[np.ndarray, "3"]  # the `fill` of `augment`
-    normalise: Callable[[Pixels], Float32[Tensor, "3 h w"]]  # from pixels to what the network takes
+    mean: tuple[float, float, float]  # mean of each channel, on the scale [0, 1]
+    std: tuple[float, float, float]  # standard deviation of each channel, on the scale [0, 1]
     num_workers: int  # decoding processes; 0 decodes in this one
+    _idle: dict[bool, tuple[list[Key], DataLoader]] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def labels(self) -> Int64[np.ndarray, " n"]:
         """Class of every image."""
         return self.images.labels
 
-    def batches(self, index_batches: Sequence[Indices], *, stream: tuple[int, ...] | None) -> Iterator[Batch]:
+    def batches(
+        self, index_batches: Sequence[Indices], *, stream: tuple[int, ...] | None, device: torch.device = CPU
+    ) -> Iterator[Batch]:
         """Yields the batches of the given samples; see `BatchSource.batches`."""
-        loader = DataLoader(
-            _Views(self, stream),
-            batch_sampler=[indices.tolist() for indices in index_batches],
-            num_workers=self.num_workers,
-            generator=torch.Generator(),  # the global one would be advanced
-        )
-        yield from map(tuple, loader)
+        normalisation = Normalisation(self.mean, self.std)
+        keys = [(stream, indices) for indices in index_batches]
+        for pixels, labels in self._decoded(keys, pinned=device.type == "cuda"):
+            yield normalisation.normalise(send(pixels, device)), send(labels, device)
+
+    def _decoded(self, keys: list[Key], *, pinned: bool) -> Iterator[tuple[Tensor, Tensor]]:
+        views = _Views(replace(self))  # without the workers, which cannot be sent to workers
+        if self.num_workers == 0 or len(keys) < 2:
+            yield from map(views.__getitem__, keys)
+            return
+        asked, workers = self._idle.pop(pinned, None) or ([], None)
+        if workers is None:
+            workers = DataLoader(
+                views,
+                sampler=asked,
+                batch_size=None,
+                num_workers=self.num_workers,
+                persistent_workers=True,
+                pin_memory=pinned,
+                generator=torch.Generator(),  # the global one would be advanced
+            )
+        asked[:] = keys
+        yield from workers
+        self._idle[pinned] = asked, workers  # those of a pass that was broken off end with it
 
 
-class _Views(Dataset[tuple[Tensor, int]]):
-    def __init__(self, source: DecodingSource, stream: tuple[int, ...] | None) -> None:
-        self.source, self.stream = source, stream
-        self.labels = source.labels
+class _Views(Dataset[tuple[Tensor, Tensor]]):
+    def __init__(self, source: DecodingSource) -> None:
+        self.source = source
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image, label = self.source.images[index], int(self.labels[index])
-        if self.stream is None:
-            pixels = self.source.evaluation_view(image)
-        else:
-            pixels = self._training_pixels(image, (*self.stream, index))
-        return self.source.normalise(pixels), label
+    def __getitem__(self, key: Key) -> tuple[UInt8[Tensor, "b 3 h w"], Int64[Tensor, " b"]]:
+        stream, indices = key
+        views = [self._pixels(int(index), stream) for index in indices]
+        return torch.stack(views), torch.from_numpy(self.source.labels[indices])
+
+    def _pixels(self, index: int, stream: tuple[int, ...] | None) -> Pixels:
+        image = self.source.images[index]
+        if stream is None:
+            return self.source.evaluation_view(image)
+        return self._training_pixels(image, (*stream, index))
 
     def _training_pixels(self, image: Image.Image, stream: tuple[int, ...]) -> Pixels:
         # Only the CPU's generator: torch.manual_seed would re-seed the accelerators too, and fork_rng not restore them
@@ -84,4 +113,4 @@ class _Views(Dataset[tuple[Tensor, int]]):
         if augment is None:
             return pixels
         draws = augment.draw(np.random.default_rng((*stream, _AUGMENT)), 1)
-        return torch.from_numpy(augment.apply(pixels.numpy()[None], draws, fill=self.source.fill)[0])
+        return augment.apply(pixels[None], draws, fill=mean_pixel(self.source.mean))[0]

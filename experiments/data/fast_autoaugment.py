@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from jaxtyping import Float64, UInt8
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
@@ -95,6 +94,7 @@ class FastAutoAugment:
     """
 
     policy: str
+    on_host: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         self.sub_policies  # noqa: B018, a bad file is found here and not in the first epoch
@@ -110,20 +110,20 @@ class FastAutoAugment:
 
     def apply(
         self,
-        images: UInt8[np.ndarray, "b 3 h w"],
+        images: UInt8[Tensor, "b 3 h w"],
         draws: Float64[np.ndarray, "b d"],
         *,
         fill: UInt8[np.ndarray, "3"],
-    ) -> UInt8[np.ndarray, "b 3 h w"]:
+    ) -> UInt8[Tensor, "b 3 h w"]:
         """Return the views that `draws` describes; `fill` is the colour of Cutout."""
-        views = torch.from_numpy(images).clone()
+        views = images.clone()
         for view, row in zip(views, draws, strict=True):
             image = view
             steps = self.sub_policies[int(row[0] * len(self.sub_policies))]
             for step, numbers in zip(steps, row[1:].reshape(-1, _COLUMNS), strict=False):
                 image = step.apply(image, numbers, fill)
             view.copy_(image)
-        return views.numpy()
+        return views
 
 
 def read_policy(path: Path) -> list[SubPolicy]:

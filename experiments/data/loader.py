@@ -4,9 +4,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Int64
 
 from supermix_pl.experiments.data.source import Batch, BatchSource, Indices
+from supermix_pl.experiments.data.transfer import CPU
 
 _ORDER, _VIEW = 0, 1
 
@@ -33,6 +35,7 @@ class ResumableLoader:
             views of its own, and a last smaller batch of each left out; None for one pass.
         rank: This process among `world_size`.
         world_size: Number of processes.
+        device: Where the batches are wanted.
         clock: Tells the trainer's epoch and how many of its batches training has finished: a batch that was fetched but
             not finished when a checkpoint is written (in an exception, say) is fetched again on resuming. Without a
             clock, `set_epoch` tells the epoch, and every batch that was fetched counts as finished.
@@ -53,6 +56,7 @@ class ResumableLoader:
         epoch_batches: int | None = None,
         rank: int = 0,
         world_size: int = 1,
+        device: torch.device = CPU,
         clock: Callable[[], tuple[int, int]] | None = None,
     ) -> None:
         if batch_size < 1:
@@ -71,6 +75,7 @@ class ResumableLoader:
         self.epoch_batches = epoch_batches
         self.rank = rank
         self.world_size = world_size
+        self.device = device
         self._clock = clock
         self._epoch = self._pass = self._batch = self._start = 0
         if self._pass_length() == 0:
@@ -108,7 +113,8 @@ class ResumableLoader:
         start, self._start = self._start, 0
         self._batch = start
         for stream, remaining in self._remaining(start):
-            for batch in self.source.batches(remaining, stream=(*stream, _VIEW) if self.augment else None):
+            view = (*stream, _VIEW) if self.augment else None
+            for batch in self.source.batches(remaining, stream=view, device=self.device):
                 self._batch += 1
                 yield batch
         self._pass, self._batch = self._pass + 1, 0

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float, UInt8
@@ -16,16 +17,22 @@ class Normalisation:
     std: Sequence[float]  # standard deviation of each channel, on the scale [0, 1]
 
     def normalise(self, pixels: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Return the images of pixels, in float32."""
-        mean, std = self._on(pixels.device)
-        return pixels.to(torch.float32).div_(255).sub_(mean).div_(std)
+        """Return the images of pixels, in float32: the same to the bit on every device."""
+        white, mean, std = _constants(tuple(self.mean), tuple(self.std), pixels.device)
+        return pixels.to(torch.float32).div_(white).sub_(mean).div_(std)
 
     def pixels(self, images: Float[Tensor, "b c h w"]) -> UInt8[Tensor, "b c h w"]:
         """Return the nearest pixels to images, 0 to 255."""
-        mean, std = self._on(images.device)
+        _, mean, std = _constants(tuple(self.mean), tuple(self.std), images.device)
         # Float32 on the way: bfloat16 does not tell 256 grey levels apart
         return ((images.float() * std + mean) * 255).round_().clamp_(0, 255).to(torch.uint8)
 
-    def _on(self, device: torch.device) -> tuple[Float[Tensor, "c 1 1"], Float[Tensor, "c 1 1"]]:
-        mean, std = (torch.tensor(list(values), dtype=torch.float32, device=device) for values in (self.mean, self.std))
-        return mean[:, None, None], std[:, None, None]
+
+@lru_cache
+def _constants(
+    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+) -> tuple[Float[Tensor, "1 1 1"], Float[Tensor, "c 1 1"], Float[Tensor, "c 1 1"]]:
+    """Return white, mean and std on a device: CUDA divides by a Python number less exactly than by a tensor."""
+    with torch.inference_mode(False):  # they outlive the validation that may ask first
+        white, *both = (torch.tensor(values, dtype=torch.float32, device=device) for values in ((255.0,), mean, std))
+        return white[:, None, None], both[0][:, None, None], both[1][:, None, None]

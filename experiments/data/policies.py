@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ class TorchvisionPolicy(ABC):
     generator, which is put back here.
     """
 
+    on_host: ClassVar[bool] = True
+
     @abstractmethod
     def torchvisions(self) -> v2.Transform:
         """Return the transform of torchvision's, from pixels (3, h, w) to pixels."""
@@ -34,16 +36,12 @@ class TorchvisionPolicy(ABC):
 
     def apply(
         self,
-        images: UInt8[np.ndarray, "b 3 h w"],
+        images: UInt8[Tensor, "b 3 h w"],
         draws: Int64[np.ndarray, " b"],
         *,
         fill: UInt8[np.ndarray, "3"] | None = None,
-    ) -> UInt8[np.ndarray, "b 3 h w"]:
+    ) -> UInt8[Tensor, "b 3 h w"]:
         """Return the views of the seeds; what moves in from outside is black, whatever `fill` says."""
-        return self.transform(torch.from_numpy(images), draws).numpy()
-
-    def transform(self, images: UInt8[Tensor, "b 3 h w"], draws: Int64[np.ndarray, " b"]) -> UInt8[Tensor, "b 3 h w"]:
-        """Return the views of the seeds, as tensors on the device of the images."""
         transform, views = self.torchvisions(), torch.empty_like(images)
         # Only the CPU's generator: torch.manual_seed would re-seed the accelerators too, and fork_rng not restore them
         with torch.random.fork_rng(devices=[]):
@@ -133,4 +131,4 @@ class MixedRandAugment:
         """Return the views of normalised images."""
         pixels = self._normalisation.pixels(self._crop_flip(images))
         draws = self._policy.draw(np.random.default_rng(int(torch.randint(2**63 - 1, ()))), len(images))
-        return self._normalisation.normalise(self._policy.transform(pixels, draws)).to(images.dtype)
+        return self._normalisation.normalise(self._policy.apply(pixels, draws)).to(images.dtype)

@@ -1,7 +1,8 @@
 """Where batches come from: a source turns sample indices into normalised images and labels."""
 
+import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -11,10 +12,12 @@ from torch import Tensor
 
 from supermix_pl.experiments.data.augment import Augmentation, mean_pixel
 from supermix_pl.experiments.data.pixels import Normalisation
+from supermix_pl.experiments.data.transfer import CPU, send
 
 # Batches of one epoch differ in size, so these have no named axis
 Batch = tuple[Float32[Tensor, "_ 3 _ _"], Int64[Tensor, " _"]]
 Indices = Int64[np.ndarray, " _"]
+_MOST_BYTES = 2**31
 
 
 @runtime_checkable
@@ -26,38 +29,61 @@ class BatchSource(Protocol):
         """Class of every sample."""
         ...
 
-    def batches(self, index_batches: Sequence[Indices], *, stream: tuple[int, ...] | None) -> Iterator[Batch]:
+    def batches(
+        self, index_batches: Sequence[Indices], *, stream: tuple[int, ...] | None, device: torch.device = CPU
+    ) -> Iterator[Batch]:
         """Yields the batches of the given samples.
 
         Args:
             index_batches: Sample indices, one array for each batch.
             stream: Key of the training view: the view of a sample is a function of this key and of the sample's index.
                 `None` asks for the evaluation view.
+            device: Where the batches are wanted; they are the same to the bit on every one.
         """
         ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ArraySource:
-    """Images that lie decoded in one array, in memory or memory-mapped; needs no worker processes."""
+    """Images that lie decoded in one array, in memory or memory-mapped; needs no worker processes.
+
+    Up to 2 GiB stay on every device that batches were wanted on, and are cropped, mirrored and cut out there. More than
+    that, and views that take images one by one, are made in the CPU's memory, and sent as bytes.
+    """
 
     images: UInt8[np.ndarray, "n 3 h w"]  # pixels, 0 to 255
     labels: Int64[np.ndarray, " n"]  # classes
     mean: tuple[float, float, float]  # mean of each channel, on the scale [0, 1]
     std: tuple[float, float, float]  # standard deviation of each channel, on the scale [0, 1]
     augment: Augmentation | None = None  # the training view; `None` for the images as they are
+    _held: dict[torch.device, tuple[Tensor, Tensor]] = field(default_factory=dict, init=False, repr=False)
 
-    def batches(self, index_batches: Sequence[Indices], *, stream: tuple[int, ...] | None) -> Iterator[Batch]:
+    def batches(
+        self, index_batches: Sequence[Indices], *, stream: tuple[int, ...] | None, device: torch.device = CPU
+    ) -> Iterator[Batch]:
         """Yields the batches of the given samples; see `BatchSource.batches`."""
         augment = None if stream is None else self.augment
         draws = augment and augment.draw(np.random.default_rng(stream), len(self.labels))
         fill = mean_pixel(self.mean)
         normalisation = Normalisation(self.mean, self.std)
+        on_host = self.images.nbytes > _MOST_BYTES or (augment is not None and augment.on_host)
+        home = CPU if on_host else device
+        images, labels = self._on(home)
         for indices in index_batches:
-            images = self.images[indices]
+            rows = send(torch.from_numpy(indices), home)
+            pixels = images.index_select(0, rows)
             if augment is not None and draws is not None:
-                images = augment.apply(images, draws[indices], fill=fill)
-            yield normalisation.normalise(torch.from_numpy(images)), torch.from_numpy(self.labels[indices])
+                pixels = augment.apply(pixels, draws[indices], fill=fill)
+            yield normalisation.normalise(send(pixels, device)), send(labels.index_select(0, rows), device)
+
+    def _on(self, device: torch.device) -> tuple[UInt8[Tensor, "n 3 h w"], Int64[Tensor, " n"]]:
+        """Return images and labels on a device, where they stay."""
+        if device not in self._held:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of read-only arrays: nothing writes into these tensors
+                images, labels = torch.from_numpy(self.images), torch.from_numpy(self.labels)
+                self._held[device] = images.to(device), labels.to(device)
+        return self._held[device]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,8 +98,10 @@ class IndexedSource:
         """Class of every sample of the source."""
         return self.source.labels
 
-    def batches(self, index_batches: Sequence[Indices], *, stream: tuple[int, ...] | None) -> Iterator[Any]:
+    def batches(
+        self, index_batches: Sequence[Indices], *, stream: tuple[int, ...] | None, device: torch.device = CPU
+    ) -> Iterator[Any]:
         """Yields (images, labels, places) of the given samples; see `BatchSource.batches`."""
-        batches = self.source.batches(index_batches, stream=stream)
+        batches = self.source.batches(index_batches, stream=stream, device=device)
         for indices, batch in zip(index_batches, batches, strict=True):
-            yield *batch, torch.from_numpy(np.searchsorted(self.indices, indices))
+            yield *batch, send(torch.from_numpy(np.searchsorted(self.indices, indices)), device)

@@ -97,8 +97,7 @@ class Robustness:
         chosen = _choose(loader.source.labels, per_class, self.seed)
         parts = np.split(chosen, range(datamodule.eval_batch_size, len(chosen), datamodule.eval_batch_size))
         device = next(network.parameters()).device
-        for images, labels, *_ in loader.source.batches(parts, stream=None):
-            yield images.to(device), labels.to(device)
+        return loader.source.batches(parts, stream=None, device=device)
 
 
 def _choose(labels: Int64[np.ndarray, " n"], per_class: int | None, seed: int) -> Int64[np.ndarray, " m"]:

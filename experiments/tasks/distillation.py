@@ -84,14 +84,13 @@ class Distillation(Classification):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Match the labels of the batch and the teacher's logits of its images."""
         images, targets, *_ = batch
-        logits, count = self.classify(images), len(images)
+        teacher_logits = self.teacher_logits(images)  # first: a compiled teacher begins new CUDA graphs
+        logits, count, matched = self.classify(images), len(images), len(teacher_logits)
         natural = self._count(self.classified, count)
         if natural < count:
             loss = self.ce_weight * soft_cross_entropy(logits[:natural], rows_of(targets, slice(natural)))
         else:
             loss = self.cross_entropy(logits, targets)
-        teacher_logits = self.teacher_logits(images)
-        matched = len(teacher_logits)
 
         def divergence_of(rows: slice) -> Tensor:
             return _LOSSES[self.loss](logits[rows], teacher_logits[rows], rows_of(targets, rows), self.temperature)

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from supermix_pl import BatchEngine, FrozenTeacher, MixedBatch, MixUp, StreamEngine, SuperMix
-from supermix_pl.experiments.building import build_mixes, build_mixing, build_teacher
+from supermix_pl.experiments.building import build_mixes, build_mixing, build_task, build_teacher
 from supermix_pl.experiments.checks import check_choices, check_settings
 from supermix_pl.experiments.data import ImageDataModule, Shapes
 from supermix_pl.experiments.generate import list_devices
@@ -211,6 +211,7 @@ NO_EMA = (
         ("untrained", [*MIXER, "task=contrastive"], "expected natural images alone for task=contrastive, got mixes"),
         ("untrained", [*EXTERNAL, "task=contrastive"], "expected natural images alone for task=contrastive, got mixes"),
         ("untrained", [*FOLDER, "engine=stream"], "expected engine=auto or batch with mixes=folder"),
+        ("untrained", ["task=contrastive", "compile=true"], "expected compile=false for task=contrastive"),
         ("ema", LEARNS, NO_EMA),
         ("ema", [*MIXER, *FIXED], NO_EMA),
         (
@@ -325,6 +326,36 @@ def test_the_memory_format_reaches_the_teachers_passes_and_not_its_module(tmp_pa
     assert teacher.channels_last == channels_last
     weights = [weight for weight in teacher.module.parameters() if weight.ndim == 4]
     assert all(weight.is_contiguous() for weight in weights)
+
+
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_compile_is_for_student_and_teacher(tmp_path: Path, on_gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(torch, "compile", lambda call, **options: asked.append(options) or call)
+    monkeypatch.setattr("supermix_pl.experiments.building._on_gpu", lambda config: on_gpu)
+    for compiled in (False, True):
+        config = composed(tmp_path, *LEARNS, f"compile={compiled}".lower())
+        task = build_task(config, untrained_teacher(shapes(), network=resnet8), shapes())
+        assert config.teacher.compile == compiled
+        assert (task.network._compiled_call_impl is not None) == compiled
+        assert task.network.state_dict().keys() == resnet8(num_classes=8).state_dict().keys()
+    assert asked == [{"dynamic": False, "mode": "reduce-overhead" if on_gpu else None}]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")
+def test_a_compiled_run_is_that_of_an_eager_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traced, without the minutes that making code of the trace takes on a CPU."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    weights = {}
+    for compiled in ("false", "true"):
+        folder = tmp_path / compiled
+        settings = [f"compile={compiled}", "teacher.compile=false", "trainer.max_epochs=1"]
+        train(composed(folder, *LEARNS, *MIXER, *settings))
+        weights[compiled] = torch.load(folder / "run" / "weights.pth", weights_only=True)["model"]
+    assert torch._dynamo.utils.counters["frames"]["ok"] > 0
+    for name, value in weights["false"].items():
+        torch.testing.assert_close(weights["true"][name], value, rtol=0, atol=0, msg=name)
 
 
 @pytest.mark.parametrize(

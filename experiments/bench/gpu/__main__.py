@@ -22,7 +22,10 @@ from supermix_pl.experiments.shared.quiet import quiet_lightning
 from supermix_pl.experiments.shared.table import Notes, Part, Table
 from supermix_pl.transforms import RandomCropFlip
 
-_NOTE = "The networks are untrained, fitted to the batch alone, so that classes differ. What holds means nothing there."
+_NOTE = (
+    "The networks are untrained, fitted to the batch alone, so that classes differ. What holds means nothing there. "
+    "The step with MixUp of wrn_16_2 taught by wrn_16_2, 128 + 128, took 10.2 ms on an H200; the goal is 5.1."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +59,7 @@ class Steps:
 
     networks: str  # teacher and student
     batch_size: int  # natural images in a step, and as many mixes
-    compiled: bool  # whether the teacher's passes were
+    compiled: bool  # whether the student and the teacher's passes were
     timings: dict[str, Timing] = field(default_factory=dict)  # by contender
     error: str = ""  # what went wrong
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from jaxtyping import Float
@@ -18,11 +19,13 @@ from supermix_pl.engine import BatchEngine, Engine, Run, StreamEngine
 from supermix_pl.experiments import networks
 from supermix_pl.experiments.bench.gpu.opened import Opened
 from supermix_pl.experiments.bench.passes import timed
-from supermix_pl.experiments.data import Shapes
+from supermix_pl.experiments.data import ArraySource, Shapes, SmallImageView
+from supermix_pl.experiments.data.transfer import CPU
 from supermix_pl.mixing import Mixer
 from supermix_pl.transforms import RandomCropFlip
 
 _SETS, _FIT_STEPS = 16, 6
+_BATCHES, _BATCH_SIZE = 16, 128
 _VIEW = RandomCropFlip()
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-2}
 
@@ -45,6 +48,7 @@ def run_checks(opened: Opened) -> Iterator[Check]:
         "compiled: mixes equal the eager ones": _compiled,
         "labels are the teacher's of the very image": lambda opened: _labels(opened, compiled=False),
         "compiled: labels are the teacher's of the very image": lambda opened: _labels(opened, compiled=True),
+        "batches made on the device equal the CPU's": _batches,
         "training with the stream engine, FSDP on a GPU": _training,
     }
     for name, check in checks.items():
@@ -126,6 +130,23 @@ def _labels(opened: Opened, *, compiled: bool) -> tuple[bool, str]:
                 mirrored = min(mirrored, float((mix.teacher_logits - plain(mix.images.flip(3))).abs().max()))
     found = f"largest difference of a logit {apart:.1e}, mirrored at least {mirrored:.1e}"
     return apart <= _TOLERANCE[torch.float32] < mirrored, found
+
+
+def _batches(opened: Opened) -> tuple[bool, str]:
+    """Make a pass of training batches on the device, and on the CPU with a copy to the device."""
+    device, middle = opened.images.device, (0.5, 0.5, 0.5)
+    pixels = np.random.default_rng(0).integers(0, 256, (_BATCHES * _BATCH_SIZE, 3, 32, 32), dtype=np.uint8)
+    labels, view = np.arange(len(pixels)), SmallImageView(cutout=16)
+    source = ArraySource(images=pixels, labels=labels, mean=middle, std=middle, augment=view)
+
+    def make(where: torch.device) -> list[Tensor]:
+        batches = source.batches(np.split(labels, _BATCHES), stream=(0, 1), device=where)
+        return [images.to(device) for images, _ in batches]
+
+    make(device)
+    (there, fast), (here, slow) = (timed(lambda where=where: make(where), device) for where in (device, CPU))
+    times = f"{1000 * fast / _BATCHES:.2f} ms for {_BATCH_SIZE} images, on the CPU {1000 * slow / _BATCHES:.2f} ms"
+    return all(map(torch.equal, there, here)), times
 
 
 def _engines() -> list[tuple[Mixer, Engine]]:

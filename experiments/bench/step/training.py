@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from supermix_pl import FrozenTeacher
 from supermix_pl.engine import Engine, Run
 from supermix_pl.experiments.bench.passes import synchronize
+from supermix_pl.experiments.building import compile_in_place
 from supermix_pl.losses import distillation_loss
 from supermix_pl.mixing import MixedBatch, Mixer
 from supermix_pl.trainer.rewriting import BatchRewriter
@@ -59,7 +60,10 @@ class Timing:
 
 
 class Training:
-    """A student that is distilled on extended batches: the teacher's logits for every row, no second pass."""
+    """A student that is distilled on extended batches: the teacher's logits for every row, no second pass.
+
+    It is compiled if the teacher's passes are.
+    """
 
     def __init__(
         self, contender: Contender, student: nn.Module, teacher: FrozenTeacher, view: View, *, low_precision: bool
@@ -72,6 +76,8 @@ class Training:
         self._low_precision = low_precision
         self._number = 0
         self._device = next(student.parameters()).device
+        if teacher.compile:
+            compile_in_place(self.student, on_gpu=self._device.type == "cuda")
         self._stopwatch = Stopwatch(self._device)
         contender.engine.begin(Run(training_seconds=self._stopwatch.training_seconds))
         self._rewriter = BatchRewriter(

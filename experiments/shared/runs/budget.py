@@ -13,7 +13,7 @@ from supermix_pl.experiments.shared.runs.identity import dataset, target
 _IDENTITY = {"method", "pair", "table", "protocol", "scale"}
 _NO_PART_OF_TRAINING = {
     *("seed", "paths", "logger", "callbacks", "ckpt_path", "channels_last", "matmul_precision", "num_mixes"),
-    *("overwrite", "restart", "rows"),
+    *("overwrite", "restart", "rows", "compile"),
     "milestones",  # scheduler.milestones are what counts
 }
 _NO_PART_ANYWHERE = {"seed", "root", "cache_dir", "num_workers", "eval_batch_size", "progress", "log"}

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -66,7 +67,7 @@ def test_all_of_it(tmp_path: Path, unchecked: None) -> None:
     with torch._dynamo.config.patch(disable=True):
         text, content = run(tmp_path)
     assert [check["name"] for check in content["checks"] if not check["passed"]] == []
-    assert len(content["checks"]) == 7
+    assert len(content["checks"]) == 8
     assert [(each["networks"], each["batch_size"], each["compiled"]) for each in content["steps"]] == [
         ("resnet8, resnet8", 4, compiled) for compiled in (False, True)
     ]
@@ -96,6 +97,15 @@ def test_labels_of_the_very_image(opened: Opened) -> None:
     assert passed, found
 
 
+def test_batches_of_another_view_are_noticed(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    passed, found = checks._batches(opened)
+    assert passed, found
+    made = iter(range(99))
+    monkeypatch.setattr(checks.SmallImageView, "draw", lambda self, generator, count: np.full(count, next(made)))
+    monkeypatch.setattr(checks.SmallImageView, "apply", lambda self, images, draws, *, fill: images + int(draws[0]))
+    assert not checks._batches(opened)[0]
+
+
 @pytest.mark.parametrize("engine", [StreamEngine, BatchEngine])
 def test_labels_of_another_view_are_noticed(opened: Opened, engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     mix = engine.mix
@@ -113,10 +123,10 @@ def test_a_check_that_breaks_has_failed(opened: Opened, monkeypatch: pytest.Monk
     def broken(*_: Any, **__: Any) -> tuple[bool, str]:
         raise RuntimeError("no compiler")
 
-    for name in ("_like_cpu", "_low_precision", "_compiled", "_labels", "_training"):
+    for name in ("_like_cpu", "_low_precision", "_compiled", "_labels", "_batches", "_training"):
         monkeypatch.setattr(checks, name, broken)
     found = list(checks.run_checks(opened))
-    assert [(check.passed, check.found) for check in found] == [(False, "RuntimeError: no compiler")] * 7
+    assert [(check.passed, check.found) for check in found] == [(False, "RuntimeError: no compiler")] * 8
 
 
 def test_an_error_stands_in_place_of_its_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,8 @@ from supermix_pl.experiments.data import (
     RandAugment,
     SmallImageView,
 )
+from supermix_pl.experiments.data import source as source_module
+from supermix_pl.experiments.data.source import IndexedSource
 
 
 def slow_view(image: np.ndarray, padding: int, top: int, left: int, mirrored: int) -> np.ndarray:
@@ -30,11 +32,11 @@ def slow_view(image: np.ndarray, padding: int, top: int, left: int, mirrored: in
 @pytest.mark.parametrize(("padding", "flip", "shape"), [(4, True, (9, 9)), (2, True, (5, 8)), (1, False, (1, 1))])
 def test_views_are_those_of_a_plain_loop(padding: int, flip: bool, shape: tuple[int, int]) -> None:
     generator = np.random.default_rng(0)
-    images = generator.integers(0, 256, (40, 3, *shape), dtype=np.uint8)
+    images = torch.from_numpy(generator.integers(0, 256, (40, 3, *shape), dtype=np.uint8))
     augment = CropFlip(padding=padding, flip=flip)
     draws = augment.draw(generator, 40)
-    expected = np.stack([slow_view(image, padding, *draw) for image, draw in zip(images, draws.tolist(), strict=True)])
-    before = images.copy()
+    expected = [slow_view(each, padding, *draw) for each, draw in zip(images.numpy(), draws.tolist(), strict=True)]
+    before = images.clone()
     np.testing.assert_array_equal(augment.apply(images, draws), expected)
     np.testing.assert_array_equal(images, before)
 
@@ -45,7 +47,7 @@ def test_every_offset_and_flip_is_drawn() -> None:
 
 
 def test_no_padding_and_no_flip_changes_nothing() -> None:
-    images = np.random.default_rng(0).integers(0, 256, (6, 3, 4, 5), dtype=np.uint8)
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (6, 3, 4, 5), dtype=np.uint8))
     augment = CropFlip(padding=0, flip=False)
     np.testing.assert_array_equal(augment.apply(images, augment.draw(np.random.default_rng(1), 6)), images)
 
@@ -69,7 +71,7 @@ VIEWS = [
 
 
 def test_steps_are_taken_in_their_order() -> None:
-    images = np.random.default_rng(0).integers(0, 256, (30, 3, 12, 12), dtype=np.uint8)
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (30, 3, 12, 12), dtype=np.uint8))
     crop, policy, fill = CropFlip(padding=2), RandAugment(), np.array([1, 2, 3], dtype=np.uint8)
     view = SmallImageView(crop_flip=crop, policy=policy, cutout=4)
     draws = view.draw(np.random.default_rng(1), 30)
@@ -120,3 +122,35 @@ def test_what_is_cut_out_is_nought_for_the_network() -> None:
     changed = (views != plain).any(dim=1)
     assert 0 < changed.float().mean() < 36 / 256
     assert views.permute(0, 2, 3, 1)[changed].abs().max() <= 0.5 / 255 / min(STD) + 1e-6
+
+
+@pytest.mark.parametrize("augment", [None, *VIEWS], ids=repr)
+def test_batches_wanted_on_a_device_are_made_or_sent_there(augment: Augmentation | None) -> None:
+    """The meta device has no numbers, and refuses to compute with tensors of another one as a GPU does."""
+    data, meta = source(augment), torch.device("meta")
+    indexed = IndexedSource(source=data, indices=np.arange(50))
+    for batch in indexed.batches([np.arange(7), np.arange(3)], stream=(3, 1), device=meta):
+        assert {part.device for part in batch} == {meta}
+    assert batch[0].shape == (3, 3, 16, 16)
+    one_by_one = augment is not None and augment.on_host
+    assert set(data._held) == {torch.device("cpu") if one_by_one else meta}
+
+
+def test_an_array_that_is_too_large_for_a_device_stays_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source_module, "_MOST_BYTES", 0)
+    data = source(CropFlip())
+    (batch,) = data.batches([np.arange(7)], stream=(3, 1), device=torch.device("meta"))
+    assert batch[0].is_meta
+    assert set(data._held) == {torch.device("cpu")}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that CUDA can use")
+@pytest.mark.parametrize("augment", VIEWS, ids=repr)
+def test_a_gpu_makes_the_batches_of_the_cpu_to_the_bit(augment: Augmentation) -> None:
+    data, order = source(augment), [np.arange(30, 50), np.arange(30)]
+    here = data.batches(order, stream=(3, 1))
+    there = data.batches(order, stream=(3, 1), device=torch.device("cuda", 0))
+    for one, two in zip(here, there, strict=True):
+        assert two[0].is_cuda
+        assert two[0].cpu().equal(one[0])
+        assert two[1].cpu().equal(one[1])

@@ -1,6 +1,8 @@
 """Folders of image files: sizes, views that are functions of (seed, epoch, sample), bad folders."""
 
 import inspect
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,11 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from torchvision.transforms import v2
 
 from supermix_pl.experiments.data import CropFlip, ImageFolder, RandAugment, SmallImageView
 from supermix_pl.experiments.data.crops import CroppedImages
+from supermix_pl.experiments.data.decoding import DecodingSource
 
 
 @pytest.fixture
@@ -102,6 +106,41 @@ def test_state_resumes_with_workers_that_have_run_ahead(folder: Path) -> None:
     assert same(taken + list(resumed), whole)
 
 
+class Processes:
+    """Each image shows the number of the process that decodes it."""
+
+    labels = np.zeros(6, dtype=np.int64)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        return Image.fromarray(np.frombuffer(os.getpid().to_bytes(3, "big"), dtype=np.uint8).reshape(1, 1, 3))
+
+
+def test_workers_stay_for_the_next_pass_and_one_batch_needs_none() -> None:
+    source = DecodingSource(
+        images=Processes(),
+        training_view=v2.PILToTensor(),
+        evaluation_view=v2.PILToTensor(),
+        augment=None,
+        mean=(0.0, 0.0, 0.0),
+        std=(1 / 255, 1 / 255, 1 / 255),
+        num_workers=1,
+    )
+    order = np.split(np.arange(6), 3)
+
+    def processes(batches: Iterable[Any]) -> set[int]:
+        return {int.from_bytes(bytes(images.round().byte().flatten()[:3].tolist()), "big") for images, _ in batches}
+
+    first = processes(source.batches(order, stream=None))
+    assert len(first) == 1
+    assert os.getpid() not in first
+    assert processes(source.batches(order, stream=(1,))) == first
+    assert processes(source.batches(order[:1], stream=None)) == {os.getpid()}
+    begun = source.batches(order, stream=None)
+    assert {*processes([next(begun)]), *processes(source.batches(order, stream=None))} > first
+    (batch, _) = source.batches(order[:2], stream=None, device=torch.device("meta"))
+    assert all(part.is_meta for part in batch)
+
+
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_global_generator_is_not_advanced(folder: Path, num_workers: int) -> None:
     torch.manual_seed(0)
@@ -138,7 +177,7 @@ def test_a_policy_follows_the_random_resized_crop(folder: Path) -> None:
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (data.mean, data.std))
     pixels = ((crop * std + mean) * 255).round().to(torch.uint8)
     draws = policy.draw(np.random.default_rng((*stream, index, 1)), 1)
-    expected = policy.transform(pixels, draws)
+    expected = policy.apply(pixels, draws)
     torch.testing.assert_close(view, (expected / 255 - mean) / std)
 
 

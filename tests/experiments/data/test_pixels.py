@@ -26,3 +26,10 @@ def test_what_is_beyond_black_and_white_is_cut_off_and_the_images_stay(dtype: to
     images = torch.tensor([-9.0, 9.0], dtype=dtype).view(1, 1, 1, 2).expand(1, 3, 1, 2)
     assert Normalisation(MEAN, STD).pixels(images).tolist() == [[[[0, 255]]] * 3]
     assert images[0, 0, 0].tolist() == [-9.0, 9.0]
+
+
+def test_gradients_pass_although_a_validation_asked_first() -> None:
+    normalisation = Normalisation((0.1, 0.2, 0.3), (0.3, 0.2, 0.1))
+    with torch.inference_mode():
+        images = normalisation.normalise(LEVELS)
+    assert normalisation.pixels(images.clone().requires_grad_()).equal(LEVELS)
