@@ -25,19 +25,10 @@ With the recommended mixer; with the paper's solver and three sources; and train
   supermix-generate mixes.folder=mixes mixer=supermix mixer.k=3 data=cifar100 teacher=checkpoint teacher.checkpoint=FILE
   supermix-train mixes=folder mixes.folder=mixes experiment=few_images data.folder=DIR teacher.checkpoint=FILE
 """
-_PACKAGES = {
-    "datasets",
-    "filelock",
-    "hydra",
-    "jinja2",
-    "matplotlib",
-    "omegaconf",
-    "pandas",
-    "pyarrow",
-    "rich",
-    "scipy",
+_PACKAGES = (
+    *("datasets", "filelock", "hydra", "jinja2", "matplotlib", "omegaconf", "pandas", "pyarrow", "rich", "scipy"),
     "yaml",
-}
+)
 _GROUPS_LEFT_OUT = ("bench", "hydra", "method", "paths")
 
 
