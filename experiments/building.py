@@ -65,7 +65,7 @@ def build_teacher(config: DictConfig, datamodule: ImageDataModule) -> FrozenTeac
     if get_object(config.teacher._target_) is MovingAverage:
         return instantiate(config.teacher)
     teacher: FrozenTeacher = build(config.teacher, datamodule=datamodule)
-    return_on_gpu(config) else "cpu")
+    return teacher.to("cuda" if works_on_gpu(config) else "cpu")
 
 
 def works_on_gpu(config: DictConfig) -> bool:
@@ -170,7 +170,6 @@ def learns_from_teacher(config: DictConfig) -> bool:
 def is_contrastive(config: DictConfig) -> bool:
     """Return whether the task is CRD."""
     return issubclass(get_class(config.task._target_), ContrastiveDistillation)
-
 
 
 def _build_view(config: DictConfig, datamodule: ImageDataModule) -> Transform | None:
