@@ -66,7 +66,12 @@ def build_teacher(config: DictConfig, datamodule: ImageDataModule) -> FrozenTeac
     if get_object(config.teacher._target_) is MovingAverage:
         return instantiate(config.teacher)
     teacher: FrozenTeacher = build(config.teacher, datamodule=datamodule)
-    return teacher.to("cuda" if _on_gpu(config) else "cpu")
+    return_on_gpu(config) else "cpu")
+
+
+def works_on_gpu(config: DictConfig) -> bool:
+    """Return whether the trainer's accelerator is a GPU, and there is one."""
+    return torch.cuda.is_available() and config.trainer.accelerator in ("auto", "gpu", "cuda")
 
 
 def build_task(
@@ -77,7 +82,7 @@ def build_task(
     if config.channels_last:
         network = network.to(memory_format=torch.channels_last)
     if config.compile:
-        compile_in_place(network, on_gpu=_on_gpu(config))
+        compile_in_place(network, on_gpu=works_on_gpu(config))
     parts: dict[str, Any] = {
         "network": network,
         "num_classes": datamodule.num_classes,
@@ -162,9 +167,6 @@ def is_contrastive(config: DictConfig) -> bool:
     """Return whether the task is CRD."""
     return issubclass(get_class(config.task._target_), ContrastiveDistillation)
 
-
-def _on_gpu(config: DictConfig) -> bool:
-    return torch.cuda.is_available() and config.trainer.accelerator in ("auto", "gpu", "cuda")
 
 
 def _build_view(config: DictConfig, datamodule: ImageDataModule) -> Transform | None:

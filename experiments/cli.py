@@ -17,27 +17,18 @@ The recommendation on embedded images, some minutes; a sweep over k and seeds; f
 Every setting is GROUP=CHOICE or NAME=VALUE, such as optimizer.lr=0.05. --cfg job prints all of them; --hydra-help
 tells of the rest. A value with = in it is quoted twice: 'data.folder="a=b"'.
 """
-_GENERATE = """supermix-generate makes a fixed data set of mixes, solved under the views that students get. Stopped, it
-goes on; several processes may share the work.
+_GENERATE = """supermix-generate makes a fixed data set of mixes, solved under the views that students get, by a process
+for each GPU. Stopped, it goes on; started on several machines, they share the work.
 
 With the recommended mixer; with the paper's solver and three sources; and training on what was made:
   supermix-generate mixes.folder=mixes num_mixes=20000 experiment=few_images data.folder=DIR teacher.checkpoint=FILE
   supermix-generate mixes.folder=mixes mixer=supermix mixer.k=3 data=cifar100 teacher=checkpoint teacher.checkpoint=FILE
   supermix-train mixes=folder mixes.folder=mixes experiment=few_images data.folder=DIR teacher.checkpoint=FILE
 """
-_PACKAGES = {
-    "datasets",
-    "filelock",
-    "hydra",
-    "jinja2",
-    "matplotlib",
-    "omegaconf",
-    "pandas",
-    "pyarrow",
-    "rich",
-    "scipy",
+_PACKAGES = (
+    *("datasets", "filelock", "hydra", "jinja2", "matplotlib", "omegaconf", "pandas", "pyarrow", "rich", "scipy"),
     "yaml",
-}
+)
 _GROUPS_LEFT_OUT = ("bench", "hydra", "method", "paths")
 
 

@@ -1,12 +1,12 @@
 """`make demo`: few images and a good teacher, one student five ways; a table, curves and a picture of mixes."""
 
 import argparse
-import csv
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
@@ -18,10 +18,11 @@ from rich.console import Console
 from supermix_pl.experiments.evaluate import open_run
 from supermix_pl.experiments.evaluation import quality
 from supermix_pl.experiments.figures.comparison import draw_sets
-from supermix_pl.experiments.figures.sets import Sets, methods, mix_with
+from supermix_pl.experiments.figures.sets import mixed
 from supermix_pl.experiments.figures.style import save
 from supermix_pl.experiments.opening import open_subject
 from supermix_pl.experiments.record import write_metrics
+from supermix_pl.experiments.report.charts import read_log
 from supermix_pl.experiments.shared import render
 from supermix_pl.experiments.shared.quiet import quiet_lightning
 from supermix_pl.experiments.shared.statistics import mean_cell
@@ -83,24 +84,14 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     """Read the students of a CSV; none where there is no file."""
     if not path.is_file():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [
-            {
-                name: value if name == "student" else int(value) if name == "seed" else float(value) if value else None
-                for name, value in row.items()
-            }
-            for row in csv.DictReader(file)
-        ]
+    rows = pd.read_csv(path, dtype={"student": str}, encoding="utf-8").astype(object)
+    return rows.where(rows.notna(), None).to_dict("records")
 
 
 def _append(path: Path, row: Mapping[str, Any]) -> None:
-    fresh = not path.is_file()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", newline="", encoding="utf-8") as file:
-        rows = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if fresh:
-            rows.writeheader()
-        rows.writerow({name: f"{row[name]:.5g}" if isinstance(row[name], float) else row[name] for name in COLUMNS})
+    frame = pd.DataFrame([row], columns=list(COLUMNS))
+    frame.to_csv(path, mode="a", header=not path.is_file(), index=False, lineterminator="\n", float_format="%.5g")
 
 
 def _check(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
@@ -146,8 +137,6 @@ def _train(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _table(rows: Sequence[Mapping[str, Any]], seeds: Sequence[Mapping[str, Any]]) -> Table:
-    samples = {row["student_samples"] for row in rows if "student_samples" in row}
-    title = "shapes, 20 images a class, a teacher that had 400" if not samples else None
     cells = []
     for row in rows:
         others = [each for each in seeds if each["student"] == row["student"]]
@@ -165,8 +154,12 @@ def _table(rows: Sequence[Mapping[str, Any]], seeds: Sequence[Mapping[str, Any]]
                 f"{accuracy} % ({error})" if others else "-",
             )
         )
+    samples = {row["student_samples"] for row in rows if "student_samples" in row}
+    title = (
+        f"shapes: the same student and seed, {max(samples)} samples each" if samples else "shapes, 20 images a class"
+    )
     return Table(
-        title=title or f"shapes: the same student and seed, {max(samples)} samples each",
+        title=title,
         columns=("student", "accuracy", "calib. error", "holds", "step", "mean of five seeds"),
         sections=(tuple(cells),),
     )
@@ -177,8 +170,8 @@ def _draw_curves(output: Path, seed: int) -> Path:
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for name in METHODS:
-        points = _curve(_folder(name, seed, output))
-        axes.plot(*zip(*points, strict=True), marker=".", label=name, linewidth=2.5 if name == RECOMMENDED else 1.2)
+        points = 100 * read_log(_folder(name, seed, output), "val/accuracy")
+        axes.plot(points.index, points, marker=".", label=name, linewidth=2.5 if name == RECOMMENDED else 1.2)
     axes.set(xlabel="training step", ylabel="accuracy on test images, %", title=f"seed {seed}")
     axes.legend()
     axes.grid(alpha=0.3)
@@ -187,22 +180,12 @@ def _draw_curves(output: Path, seed: int) -> Path:
     return path
 
 
-def _curve(folder: Path) -> list[tuple[int, float]]:
-    points = {}
-    for log in sorted(folder.glob("csv/version_*/metrics.csv"), key=lambda path: path.stat().st_mtime):
-        with log.open(newline="", encoding="utf-8") as file:  # a run that was stopped has several
-            rows = [row for row in csv.DictReader(file) if row.get("val/accuracy")]
-        points |= {int(row["step"]): 100 * float(row["val/accuracy"]) for row in rows}
-    return sorted(points.items())
-
-
 def _draw_mixes(output: Path, overrides: Sequence[str], seed: int) -> Path:
     """Show sets of test images, each of different classes, by three methods."""
     config = _compose(RECOMMENDED, seed, output, overrides)
     k = config.mixer.k
     subject = open_subject(config, num_images=k * _SETS_SHOWN)
-    sets = Sets(k=k, images=subject.images, mixes=mix_with(methods(subject.supermix, k), subject, subject.images))
-    return save(draw_sets(subject, [sets]).figure, output / "mixes")[0]
+    return save(draw_sets(subject, [mixed(subject, k, subject.images)]).figure, output / "mixes")[0]
 
 
 if __name__ == "__main__":

@@ -50,18 +50,8 @@ _MEASURED = {  # columns, and the metrics of the run that they hold
 _KEY = ("arm", "images", "seed", "settings")
 COLUMNS = (*_KEY, "accuracy", "calibration_error", "nll", *_MEASURED, "commit", "machine")
 _NO_SETTINGS = (  # what the other columns say, where things lie, and what changes no result
-    *(
-        "experiment=",
-        "method=",
-        "seed=",
-        "data.images_per_class=",
-        "rows=",
-        "overwrite=",
-        "restart.",
-        "logger=",
-        "paths.",
-    ),
-    *("data.folder", "data.cache_dir", "teacher.checkpoint", "teacher.folder", "trainer.enable_progress_bar"),
+    *("experiment=", "method=", "seed=", "data.images_per_class=", "rows=", "overwrite=", "restart.", "logger="),
+    *("paths.", "data.folder", "data.cache_dir", "teacher.checkpoint", "teacher.folder", "trainer.enable_progress_bar"),
 )
 
 

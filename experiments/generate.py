@@ -6,13 +6,17 @@ what `mixing.mixed_transform` says.
 
 import logging
 import sys
+from typing import Any
 
 import hydra
 import torch
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
+from pytorch_lightning.accelerators import CPUAccelerator, CUDAAccelerator
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch.multiprocessing.spawn import start_processes
 
 from supermix_pl import FrozenTeacher
-from supermix_pl.experiments.building import build_data, build_mixes, build_teacher
+from supermix_pl.experiments.building import build_data, build_mixes, build_teacher, works_on_gpu
 from supermix_pl.experiments.checks import SettingsError, check_choices, check_settings, named_errors
 from supermix_pl.experiments.mixes import Fixed, FixedMixes
 
@@ -22,7 +26,6 @@ _log = logging.getLogger(__name__)
 @hydra.main(config_path="pkg://supermix_pl.conf", config_name="generate", version_base="1.3")
 def main(config: DictConfig) -> None:
     """Mix the training images; a stopped run goes on where it was, several may share the work."""
-    torch.set_float32_matmul_precision(config.matmul_precision)
     try:
         run(config)
     except SettingsError as error:
@@ -30,29 +33,74 @@ def main(config: DictConfig) -> None:
 
 
 def run(config: DictConfig) -> None:
-    """Make what is missing of the mixes, and log how many hold."""
+    """Make what is missing of the mixes, by a process for each device, and log how many hold."""
     with named_errors():
         if not config.mixer:
             with open_dict(config):
                 config.mixer = {"_target_": "supermix_pl.SuperMix.fast"}
         check_settings(config)
         check_choices(config)
+        devices = list_devices(config)
+    making, teacher = _prepare(config, devices, 0)
+    plain = OmegaConf.create(OmegaConf.to_container(config, resolve=True))  # other processes know nothing of hydra
+    plain.trainer.enable_progress_bar = False
+    others = start_processes(_help, (plain, devices), nprocs=len(devices) - 1, join=False)
+    assert others is not None
+    try:
+        mixes = FixedMixes(making.make(teacher))
+        while not others.join():
+            pass
+    finally:
+        for process in others.processes:
+            process.terminate()
+    holds, solved = (100 * float(mixes.facts[name].mean()) for name in ("holds", "solved"))
+    views = mixes.about["views"]
+    _log.info(
+        "%d mixes in %s, solved %s: %.1f %% hold under a fresh view, %.1f %% met the criterion in their last pass",
+        *(len(mixes), mixes.folder, f"under {views}" if views else "on their exact pixels", holds, solved),
+    )
+
+
+def list_devices(config: DictConfig) -> list[torch.device]:
+    """Return the device of each process that makes mixes: as many as `trainer.devices` says.
+
+    Raises:
+        ValueError: If there are not as many GPUs.
+    """
+    kind = CUDAAccelerator if works_on_gpu(config) else CPUAccelerator
+    wanted = config.trainer.devices
+    if wanted == "auto":
+        wanted = kind.auto_device_count()
+    elif OmegaConf.is_list(wanted):
+        wanted = list(wanted)
+    try:
+        devices: Any = kind.parse_devices(wanted)
+    except (MisconfigurationException, TypeError) as error:
+        raise ValueError(f"expected trainer.devices that there are, got {config.trainer.devices}: {error}") from error
+    return kind.get_parallel_devices(devices)
+
+
+def _prepare(config: DictConfig, devices: list[torch.device], index: int) -> tuple[Fixed, FrozenTeacher]:
+    """Open what one of the processes needs, the teacher on its device."""
+    torch.set_float32_matmul_precision(config.matmul_precision)
+    if devices[index].type == "cuda":
+        torch.cuda.set_device(devices[index])
+    else:
+        torch.set_num_threads(max(1, torch.get_num_threads() // len(devices)))
+    with named_errors():
         datamodule = build_data(config)
         making = build_mixes(config, datamodule)
         if not isinstance(making, Fixed):
             raise SettingsError(f"expected mixes=fixed, which says how many to make, got {config.mixes}")
     teacher = build_teacher(config, datamodule)
     assert isinstance(teacher, FrozenTeacher)  # the choices are checked
-    mixes = FixedMixes(making.make(teacher))
-    holds, solved = (
-        100 * sum(float(getattr(shard, name).sum()) for shard in mixes.shards) / len(mixes)
-        for name in ("holds", "solved")
-    )
-    views = mixes.about["views"]
-    _log.info(
-        "%d mixes in %s, solved %s: %.1f %% hold under a fresh view, %.1f %% met the criterion in their last pass",
-        *(len(mixes), mixes.folder, f"under {views}" if views else "on their exact pixels", holds, solved),
-    )
+    return making, teacher
+
+
+def _help(index: int, config: DictConfig, devices: list[torch.device]) -> None:
+    """Make mixes in a process beside the first, until all are there."""
+    making, teacher = _prepare(config, devices, index + 1)
+    making.make(teacher)
 
 
 if __name__ == "__main__":

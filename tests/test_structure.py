@@ -91,7 +91,7 @@ EXPERIMENTS: dict[str, set[str]] = {
     "evaluate": {"data", "evaluation", "shared"},
     "sweep": {"resolvers"},
     "few_images": {"evaluate", "evaluation", "shared"},
-    "demo": {"evaluate", "evaluation", "figures", "opening", "record", "shared", "train"},
+    "demo": {"evaluate", "evaluation", "figures", "opening", "record", "report", "shared", "train"},
     "reporting": {"few_images", "figures", "opening", "report"},
     "bench": {"data", "networks", "opening", "resolvers", "shared"},
 }

@@ -1,7 +1,7 @@
 """The cost of mixes: what sets took of the teacher and of time, and what that gave."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import reduce
 from operator import add
 
@@ -60,6 +60,21 @@ class Cost:
             "softness_of_all": self.softness_of_all / self.sets if self.softness_of_all else None,
             "saliency_kept": self.kept / self.sets if self.kept else None,
         }
+
+
+@dataclass(kw_only=True)
+class Row:
+    """A mixer."""
+
+    name: str
+    mixer: Mixer
+    rounds: int | None = None  # most steps of a set; None of one that takes none
+    costs: list[Cost] = field(default_factory=list)  # one a seed
+    overheads: list[float] = field(default_factory=list)  # time of a call over that of its passes alone; one a seed
+
+    def values(self, number: str) -> list[int | float | None]:
+        """Return one number of every seed."""
+        return [cost.numbers()[number] for cost in self.costs]
 
 
 def cost_of(mix: MixedBatch, seconds: float, saliency: Float[Tensor, "_ h w"] | None = None) -> Cost:

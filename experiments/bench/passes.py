@@ -46,18 +46,13 @@ def recorded(teacher: FrozenTeacher, images: Float[Tensor, "b c h w"]) -> Iterat
 
 
 def replay(module: nn.Module, images: Float[Tensor, "n c h w"], passes: Sequence[TeacherPass]) -> None:
-    """Make the same passes bare: module, sum of its logits, gradient with respect to the images."""
+    """Make the same passes bare: module, sum of its logits in place of a loss, gradient with respect to the images."""
     for made in passes:
-        bare_pass(module, images[: made.rows], graph=made.graph, backward=made.backward)
-
-
-def bare_pass(module: nn.Module, images: Float[Tensor, "n c h w"], *, graph: bool, backward: bool) -> None:
-    """Make one pass; the logits' sum stands in for a loss."""
-    with torch.set_grad_enabled(graph):
-        inputs = images.detach().requires_grad_(graph)
-        logits = module(inputs)
-        if backward:
-            torch.autograd.grad(getattr(logits, "logits", logits).sum(), inputs)
+        with torch.set_grad_enabled(made.graph):
+            inputs = images[: made.rows].detach().requires_grad_(made.graph)
+            logits = module(inputs)
+            if made.backward:
+                torch.autograd.grad(getattr(logits, "logits", logits).sum(), inputs)
 
 
 def timed(function: Callable[[], Outcome], device: torch.device) -> tuple[Outcome, float]:

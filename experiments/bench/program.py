@@ -76,9 +76,15 @@ class Result:
 
 
 def run(
-    program: str, kind: type[S], measure: Callable[[DictConfig, S], Result], overrides: Sequence[str] | None
+    program: str,
+    kind: type[S],
+    measure: Callable[[DictConfig, S], Result],
+    overrides: Sequence[str] | None = None,
 ) -> None:
-    """Read the config, measure, print and write; what makes no sense ends the program in one line."""
+    """Read the config, measure, print and write; what makes no sense ends the program in one line.
+
+    Without overrides those of the command line are taken.
+    """
     overrides = sys.argv[1:] if overrides is None else list(overrides)
     if {"-h", "--help"} & set(overrides):
         print(resources.files("supermix_pl.conf.bench").joinpath(f"{program}.yaml").read_text(encoding="utf-8"))

@@ -26,11 +26,6 @@ _PANEL = (4.6, 3.5)  # inches
 _MOST_COLUMNS = 3
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the figure can be asked for."""
-    parser.add_argument("--best", action="store_true", help="accuracy of the best epochs, in place of the last ones")
-
-
 def draw(options: argparse.Namespace) -> Drawn:
     """Draw a panel for each parameter, and data set, that runs differ in."""
     runs, problems = find_runs(options.chosen)

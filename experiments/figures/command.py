@@ -54,16 +54,15 @@ def _compared(options: argparse.Namespace, open_subject: Callable[..., Subject])
 
 def _parser(name: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"supermix-report {name}", description=f"Draw {FIGURES[name]}.")
+    add = parser.add_argument
     if name == "figure5":
-        parser.add_argument(
-            "chosen", nargs="+", type=Path, metavar="FOLDER", help="searched for runs of supermix-train"
-        )
-        ablations.add_arguments(parser)
+        add("chosen", nargs="+", type=Path, metavar="FOLDER", help="searched for runs of supermix-train")
+        add("--best", action="store_true", help="accuracy of the best epochs, in place of the last ones")
     else:
-        parser.add_argument("chosen", nargs="*", metavar="OVERRIDE", help=_OVERRIDES)
+        add("chosen", nargs="*", metavar="OVERRIDE", help=_OVERRIDES)
         comparison.add_arguments(parser)
-    parser.add_argument("--output", type=Path, default=_FOLDER / name, help=f"path of the files; {_FOLDER / name}")
-    parser.add_argument("--note", default="", help="a remark on the data for the title")
+    add("--output", type=Path, default=_FOLDER / name, help=f"path of the files; {_FOLDER / name}")
+    add("--note", default="", help="a remark on the data for the title")
     return parser
 
 

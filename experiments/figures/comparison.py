@@ -10,7 +10,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from supermix_pl import MixedBatch
-from supermix_pl.experiments.figures.sets import CHOICE, Sets, mixed_sets
+from supermix_pl.experiments.figures.sets import CHOICE, Sets, chosen_images, mixed
 from supermix_pl.experiments.figures.style import (
     LABEL,
     SHARES,
@@ -47,7 +47,8 @@ def numbers(text: str) -> list[int]:
 
 def draw(subject: Subject, options: argparse.Namespace) -> Drawn:
     """Draw the figure."""
-    return draw_sets(subject, [mixed_sets(subject, k, options.sets) for k in options.k], head=CHOICE)
+    chosen = [mixed(subject, k, chosen_images(subject, k, options.sets)) for k in options.k]
+    return draw_sets(subject, chosen, head=CHOICE)
 
 
 def draw_sets(subject: Subject, chosen: Sequence[Sets], *, head: str = "") -> Drawn:

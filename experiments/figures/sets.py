@@ -1,13 +1,12 @@
 """The sets that figures show, and the mixes of each method."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from supermix_pl import CutMix, MixedBatch, MixUp, SuperMix
+from supermix_pl import CutMix, MixedBatch, MixUp
 from supermix_pl.experiments.shared.subject import Subject
 from supermix_pl.mixing import Mixer
 
@@ -23,19 +22,16 @@ class Sets:
     mixes: dict[str, MixedBatch]  # by method, of all these rows; row i k is the mix of set i
 
 
-def methods(supermix: SuperMix, k: int) -> dict[str, Mixer]:
-    """Return the methods that are compared: the same sources, weights from the same distribution."""
-    return {
+def mixed(subject: Subject, k: int, images: Float[Tensor, "b c h w"]) -> Sets:
+    """Mix images with each method: the same sources, weights from the same distribution."""
+    supermix = subject.supermix
+    mixers: dict[str, Mixer] = {
         "SuperMix": replace(supermix, k=k, pairing="shift"),
         "CutMix": CutMix(k=k, alpha=supermix.alpha),
         "MixUp": MixUp(k=k, alpha=supermix.alpha),
     }
-
-
-def mixed_sets(subject: Subject, k: int, count: int) -> Sets:
-    """Choose sets and mix them with each method."""
-    images = chosen_images(subject, k, count)
-    return Sets(k=k, images=images, mixes=mix_with(methods(subject.supermix, k), subject, images))
+    mixes = {name: mixer(subject.teacher, images, seed=subject.seed) for name, mixer in mixers.items()}
+    return Sets(k=k, images=images, mixes=mixes)
 
 
 def chosen_images(subject: Subject, k: int, count: int) -> Float[Tensor, "b c h w"]:
@@ -60,8 +56,3 @@ def chosen_images(subject: Subject, k: int, count: int) -> Float[Tensor, "b c h 
             )
         rows.append(row)
     return subject.images[rows]
-
-
-def mix_with(mixers: Mapping[str, Mixer], subject: Subject, images: Float[Tensor, "b c h w"]) -> dict[str, MixedBatch]:
-    """Mix the same images with each mixer."""
-    return {name: mixer(subject.teacher, images, seed=subject.seed) for name, mixer in mixers.items()}

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,14 +11,15 @@ from jaxtyping import UInt8
 
 from supermix_pl import FrozenTeacher
 from supermix_pl.experiments.data import ImageDataModule, UnlabelledImages
-from supermix_pl.experiments.mixes.generation import Plan, describe, describe_mixer, generate
+from supermix_pl.experiments.mixes.description import describe, describe_mixer
+from supermix_pl.experiments.mixes.generation import generate
 from supermix_pl.experiments.mixes.misplaced import MisplacedMixes
+from supermix_pl.experiments.mixes.plan import Plan
 from supermix_pl.experiments.mixes.shards import FixedMixes
 from supermix_pl.mixing import Mixer
 from supermix_pl.mixing.views import Transform
 
 _log = logging.getLogger(__name__)
-_WAIT = 5  # seconds, while other processes make the rest
 Images = FixedMixes | MisplacedMixes | UInt8[np.ndarray, "m 3 height width"]
 
 
@@ -73,8 +73,7 @@ class Fixed(Plan):
             about = json.dumps(describe(of.data, teacher, mixer, self, view=of.view))
             folder = of.cache_dir / "mixes" / hashlib.sha256(about.encode()).hexdigest()[:16]
         _log.info("%d mixes in %s", self.size, folder)
-        while not generate(folder, of.data, teacher, mixer, self, view=of.view, progress=of.progress):
-            time.sleep(_WAIT)
+        generate(folder, of.data, teacher, mixer, self, view=of.view, progress=of.progress)
         return Path(folder)
 
 

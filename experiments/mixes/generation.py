@@ -1,74 +1,41 @@
-"""Making a fixed data set of mixes, shard by shard, so that a stopped run goes on where it was."""
+"""Making a fixed data set of mixes, a file a batch: a stopped run goes on, and processes share the work."""
 
-import contextlib
-import functools
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from shutil import disk_usage
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from supermix_pl import FrozenTeacher, MixedBatch, SuperMix
-from supermix_pl.arguments import check_at_least
+from supermix_pl import FrozenTeacher, MixedBatch
 from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.data.pixels import Normalisation
+from supermix_pl.experiments.data.source import BatchSource
+from supermix_pl.experiments.mixes.description import describe, keep_description, resolve_views
+from supermix_pl.experiments.mixes.plan import Plan, source_order
 from supermix_pl.experiments.mixes.progress import GenerationProgress
-from supermix_pl.experiments.mixes.shards import FORMAT, Mixes, is_whole, shard_path, write_shard
-from supermix_pl.experiments.shared.digests import digest_images, digest_teacher
-from supermix_pl.experiments.shared.files import to_be_made
+from supermix_pl.experiments.mixes.shards import Mixes, bytes_of_image, is_whole, shard_path, write_shard
 from supermix_pl.mixing import Mixer, present
-from supermix_pl.mixing.views import Transform, has_stable_repr
+from supermix_pl.mixing.views import Transform
 from supermix_pl.transforms import RandomCropFlip
 
 _DEFAULT_GRID = (8, 8)
-_SMALLEST_BATCH = 8
 _HOLDS = 1  # of a batch's stream of chance: the view that tells which mixes hold
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """How many mixes, and how they are cut up.
-
-    Every shard is a function of these numbers, the data, the teacher and the mixer alone.
-
-    Args:
-        size: Mixes in all, >= 1.
-        shard_size: Mixes in a file, >= 1; at most so many are lost when the generation is stopped.
-        batch_size: Images that are mixed with one another, >= 2; fewer for a set that is smaller.
-        seed: Names the order of the images and the mixer's chance, >= 0.
-    """
-
-    size: int
-    shard_size: int = 1000
-    batch_size: int = 128
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check the numbers."""
-        least = {"size": 1, "shard_size": 1, "batch_size": 2, "seed": 0}
-        for name, minimum in least.items():
-            check_at_least(name, getattr(self, name), minimum)
-
-    @property
-    def num_shards(self) -> int:
-        """Number of files."""
-        return -(-self.size // self.shard_size)
-
-    @property
-    def mixed_together(self) -> int:
-        """Number of images that are mixed with one another."""
-        return min(self.batch_size, max(self.size, _SMALLEST_BATCH))
-
-    def length(self, shard: int) -> int:
-        """Number of mixes in a shard."""
-        return min(self.shard_size, self.size - shard * self.shard_size)
+_WAIT = 5  # seconds, while other processes make the rest
+_PIECES = 16  # of a batch: decoded by as many workers at once
+_Sources = tuple[Tensor, Tensor, Int64[np.ndarray, " b"]]
+_log = logging.getLogger(__name__)
 
 
 def generate(
@@ -80,8 +47,11 @@ def generate(
     *,
     view: Transform | None = None,
     progress: bool = True,
-) -> bool:
-    """Make what a folder of mixes lacks. Several processes may do so at once: each takes shards that nobody works on.
+) -> None:
+    """Make what a folder of mixes lacks. Processes of several machines may do so at once; none knows of the others.
+
+    A process holds a lock on the shard that it makes and on its next one; the system lets go of the locks of a process
+    that is killed. Locks only spare work: a shard does not depend on who makes it, and is put in its place whole.
 
     The sources are the training images, without augmentation, in a new order for every pass over them. The mixes are
     kept as they are, without a view; masks are solved under views where the mixer says so.
@@ -93,10 +63,7 @@ def generate(
         mixer: Makes the mixes.
         plan: How many.
         view: What the training will show them under, for a mixer with views="auto".
-        progress: Whether to show a progress bar, on a terminal; else finished shards are logged.
-
-    Returns:
-        Whether the folder is whole; False if other processes are still at work on the rest.
+        progress: Whether to show a progress bar, on a terminal; else the log tells how far it is.
 
     Raises:
         ValueError: If the folder holds mixes of another origin, or the mixer's views have no repr of their settings.
@@ -105,126 +72,98 @@ def generate(
     mixer = resolve_views(mixer, view, datamodule)
     folder = Path(folder).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
-    _keep_about(folder, about)
-    with GenerationProgress(plan.size, bar=progress) as shown:
-        for shard in range(plan.num_shards):
-            path = shard_path(folder, shard)
-            if is_whole(path):
-                shown.found(plan.length(shard))
-                continue
-            with contextlib.suppress(Timeout), FileLock(f"{path}.lock", timeout=0, mode=0o666):
-                if is_whole(path):
-                    shown.found(plan.length(shard))
-                    continue
-                parts = []
-                for part in _make_shard(datamodule, teacher, mixer, plan, shard):
-                    parts.append(part)
-                    shown.made(len(part))
-                write_shard(path, _join(parts))
-                shown.finished(shard)
-    return all(is_whole(shard_path(folder, shard)) for shard in range(plan.num_shards))
+    keep_description(folder, about)
+    read = partial(_read, *datamodule.training_samples(), plan)
+    missing = list(range(plan.num_shards))
+    with GenerationProgress(folder, plan, bar=progress) as shown, ExitStack() as held:
+        _tell_size(folder, datamodule, plan, shown.there)
+        while missing := [shard for shard in missing if not is_whole(shard_path(folder, shard))]:
+            others_do = True
+            for shard, lock, sources in _read_ahead(_claims(folder, missing, held), read):
+                others_do = False
+                path = shard_path(folder, shard)
+                write_shard(path, _mix(mixer, teacher, sources.result(), datamodule, plan, shard))
+                Path(lock.lock_file).unlink(missing_ok=True)
+                lock.release()
+                shown.finished(path)
+            if others_do:
+                time.sleep(_WAIT)
 
 
-def describe(
-    datamodule: ImageDataModule, teacher: FrozenTeacher, mixer: Mixer, plan: Plan, *, view: Transform | None = None
-) -> dict[str, Any]:
-    """Return what decides on a set of mixes: two sets of one description are equal."""
-    source, samples = datamodule.training_samples()
-    return {
-        "format": FORMAT,
-        **{field.name: getattr(plan, field.name) for field in fields(Plan)},
-        "image_size": list(datamodule.image_size),
-        "num_classes": datamodule.num_classes,
-        "num_sources": len(samples),
-        "sources": f"{type(datamodule).__name__} {digest_images(source, samples)}",
-        "teacher": digest_teacher(teacher),
-        **describe_mixer(mixer, view, datamodule),
-    }
+def _tell_size(folder: Path, datamodule: ImageDataModule, plan: Plan, there: int) -> None:
+    """Log how much there is to make; warn where the disk is too small for it."""
+    each, free = bytes_of_image(datamodule.image_size), disk_usage(folder).free
+    height, width = datamodule.image_size
+    sizes = f"{plan.size} mixes of {height}x{width} take about {plan.size * each / 1e9:.3g} GB"
+    if there < plan.size:
+        _log.info("%s in %d files in %s; %d are there", sizes, plan.num_shards, folder, there)
+    if free < (plan.size - there) * each:
+        _log.warning("%s, %.3g GB are free in %s: choose another disk, or fewer mixes", sizes, free / 1e9, folder)
 
 
-def describe_mixer(mixer: Mixer, view: Transform | None, datamodule: ImageDataModule) -> dict[str, str | None]:
-    """Name a mixer with its settings, and what its masks are solved under: None for the exact pixels."""
-    resolved = resolve_views(mixer, view, datamodule)
-    views = resolved.views if isinstance(resolved, SuperMix) else None
-    return {"mixer": repr(mixer), "views": None if views is None else repr(views)}
+def _claims(folder: Path, shards: list[int], held: ExitStack) -> Iterator[tuple[int, BaseFileLock]]:
+    """Yield shards that nobody has made or is making, each with its lock, in an order of this process's own.
 
-
-def resolve_views(mixer: Mixer, view: Transform | None, datamodule: ImageDataModule) -> Mixer:
-    """Return a mixer that solves under what the training will show, where that was left to it.
-
-    Args:
-        mixer: Any.
-        view: What the training will show the mixes under.
-        datamodule: Tells the size of the images; set up.
-
-    Raises:
-        ValueError: If the views let no gradient through, or their repr does not name their settings.
+    Where locks do not work, or not over machines, processes seldom meet thanks to that order.
     """
-    if not isinstance(mixer, SuperMix) or mixer.views is None:
-        return mixer
-    images = torch.rand(2, 3, *datamodule.image_size, generator=torch.Generator().manual_seed(0))
-    views = mixer.solving_view(view, images)
-    if views is not None and not has_stable_repr(views):
-        raise ValueError(
-            f"expected views with a repr of their settings, by which fixed mixes are known, got {views!r}: give the "
-            "class a __repr__, take a view of supermix_pl.transforms, or mix on the fly with mixes=none"
-        )
-    return replace(mixer, views=views)
+    for shard in np.random.default_rng().permutation(shards).tolist():
+        path = shard_path(folder, shard)
+        if is_whole(path):
+            continue
+        lock = FileLock(f"{path}.lock", timeout=0, mode=0o666, thread_local=False, fallback_to_soft=False)
+        held.callback(lock.release)
+        try:
+            lock.acquire()
+        except Timeout:
+            continue
+        except OSError as error:
+            warnings.warn(f"no file locks in {folder} ({error.strerror}): some mixes may be made twice", stacklevel=2)
+        if is_whole(path):
+            lock.release()
+        else:
+            yield shard, lock
 
 
-def _keep_about(folder: Path, about: dict[str, Any]) -> None:
-    """Describe the folder, or compare with what it says."""
-    path = folder / "about.json"
-    with to_be_made(path) as missing:
-        if missing:
-            path.with_suffix(".part").write_text(json.dumps(about, indent=2) + "\n")
-            path.with_suffix(".part").replace(path)
-    there = json.loads(path.read_text())
-    differing = [name for name in about if there.get(name) != about[name]]
-    if differing:
-        changes = "; ".join(f"{name}: there {there.get(name)}, now {about[name]}" for name in differing)
-        raise ValueError(
-            f"expected to go on with the mixes that are in {folder}, got others ({changes}): give another folder"
-        )
+def _read_ahead(
+    claims: Iterator[tuple[int, BaseFileLock]], read: Callable[[int], _Sources]
+) -> Iterator[tuple[int, BaseFileLock, Future[_Sources]]]:
+    """Yield what is claimed with its images, while a thread reads those of the next claim."""
+    ahead = None
+    with ThreadPoolExecutor(1) as reader:
+        for shard, lock in claims:
+            sources = reader.submit(read, shard)
+            if ahead is not None:
+                yield ahead
+            ahead = shard, lock, sources
+        if ahead is not None:
+            yield ahead
 
 
-def _make_shard(
-    datamodule: ImageDataModule, teacher: FrozenTeacher, mixer: Mixer, plan: Plan, shard: int
-) -> Iterator[Mixes]:
-    """Yield the mixes of a shard, batch by batch; the last batch is mixed whole and cut."""
-    source, samples = datamodule.training_samples()
-    length, together = plan.length(shard), plan.mixed_together
-    starts = range(0, length, together)
-    first = shard * plan.shard_size
-    positions = [np.arange(first + start, first + start + together) for start in starts]
-    rows = [source_order(len(samples), batch, plan.seed) for batch in positions]
+def _read(source: BatchSource, samples: Int64[np.ndarray, " n"], plan: Plan, shard: int) -> _Sources:
+    """Return the images of a shard, their labels, and their numbers among the training samples."""
+    first = shard * plan.batch_size
+    rows = source_order(len(samples), np.arange(first, first + plan.mixed_together), plan.seed)
+    pieces = np.array_split(samples[rows], min(_PIECES, len(rows)))
+    images, labels, *_ = zip(*source.batches(pieces, stream=None), strict=True)
+    return torch.cat(images), torch.cat(labels), rows
+
+
+def _mix(
+    mixer: Mixer, teacher: FrozenTeacher, sources: _Sources, datamodule: ImageDataModule, plan: Plan, shard: int
+) -> Mixes:
+    """Return the mixes of a shard; the last batch of all is mixed whole and cut."""
+    images, labels, rows = sources
     normalisation = Normalisation(datamodule.opened.mean, datamodule.opened.std)
-    batches = source.batches([samples[batch] for batch in rows], stream=None)
-    device = next(teacher.module.parameters()).device
-    for number, (start, batch, (images, labels, *_)) in enumerate(zip(starts, rows, batches, strict=True)):
-        images, seed = images.to(device), (plan.seed, shard, number)
-        mix = mixer(teacher, images, labels.to(device), seed=seed)
-        grid = getattr(mixer, "mask_grid", _DEFAULT_GRID)
-        pixels = normalisation.pixels(mix.images)
-        kept = replace(mix, images=normalisation.normalise(pixels))
-        view = getattr(mixer, "views", None) or RandomCropFlip()
-        seen = present(kept, teacher, images, view, seed=(*seed, _HOLDS), exact=False, chunk_size=mixer.chunk_size)
-        assert seen.holds is not None
-        yield _keep(mix, batch, pixels, seen.holds, grid, min(together, length - start))
-
-
-def source_order(count: int, positions: Int64[np.ndarray, " b"], seed: int) -> Int64[np.ndarray, " b"]:
-    """Return the samples at these places of an endless sequence: one random order of all samples after the other."""
-    order = np.empty_like(positions)
-    for turn in np.unique(positions // count):
-        here = positions // count == turn
-        order[here] = _permutation(count, seed, int(turn))[positions[here] % count]
-    return order
-
-
-@functools.lru_cache(maxsize=4)
-def _permutation(count: int, seed: int, turn: int) -> Int64[np.ndarray, " n"]:
-    return np.random.default_rng([seed, turn]).permutation(count)
+    device, seed = next(teacher.module.parameters()).device, (plan.seed, shard)
+    images = images.to(device)
+    mix = mixer(teacher, images, labels.to(device), seed=seed)
+    pixels = normalisation.pixels(mix.images)
+    kept = replace(mix, images=normalisation.normalise(pixels))
+    view = getattr(mixer, "views", None) or RandomCropFlip()
+    seen = present(kept, teacher, images, view, seed=(*seed, _HOLDS), exact=False, chunk_size=mixer.chunk_size)
+    assert seen.holds is not None
+    grid = getattr(mixer, "mask_grid", _DEFAULT_GRID)
+    return _keep(mix, rows, pixels, seen.holds, grid, plan.length(shard))
 
 
 @torch.no_grad()
@@ -250,9 +189,3 @@ def _keep(
         "num_steps": mix.num_steps.int(),
     }
     return Mixes(**{name: value[:length].cpu().numpy() for name, value in kept.items()})
-
-
-def _join(parts: list[Mixes]) -> Mixes:
-    return Mixes(
-        **{field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Mixes)}
-    )

@@ -11,8 +11,9 @@ from torch.nn.functional import interpolate, one_hot
 from supermix_pl import FrozenTeacher, MixedBatch
 from supermix_pl.engine import Engine
 from supermix_pl.experiments.data.pixels import Normalisation
-from supermix_pl.experiments.mixes.generation import source_order
+from supermix_pl.experiments.mixes.ahead import ReadAhead
 from supermix_pl.experiments.mixes.misplaced import MisplacedMixes
+from supermix_pl.experiments.mixes.plan import source_order
 from supermix_pl.experiments.mixes.shards import FixedMixes, Mixes
 from supermix_pl.mixing import Mixer, Seed, present
 from supermix_pl.mixing.natural import count_classes
@@ -26,7 +27,7 @@ class ReplayEngine(Engine):
     The set is used in one random order after the other, each image at most once in a pass: the places that a smaller
     batch leaves empty are passed over, so that every batch is a function of its number. Each view is labelled anew, as
     the authors' code does: the logits are those of exactly what is shown. The images are no mixes of the batch at hand:
-    `source_indices` of what it gives are -1.
+    `source_indices` of what it gives are -1. Threads read the next images meanwhile.
 
     Args:
         images: Fixed mixes, or images without labels.
@@ -46,6 +47,7 @@ class ReplayEngine(Engine):
         self._images = images
         self._normalisation = Normalisation(mean, std)
         self._batch_size = batch_size
+        self._rows = ReadAhead(self._read)
 
     @property
     def solves_now(self) -> bool:
@@ -69,17 +71,27 @@ class ReplayEngine(Engine):
         assert not isinstance(seed, int)
         *stream, number = seed
         count = len(images) if num_mixes is None else num_mixes
-        places = np.arange(number * self._batch_size, number * self._batch_size + count)
+        rows = self._rows.get(tuple(stream), number, max(count, self._batch_size))[:count]
+        num_classes = count_classes(teacher, images).num_classes
+        if isinstance(rows, Mixes):
+            mix = self._kept(rows, num_classes, images.device)
+        else:
+            mix = self._unlabelled(rows, num_classes, images.device)
+        mix = present(mix, teacher, images, view, seed=seed, exact=False, chunk_size=mixer.chunk_size)
+        return mix if isinstance(rows, Mixes) else _classified(mix)
+
+    def end(self) -> None:
+        """Stop reading ahead."""
+        self._rows.stop()
+
+    def _read(self, stream: tuple[int, ...], number: int, size: int) -> Mixes | UInt8[np.ndarray, "b 3 h w"]:
+        """Return what belongs to a batch, a function of these numbers alone."""
+        places = np.arange(number * self._batch_size, number * self._batch_size + size)
         named = int(np.random.default_rng(stream).integers(2**31))
         indices = source_order(len(self._images), places, named)
-        num_classes = count_classes(teacher, images).num_classes
-        external = isinstance(self._images, np.ndarray)
         if isinstance(self._images, np.ndarray):
-            mix = self._unlabelled(np.asarray(self._images[indices]), num_classes, images.device)
-        else:
-            mix = self._kept(self._images.take(indices), num_classes, images.device)
-        mix = present(mix, teacher, images, view, seed=seed, exact=False, chunk_size=mixer.chunk_size)
-        return _classified(mix) if external else mix
+            return np.asarray(self._images[indices])
+        return self._images.take(indices)
 
     def _kept(self, kept: Mixes, num_classes: int, device: torch.device) -> MixedBatch:
         classes, weights = (torch.from_numpy(part).to(device) for part in (kept.source_classes, kept.mix_weights))

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from supermix_pl.experiments.report.page import page
+from supermix_pl.experiments.report.page import PROGRAM, page
 from supermix_pl.experiments.report.tables import TABLES, Report, accuracies
 from supermix_pl.experiments.shared import provenance, render
+from supermix_pl.experiments.shared.files import write_whole
 from supermix_pl.experiments.shared.table import Heading, Notes, Part
 
-PROGRAM = "supermix_pl.experiments.reporting"
 _SUFFIXES = {".md": "markdown", ".csv": "csv"}
 _WIDE = 180
 
@@ -30,17 +30,11 @@ def write_page(arguments: Sequence[str]) -> None:
     add("--note", action="append", default=[], help="a remark for the head, such as how the data were split")
     options = parser.parse_args(arguments)
     try:
-        text = page(
-            options.runs,
-            title=options.title,
-            notes=options.note,
-            origin=lambda seeds: provenance.collect(PROGRAM, ["html", *arguments], seeds=seeds).lines(),
-        )
+        text = page(options.runs, title=options.title, notes=options.note, arguments=arguments)
     except ValueError as error:
         parser.error(str(error))
     output = options.output or options.runs[0] / "report.html"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(text, encoding="utf-8")
+    write_whole(output, text)
     print(output)
 
 
@@ -64,8 +58,7 @@ def write_table(arguments: Sequence[str]) -> None:
     if options.output is None:
         print(text, end="")
         return
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(text, encoding="utf-8")
+    write_whole(options.output, text)
     print(f"written to {options.output}", file=sys.stderr)
 
 

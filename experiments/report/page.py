@@ -17,12 +17,14 @@ from markupsafe import Markup
 
 from supermix_pl.experiments.report.charts import CURVES, chart, curve, style
 from supermix_pl.experiments.report.runs import TEACHER, Block, blocks, read
+from supermix_pl.experiments.shared import provenance
 from supermix_pl.experiments.shared.palette import BLUE
 from supermix_pl.experiments.shared.runs.budget import differences, shown
 from supermix_pl.experiments.shared.runs.folders import read_evaluation
 from supermix_pl.experiments.shared.runs.paper import load
 from supermix_pl.experiments.shared.statistics import Summary
 
+PROGRAM = "supermix_pl.experiments.reporting"
 _PNG = "data:image/png;base64,"
 _MOST_PICTURES = 12
 _MOST_BYTES = 2**20
@@ -65,9 +67,9 @@ def page(
     *,
     title: str,
     notes: Sequence[str],
-    origin: Callable[[Sequence[int]], Sequence[str]],
+    arguments: Sequence[str],
 ) -> str:
-    """Write the page of all runs in some folders.
+    """Write the page of all runs in some folders; `arguments` are those of the command line.
 
     Raises:
         ValueError: If there are no finished runs, or evaluations that do not compare.
@@ -94,7 +96,7 @@ def page(
         blocks=[_chapter(block, f"block-{number}") for number, block in enumerate(found)],
         pictures=_pictures(runs),
         left_out=list(dict.fromkeys(left_out)),
-        origin=origin(sorted(set(runs["seed"]))),
+        origin=provenance.collect(PROGRAM, ["html", *arguments], seeds=sorted(set(runs["seed"]))).lines(),
     )
 
 

@@ -21,6 +21,7 @@ from supermix_pl import BatchEngine, FrozenTeacher, MixedBatch, MixUp, StreamEng
 from supermix_pl.experiments.building import build_mixes, build_mixing, build_task, build_teacher
 from supermix_pl.experiments.checks import check_choices, check_settings
 from supermix_pl.experiments.data import ImageDataModule, Shapes
+from supermix_pl.experiments.generate import list_devices
 from supermix_pl.experiments.mixes import FixedMixes, MisplacedMixes, Plan, ReplayEngine, generate
 from supermix_pl.experiments.networks import resnet8
 from supermix_pl.experiments.teachers import untrained_teacher
@@ -28,7 +29,7 @@ from supermix_pl.experiments.train import train
 from supermix_pl.transforms import RandomCropFlip
 
 MIXER = ["mixer=supermix", "mixer.max_steps=2"]
-FIXED = ["mixes=fixed", "mixes.shard_size=5", "mixes.batch_size=4"]
+FIXED = ["mixes=fixed", "mixes.batch_size=4"]
 SMALL = [
     *("network=resnet8", "num_mixes=12"),
     *("data.train_size=10", "data.test_size=6", "data.batch_size=4", "data.eval_batch_size=6"),
@@ -69,7 +70,7 @@ def mixing_of(config: DictConfig, data: ImageDataModule) -> Any:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = shapes()
-    plan = Plan(size=12, shard_size=5, batch_size=4)
+    plan = Plan(size=12, batch_size=4)
     path = tmp_path_factory.mktemp("mixes")
     generate(path, data, untrained_teacher(data, network=resnet8), SuperMix(max_steps=2), plan, progress=False)
     return path
@@ -258,18 +259,43 @@ def command(module: str, folder: Path, *overrides: str) -> str:
 
 @pytest.mark.slow
 def test_generate_then_train(tmp_path: Path) -> None:
-    said = command("generate", tmp_path, "mixes.folder=mixes", *FIXED[1:])
+    said = command("generate", tmp_path, "mixes.folder=mixes", *FIXED[1:], "trainer.devices=2")
     assert "12 mixes in mixes, solved on their exact pixels:" in said
-    assert "shard 2: 12 of 12 mixes" in said
+    assert "12 mixes of 32x32 take about 3.69e-05 GB in 3 files in mixes; 0 are there" in said
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "mixes").glob("mixes-*")}
-    assert "shard" not in command("generate", tmp_path, "mixes.folder=mixes", *FIXED[1:])
+    assert "a second" not in command("generate", tmp_path, "mixes.folder=mixes", *FIXED[1:])
     assert before == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "mixes").glob("mixes-*")}
     assert "failed" not in command("train", tmp_path, "mixes=folder", "mixes.folder=mixes")
     assert json.loads((tmp_path / "train" / "metrics.json").read_text())["supermix/mixes"] == 20
     assert "12 mixes in" in command("generate", tmp_path)  # in the cache
     said = command("train", tmp_path, "mixes=fixed", "hydra.run.dir=fixed")
     assert "12 mixes in" in said
-    assert "shard" not in said
+    assert "a second" not in said
+
+
+@pytest.mark.parametrize(
+    ("gpus", "devices", "found"),
+    [
+        (0, "auto", ["cpu"]),
+        (0, 3, ["cpu"] * 3),
+        (2, "auto", ["cuda:0", "cuda:1"]),
+        (3, 2, ["cuda:0", "cuda:1"]),
+        (3, "[2]", ["cuda:2"]),
+        (1, 2, None),
+        (0, -1, None),
+    ],
+)
+def test_a_process_for_each_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: int, devices: int | str, found: list[str] | None
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpus > 0)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    config = composed(tmp_path, "trainer.accelerator=auto", f"trainer.devices={devices}")
+    if found is None:
+        with pytest.raises(ValueError, match=f"expected trainer.devices that there are, got {devices}"):
+            list_devices(config)
+    else:
+        assert [str(device) for device in list_devices(config)] == found
 
 
 @pytest.mark.slow

@@ -58,7 +58,7 @@ def assert_of_rows(rewritten: Rewritten, rows: int) -> None:
 def test_features_are_of_exactly_the_rows(case: str, mode: str) -> None:
     teacher = FrozenTeacher(network(), features="norm")
     rewriter = rewriter_of(CASES[case], RandomCropFlip(padding=2), mode, "teacher")
-    for step in range(5):
+    for step in range(5 if case.startswith("stream") else 2):
         rewritten = rewriter.rewrite(batch_of(step, SIZE), teacher, stream=(0, 0, step))
         assert_of_rows(rewritten, 2 * SIZE if mode == "extend" else SIZE)
     assert_of_rows(rewriter.leave_natural(batch_of(9, SIZE), teacher, NUM_CLASSES), SIZE)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from supermix_pl import FrozenTeacher, MixUp, SuperMix, SuperMixCallback
 from supermix_pl.experiments.building import build
+from supermix_pl.experiments.data import Shapes
 from supermix_pl.experiments.networks import resnet8
 from supermix_pl.experiments.shared.digests import digest_teacher
 from tests.integration.toys import Student, loader_of, make_callback, make_trainer, natural_data
@@ -168,13 +169,12 @@ def test_from_the_experiments_configs() -> None:
     )
     several = {"first": nodes[0], "second": nodes[1] | {"head": 1}, "third": nodes[1] | {"head": 2}}
     node = {"_target_": "supermix_pl.experiments.teachers.mean_teacher", "_recursive_": False, "teachers": several}
-    mean = build(OmegaConf.create(node), datamodule=IMAGES)
-    wanted = torch.stack([built(IMAGES, head=head)(IMAGES).softmax(dim=1) for head in range(3)]).mean(dim=0)
+    mean = build(OmegaConf.create(node), datamodule=Shapes(train_size=4, test_size=4))
+    wanted = torch.stack([built(head=head)(IMAGES).softmax(dim=1) for head in range(3)]).mean(dim=0)
     torch.testing.assert_close(mean(IMAGES).softmax(dim=1), wanted)
 
 
-def built(datamodule: Tensor, *, head: int) -> FrozenTeacher:
-    assert datamodule is IMAGES
+def built(datamodule: Shapes | None = None, *, head: int) -> FrozenTeacher:
     return FrozenTeacher(FlatTeacher(seed=head))
 
 

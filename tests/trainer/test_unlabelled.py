@@ -26,6 +26,7 @@ MIXERS = {
     "labels": SuperMix(mask_size=4, max_steps=2, classes="labels"),
     "mixup": MixUp(),
 }
+pytestmark = pytest.mark.usefixtures("unchecked")
 
 
 def images(step: int = 0) -> Tensor:
@@ -54,7 +55,7 @@ def expected(shown: Tensor, labels: Tensor, targets: str, k: int = 2) -> list[Te
     return [rows]
 
 
-@pytest.mark.parametrize("given", ["none", "half", "empty field"])
+@pytest.mark.parametrize("given", ["none", "half"])
 @pytest.mark.parametrize("streams", [False, True])
 @pytest.mark.parametrize("mixer", MIXERS)
 @pytest.mark.parametrize("targets", FORMATS)
@@ -70,9 +71,9 @@ def test_rows_without_a_label_get_the_teachers(targets: str, mixer: str, streams
         **soft,
     )
     labels = HALF if given == "half" else torch.full((SIZE,), -1)
-    for step in range(3):
+    for step in range(3 if streams else 1):
         shown = images(step)
-        batch: Any = {"none": [shown], "half": [shown, HALF], "empty field": [shown, None]}[given]
+        batch = [shown] if given == "none" else [shown, HALF]
         rewritten = writing.rewrite([*batch, ["a"] * SIZE], teacher(), stream=(0, 0, step))
         assert rewritten.mix is not None
         assert rewritten.batch[-1] == ["a"] * 2 * SIZE
@@ -121,7 +122,7 @@ def test_mixes_in_the_place_of_images(mixer: str, streams: bool, given: str) -> 
     engine = StreamEngine(reuse=2) if streams else BatchEngine()
     options = {"target_key": None} if given == "none" else {}
     writing = rewriter(mixer=MIXERS[mixer], engine=engine, mode="replace", every_batch=False, **options)
-    for step in range(3):
+    for step in range(3 if streams else 1):
         batch = [images(step)] if given == "none" else [images(step), HALF.to(torch.int8)]
         rewritten = writing.rewrite(batch, teacher(), stream=(0, step))
         labels = rewritten.labels if given == "none" else rewritten.batch[1]

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -155,10 +156,7 @@ def _say(start: float, text: str) -> None:
     print(f"{time.perf_counter() - start:6.1f} s  {text}", file=sys.stderr, flush=True)
 
 
-def main(overrides: Sequence[str] | None = None) -> None:
-    """Check, measure, print and write."""
-    run("gpu", GpuSettings, measure, overrides)
-
+main = partial(run, "gpu", GpuSettings, measure)
 
 if __name__ == "__main__":
     main()

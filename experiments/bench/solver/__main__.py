@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from omegaconf import DictConfig
 
 from supermix_pl import SuperMix
-from supermix_pl.experiments.bench.cost import NOTE, Batch, mix_batches
+from supermix_pl.experiments.bench.cost import NOTE, Batch, Row, mix_batches
 from supermix_pl.experiments.bench.passes import recorded, replay, timed
 from supermix_pl.experiments.bench.program import Result, Settings, check_sets, named, run, tracked
 from supermix_pl.experiments.bench.solver.picture import draw
-from supermix_pl.experiments.bench.solver.rows import Row
 from supermix_pl.experiments.opening import open_subject
 from supermix_pl.experiments.shared.mixers import FAST, MEANING, as_call, fast, named_mixers
 from supermix_pl.experiments.shared.statistics import mean_cell, median_cell
@@ -155,10 +155,7 @@ def notes(rows: Sequence[Row], subject: Subject) -> tuple[str, ...]:
     return NOTE, MEANING, f"Views: {subject.view}.", *_NOTES, f"Rows, with the most rounds: {written}."
 
 
-def main(overrides: Sequence[str] | None = None) -> None:
-    """Measure, print, write and draw."""
-    run("solver", SolverSettings, measure, overrides)
-
+main = partial(run, "solver", SolverSettings, measure)
 
 if __name__ == "__main__":
     main()

@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from supermix_pl.experiments.bench.solver.rows import Row
+from supermix_pl.experiments.bench.cost import Row
 from supermix_pl.experiments.shared.mixers import BLIND, EXACT, FAST, PAPER
 from supermix_pl.experiments.shared.palette import BLACK, BLUE, GREY, MARKS, SERIES
 from supermix_pl.experiments.shared.statistics import Summary

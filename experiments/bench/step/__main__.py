@@ -1,7 +1,7 @@
 """Measure a training step with mixes: see conf/bench/step.yaml."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -73,10 +73,7 @@ def measure(config: DictConfig, settings: StepSettings) -> Result:
     )
 
 
-def main(overrides: Sequence[str] | None = None) -> None:
-    """Measure, print and write."""
-    run("step", StepSettings, measure, overrides)
-
+main = partial(run, "step", StepSettings, measure)
 
 if __name__ == "__main__":
     main()

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -91,10 +92,7 @@ def accuracy(teacher: FrozenTeacher, batches: Sequence[Batch]) -> float:
     return float(torch.cat(right).double().mean())
 
 
-def main(overrides: Sequence[str] | None = None) -> None:
-    """Measure, print and write."""
-    run("table4", Table4Settings, measure, overrides)
-
+main = partial(run, "table4", Table4Settings, measure)
 
 if __name__ == "__main__":
     main()

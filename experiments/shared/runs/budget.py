@@ -19,7 +19,7 @@ _NO_PART_OF_TRAINING = {
 _NO_PART_ANYWHERE = {"seed", "root", "cache_dir", "num_workers", "eval_batch_size", "progress", "log"}
 _NO_PART_OF = {  # settings of a node that change what it costs or shows
     "teacher": {"channels_last", "fold", "compile"},
-    "mixes": {"_target_", "shard_size", "batch_size"},
+    "mixes": {"_target_", "batch_size"},
     "mixing": {"save_state", "log_images_every"},
     "trainer": {
         *("accelerator", "strategy", "default_root_dir", "deterministic", "enable_model_summary"),

@@ -18,7 +18,7 @@ NUM_TRAIN = 11
 SIZE = 8
 CLASSES = ["a", "b", "c"]
 MIXER = SuperMix(mask_size=4, max_steps=3)
-PLAN = Plan(size=25, shard_size=10, batch_size=4, seed=3)  # the last batch of every shard is cut
+PLAN = Plan(size=25, batch_size=4, seed=3)  # the last batch is cut
 
 
 class Noise(ImageDataModule):
@@ -51,8 +51,8 @@ def teacher_of(seed: int = 0, **options: Any) -> FrozenTeacher:
         return FrozenTeacher(network(), **options)
 
 
-def make(folder: Path, mixer: Mixer = MIXER, plan: Plan = PLAN, view: Transform | None = None, **options: Any) -> bool:
-    return generate(folder, data_of(**options), teacher_of(), mixer, plan, view=view, progress=False)
+def make(folder: Path, mixer: Mixer = MIXER, plan: Plan = PLAN, view: Transform | None = None, **options: Any) -> None:
+    generate(folder, data_of(**options), teacher_of(), mixer, plan, view=view, progress=False)
 
 
 def shard_bytes(folder: Path) -> dict[str, bytes]:

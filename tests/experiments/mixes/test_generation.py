@@ -1,14 +1,19 @@
 """Making fixed mixes: what is kept of them, what a stop or a second process leaves, what is refused."""
 
+import errno
 import io
 import json
 import logging
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +24,9 @@ from filelock import FileLock
 from rich.console import Console
 
 from supermix_pl import CutMix, MixedBatch, MixUp, SuperMix
-from supermix_pl.experiments.mixes import FixedMixes, Mixes, Plan, generate, progress
-from supermix_pl.experiments.mixes.generation import describe, source_order
+from supermix_pl.experiments.mixes import FixedMixes, Mixes, Plan, generate, generation, progress
+from supermix_pl.experiments.mixes.description import describe
+from supermix_pl.experiments.mixes.plan import source_order
 from supermix_pl.experiments.mixes.shards import shard_path
 from supermix_pl.mixing import Mixer
 from supermix_pl.mixing.views import Transform
@@ -54,7 +60,7 @@ class Failing(Mixer):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
-    assert make(folder)
+    make(folder)
     return folder
 
 
@@ -78,7 +84,7 @@ def test_what_is_kept_of_a_mix(made: Path) -> None:
 
 
 def solved_under(folder: Path, view: Transform | None, mixer: SuperMix = UNDER_VIEWS) -> str | None:
-    assert make(folder, mixer, Plan(size=8, batch_size=8), view)
+    make(folder, mixer, Plan(size=8, batch_size=8), view)
     return FixedMixes(folder).about["views"]
 
 
@@ -98,7 +104,7 @@ def test_masks_are_solved_under_what_the_training_will_show(tmp_path: Path) -> N
 def test_which_mixes_hold_is_told_by_a_view_of_what_is_kept(tmp_path: Path) -> None:
     teacher, data = teacher_of(), data_of()
     mirrored = RandomCropFlip(0, flip_probability=1.0)  # chance has no say
-    assert make(tmp_path, UNDER_VIEWS, Plan(size=64, batch_size=8), mirrored)
+    make(tmp_path, UNDER_VIEWS, Plan(size=64, batch_size=8), mirrored)
     mixes = whole(tmp_path)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (data.mean, data.std))
     images = (torch.from_numpy(mixes.images).float() / 255 - mean) / std
@@ -132,7 +138,7 @@ def test_a_view_that_breaks_the_graph_is_not_solved_under(tmp_path: Path) -> Non
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_the_sources_are_those_that_were_mixed(tmp_path: Path, k: int) -> None:
     data = data_of(images_per_class=3)  # a subset: its numbers are not the source's
-    assert generate(tmp_path, data, teacher_of(), MixUp(k=k), PLAN, progress=False)
+    generate(tmp_path, data, teacher_of(), MixUp(k=k), PLAN, progress=False)
     mixes = whole(tmp_path)
     source, samples = data.training_samples()
     assert len(samples) == 9
@@ -143,10 +149,9 @@ def test_the_sources_are_those_that_were_mixed(tmp_path: Path, k: int) -> None:
     assert mixes.masks.shape == (25, k, SIZE, SIZE)
 
 
-@pytest.mark.parametrize("shard_size", [4, 5, 33])
-def test_every_image_is_mixed_equally_often(tmp_path: Path, shard_size: int) -> None:
-    plan = Plan(size=3 * NUM_TRAIN + 4, shard_size=shard_size, batch_size=4)
-    make(tmp_path, MixUp(), plan)
+@pytest.mark.parametrize("batch_size", [4, 5, 37])
+def test_every_image_is_mixed_equally_often(tmp_path: Path, batch_size: int) -> None:
+    make(tmp_path, MixUp(), Plan(size=3 * NUM_TRAIN + 4, batch_size=batch_size))
     own = whole(tmp_path).source_indices[:, 0]
     turns = [own[turn * NUM_TRAIN : (turn + 1) * NUM_TRAIN] for turn in range(3)]
     assert all(np.array_equal(np.sort(turn), np.arange(NUM_TRAIN)) for turn in turns)
@@ -161,7 +166,7 @@ def test_the_order_is_a_function_of_place_and_seed() -> None:
 
 
 def test_a_last_batch_smaller_than_k_keeps_its_k_sources(tmp_path: Path) -> None:
-    make(tmp_path, replace(MIXER, k=3), Plan(size=13, shard_size=13, batch_size=4))
+    make(tmp_path, replace(MIXER, k=3), Plan(size=13, batch_size=4))
     mixes = whole(tmp_path)
     assert mixes.source_indices.shape == (13, 3)
     assert len(set(mixes.source_indices[12])) == 3
@@ -177,40 +182,73 @@ def test_the_grid_of_the_kept_masks(tmp_path: Path, mixer: Mixer, grid: tuple[in
     np.testing.assert_allclose(masks.sum(axis=1), 1, atol=2e-3)
 
 
-@pytest.mark.parametrize("batches", [1, 4, 7])
+@pytest.mark.parametrize("batches", [0, 1, 6])
 def test_a_stopped_generation_goes_on_to_the_same_files(tmp_path: Path, made: Path, batches: int) -> None:
-    failing = Failing(MIXER, batches)
     with pytest.raises(KeyboardInterrupt):
-        make(tmp_path, failing)
-    assert len(shard_bytes(tmp_path)) == batches // 3  # of three batches each
+        make(tmp_path, Failing(MIXER, batches))
+    assert len(shard_bytes(tmp_path)) == batches
     rest = Failing(MIXER, 99)
-    assert make(tmp_path, rest)
-    assert len(rest.made) == 8 - 3 * (batches // 3)
+    make(tmp_path, rest)
+    assert len(rest.made) == 7 - batches
     assert shard_bytes(tmp_path) == shard_bytes(made)
-    assert not list(tmp_path.glob("*.part"))
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in made.iterdir()}  # no locks, no parts
 
 
 def test_nothing_is_made_twice(tmp_path: Path) -> None:
     make(tmp_path)
-    assert make(tmp_path, Failing(MIXER, 0))
+    make(tmp_path, Failing(MIXER, 0))
 
 
 def test_damaged_and_missing_shards_are_made_again(tmp_path: Path, made: Path) -> None:
     make(tmp_path)
     shard_path(tmp_path, 0).write_bytes(shard_path(tmp_path, 0).read_bytes()[:-100])
     shard_path(tmp_path, 2).unlink()
-    assert make(tmp_path)
+    make(tmp_path)
     assert shard_bytes(tmp_path) == shard_bytes(made)
 
 
-def test_shards_of_other_processes_are_left_to_them(tmp_path: Path, made: Path) -> None:
-    with FileLock(f"{shard_path(tmp_path, 1)}.lock"):
-        assert not make(tmp_path)
-        assert list(shard_bytes(tmp_path)) == ["mixes-00000.safetensors", "mixes-00002.safetensors"]
-        shard_path(tmp_path, 1).write_bytes(b"damaged, and being made again")
-        assert not make(tmp_path)
-    assert make(tmp_path)
+def test_shards_of_other_processes_are_left_to_them(
+    tmp_path: Path, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = FileLock(f"{shard_path(tmp_path, 1)}.lock")
+    rounds = []
+
+    def wait(seconds: float) -> None:
+        rounds.append(seconds)
+        assert set(shard_bytes(made)) - set(shard_bytes(tmp_path)) <= {"mixes-00001.safetensors"}
+        if len(rounds) == 1:
+            shard_path(tmp_path, 1).write_bytes(b"damaged, and being made again")
+        else:
+            lock.release()  # as the system does with those of a killed process
+
+    monkeypatch.setattr(generation.time, "sleep", wait)
+    with lock:
+        make(tmp_path)
+    assert len(rounds) == 2
     assert shard_bytes(tmp_path) == shard_bytes(made)
+
+
+class NoLock(FileLock):
+    def acquire(self, *_: Any, **options: Any) -> Any:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+
+def test_where_locks_do_not_work_all_is_made_all_the_same(
+    tmp_path: Path, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generation, "FileLock", NoLock)
+    with pytest.warns(UserWarning, match="no file locks in .*Function not implemented.*may be made twice"):
+        make(tmp_path)
+    assert shard_bytes(tmp_path) == shard_bytes(made)
+
+
+def test_each_process_has_an_order_of_its_own(tmp_path: Path) -> None:
+    with ExitStack() as held:
+        orders = {
+            tuple(shard for shard, _ in islice(generation._claims(tmp_path, [*range(99)], held), 9)) for _ in "ab"
+        }
+    assert len(orders) == 2
+    assert len(set(chain(*orders))) == 18  # what the first one holds is left out
 
 
 @pytest.mark.parametrize(
@@ -250,28 +288,47 @@ def test_the_description_tells_apart_what_gives_other_mixes() -> None:
     assert own == json.dumps(describe(data_of(batch_size=7, seed=9, augment=False), teacher_of(), MIXER, PLAN))
 
 
-@pytest.mark.parametrize("wrong", [{"size": 0}, {"shard_size": 0}, {"batch_size": 1}, {"seed": -1}])
+@pytest.mark.parametrize("wrong", [{"size": 0}, {"batch_size": 1}, {"seed": -1}])
 def test_a_plan_checks_its_numbers(wrong: dict[str, int]) -> None:
     (name, value), *_ = wrong.items()
     with pytest.raises(ValueError, match=f"expected {name} to be an integer >= .*, got {value}"):
         Plan(**{"size": 10, **wrong})
 
 
-def test_without_a_terminal_every_shard_leaves_a_line(
+def test_a_plan_has_no_more_files_than_can_be_read() -> None:
+    with pytest.raises(ValueError, match=r"expected batch_size >= 20 for 1000000 mixes.*got 16"):
+        Plan(size=10**6, batch_size=16)
+
+
+def test_without_a_terminal_lines_tell_how_far_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     screen = io.StringIO()
     monkeypatch.setattr(progress, "get_console", lambda: Console(file=screen, force_terminal=False))
     with caplog.at_level(logging.INFO), pytest.raises(KeyboardInterrupt):
-        generate(tmp_path, data_of(), teacher_of(), Failing(MIXER, 4), PLAN)
+        generate(tmp_path, data_of(), teacher_of(), Failing(MIXER, 3), Plan(size=24, batch_size=4))
     with caplog.at_level(logging.INFO):
-        generate(tmp_path, data_of(), teacher_of(), MIXER, PLAN)
-    lines = [record.getMessage() for record in caplog.records if record.name == progress.__name__]
-    assert [line.partition(",")[0] for line in lines] == [
-        f"shard {shard}: {done} of 25 mixes" for shard, done in enumerate((10, 20, 25))
+        generate(tmp_path, data_of(), teacher_of(), MIXER, Plan(size=24, batch_size=4))
+    lines = [record.getMessage() for record in caplog.records if record.name.startswith("supermix_pl")]
+    assert lines[0] == f"24 mixes of 8x8 take about 4.61e-06 GB in 6 files in {tmp_path}; 0 are there"
+    assert lines[2].endswith("; 12 are there")
+    assert [line.partition(",")[0] for line in lines[1::2] + lines[4:]] == [
+        f"{done} of 24 mixes" for done in (4, 16, 24)
     ]
-    assert lines[-1].endswith(" a second, 0:00:00 left")
+    assert re.search(r"mixes, [\d.]+ a second, 0:00:00 left, .*e-05 GB in all$", lines[-1])
     assert screen.getvalue() == ""
+
+
+def test_a_disk_that_is_too_small_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    free = type(shutil.disk_usage(tmp_path))(10**6, 10**6, 4000)
+    monkeypatch.setattr(generation, "disk_usage", lambda folder: free)
+    make(tmp_path)
+    assert "25 mixes of 8x8 take about 4.8e-06 GB, 4e-06 GB are free in" in caplog.text
+    caplog.clear()
+    make(tmp_path)  # all is there
+    assert not caplog.records
 
 
 def test_a_terminal_has_a_bar_and_no_lines(
@@ -286,14 +343,26 @@ def test_a_terminal_has_a_bar_and_no_lines(
     assert not [record for record in caplog.records if record.name == progress.__name__]
 
 
-def test_mixes_that_were_there_say_nothing_about_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = iter([0.0, 0.0, 2.0])
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
-    with progress.GenerationProgress(1000, bar=False) as shown:
-        shown.found(900)
-        assert shown.pace() == ""
-        shown._made = 20
-        assert shown.pace() == "10.0 a second, 0:00:08 left"
+def test_rate_and_size_are_of_what_is_made_by_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    plan = Plan(size=1000, batch_size=10)
+    for shard in range(50):
+        shard_path(tmp_path, shard).touch()
+    with caplog.at_level(logging.INFO), progress.GenerationProgress(tmp_path, plan, bar=False) as shown:
+        assert shown.there == 500
+        for shard, seconds in ((50, 61), (52, 62), (53, 121), (54, 122)):
+            now = float(seconds)
+            shard_path(tmp_path, shard).write_bytes(bytes(2 * 10**7))
+            shard_path(tmp_path, 99).touch()  # another process made it
+            shown.finished(shard_path(tmp_path, shard))
+    assert [record.getMessage() for record in caplog.records] == [
+        "520 of 1000 mixes, 0.3 a second, 0:24:24 left, 2 GB in all",
+        "a batch of 10 took 61 s, which a kill would cost: give a lower mixes.batch_size, in another folder",
+        "540 of 1000 mixes, 0.3 a second, 0:23:12 left, 2 GB in all",
+    ]
 
 
 def start(folder: Path, delay: float) -> subprocess.Popen[bytes]:
@@ -311,8 +380,8 @@ def test_a_killed_generation_goes_on_to_the_same_files(tmp_path: Path, made: Pat
     time.sleep(0.3)  # into the second shard
     process.send_signal(signal.SIGKILL)
     assert process.wait(30) == -signal.SIGKILL
-    assert 1 <= len(shard_bytes(tmp_path)) < 3
-    assert make(tmp_path)
+    assert 1 <= len(shard_bytes(tmp_path)) < 7
+    make(tmp_path)
     assert shard_bytes(tmp_path) == shard_bytes(made)
 
 
@@ -320,7 +389,7 @@ def test_a_killed_generation_goes_on_to_the_same_files(tmp_path: Path, made: Pat
 def test_two_processes_share_a_folder(tmp_path: Path, made: Path) -> None:
     processes = [start(tmp_path, 0.2) for _ in range(2)]
     assert [process.wait(100) for process in processes] == [0, 0]
-    assert make(tmp_path, Failing(MIXER, 0))
+    make(tmp_path, Failing(MIXER, 0))
     assert shard_bytes(tmp_path) == shard_bytes(made)
 
 

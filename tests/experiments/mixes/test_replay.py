@@ -23,7 +23,7 @@ VIEW = RandomCropFlip(padding=2)
 @pytest.fixture(scope="module")
 def mixes(tmp_path_factory: pytest.TempPathFactory) -> FixedMixes:
     folder = tmp_path_factory.mktemp("replayed")
-    make(folder, plan=Plan(size=COUNT, shard_size=5, batch_size=4, seed=1))
+    make(folder, plan=Plan(size=COUNT, batch_size=4, seed=1))
     return FixedMixes(folder)
 
 
@@ -220,7 +220,7 @@ def test_masks_on_their_own_images_give_the_mixes_back(mixes: FixedMixes, monkey
     monkeypatch.setattr(control, "sources_of", lambda indices: mixes.take(indices).source_indices)
     order = np.arange(COUNT)
     difference = np.abs(control.take(order).images.astype(float) - mixes.take(order).images)
-    assert difference.mean() < 3  # of 255: what the coarse grid loses
+    assert difference.mean() < 5  # of 255: what the coarse grid loses
 
 
 def test_a_control_wants_the_images_of_its_mixes(mixes: FixedMixes) -> None:

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supermix_pl.experiments.mixes import FixedMixes, Mixes, shards
-from supermix_pl.experiments.mixes.shards import FORMAT, is_whole, open_shard, shard_path, write_shard
+from supermix_pl.experiments.mixes.shards import FORMAT, bytes_of_image, is_whole, open_shard, shard_path, write_shard
 from tests.problems import repeatable
 
 NAMES = [field.name for field in fields(Mixes)]
 
 
-def mixes_of(count: int, *, start: int = 0) -> Mixes:
+def mixes_of(count: int, *, start: int = 0, size: tuple[int, int] = (5, 4)) -> Mixes:
     """Mixes whose every value tells their number."""
     numbers = np.arange(start, start + count)
     column = numbers[:, None]
     return Mixes(
-        images=(numbers[:, None, None, None] + np.zeros((1, 3, 5, 4))).astype(np.uint8),
+        images=(numbers[:, None, None, None] + np.arange(3)[:, None, None] + np.zeros(size)).astype(np.uint8),
         source_indices=column + np.array([0, 100]),
         source_classes=column % 7 + np.array([0, 1]),
         mix_weights=(np.array([[0.25, 0.75]]) + 0 * column).astype(np.float32),
@@ -42,24 +42,24 @@ def assert_equal(found: Mixes, expected: Mixes) -> None:
         np.testing.assert_array_equal(got, wanted, err_msg=name)
 
 
-def folder_of(folder: Path, *, size: int = 25, shard_size: int = 10, **about: Any) -> Path:
+def folder_of(folder: Path, image_size: tuple[int, int] = (5, 4), **about: Any) -> Path:
     folder.mkdir(exist_ok=True)
-    (folder / "about.json").write_text(json.dumps({"format": FORMAT, "size": size, "shard_size": shard_size, **about}))
-    for number, start in enumerate(range(0, size, shard_size)):
-        write_shard(shard_path(folder, number), mixes_of(min(shard_size, size - start), start=start))
+    about = {"format": FORMAT, "size": 25, "batch_size": 10, "image_size": image_size, **about}
+    (folder / "about.json").write_text(json.dumps(about))
+    for number, start in enumerate(range(0, 25, 10)):
+        write_shard(shard_path(folder, number), mixes_of(min(10, 25 - start), start=start, size=image_size))
     return folder
 
 
 def test_a_shard_comes_back_as_it_was(tmp_path: Path) -> None:
     write_shard(tmp_path / "s.safetensors", mixes_of(7))
     found = open_shard(tmp_path / "s.safetensors")
-    assert_equal(found, mixes_of(7))
-    assert len(found) == 7
+    assert_equal(Mixes(**found), mixes_of(7))
     assert [path.name for path in tmp_path.iterdir()] == ["s.safetensors"]
     (tmp_path / "other").touch()
     assert (tmp_path / "s.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
     with pytest.raises(ValueError, match="read-only"):
-        found.images[0] = 0
+        found["images"][0] = 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc to count open files")
@@ -80,7 +80,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(shards, "save_file", half)
     with pytest.raises(OSError, match="disk full"):
         write_shard(tmp_path / "s.safetensors", mixes_of(9))
-    assert_equal(open_shard(tmp_path / "s.safetensors"), mixes_of(7))
+    assert_equal(Mixes(**open_shard(tmp_path / "s.safetensors")), mixes_of(7))
 
 
 @pytest.mark.parametrize(
@@ -118,14 +118,30 @@ def mixes(tmp_path_factory: pytest.TempPathFactory) -> FixedMixes:
 def test_mixes_are_taken_in_any_order_across_shards(mixes: FixedMixes, indices: list[int]) -> None:
     taken = mixes.take(np.array(indices))
     whole = mixes_of(25)
-    assert_equal(taken, Mixes(**{name: getattr(whole, name)[indices] for name in NAMES}))
+    assert_equal(taken, whole[np.array(indices)])
     assert taken.images.flags.writeable  # a copy, fit for torch.from_numpy
 
 
 def test_a_whole_set_counts_its_mixes(tmp_path: Path) -> None:
     mixes = FixedMixes(str(folder_of(tmp_path)))
     assert len(mixes) == 25
-    assert [len(shard) for shard in mixes.shards] == [10, 10, 5]
+    assert mixes.facts["num_steps"].tolist() == [*range(25)]
+
+
+@pytest.mark.parametrize(("image_size", "encoded"), [((64, 64), False), ((65, 64), True)])
+def test_large_images_are_kept_without_loss(tmp_path: Path, image_size: tuple[int, int], encoded: bool) -> None:
+    mixes = FixedMixes(folder_of(tmp_path, image_size))
+    order = np.array([24, 0, 10, 9, 10])
+    assert_equal(mixes.take(order), mixes_of(25, size=image_size)[order])
+    assert (shard_path(tmp_path, 0).stat().st_size < bytes_of_image(image_size)) == encoded
+    noise = np.random.default_rng(0).integers(0, 256, (5, 3, *image_size), dtype=np.uint8)
+    write_shard(shard_path(tmp_path, 2), replace(mixes_of(5), images=noise))
+    np.testing.assert_array_equal(FixedMixes(tmp_path).take(np.arange(20, 25)).images, noise)
+
+
+def test_an_image_of_imagenet_takes_half_its_bytes() -> None:
+    assert bytes_of_image((224, 224)) == pytest.approx(0.52 * 3 * 224 * 224, abs=1)
+    assert bytes_of_image((32, 32)) == 3 * 32 * 32
 
 
 def test_missing_shards_are_counted(tmp_path: Path) -> None:

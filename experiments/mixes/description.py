@@ -1,0 +1,84 @@
+"""What decides on a set of mixes, and the file that says so beside them."""
+
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from supermix_pl import FrozenTeacher, SuperMix
+from supermix_pl.experiments.data import ImageDataModule
+from supermix_pl.experiments.mixes.plan import Plan
+from supermix_pl.experiments.mixes.shards import FORMAT
+from supermix_pl.experiments.shared.digests import digest_images, digest_teacher
+from supermix_pl.experiments.shared.files import to_be_made
+from supermix_pl.mixing import Mixer
+from supermix_pl.mixing.views import Transform, has_stable_repr
+
+
+def describe(
+    datamodule: ImageDataModule, teacher: FrozenTeacher, mixer: Mixer, plan: Plan, *, view: Transform | None = None
+) -> dict[str, Any]:
+    """Return what decides on a set of mixes: two sets of one description are equal."""
+    source, samples = datamodule.training_samples()
+    return {
+        "format": FORMAT,
+        **{field.name: getattr(plan, field.name) for field in fields(Plan)},
+        "image_size": list(datamodule.image_size),
+        "num_classes": datamodule.num_classes,
+        "num_sources": len(samples),
+        "sources": f"{type(datamodule).__name__} {digest_images(source, samples)}",
+        "teacher": digest_teacher(teacher),
+        **describe_mixer(mixer, view, datamodule),
+    }
+
+
+def describe_mixer(mixer: Mixer, view: Transform | None, datamodule: ImageDataModule) -> dict[str, str | None]:
+    """Name a mixer with its settings, and what its masks are solved under: None for the exact pixels."""
+    resolved = resolve_views(mixer, view, datamodule)
+    views = resolved.views if isinstance(resolved, SuperMix) else None
+    return {"mixer": repr(mixer), "views": None if views is None else repr(views)}
+
+
+def resolve_views(mixer: Mixer, view: Transform | None, datamodule: ImageDataModule) -> Mixer:
+    """Return a mixer that solves under what the training will show, where that was left to it.
+
+    Args:
+        mixer: Any.
+        view: What the training will show the mixes under.
+        datamodule: Tells the size of the images; set up.
+
+    Raises:
+        ValueError: If the views let no gradient through, or their repr does not name their settings.
+    """
+    if not isinstance(mixer, SuperMix) or mixer.views is None:
+        return mixer
+    images = torch.rand(2, 3, *datamodule.image_size, generator=torch.Generator().manual_seed(0))
+    views = mixer.solving_view(view, images)
+    if views is not None and not has_stable_repr(views):
+        raise ValueError(
+            f"expected views with a repr of their settings, by which fixed mixes are known, got {views!r}: give the "
+            "class a __repr__, take a view of supermix_pl.transforms, or mix on the fly with mixes=none"
+        )
+    return replace(mixer, views=views)
+
+
+def keep_description(folder: Path, about: dict[str, Any]) -> None:
+    """Describe a folder of mixes, or compare with what it says of itself.
+
+    Raises:
+        ValueError: If it holds mixes of another origin.
+    """
+    path = folder / "about.json"
+    with to_be_made(path) as missing:
+        if missing:
+            path.with_suffix(".part").write_text(json.dumps(about, indent=2) + "\n")
+            path.with_suffix(".part").replace(path)
+    there = json.loads(path.read_text())
+    differing = [name for name in about if there.get(name) != about[name]]
+    if differing:
+        changes = "; ".join(f"{name}: there {there.get(name)}, now {about[name]}" for name in differing)
+        raise ValueError(
+            f"expected to go on with the mixes that are in {folder}, got others ({changes}): give another folder"
+        )
