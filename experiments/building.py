@@ -8,13 +8,14 @@ import torch
 from hydra.utils import get_class, get_object, instantiate
 from omegaconf import DictConfig
 from pytorch_lightning.utilities.seed import isolate_rng
-from torch import Tensor, nn
+from torch import Tensor
 
 from supermix_pl import FrozenTeacher, MovingAverage, SuperMixCallback
 from supermix_pl.engine import BatchEngine, Engine, StreamEngine, count_mixes
 from supermix_pl.experiments import resolvers
 from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.mixes import Beside, ReplayEngine, Setting
+from supermix_pl.experiments.networks.compiling import compile_in_place
 from supermix_pl.experiments.tasks import Classification, ContrastiveDistillation, Distillation
 from supermix_pl.mixing import FunctionMixer, Mixer, present
 from supermix_pl.mixing.views import Transform
@@ -95,11 +96,6 @@ def build_task(
     if is_contrastive(config):
         parts["train_labels"] = datamodule.train_labels
     return build(config.task, **parts)
-
-
-def compile_in_place(network: nn.Module, *, on_gpu: bool) -> None:
-    """Compile a network's calls, on a GPU into CUDA graphs; weights keep their names, and copies are not compiled."""
-    network.compile(dynamic=False, mode="reduce-overhead" if on_gpu else None)
 
 
 def build_mixing(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from supermix_pl import FrozenTeacher
 from supermix_pl.engine import Engine, Run
 from supermix_pl.experiments.bench.passes import synchronize
-from supermix_pl.experiments.building import compile_in_place
+from supermix_pl.experiments.networks.compiling import compile_in_place
 from supermix_pl.losses import distillation_loss
 from supermix_pl.mixing import MixedBatch, Mixer
 from supermix_pl.trainer.rewriting import BatchRewriter
