@@ -316,9 +316,9 @@ def _set_eval(module: nn.Module) -> None:
 
 def as_teacher(teacher: "FrozenTeacher | nn.Module | Sequence[FrozenTeacher | nn.Module]") -> FrozenTeacher:
     """Wrap a module, unless it is wrapped already; average several."""
-    if isinstance(teacher, Sequence) and not isinstance(teacher, str):
+    if isinstance(teacher, list | tuple):
         return FrozenTeacher.mean_of(teacher)
-    return teacher if isinstance(teacher, FrozenTeacher) else FrozenTeacher(teacher)
+    return teacher if isinstance(teacher, FrozenTeacher) else FrozenTeacher(teacher)  # pyright: ignore[reportArgumentType]
 
 
 def _weight_dtype(module: nn.Module) -> torch.dtype:

@@ -71,7 +71,7 @@ class Supervision:
                 "into their network first, for instance with load_checkpoint(network, path)"
             )
         elif callable(source) and not isinstance(source, torch.export.ExportedProgram):
-            self._build = source
+            self._build = source  # pyright: ignore[reportAttributeAccessIssue]
         elif source is not None:
             raise TypeError(
                 "expected teacher to be a FrozenTeacher, an nn.Module or a list of these, a function that builds one, "

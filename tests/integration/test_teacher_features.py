@@ -28,7 +28,7 @@ def network() -> nn.Sequential:
     """Folds; the part behind the norm works in place."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        parts = OrderedDict(
+        parts: OrderedDict[str, nn.Module] = OrderedDict(
             conv=nn.Conv2d(3, 4, 3, padding=1, stride=2),
             norm=nn.BatchNorm2d(4),
             relu=nn.ReLU(inplace=True),

@@ -145,9 +145,11 @@ def test_replacing_costs_no_pass_over_the_natural_images() -> None:
 class Taught(Student):
     """Learns from the callback's labels alone."""
 
+    mixing: Any
+
     def __init__(self, callback: SuperMixCallback, **options: Any) -> None:
         super().__init__(num_classes=NUM_CLASSES, **options)
-        object.__setattr__(self, "mixing", callback)
+        object.__setattr__(self, "mixing", callback)  # no submodule
         self.seen: list[Any] = []
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
