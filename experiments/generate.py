@@ -10,9 +10,9 @@ from typing import Any
 
 import hydra
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from pytorch_lightning.accelerators import CPUAccelerator, CUDAAccelerator
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.multiprocessing.spawn import start_processes
 
 from supermix_pl import FrozenTeacher
@@ -51,7 +51,7 @@ def run(config: DictConfig) -> None:
         while not others.join():
             pass
     finally:
-        for process in others.processes:
+        for process in filter(None, others.processes):
             process.terminate()
     holds, solved = (100 * float(mixes.facts[name].mean()) for name in ("holds", "solved"))
     views = mixes.about["views"]
@@ -68,7 +68,7 @@ def list_devices(config: DictConfig) -> list[torch.device]:
         ValueError: If there are not as many GPUs.
     """
     kind = CUDAAccelerator if works_on_gpu(config) else CPUAccelerator
-    wanted = config.trainer.devices
+    wanted: Any = config.trainer.devices
     if wanted == "auto":
         wanted = kind.auto_device_count()
     elif OmegaConf.is_list(wanted):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -54,7 +54,7 @@ class CropFlip:
 
     padding: int = 4
     flip: bool = True
-    on_host: ClassVar[bool] = False
+    on_host = False
 
     def __post_init__(self) -> None:
         if self.padding < 0:
@@ -80,7 +80,7 @@ class Cutout:
     """
 
     size: int = 16
-    on_host: ClassVar[bool] = False
+    on_host = False
 
     def __post_init__(self) -> None:
         if self.size < 1:

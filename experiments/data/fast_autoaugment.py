@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, UInt8
@@ -94,7 +94,7 @@ class FastAutoAugment:
     """
 
     policy: str
-    on_host: ClassVar[bool] = True
+    on_host = True
 
     def __post_init__(self) -> None:
         self.sub_policies  # noqa: B018, a bad file is found here and not in the first epoch

@@ -38,13 +38,14 @@ def named_mixers(paper: SuperMix) -> dict[str, SuperMix | DirectMixer]:
     paper = replace(paper, pairing="distinct")
     sets: dict[str, Any] = {"alpha": paper.alpha, "pairing": "distinct"}
     pairs = (FMix(**sets), ResizeMix(pairing="distinct"), SaliencyMix(**sets), PuzzleMix(**sets))
-    return {
+    found: dict[str, SuperMix | DirectMixer] = {
         PAPER: paper,
         EXACT: replace(paper, **_EXACT),
         FAST: fast(paper),
         MIXUP: MixUp(k=paper.k, **sets),
         CUTMIX: CutMix(k=paper.k, **sets),
-    } | (dict(zip(PAIRS, pairs, strict=True)) if paper.k == 2 else {})
+    }
+    return found | dict(zip(PAIRS, pairs, strict=True)) if paper.k == 2 else found
 
 
 def fast(paper: SuperMix, **changes: Any) -> SuperMix:

@@ -260,6 +260,7 @@ class BlindMixer(DirectMixer):
     ) -> Composed:
         """Draw the masks; the sources stay as they are."""
         size = (images.shape[2], images.shape[3])
-        masks, weights = self.draw_masks(rng, *source_indices.shape, size)
+        count, k = source_indices.shape
+        masks, weights = self.draw_masks(rng, count, k, size)
         masks = torch.from_numpy(masks).to(images).expand(-1, -1, *size)
         return Composed(images[source_indices], masks, torch.from_numpy(weights).to(images))

@@ -107,7 +107,7 @@ class PuzzleMix(DirectMixer):
         assert teacher is not None
         shares = torch.from_numpy(draw_weights(rng, len(source_indices), 2, self.alpha)[:, 1]).to(images)
         height, width = images.shape[2:]
-        wanted = self.grids[rng.integers(len(self.grids))]
+        wanted = self.grids[int(rng.integers(len(self.grids)))]
         grid = max(each for each in range(1, wanted + 1) if height % each == width % each == 0)
         used, places = source_indices.unique(return_inverse=True)
         if teacher.compile:  # passes of one shape

@@ -35,7 +35,7 @@ def written_out(mixer: PuzzleMix, z: np.ndarray, sources: np.ndarray, saliency: 
     mixed = (1 - np.kron(z, np.ones((block, block)))) * sources[0] + np.kron(z, np.ones((block, block))) * sources[1]
     for y, x in np.ndindex(z.shape):
         total -= (1 - z[y, x]) * saliency[0, y, x] + z[y, x] * saliency[1, y, x]
-        t = round(m * z[y, x])
+        t = round(m * float(z[y, x]))
         total -= mixer.eta * math.log(math.comb(m, t) * share**t * (1 - share) ** (m - t))
         span = slice(x * block, (x + 1) * block)
         if y + 1 < grid:
