@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -54,11 +54,15 @@ class CropFlip:
 
     padding: int = 4
     flip: bool = True
-    on_host: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.padding < 0:
             raise ValueError(f"expected padding >= 0, got {self.padding}: 0 turns the crop off")
+
+    @property
+    def on_host(self) -> bool:
+        """Return False: all images are taken at once."""
+        return False
 
     def draw(self, generator: np.random.Generator, count: int) -> Int16[np.ndarray, "n 3"]:
         """Draws top offset, left offset and flip (0 or 1) of `count` views."""
@@ -80,11 +84,15 @@ class Cutout:
     """
 
     size: int = 16
-    on_host: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.size < 1:
             raise ValueError(f"expected size >= 1, got {self.size}")
+
+    @property
+    def on_host(self) -> bool:
+        """Return False: all images are taken at once."""
+        return False
 
     def draw(self, generator: np.random.Generator, count: int) -> Float64[np.ndarray, "n 2"]:
         """Draws the row and the column of `count` centres, as parts of height and width in [0, 1)."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, UInt8
@@ -94,7 +94,6 @@ class FastAutoAugment:
     """
 
     policy: str
-    on_host: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         self.sub_policies  # noqa: B018, a bad file is found here and not in the first epoch
@@ -103,6 +102,11 @@ class FastAutoAugment:
     def sub_policies(self) -> Sequence[SubPolicy]:
         """What is drawn from for every image, all equally likely."""
         return tuple(read_policy(EXAMPLE if self.policy == "example" else Path(self.policy).expanduser()))
+
+    @property
+    def on_host(self) -> bool:
+        """Return True: images are taken one by one."""
+        return True
 
     def draw(self, generator: np.random.Generator, count: int) -> Float64[np.ndarray, "n d"]:
         """Draws numbers in [0, 1) for `count` images: the sub-policy, and four for each step."""

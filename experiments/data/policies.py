@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -24,7 +24,10 @@ class TorchvisionPolicy(ABC):
     generator, which is put back here.
     """
 
-    on_host: ClassVar[bool] = True
+    @property
+    def on_host(self) -> bool:
+        """Return True: images are taken one by one."""
+        return True
 
     @abstractmethod
     def torchvisions(self) -> v2.Transform:

@@ -63,7 +63,7 @@ class ArraySource:
     ) -> Iterator[Batch]:
         """Yields the batches of the given samples; see `BatchSource.batches`."""
         augment = None if stream is None else self.augment
-        draws = augment and augment.draw(np.random.default_rng(stream), len(self.labels))
+        draws = None if augment is None else augment.draw(np.random.default_rng(stream), len(self.labels))
         fill = mean_pixel(self.mean)
         normalisation = Normalisation(self.mean, self.std)
         on_host = self.images.nbytes > _MOST_BYTES or (augment is not None and augment.on_host)
