@@ -44,8 +44,7 @@ def run(config: DictConfig) -> None:
     making, teacher = _prepare(config, devices, 0)
     plain = OmegaConf.create(OmegaConf.to_container(config, resolve=True))  # other processes know nothing of hydra
     plain.trainer.enable_progress_bar = False
-    others = start_processes(_help, (plain, devices), nprocs=len(devices) - 1, join=False)
-    assert others is not None
+    others: Any = start_processes(_help, (plain, devices), nprocs=len(devices) - 1, join=False)
     try:
         mixes = FixedMixes(making.make(teacher))
         while not others.join():

@@ -63,7 +63,7 @@ class GenerationProgress:
         now, done, first = time.monotonic(), self._count(), not self._made
         self._made += self._plan.length(shard_number(path))
         self._bytes += path.stat().st_size
-        rate = (done - self.there) / max(1e-9, now - self._start)
+        rate = max(done - self.there, self._made) / max(1e-9, now - self._start)  # damaged ones were counted as there
         left = timedelta(seconds=round((self._plan.size - done) / rate))
         size = self._plan.size * self._bytes / self._made / 1e9
         pace = f"{rate:.1f} a second, {left} left, {size:.3g} GB in all"
