@@ -129,9 +129,9 @@ def test_batches_wanted_on_a_device_are_made_or_sent_there(augment: Augmentation
     """The meta device has no numbers, and refuses to compute with tensors of another one as a GPU does."""
     data, meta = source(augment), torch.device("meta")
     indexed = IndexedSource(source=data, indices=np.arange(50))
-    for batch in indexed.batches([np.arange(7), np.arange(3)], stream=(3, 1), device=meta):
-        assert {part.device for part in batch} == {meta}
-    assert batch[0].shape == (3, 3, 16, 16)
+    batches = list(indexed.batches([np.arange(7), np.arange(3)], stream=(3, 1), device=meta))
+    assert {part.device for batch in batches for part in batch} == {meta}
+    assert batches[1][0].shape == (3, 3, 16, 16)
     one_by_one = augment is not None and augment.on_host
     assert set(data._held) == {torch.device("cpu") if one_by_one else meta}
 
