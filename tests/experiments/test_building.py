@@ -332,7 +332,7 @@ def test_the_memory_format_reaches_the_teachers_passes_and_not_its_module(tmp_pa
 def test_compile_is_for_student_and_teacher(tmp_path: Path, on_gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(torch, "compile", lambda call, **options: asked.append(options) or call)
-    monkeypatch.setattr("supermix_pl.experiments.building._on_gpu", lambda config: on_gpu)
+    monkeypatch.setattr("supermix_pl.experiments.building.works_on_gpu", lambda config: on_gpu)
     for compiled in (False, True):
         config = composed(tmp_path, *LEARNS, f"compile={compiled}".lower())
         task = build_task(config, untrained_teacher(shapes(), network=resnet8), shapes())
