@@ -6,7 +6,6 @@ that it sees first, in the mean over twenty fresh views, and in how many of thes
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from draw_parameters import save
 from draw_readme import MEAN, STD, read_images, seen, show
@@ -17,8 +16,9 @@ from supermix_pl.experiments.networks import efficientnet_lite0
 from supermix_pl.mixing import Mixer
 from supermix_pl.transforms import RandomResizedCropFlip
 
-_IMAGES, _ROWS = 6, 3
-_EQUAL: dict[str, Any] = {"alpha": 30.0}  # weights that are nearly equal show most of both sources
+_IMAGES = 6
+_SHOWN = (1, 2, 4)
+_EQUAL = {"alpha": 30.0}  # weights that are nearly equal show most of both sources
 _MIXERS: dict[str, Mixer] = {
     "MixUp": MixUp(**_EQUAL),
     "CutMix": CutMix(**_EQUAL),
@@ -44,10 +44,10 @@ def main() -> None:
     images = images[:_IMAGES]
     teacher = FrozenTeacher(efficientnet_lite0(), mean=MEAN, std=STD)
     mixes = {name: mixer(teacher, images, seed=options.seed) for name, mixer in _MIXERS.items()}
-    figure = Figure((1.75 * (2 + len(mixes)), 2.35 * _ROWS), layout="constrained")
+    figure = Figure((1.75 * (2 + len(mixes)), 2.35 * len(_SHOWN)), layout="constrained")
     figure.get_layout_engine().set(h_pad=0.08)  # pyright: ignore
-    axes = figure.subplots(_ROWS, 2 + len(mixes), squeeze=False)
-    for line, row in zip(axes, range(0, _IMAGES, _IMAGES // _ROWS), strict=True):
+    axes = figure.subplots(len(_SHOWN), 2 + len(mixes), squeeze=False)
+    for line, row in zip(axes, _SHOWN, strict=True):
         first = mixes["MixUp"]
         for cell, source, known in zip(line, first.source_indices[row], first.source_classes[row], strict=False):
             show(cell, images[source], names[int(known)])
