@@ -6,6 +6,7 @@ that it sees first, in the mean over twenty fresh views, and in how many of thes
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from draw_parameters import save
 from draw_readme import MEAN, STD, read_images, seen, show
@@ -17,8 +18,8 @@ from supermix_pl.mixing import Mixer
 from supermix_pl.transforms import RandomResizedCropFlip
 
 _IMAGES = 6
-_SHOWN = (1, 2, 4)
-_EQUAL = {"alpha": 30.0}  # weights that are nearly equal show most of both sources
+_SHOWN = (2, 4)
+_EQUAL: dict[str, Any] = {"alpha": 30.0}  # weights that are nearly equal show most of both sources
 _MIXERS: dict[str, Mixer] = {
     "MixUp": MixUp(**_EQUAL),
     "CutMix": CutMix(**_EQUAL),

@@ -29,7 +29,7 @@ ARGUMENTS = {
 }
 NEEDS = {"cli": "jsonargparse"}
 DATA = "supermix_pl.experiments.data.shapes"  # drawn by the experiments; nothing else of theirs is in the examples
-QUICK = ("nothing", "fast by name", "engine")  # several seconds each
+QUICK = ("nothing", "engine")  # several seconds each
 FROM_YAML: dict[str, tuple[dict[str, Any], Any]] = {
     "nothing": ({}, SuperMix.fast()),
     "fast by name": ({"mixer": "supermix_pl.SuperMix.fast"}, SuperMix.fast()),

@@ -71,7 +71,7 @@ def test_the_same_images_and_classes_go_on(caplog: pytest.LogCaptureFixture) -> 
     assert engine._images.ring.added > SAVED_AT * SIZE / 4
 
 
-@pytest.mark.parametrize("size", [6, 48])
+@pytest.mark.parametrize("size", [6, pytest.param(48, marks=pytest.mark.slow)])
 def test_another_batch_size_is_planned_anew(size: int, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         engine = resumed(VIEWED)

@@ -36,14 +36,17 @@ from tests.engine.streams import (
 from tests.problems import NUM_CLASSES, BlindToMarked, FlatTeacher, SmoothTeacher, mark, natural_images
 
 CPU = torch.device("cpu")
+SLOW = pytest.mark.slow
 unchecked = pytest.mark.usefixtures("unchecked")  # many steps: the checks would take most of the time
 
 
 # What is asked for is what is measured
 
 
-@pytest.mark.parametrize("odd", [False, True])
-@pytest.mark.parametrize("reuse", [2, 8, 12, 40])
+@pytest.mark.parametrize(
+    ("reuse", "odd"),
+    [(2, True), (12, False), *(pytest.param(*case, marks=SLOW) for case in ((2, False), (12, True), (40, True)))],
+)
 @unchecked
 def test_uses_asked_for_are_uses_measured(reuse: int, odd: bool) -> None:
     sizes = list(odd_sizes(300)) if odd else None
@@ -110,7 +113,7 @@ def test_a_step_of_whole_batches_costs_the_same() -> None:
     assert len({mix.label_forwards for mix in ran.mixes[1:]}) == 1
 
 
-@pytest.mark.parametrize("show_from", [None, 0, 4, 9])
+@pytest.mark.parametrize("show_from", [None, 0, pytest.param(4, marks=SLOW), pytest.param(9, marks=SLOW)])
 @unchecked
 def test_visits_are_shown_from_a_set_age_on(show_from: int | None) -> None:
     ran = run(StreamEngine(reuse=12, show_from=show_from), 260)
@@ -644,7 +647,7 @@ def timed(monkeypatch: pytest.MonkeyPatch, visit: float, label: float | None) ->
     monkeypatch.setattr(PassTimes, "per_row", per_row)
 
 
-@pytest.mark.parametrize(("budget", "reuse"), [(0.3, 12.0), (0.15, 24.0), (0.9, 192 / 44)])
+@pytest.mark.parametrize(("budget", "reuse"), [(0.3, 12.0), pytest.param(0.15, 24.0, marks=SLOW), (0.9, 192 / 44)])
 @unchecked
 def test_a_budget_becomes_the_uses_that_it_pays_for(
     budget: float, reuse: float, monkeypatch: pytest.MonkeyPatch

@@ -163,7 +163,7 @@ def test_keys_that_lead_elsewhere(tmp_path: Path) -> None:
         fit(tmp_path, (list(IMAGES), LABELS))
 
 
-@pytest.mark.parametrize("wrong", [NUM_CLASSES, NUM_CLASSES + 7, -1, -100])
+@pytest.mark.parametrize("wrong", [NUM_CLASSES, -100])
 @pytest.mark.parametrize("mode", ["extend", "replace"])
 def test_label_that_the_teacher_does_not_know(tmp_path: Path, wrong: int, mode: str) -> None:
     labels = LABELS.clone()
