@@ -1,5 +1,6 @@
 """ResizeMix: another image is made small and pasted on the image."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,7 +35,7 @@ class ResizeMix(DirectMixer):
     """
 
     k: int = field(default=2, init=False, repr=False)
-    scale: tuple[float, float] = (0.1, 0.8)
+    scale: Sequence[float] = (0.1, 0.8)
 
     def __post_init__(self) -> None:
         """Check every argument."""
