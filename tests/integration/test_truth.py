@@ -52,7 +52,7 @@ CASES = {
     "stream, exact pixels": Case(SuperMix(**_STEPS), lambda: StreamEngine(reuse=3)),
     "stream, other views": Case(SuperMix(**_STEPS, views=RandomResizedCropFlip()), lambda: StreamEngine(reuse=3)),
     "stream, MixUp": Case(MixUp(k=3), StreamEngine),
-    "stream, one of four": Case(OneOf([MixUp(), CutMix(), ResizeMix(), PuzzleMix()]), StreamEngine),
+    "stream, one of several": Case(OneOf([MixUp(), CutMix(), ResizeMix(), PuzzleMix()]), StreamEngine),
 }
 VIEWS = {
     "none": None,
@@ -155,7 +155,7 @@ def test_in_half_precision_it_is_of_what_was_rounded(case: str, view: str) -> No
 
 def test_a_view_of_kornia() -> None:
     augmentation = pytest.importorskip("kornia.augmentation")
-    for case in ("batch, views", "stream, views", "stream, one of four"):
+    for case in ("batch, views", "stream, views", "stream, one of several"):
         view = augmentation.RandomAffine(degrees=20.0, translate=(0.2, 0.2), p=1.0)
         rewrite_all(CASES[case], view, "extend", "teacher_soft")
 
@@ -198,8 +198,8 @@ def swap_visits(monkeypatch: pytest.MonkeyPatch, where: Any, name: str) -> None:
     """Give the student another view of the mixes of a visit than the teacher was shown."""
 
     def advance(*arguments: Any) -> Any:
-        state, shown, seen = plain(*arguments)
-        return state, shown.flip(3), seen
+        state, shown, logits = plain(*arguments)
+        return state, shown.flip(3), logits
 
     plain = getattr(where, name)
     monkeypatch.setattr(where, name, advance)
@@ -276,7 +276,7 @@ class Checking(Student):
 
 @pytest.mark.parametrize("target_format", FORMATS)
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("case", ["batch, views", "batch, MixUp", "stream, views", "stream, one of four"])
+@pytest.mark.parametrize("case", ["batch, views", "batch, MixUp", "stream, views", "stream, one of several"])
 def test_logits_and_labels_of_every_row_in_a_training(case: str, mode: Any, target_format: Any, tmp_path: Path) -> None:
     """Some of the batches are not mixed; the teacher's logits of natural images come with them all the same."""
     soft: dict[str, Any] = {"natural_targets": 0.3, "target_temperature": TEMPERATURE}
