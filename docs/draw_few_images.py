@@ -57,7 +57,7 @@ def draw(axes: Axes, rows: pd.DataFrame, column: str) -> None:
         of_arm = rows[rows["arm"] == arm]
         if of_arm.empty:
             continue
-        colour = METHODS.get(label.split(",")[0], colours[number % len(colours)])
+        colour = "0.6" if arm == "control" else METHODS.get(label.split(",")[0], colours[number % len(colours)])
         marker = "s" if arm == "supermix_fixed" else "o"
         axes.scatter(of_arm["passes"], 100 * of_arm[column], s=16, alpha=0.5, color=colour, marker=marker)
         means = [of_arm["passes"].mean()], [100 * of_arm[column].mean()]
