@@ -1,8 +1,10 @@
 """What can be said of a config before any time is spent: everything that needs neither data nor a teacher."""
 
 import inspect
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, Unpack, get_args, get_origin, get_type_hints
 
@@ -71,6 +73,7 @@ def check_settings(config: DictConfig) -> None:
     check_one_of("matmul_precision", config.matmul_precision, ("highest", "high", "medium"))
     if config.engine.get("sources") is not None:
         check_one_of("engine.sources", config.engine.sources, ("training",))
+    _check_cache(config)
     _check_weights(config)
     _check_mixing(config)
     check_kinds(config)
@@ -125,6 +128,16 @@ def check_choices(config: DictConfig) -> None:
     for node in [config.teacher, *config.teacher.get("teachers", {}).values()] if needs_teacher(config) else []:
         if "checkpoint" in node:
             checked_path(node.checkpoint)
+
+
+def _check_cache(config: DictConfig) -> None:
+    folder = Path(config.paths.cache_dir).expanduser().absolute()
+    there = next(each for each in (folder, *folder.parents) if each.exists())
+    if not there.is_dir() or (there != folder and not os.access(there, os.W_OK)):  # a full one may be read-only
+        raise ValueError(
+            f"expected paths.cache_dir to be a folder that is there or can be made, got {folder}, and {there} takes no "
+            "folder; choose another by paths.cache_dir=FOLDER"
+        )
 
 
 def _name(choice: type) -> str:
