@@ -15,6 +15,7 @@ from supermix_pl.experiments.checks import check_settings
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+LABELS = {"targets": "teacher_soft", "natural_targets": "teacher"}
 PICKED = {"mixer", "engine", "mode"}  # of the callback: what the recommendation leaves as it is
 
 
@@ -35,6 +36,11 @@ def own_choices(call: ast.Call) -> set[str]:
     return ({"mixer"} if len(call.args) > 1 else set()) | set(chosen) & PICKED
 
 
+def labels_of(call: ast.Call) -> dict[str, str]:
+    """What a call says of the labels."""
+    return {each.arg: ast.literal_eval(each.value) for each in call.keywords if each.arg in LABELS}
+
+
 def test_the_callback_as_it_is() -> None:
     callback = SuperMixCallback(nn.Linear(3, 3))
     assert repr(callback.mixer) == repr(SuperMix.fast())
@@ -48,6 +54,15 @@ def test_readme() -> None:
     calls = [call for block in blocks for call in callbacks_in(block)]
     assert len(calls) == 1
     assert own_choices(calls[0]) == set()
+    assert labels_of(calls[0]) == LABELS
+
+
+def test_a_module_with_plain_cross_entropy_distils() -> None:
+    (call,) = callbacks_in((ROOT / "examples" / "classifier.py").read_text())
+    assert labels_of(call) == LABELS
+    with initialize_config_module("supermix_pl.conf", version_base="1.3"):
+        mixing = compose("train", ["experiment=quickstart"]).mixing
+    assert {name: mixing[name] for name in LABELS} == LABELS
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
