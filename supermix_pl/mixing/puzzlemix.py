@@ -168,13 +168,15 @@ def region_saliency(
 ) -> Float[Tensor, "m g g"]:
     """Return the norm over the channels of the gradient of the cross-entropy, as regions' shares of their mean.
 
-    Where there is no gradient, or none that is finite, every region has the same.
+    Where there is no gradient, or none that is finite, every region has the same. Images whose class is not known, -1,
+    are no sources; a compiled teacher looks at them because its passes have one shape.
     """
+    known = classes.clamp_min(0)
 
     def look(rows: slice) -> Float[Tensor, "r c h w"]:
         with torch.enable_grad():
             shown = images[rows].detach().clone().requires_grad_()
-            return torch.autograd.grad(cross_entropy(teacher(shown), classes[rows], reduction="sum"), shown)[0]
+            return torch.autograd.grad(cross_entropy(teacher(shown), known[rows], reduction="sum"), shown)[0]
 
     gradient = torch.cat(chunks.run(look, len(images)))
     largest = gradient.abs().amax(dim=(1, 2, 3), keepdim=True)  # of a teacher that is sure, gradients are tiny

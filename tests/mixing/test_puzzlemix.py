@@ -159,3 +159,12 @@ def test_a_mix_is_masks_on_moved_regions() -> None:
     places = PuzzleMix(xi=0.1).moves(saliency, still.masks[:, :, ::3, ::3])
     torch.testing.assert_close(moving.images, (move(sources, places, 4) * still.masks[:, :, None]).sum(dim=1))
     assert set((2 * still.masks).unique().tolist()) <= {0.0, 1.0, 2.0}
+
+
+def test_an_image_of_no_known_class_leaves_the_saliency_of_the_others_as_it_is() -> None:
+    teacher, images = FrozenTeacher(SmoothTeacher()), natural_images(8)
+    classes = LABELS.clone()
+    classes[3] = -1
+    found, expected = (region_saliency(teacher, images, each, 4, Chunks(teacher)) for each in (classes, LABELS))
+    others = torch.arange(8) != 3
+    torch.testing.assert_close(found[others], expected[others])
