@@ -55,17 +55,12 @@ class BatchEngine(Engine):
                 rows = rows.to(images.device)
                 some_labels, some_logits = (None if each is None else each[rows] for each in (labels, natural_logits))
                 mix = mixer(teacher, images[rows], some_labels, seed=own, view=view, natural_logits=some_logits)
-                mix = _first(replace(mix, source_indices=rows[mix.source_indices], natural_logits=None), left)
+                mix = replace(mix, source_indices=rows[mix.source_indices], natural_logits=None).take(slice(left))
             parts.append(mix)
             left -= len(mix)
             if left <= 0:
                 break
         return replace(_concatenate(parts), natural_logits=natural_logits)
-
-
-def _first(mix: MixedBatch, num_mixes: int) -> MixedBatch:
-    """Return the first mixes, with the cost of all."""
-    return replace(mix, **{name: value[:num_mixes] for name, value in vars(mix).items() if isinstance(value, Tensor)})
 
 
 def _concatenate(parts: Sequence[MixedBatch]) -> MixedBatch:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import Parameter, ismethod, signature
 from typing import Any
 
@@ -66,6 +66,12 @@ class MixedBatch:
     def __len__(self) -> int:
         """Return the number of mixes."""
         return len(self.images)
+
+    def take(self, rows: slice) -> "MixedBatch":
+        """Return some of the mixes, with the cost of all and the logits of all natural images."""
+        of_mixes = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        of_mixes.pop("natural_logits", None)
+        return replace(self, **{name: value[rows] for name, value in of_mixes.items()})
 
     @property
     def solved(self) -> Bool[Tensor, " b"]:

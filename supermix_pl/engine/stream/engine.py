@@ -244,14 +244,9 @@ class StreamEngine(Engine):
             return images, mix
         rows = slice(max(0, len(mix) - _SHOWN_AT_MOST), None)
         sources = self._images.at(self._places[rows]).to(mix.images.dtype)
-        chosen = {
-            name: value[rows]
-            for name, value in vars(mix).items()
-            if isinstance(value, Tensor) and name != "natural_logits"
-        }
         count, k = sources.shape[:2]
-        chosen["source_indices"] = torch.arange(count * k, device=sources.device).view(count, k)
-        return sources.flatten(0, 1), dataclasses.replace(mix, **chosen)
+        own = torch.arange(count * k, device=sources.device).view(count, k)
+        return sources.flatten(0, 1), dataclasses.replace(mix.take(rows), source_indices=own)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the number of the step, what was asked for, and the accounts."""
