@@ -60,11 +60,12 @@ STREAM: dict[str, set[str]] = {
     "ring": set(),
     "plan": set(),
     "timing": set(),
+    "step": set(),
     "images": {"quantization", "ring"},
     "slots": {"images"},
     "blind": {"images"},
     "solving": {"images", "plan", "ring", "slots"},
-    "engine": {"blind", "images", "plan", "ring", "slots", "solving", "timing"},
+    "engine": {"blind", "images", "plan", "slots", "solving", "step", "timing"},
     "__init__": {"engine"},
 }
 EXPERIMENTS: dict[str, set[str]] = {

@@ -23,16 +23,16 @@ from supermix_pl.engine.stream.images import (
     images_fit,
 )
 from supermix_pl.engine.stream.plan import Plan, plan_for_store, reuse_for_budget
-from supermix_pl.engine.stream.ring import Ring
 from supermix_pl.engine.stream.slots import Slots
 from supermix_pl.engine.stream.solving import Shown, Solving, expected_rounds, same_shapes, set_bytes
+from supermix_pl.engine.stream.step import Step
 from supermix_pl.engine.stream.timing import PassTimes
 from supermix_pl.mixing import DirectMixer, MixedBatch, Mixer, Seed, SuperMix
 from supermix_pl.mixing.blind import classes_of, judge
 from supermix_pl.mixing.checks import check_images, fit_k, generator
 from supermix_pl.mixing.natural import NaturalPass, check_seen, float_autograd
 from supermix_pl.mixing.presenting import label, like_batch, numbers
-from supermix_pl.mixing.views import Transform, Viewer
+from supermix_pl.mixing.views import Transform
 from supermix_pl.solver.masks import normalized_masks
 from supermix_pl.solver.rows import concatenate
 from supermix_pl.teacher.frozen import FrozenTeacher
@@ -211,6 +211,16 @@ class StreamEngine(Engine):
             self.load_state_dict(self._uncompared)
             self._loaded = None if self._anew else loaded
         pixels = check_images(images)
+        step = Step(
+            images=images,
+            pixels=pixels,
+            labels=labels,
+            logits=natural_logits,
+            view=view,
+            count=len(images) if num_mixes is None else num_mixes,
+            seed=numbers(seed),
+            rng=generator([*numbers(seed), _CHANCE]),
+        )
         if self._images is not None and pixels.shape[1:] != self._image_shape:
             raise ValueError(
                 f"expected images of one shape for the stream engine, got {tuple(pixels.shape[1:])} after "
@@ -220,17 +230,15 @@ class StreamEngine(Engine):
             check_shape(self.sources, pixels)
         self._image_shape = pixels.shape[1:]
         self._left_out = 0
-        count = len(images) if num_mixes is None else num_mixes
-        rng = generator([*numbers(seed), _CHANCE])
         with float_autograd(images.device):
             if isinstance(mixer, DirectMixer):
-                mix = self._mix_direct(mixer, teacher, images, pixels, labels, natural_logits, view, count, seed, rng)
+                mix = self._mix_direct(mixer, teacher, step)
             else:
                 assert isinstance(mixer, SuperMix)
                 if teacher is None:
                     raise ValueError("expected a teacher to supervise the masks, got None")
                 mixer.check_labels_given(labels)
-                mix = self._mix_solved(mixer, teacher, images, pixels, labels, natural_logits, view, count, seed, rng)
+                mix = self._mix_solved(mixer, teacher, step)
         self._step += 1
         return mix
 
@@ -314,46 +322,39 @@ class StreamEngine(Engine):
         settings = self.reuse, self.budget, self.slots, self.show_from, self.store_bytes, sources
         return f"{settings} {self._mixer}"
 
-    def _mix_direct(
-        self,
-        mixer: DirectMixer,
-        teacher: FrozenTeacher | None,
-        images: Float[Tensor, "b c h w"],
-        pixels: Float[Tensor, "b c h w"],
-        labels: Int[Tensor, " b"] | None,
-        natural_logits: Float[Tensor, "b n"] | None,
-        view: Transform | None,
-        count: int,
-        seed: Seed,
-        rng: np.random.Generator,
-    ) -> MixedBatch:
+    def _mix_direct(self, mixer: DirectMixer, teacher: FrozenTeacher | None, step: Step) -> MixedBatch:
         """Mix images of the store with fresh weights; the batch comes to the store behind."""
-        natural, classes = classes_of(teacher, pixels, labels, mixer.num_classes, mixer.chunk_size, natural_logits)
+
+        def look(
+            images: Tensor, labels: Tensor | None = None, logits: Tensor | None = None
+        ) -> tuple[NaturalPass, Int[Tensor, " r"]]:
+            return classes_of(teacher, images, labels, mixer.num_classes, mixer.chunk_size, logits)
+
+        natural, classes = look(step.pixels, step.labels, step.logits)
         check_seen(natural)
         if self._images is None:
-            capacity = max(1, self.store_bytes // image_bytes(pixels))
+            capacity = max(1, self.store_bytes // image_bytes(step.pixels))
             if self.sources is not None:
                 capacity = check_room(self.sources, capacity)
-            self._drop_unless(self._loaded is None or images_fit(self._loaded, pixels, capacity, natural.num_classes))
-            self._images = self._open_images(capacity, images.device)
+            n = natural.num_classes
+            self._drop_unless(self._loaded is None or images_fit(self._loaded, step.pixels, capacity, n))
+            self._images = ImageStore.from_tensors(self._loaded, capacity, step.pixels.device)
         store, first = self._images, len(self._images.ring) == 0
         forwards = natural.forwards
         if first and self.sources is not None:
-            forwards += self._keep_sources(
-                pixels, lambda part: classes_of(teacher, part, None, mixer.num_classes, mixer.chunk_size, None)
-            )
+            forwards += self._keep_sources(step.pixels, look)
         elif first:
-            self._keep(pixels, classes, labels)
+            self._keep(step.pixels, classes, step.labels)
         fit_k(mixer.k, len(store.ring))
-        viewer = Viewer(view, (*numbers(seed), _REPLAYS), images.dtype)
-        mix, self._places = mix_stored(mixer, teacher, store, count, natural.num_classes, viewer, rng)
+        viewer = step.viewer(step.view, _REPLAYS)
+        mix, self._places = mix_stored(mixer, teacher, store, step.count, natural.num_classes, viewer, step.rng)
         if not first and self.sources is None:
-            self._keep(pixels, classes, labels)
+            self._keep(step.pixels, classes, step.labels)
         self._metrics = {"stored": float(len(store.ring)), "store_bytes": float(store.ring.num_bytes)}
         shown = mix.images
         mix = dataclasses.replace(
             mix,
-            images=like_batch(shown, images),
+            images=like_batch(shown, step.images),
             natural_logits=natural.logits,
             teacher_forwards=forwards + mix.teacher_forwards,
             left_out=self._left_out,
@@ -361,29 +362,18 @@ class StreamEngine(Engine):
         if teacher is None:
             return mix
         outputs = show(teacher, shown, mixer.chunk_size)
-        return judge(label(mix, *outputs, viewed=view is not None, forwards=len(shown)))
+        return judge(label(mix, *outputs, viewed=step.view is not None, forwards=len(shown)))
 
-    def _mix_solved(
-        self,
-        mixer: SuperMix,
-        teacher: FrozenTeacher,
-        images: Float[Tensor, "b c h w"],
-        pixels: Float[Tensor, "b c h w"],
-        labels: Int[Tensor, " b"] | None,
-        natural_logits: Float[Tensor, "b n"] | None,
-        view: Transform | None,
-        count: int,
-        seed: Seed,
-        rng: np.random.Generator,
-    ) -> MixedBatch:
+    def _mix_solved(self, mixer: SuperMix, teacher: FrozenTeacher, step: Step) -> MixedBatch:
         """Visit sets, and fill the batch with replays."""
+        count, view = step.count, step.view
         self._replan(mixer)
         self._follow_batch_size(count)
         forwards, taken_in = 0, False
-        solving_view = mixer.solving_view(view, pixels)
+        solving_view = mixer.solving_view(view, step.pixels)
         lessons = solving_view is view or solving_view == view
         if self._solving is None:
-            forwards, taken_in = self._start(mixer, teacher, pixels, labels, natural_logits, count, lessons=lessons)
+            forwards, taken_in = self._start(mixer, teacher, step, lessons=lessons)
         solving = self._require()
         before = solving.ended, solving.start_passes
         self._due_visits += solving.due_visits(count, self._reuse_now())
@@ -391,23 +381,22 @@ class StreamEngine(Engine):
             self._due_visits = max(self._due_visits, solving.plan.visits)
         visits: list[Shown] = []
         ages: list[np.ndarray] = []
-        viewer = Viewer(solving_view, (*numbers(seed), _VISITS), images.dtype)
+        viewer = step.viewer(solving_view, _VISITS)
         assert self._visit_times is not None
         assert self._label_times is not None
         while self._due_visits >= solving.plan.visits:
             self._due_visits -= solving.plan.visits
             with self._visit_times.measure(solving.plan.visits):
-                visited, age = solving.turn(teacher, viewer, rng)
+                visited, age = solving.turn(teacher, viewer, step.rng)
             visits.append(visited)
             ages.append(age)
         parts = _to_student(visits, ages, min(solving.plan.shown * len(visits), count) if lessons else 0)
         left = count - sum(len(part.logits) for part in parts)
         if left:
-            viewer = Viewer(view, (*numbers(seed), _REPLAYS), images.dtype)
             with self._label_times.measure(left):
-                parts.append(solving.replay(teacher, left, viewer, self._step, rng))
+                parts.append(solving.replay(teacher, left, step.viewer(view, _REPLAYS), self._step, step.rng))
         if not taken_in and self.sources is None:
-            forwards += self._take_in(mixer, teacher, pixels, labels, natural_logits, count, rng)
+            forwards += self._take_in(mixer, teacher, step)
         shown = parts[0] if len(parts) == 1 else concatenate(parts)
         solving.shown += count
         passed = len(visits) * solving.plan.visits
@@ -421,8 +410,8 @@ class StreamEngine(Engine):
             "store_bytes": float(solving.images.ring.num_bytes + solving.store.num_bytes),
         }
         mix = MixedBatch(
-            images=like_batch(shown.images, images),
-            masks=normalized_masks(shown.mask_logits, (pixels.shape[2], pixels.shape[3])),
+            images=like_batch(shown.images, step.images),
+            masks=normalized_masks(shown.mask_logits, (step.pixels.shape[2], step.pixels.shape[3])),
             soft_targets=shown.soft_targets(),
             teacher_logits=shown.logits,
             source_indices=torch.full_like(shown.classes, -1),
@@ -437,24 +426,14 @@ class StreamEngine(Engine):
         )
         return label(mix, shown.logits, shown.features, viewed=view is not None, forwards=left)
 
-    def _start(
-        self,
-        mixer: SuperMix,
-        teacher: FrozenTeacher,
-        pixels: Float[Tensor, "b c h w"],
-        labels: Int[Tensor, " b"] | None,
-        natural_logits: Float[Tensor, "b n"] | None,
-        count: int,
-        *,
-        lessons: bool,
-    ) -> tuple[int, bool]:
+    def _start(self, mixer: SuperMix, teacher: FrozenTeacher, step: Step, *, lessons: bool) -> tuple[int, bool]:
         """Open the stores, and take the first batch in where they are empty: it is all that there is to draw from.
 
         Returns:
             Images that the teacher passed, and whether the batch was taken in.
         """
-        device = pixels.device
-        self._batch_size = self._batch_size or count
+        pixels, device = step.pixels, step.pixels.device
+        self._batch_size = self._batch_size or step.count
         rounds = expected_rounds(mixer)
         plan, room = plan_for_store(
             self.store_bytes,
@@ -478,17 +457,13 @@ class StreamEngine(Engine):
             self._drop_unless(
                 images_fit(self._loaded, pixels, room.images, n) and same_shapes(self._loaded, empty_slots(), room.sets)
             )
-        self._images = self._open_images(room.images, device)
+        self._images = ImageStore.from_tensors(self._loaded, room.images, device)
         forwards, empty = 0, len(self._images.ring) == 0
         if empty and self.sources is not None:
             forwards = self._keep_sources(pixels, lambda part: mixer.look(teacher, part, None, with_saliency=False))
         elif empty:
-            natural, classes = mixer.look(teacher, pixels, labels, natural_logits, with_saliency=False)
-            check_seen(natural)
-            self._keep(pixels, classes, labels)
-            forwards = natural.forwards
-        n = _num_classes(teacher, pixels)
-        self._solving = Solving(mixer, plan, self._images, room.sets, empty_slots(), n)
+            forwards = self._look_and_keep(mixer, teacher, pixels, step.labels, step.logits)
+        self._solving = Solving(mixer, plan, self._images, room.sets, empty_slots(), _num_classes(teacher, pixels))
         if self._loaded is not None:
             self._solving.load_tensors(self._loaded, device)
             self._loaded = None
@@ -510,50 +485,32 @@ class StreamEngine(Engine):
                 "beside the checkpoint, so its store fills anew."
             )
 
-    def _open_images(self, capacity: int, device: torch.device) -> ImageStore:
-        store = ImageStore(capacity)
-        if self._loaded is not None:
-            held = {
-                name.removeprefix("images/"): value
-                for name, value in self._loaded.items()
-                if name.startswith("images/")
-            }
-            store.ring = Ring.from_tensors(held, device, ())
-        return store
-
-    def _take_in(
-        self,
-        mixer: SuperMix,
-        teacher: FrozenTeacher,
-        pixels: Float[Tensor, "b c h w"],
-        labels: Int[Tensor, " b"] | None,
-        natural_logits: Float[Tensor, "b n"] | None,
-        num_mixes: int,
-        rng: np.random.Generator,
-    ) -> int:
+    def _take_in(self, mixer: SuperMix, teacher: FrozenTeacher, step: Step) -> int:
         """Keep as many images as sets are drawn in a step; all of them until there is a window of them.
 
         Returns:
             Images that the teacher passed, to know their classes.
         """
         solving = self._require()
-        count = len(pixels)
-        self._due_images += num_mixes / self._reuse_now()
+        count = len(step.pixels)
+        self._due_images += step.count / self._reuse_now()
         taken = min(int(self._due_images), count)
         self._due_images -= int(self._due_images)
         if len(solving.images.ring) < solving.plan.window:
             taken = count
         if taken == 0:
             return 0
-        rows = torch.from_numpy(np.sort(rng.choice(count, size=taken, replace=False))).to(pixels.device)
-        natural, classes = mixer.look(
-            teacher,
-            pixels[rows],
-            None if labels is None else labels[rows],
-            None if natural_logits is None else natural_logits[rows],
-            with_saliency=False,
-        )
-        self._keep(pixels[rows], classes, labels)
+        rows = torch.from_numpy(np.sort(step.rng.choice(count, size=taken, replace=False))).to(step.pixels.device)
+        labels, logits = (None if given is None else given[rows] for given in (step.labels, step.logits))
+        return self._look_and_keep(mixer, teacher, step.pixels[rows], labels, logits)
+
+    def _look_and_keep(
+        self, mixer: SuperMix, teacher: FrozenTeacher, images: Tensor, labels: Tensor | None, logits: Tensor | None
+    ) -> int:
+        """Store images of the batch, and return how many of them the teacher passed to know their classes."""
+        natural, classes = mixer.look(teacher, images, labels, logits, with_saliency=False)
+        check_seen(natural)
+        self._keep(images, classes, labels)
         return natural.forwards
 
     def _keep_sources(

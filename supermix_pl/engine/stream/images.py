@@ -1,10 +1,11 @@
 """The images that sets are drawn from: earlier natural images, in 8 bits, each once."""
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from supermix_pl.engine.stream.quantization import dequantize, quantize
-from supermix_pl.engine.stream.ring import Ring
+from supermix_pl.engine.stream.ring import Ring, part_of
 
 
 class ImageStore:
@@ -16,6 +17,14 @@ class ImageStore:
 
     def __init__(self, capacity: int) -> None:
         self.ring = Ring(capacity)
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor] | None, capacity: int, device: torch.device) -> "ImageStore":
+        """Take up the images among what the engine's `tensors` gave; an empty store, where that is None."""
+        store = cls(capacity)
+        if tensors is not None:
+            store.ring = Ring.from_tensors(part_of(tensors, "images"), device, ())
+        return store
 
     def add(self, images: Float[Tensor, "b c h w"], classes: Int[Tensor, " b"]) -> None:
         """Put images in, in the place of the oldest ones where there is no room."""
@@ -46,9 +55,8 @@ def images_fit(tensors: dict[str, Tensor], pixels: Float[Tensor, "b c h w"], cap
         capacity: Images that its store keeps at most.
         num_classes: n.
     """
-    levels, lowest, classes, counts = (
-        tensors.get(f"images/{name}") for name in ("levels", "lowest", "classes", "counts")
-    )
+    held = part_of(tensors, "images")
+    levels, lowest, classes, counts = (held.get(name) for name in ("levels", "lowest", "classes", "counts"))
     if levels is None or lowest is None or classes is None or counts is None:
         return False
     same = levels.shape[1:] == pixels.shape[1:] and lowest.dtype == pixels.dtype

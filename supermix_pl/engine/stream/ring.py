@@ -81,3 +81,9 @@ class Ring:
             if column is not None:
                 larger[: len(column)] = column  # pyright: ignore[reportArgumentType]
             self.columns[name] = larger
+
+
+def part_of(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with `name/`, without that."""
+    prefix = f"{name}/"
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

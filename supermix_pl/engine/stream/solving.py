@@ -10,7 +10,7 @@ from torch import Tensor
 
 from supermix_pl.engine.stream.images import ImageStore
 from supermix_pl.engine.stream.plan import Plan
-from supermix_pl.engine.stream.ring import Ring
+from supermix_pl.engine.stream.ring import Ring, part_of
 from supermix_pl.engine.stream.slots import Drawn, Slots
 from supermix_pl.mixing import SuperMix
 from supermix_pl.mixing.sampling import choose_sources, draw_keys, draw_weights
@@ -208,14 +208,9 @@ class Solving:
 
     def load_tensors(self, tensors: dict[str, Tensor], device: torch.device) -> None:
         """Take up what `tensors` gave."""
-        parts: dict[str, dict[str, Tensor]] = {"slots": {}, "store": {}, "solving": {}}
-        for name, value in tensors.items():
-            part, _, field = name.partition("/")
-            if part in parts:
-                parts[part][field] = value
-        self.slots = Slots.from_tensors(parts["slots"], device)
-        self.store = Ring.from_tensors(parts["store"], device, _ON_HOST)
-        self.shown, self.visited, self.ended, self._entered = parts["solving"]["counts"].tolist()
+        self.slots = Slots.from_tensors(part_of(tensors, "slots"), device)
+        self.store = Ring.from_tensors(part_of(tensors, "store"), device, _ON_HOST)
+        self.shown, self.visited, self.ended, self._entered = tensors["solving/counts"].tolist()
 
     def _alive(self) -> np.ndarray:
         """Return which sets of the store have all their sources: those of the oldest may be overwritten."""
@@ -310,8 +305,7 @@ def same_shapes(tensors: dict[str, Tensor], slots: Slots, capacity: int) -> bool
         slots: As they are now.
         capacity: Solved sets that are kept at most.
     """
-    held = {name.removeprefix("slots/"): value for name, value in tensors.items() if name.startswith("slots/")}
-    ours = slots.tensors()
+    held, ours = part_of(tensors, "slots"), slots.tensors()
     store = tensors.get("store/counts")
     return (
         store is not None
