@@ -29,6 +29,7 @@ from supermix_pl.mixing.views import Transform
 from supermix_pl.teacher.frozen import FrozenTeacher
 from supermix_pl.trainer.advice import Advice
 from supermix_pl.trainer.base import LightningCallback
+from supermix_pl.trainer.distilling import Distillation
 from supermix_pl.trainer.fit import Fit, Kept
 from supermix_pl.trainer.interception import check_step_takes_batches, has_other_loaders
 from supermix_pl.trainer.log import IN_BAR, logged_step
@@ -69,6 +70,13 @@ class SuperMixCallback(LightningCallback):
             not Hinton's loss; for that see `supermix_pl.losses.distillation_loss`.
         label_natural: Whether the teacher labels the natural images too, for `teacher_logits`. It costs one forward
             pass for each natural image.
+        distillation_weight: Share of Hinton's distillation loss in the loss that `training_step` returns, in [0, 1]: of
+            all rows, at `distillation_temperature`. The rest is the module's own loss, which it logs. Above 0 the
+            callback finds the module's logits on their way, and the teacher labels the natural images too. The module
+            must optimize automatically. See `supermix_pl.losses.distillation_loss`.
+        distillation_temperature: T of that loss, > 0.
+        logits_of: Name of the part of the module that gives these logits, such as "network". None finds it, if the
+            module itself or one of its direct parts gives them.
         input_key: Where the images are in the batch: a position, a name, a dotted path or a (get, set) pair.
         target_key: Where the labels are, likewise. An image without a label, which has -1 there, gets the teacher's:
             its class, or with targets="teacher_soft" its probabilities. None for batches without labels: the labels of
@@ -101,6 +109,7 @@ class SuperMixCallback(LightningCallback):
             - supermix/steps: mean number of steps that the masks have had
             - supermix/teacher_forwards: images that the teacher passed for the mixes
             - supermix/label_forwards: those of them that only labelled
+            - supermix/distillation_loss: with distillation_weight
             - supermix/ms: time of the mixing in milliseconds
             - supermix/time_share: its share of the step's time
             - supermix/average_ms: time of the last update of a moving average
@@ -134,6 +143,9 @@ class SuperMixCallback(LightningCallback):
         natural_targets: Literal["given", "teacher"] | float = "given",
         target_temperature: float = 1.0,
         label_natural: bool = False,
+        distillation_weight: float = 0.0,
+        distillation_temperature: float = 4.0,
+        logits_of: str | None = None,
         input_key: Key = 0,
         target_key: Key | None = 1,
         mixed_transform: Transform | None = None,
@@ -214,8 +226,10 @@ class SuperMixCallback(LightningCallback):
                 f'expected targets="teacher_soft" for natural_targets={natural_targets!r} and target_temperature='
                 f'{target_temperature:g}, got targets="{targets}", which has no room for the teacher\'s probabilities'
             )
-        if teacher is None and label_natural:
-            raise ValueError("expected a teacher for label_natural=True, got None")
+        check_probability("distillation_weight", distillation_weight)
+        check_positive("distillation_temperature", distillation_temperature)
+        if teacher is None and (label_natural or distillation_weight):
+            raise ValueError("expected a teacher for label_natural=True or a distillation_weight, got None")
         self._supervision = Supervision(teacher)
         self.mix: MixedBatch | None = None
         self.teacher_logits: Tensor | None = None
@@ -234,7 +248,7 @@ class SuperMixCallback(LightningCallback):
             mixed_transform=engine.default_transform if mixed_transform is None else mixed_transform,
             natural_share=share,
             target_temperature=target_temperature,
-            label_natural=label_natural,
+            label_natural=label_natural or distillation_weight > 0,
             every_batch=probability == 1 and every_n_batches == 1 and start_epoch == 0 and stop_epoch is None,
         )
         self._early: BatchRewriter | None = None
@@ -246,6 +260,7 @@ class SuperMixCallback(LightningCallback):
         self._stop_epoch = math.inf if stop_epoch is None else stop_epoch
         self._log_images_every = log_images_every
         self._save_state = save_state
+        self._distils = {"weight": distillation_weight, "temperature": distillation_temperature, "part": logits_of}
         self._fit: Fit | None = None
         self._kept: weakref.WeakKeyDictionary[Any, Kept] | None = None  # lives as long as each trainer
         self._takes_up_state = True
@@ -260,7 +275,10 @@ class SuperMixCallback(LightningCallback):
             "targets": rewriter.targets,
             "natural_targets": rewriter.natural_share or "given",
             "target_temperature": rewriter.target_temperature,
-            "label_natural": rewriter.label_natural,
+            "label_natural": rewriter.label_natural and not self._distils["weight"],
+            "distillation_weight": self._distils["weight"],
+            "distillation_temperature": self._distils["temperature"],
+            "logits_of": self._distils["part"],
             "input_key": rewriter.input_key,
             "target_key": rewriter.target_key,
             "mixed_transform": rewriter.mixed_transform,
@@ -327,6 +345,7 @@ class SuperMixCallback(LightningCallback):
             self._end,
             pictures_every=self._log_images_every,
             save_state=self._save_state,
+            distillation=self._distillation(trainer, pl_module),
         )
         if kept is not None:
             self._fit.trained = True
@@ -343,6 +362,8 @@ class SuperMixCallback(LightningCallback):
         self._fit.trained = True
         self._let_go()  # of the last batch of a finder's trial run
         self._supervision.start(trainer, pl_module)
+        if self._fit.distillation is not None:
+            self._fit.distillation.check(pl_module)
         if self.teacher is not None and self.teacher.features and not self._rewriter.label_natural:
             raise ValueError(
                 f"expected label_natural=True for a teacher with features={self.teacher.features!r}, which come with "
@@ -438,6 +459,12 @@ class SuperMixCallback(LightningCallback):
                 "the store fills anew, and the run will differ from an uninterrupted one.",
                 stacklevel=2,
             )
+
+    def _distillation(self, trainer: Any, pl_module: Any) -> Distillation | None:
+        if not self._distils["weight"]:
+            return None
+        logs = bool(self.log_metrics)
+        return Distillation(trainer, pl_module, lambda: self.teacher_logits, log=logs, **self._distils)
 
     def _let_go(self) -> None:
         self.mix = self.teacher_logits = self.teacher_features = self.teacher_labels = None

@@ -23,7 +23,7 @@ ALLOWED: dict[str, set[str]] = {
     "mixing": {"arguments", "solver", "teacher", "transforms"},
     "engine": {"arguments", "mixing", "solver", "teacher", "transforms"},
     "pictures": {"arguments", "mixing", "teacher"},
-    "trainer": {"batch", "engine", "mixing", "pictures", "solver", "teacher"},
+    "trainer": {"batch", "engine", "losses", "mixing", "pictures", "solver", "teacher"},
     "callback": {"arguments", "batch", "engine", "mixing", "teacher", "trainer"},
     "mixin": {"callback", "mixing"},
     "__init__": {"callback", "engine", "mixin", "mixing", "teacher", "version"},
@@ -52,7 +52,8 @@ TRAINER: dict[str, set[str]] = {
     "log": {"stopwatch"},
     "rewriting": set(),
     "supervision": {"agreement"},
-    "fit": {"interception", "log", "side_files", "stopwatch", "wrapping"},
+    "distilling": {"wrapping"},
+    "fit": {"distilling", "interception", "log", "side_files", "stopwatch", "wrapping"},
     "__init__": set(),
 }
 STREAM: dict[str, set[str]] = {

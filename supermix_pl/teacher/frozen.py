@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 
 from supermix_pl.arguments import check_at_least, check_flag, check_statistics
 from supermix_pl.teacher.folding import FoldedCopy
-from supermix_pl.teacher.outputs import Outputs, Reader, check_features
+from supermix_pl.teacher.outputs import Outputs, Reader, check_part
 from supermix_pl.teacher.published import of_timm, of_torchvision
 from supermix_pl.teacher.several import ProbabilityMean
 
@@ -87,7 +87,7 @@ class FrozenTeacher:
         for name, flag in (("fold", fold), ("channels_last", channels_last), ("compile", compile)):
             check_flag(name, flag)
         if features is not None:
-            check_features(module, features)
+            check_part("features", module, features)
         _freeze(module)
         self.module = module
         self.features = features

@@ -67,24 +67,29 @@ class Reader:
         self._taken = output.detach().clone() if isinstance(output, Tensor) else output
 
 
-def check_features(module: nn.Module, name: str) -> None:
+def check_part(argument: str, module: nn.Module, name: str) -> None:
     """Refuse what is no name of a part of a network.
+
+    Args:
+        argument: Whose value the name is.
+        module: The network.
+        name: Of its part.
 
     Raises:
         ValueError: If it is none, with the nearest ones, or if it is one of a TorchScript program.
     """
     if isinstance(module, torch.jit.ScriptModule):
         raise ValueError(
-            f"expected features=None for a TorchScript program, whose parts cannot be looked into, got {name!r}; give "
-            "the network that it was made of"
+            f"expected {argument}=None for a TorchScript program, whose parts cannot be looked into, got {name!r}; "
+            "give the network that it was made of"
         )
     names = [each for each, _ in module.named_modules() if each]
     if name in names:
         return
     near = get_close_matches(str(name), names, n=5, cutoff=0.4) or names[:5]
     raise ValueError(
-        f"expected features as the name of a part of {type(module).__name__}, such as {', '.join(near) or 'none'}, got "
-        f"{name!r}; module.named_modules() lists them"
+        f"expected {argument} as the name of a part of {type(module).__name__}, such as {', '.join(near) or 'none'}, "
+        f"got {name!r}; module.named_modules() lists them"
     )
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from supermix_pl.engine import Engine, Run
 from supermix_pl.pictures.logger import Pictures
 from supermix_pl.teacher.moving_average import Averaged
+from supermix_pl.trainer.distilling import Distillation
 from supermix_pl.trainer.interception import Interception
 from supermix_pl.trainer.log import MixingLog
 from supermix_pl.trainer.side_files import SideFiles
@@ -32,6 +33,7 @@ class Fit:
         on_end: Is called once, when the fit ends.
         pictures_every: Batches from picture to picture; None for no pictures.
         save_state: Whether the engine's tensors are saved beside the checkpoints.
+        distillation: Of the trainer, if it distils.
 
     Attributes:
         checkpoint: Path of the checkpoint whose run goes on, until its files were read.
@@ -50,6 +52,7 @@ class Fit:
         *,
         pictures_every: int | None,
         save_state: bool,
+        distillation: Distillation | None,
     ) -> None:
         self.trainer, self.module = trainer, module
         self.checkpoint: Any = None
@@ -64,6 +67,7 @@ class Fit:
             )
         )
         self.interception = Interception(trainer, rewrite, let_go)
+        self.distillation = distillation
         self.pictures = None if pictures_every is None else Pictures(pictures_every, trainer)
         self._files = None
         if save_state:
@@ -83,6 +87,8 @@ class Fit:
         self._wrapped.remove()
         if self._files is not None:
             self._files.remove()
+        if self.distillation is not None:
+            self.distillation.remove()
         self.interception.remove()
 
 
