@@ -43,6 +43,7 @@ class Distillation:
         log: bool,
     ) -> None:
         self._weight, self._temperature, self._part = weight, temperature, part
+        self._checked = False
         step = getattr(trainer.strategy, _METHOD)
 
         def distilled_step(*args: Any, **kwargs: Any) -> Any:
@@ -93,6 +94,9 @@ class Distillation:
                 'logits, as in logits_of="network", or leave distillation to training_step: label_natural=True gives '
                 "it callback.teacher_logits"
             )
+        if not self._checked:
+            self._checked = True
+            _refuse_probabilities(caught.logits[0][1].detach())
         losses = [distillation_loss(logits, taught, temperature=self._temperature) for _, logits in caught.logits]
         return torch.stack(losses).mean()
 
@@ -143,6 +147,14 @@ class Catcher:
             if output.shape == self._shape and output.requires_grad:
                 within = [(part, output)]
         self._open[-1].extend(within)
+
+
+def _refuse_probabilities(logits: Float[Tensor, "rows n"]) -> None:
+    if bool((logits >= 0).all()) and bool((logits.float().sum(dim=1) - 1).abs().max() < 1e-2):
+        raise ValueError(
+            "expected logits from the module for distillation_weight, got probabilities: rows of numbers >= 0 that sum "
+            "to 1; name the part before the softmax by logits_of"
+        )
 
 
 def _called_parts(module: nn.Module) -> Iterator[nn.Module]:

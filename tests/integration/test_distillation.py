@@ -1,0 +1,261 @@
+"""`distillation_weight`: Hinton's loss beside that of any module, equal to the two lines that somebody would write."""
+
+import copy
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from supermix_pl import MixUp, MovingAverage, SuperMixCallback
+from supermix_pl.losses import distillation_loss, soft_cross_entropy
+from tests.integration.toys import NUM_CLASSES, SIDE, assert_same_tensors, loader, make_callback, make_trainer, weights
+
+
+class Flat(nn.Module):
+    """Flattens, and gives what a linear layer gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(NUM_CLASSES * SIDE * SIDE, NUM_CLASSES)
+
+    def forward(self, images: Tensor) -> Any:
+        return self.layer(images.flatten(1))
+
+
+class Student(pl.LightningModule):
+    """Somebody's module, plain cross-entropy; `logits` is what its variants call the network by."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network: Any = Flat()
+
+    def forward(self, images: Tensor) -> Any:
+        return self.network(images)
+
+    def logits(self, images: Tensor) -> Tensor:
+        return self(images)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return soft_cross_entropy(self.logits(batch[0]), batch[1])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class ByHand(Student):
+    """The two lines: what the callback is to do."""
+
+    def __init__(self, mixing: SuperMixCallback, weight: float = 0.9, temperature: float = 4.0) -> None:
+        super().__init__()
+        self.mixing, self.weight, self.temperature = mixing, weight, temperature
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        logits, taught = self(batch[0]), self.mixing.teacher_logits
+        own = soft_cross_entropy(logits, batch[1])
+        if taught is None:
+            return own
+        loss = distillation_loss(logits, taught, temperature=self.temperature)
+        return (1 - self.weight) * own + self.weight * loss
+
+
+class CallsItsPart(Student):
+    def logits(self, images: Tensor) -> Tensor:
+        return self.network(images)
+
+
+class KeepsADict(Student):
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = nn.ModuleDict({"student": self.network, "unused": nn.Identity()})
+
+    def logits(self, images: Tensor) -> Tensor:
+        return self.network["student"](images)
+
+
+class GivesAnOutput(Student):
+    def forward(self, images: Tensor) -> Any:
+        return SimpleNamespace(logits=self.network(images))
+
+    def logits(self, images: Tensor) -> Tensor:
+        return self(images).logits
+
+
+class ReturnsADict(Student):
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return {"loss": super().training_step(batch, batch_idx), "more": 1}
+
+
+class LooksTwice(Student):
+    def logits(self, images: Tensor) -> Tensor:
+        return (self(images) + self(images)) / 2
+
+
+class GivesLogProbabilities(Student):
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images).log_softmax(dim=1)
+
+
+class HasAnotherHead(Student):
+    """Its own heads stand beside each other; none is called by the module itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features, self.head = nn.Sequential(nn.Flatten(), nn.LazyLinear(NUM_CLASSES)), nn.Linear(NUM_CLASSES, 3)
+
+    def logits(self, images: Tensor) -> Tensor:
+        return self.network(images) + 0 * self.head(self.features(images))
+
+
+class GivesProbabilities(Student):
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images).softmax(dim=1)
+
+
+class OptimizesItself(Student):
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
+
+def fit(folder: Path, module: Any, mixing: SuperMixCallback, **options: Any) -> Any:
+    trainer = make_trainer(folder, mixing, **options)
+    trainer.fit(module, loader())
+    return trainer
+
+
+def by_hand(folder: Path, options: dict[str, Any] | None = None, **trainer: Any) -> dict[str, Tensor]:
+    """Weights of the module that writes the lines itself."""
+    mixing = make_callback(label_natural=True, **(options or {}))
+    module = ByHand(mixing)
+    fit(folder, module, mixing, **trainer)
+    return weights(module)
+
+
+@pytest.mark.parametrize(
+    "student", [Student, CallsItsPart, KeepsADict, GivesAnOutput, ReturnsADict, LooksTwice, GivesLogProbabilities]
+)
+def test_any_module_learns_what_the_two_lines_teach(student: type[Student], tmp_path: Path) -> None:
+    module = student()
+    trainer = fit(tmp_path, module, make_callback(distillation_weight=0.9))
+    assert "training_step" not in vars(trainer.strategy)
+    expected = by_hand(tmp_path)
+    values = {name.replace(".student", ""): value for name, value in weights(module).items()}
+    for name, value in expected.items():
+        torch.testing.assert_close(values[name], value)
+    plain = Student()
+    fit(tmp_path, plain, make_callback())
+    assert not torch.allclose(plain.network.layer.weight, expected["network.layer.weight"], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "trainer"),
+    [
+        ({"engine": "stream"}, {}),
+        ({"mode": "replace"}, {}),
+        ({"targets": "pairs"}, {}),
+        ({"every_n_batches": 2}, {"accumulate_grad_batches": 2}),
+        ({"mix_ratio": 0.5, "stop_epoch": 1}, {"max_epochs": 2}),
+        ({}, {"precision": "bf16-mixed"}),
+        ({}, {"precision": "bf16-true"}),
+    ],
+    ids=str,
+)
+def test_in_every_setting(options: dict[str, Any], trainer: dict[str, Any], tmp_path: Path) -> None:
+    module = Student()
+    fit(tmp_path, module, make_callback(distillation_weight=0.9, **options), **trainer)
+    assert_same_tensors(weights(module), by_hand(tmp_path, options, **trainer))
+
+
+def test_weight_and_temperature(tmp_path: Path) -> None:
+    module, mixing = Student(), make_callback(distillation_weight=0.3, distillation_temperature=2.0)
+    fit(tmp_path, module, mixing)
+    hand = make_callback(label_natural=True)
+    expected = ByHand(hand, 0.3, 2.0)
+    fit(tmp_path, expected, hand)
+    assert_same_tensors(weights(module), weights(expected))
+
+
+def test_before_an_average_exists_the_loss_is_the_module_s(tmp_path: Path) -> None:
+    modules = []
+    for options in ({"distillation_weight": 0.9}, {}):
+        module = Student()
+        mixing = make_callback(MovingAverage(), MixUp(), targets="soft", start_epoch=1, **options)
+        make_trainer(tmp_path, mixing, max_epochs=2, max_steps=3).fit(module, loader())
+        modules.append(weights(module))
+    assert_same_tensors(*modules)
+
+
+def test_wrapped_by_ddp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MASTER_PORT", "0")
+    module = Student()
+    ddp = {"strategy": "ddp", "devices": 1}
+    fit(tmp_path, module, make_callback(distillation_weight=0.9), **ddp)
+    assert_same_tensors(weights(module), by_hand(tmp_path, **ddp))
+
+
+def test_a_compiled_module(tmp_path: Path) -> None:
+    module = Student()
+    module.network = torch.compile(module.network, backend="eager")
+    fit(tmp_path, module, make_callback(distillation_weight=0.9))
+    values = {name.replace("_orig_mod.", ""): value for name, value in weights(module).items()}
+    assert_same_tensors(values, by_hand(tmp_path))
+
+
+def test_the_loss_is_logged_and_the_module_s_own_stays_in_its_logs(tmp_path: Path) -> None:
+    mixing = make_callback(distillation_weight=0.9)
+    trainer = fit(tmp_path, Student(), mixing, log_every_n_steps=1)
+    assert trainer.callback_metrics["supermix/distillation_loss"] > 0
+    assert "distillation_weight=0.9" in repr(mixing)
+
+
+def test_a_copy_in_the_midst_of_a_fit_has_no_hooks(tmp_path: Path) -> None:
+    class Copies(pl.Callback):
+        copies: list[Any] = []
+
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+            self.copies.append(copy.deepcopy(pl_module.network))
+
+    copies = Copies()
+    trainer = make_trainer(tmp_path, make_callback(distillation_weight=0.9), copies)
+    trainer.fit(Student(), loader())
+    assert not any(part._forward_hooks or part._forward_pre_hooks for each in copies.copies for part in each.modules())
+
+
+@pytest.mark.parametrize(
+    ("student", "options", "message"),
+    [
+        (HasAnotherHead, {}, "name the part that gives the logits"),
+        (GivesProbabilities, {}, "got probabilities"),
+        (OptimizesItself, {}, "automatic_optimization=False"),
+        (Student, {"logits_of": "netwrk"}, "such as network"),
+    ],
+)
+def test_what_cannot_be_distilled(
+    student: type[Student], options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        fit(tmp_path, student(), make_callback(distillation_weight=0.9, **options))
+
+
+def test_a_named_part(tmp_path: Path) -> None:
+    module = HasAnotherHead()
+    fit(tmp_path, module, make_callback(distillation_weight=0.9, logits_of="network"))
+    expected = by_hand(tmp_path)
+    torch.testing.assert_close(module.network.layer.weight.detach(), expected["network.layer.weight"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"distillation_weight": 1.5}, "distillation_weight"),
+        ({"distillation_weight": 0.5, "distillation_temperature": 0.0}, "distillation_temperature"),
+    ],
+)
+def test_arguments(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_callback(**options)
