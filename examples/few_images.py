@@ -20,7 +20,6 @@ from torchvision.transforms import v2
 
 from supermix_pl import FrozenTeacher, StreamEngine, SuperMixCallback
 from supermix_pl.experiments.data.shapes import draw_shapes
-from supermix_pl.losses import distillation_loss
 from supermix_pl.transforms import RandomCropFlip
 
 BATCH = 64
@@ -53,12 +52,10 @@ class Classifier(pl.LightningModule):
     Args:
         num_classes: How many it tells apart.
         width: Channels of its first layer.
-        mixing: Brings the teacher's logits, if there is a teacher.
     """
 
-    def __init__(self, num_classes: int, width: int, mixing: SuperMixCallback | None = None) -> None:
+    def __init__(self, num_classes: int, width: int) -> None:
         super().__init__()
-        self.mixing = mixing
         layers: list[nn.Module] = []
         for ins, outs, stride in ((3, width, 1), (width, 2 * width, 2), (2 * width, 4 * width, 2)):
             for channels, step in ((ins, stride), (outs, 1)):
@@ -71,13 +68,9 @@ class Classifier(pl.LightningModule):
         return [RandomCropFlip()(images) if self.trainer.training else images, labels]
 
     def training_step(self, batch: Sequence[Tensor], batch_idx: int) -> Tensor:
-        """Learn from the labels, and from the teacher's logits of the same rows."""
+        """Learn from the labels; the rest is the callback's."""
         images, labels = batch
-        logits = self.network(images)
-        loss = cross_entropy(logits, labels)
-        if self.mixing is None or self.mixing.teacher_logits is None:
-            return loss
-        return 0.1 * loss + 0.9 * distillation_loss(logits, self.mixing.teacher_logits)
+        return cross_entropy(self.network(images), labels)
 
     def validation_step(self, batch: Sequence[Tensor], batch_idx: int) -> None:
         """Measure the accuracy."""
@@ -93,10 +86,17 @@ class Classifier(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def fit(name: str, module: Classifier, data: TensorDataset, test: TensorDataset, steps: int, batch: int) -> Classifier:
+def fit(
+    name: str,
+    module: Classifier,
+    data: TensorDataset,
+    test: TensorDataset,
+    steps: int,
+    batch: int,
+    *callbacks: pl.Callback,
+) -> Classifier:
     """Train for a number of steps, and print what came of it."""
-    callbacks: list[pl.Callback] = [] if module.mixing is None else [module.mixing]
-    trainer = pl.Trainer(max_epochs=1, num_sanity_val_steps=0, callbacks=callbacks, **OPTIONS)
+    trainer = pl.Trainer(max_epochs=1, num_sanity_val_steps=0, callbacks=list(callbacks), **OPTIONS)
     drawn = RandomSampler(data, replacement=True, num_samples=steps * batch)
     trainer.fit(module, DataLoader(data, batch, sampler=drawn), DataLoader(test, 250))
     shown = {key: f"{float(value):.3f}" for key, value in trainer.callback_metrics.items()}
@@ -123,10 +123,10 @@ def main() -> None:
     knowing = fit("teacher", Classifier(num_classes, 24), data, test, options.steps, BATCH)
     fit("plain", Classifier(num_classes, 8), subset, test, options.steps, BATCH)
     teacher = FrozenTeacher(knowing.network)
-    natural = SuperMixCallback(teacher, label_natural=True, probability=0)  # its logits of natural images, no mixes
-    fit("distilled", Classifier(num_classes, 8, natural), subset, test, options.steps, BATCH)
-    mixing = SuperMixCallback(teacher, label_natural=True, engine=StreamEngine(sources=subset.tensors[0]))
-    fit("distilled, with mixes", Classifier(num_classes, 8, mixing), subset, test, options.steps, BATCH // 2)
+    natural = SuperMixCallback(teacher, distillation_weight=0.9, probability=0)  # no mixes
+    fit("distilled", Classifier(num_classes, 8), subset, test, options.steps, BATCH, natural)
+    mixing = SuperMixCallback(teacher, distillation_weight=0.9, engine=StreamEngine(sources=subset.tensors[0]))
+    fit("distilled, with mixes", Classifier(num_classes, 8), subset, test, options.steps, BATCH // 2, mixing)
 
 
 if __name__ == "__main__":

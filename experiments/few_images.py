@@ -34,7 +34,7 @@ ARMS = {  # in the second half of the batch, and the config in conf/method
     "kd_randaugment": "kd_randaugment",
     "supermix_exact": "kd_all_supermix_exact_fixed",
     "supermix_callback": "callback_supermix",
-    "supermix_distils": "callback_distillation",
+    "callback_distils": "callback_distillation",
     "default": "default_supermix",
     "plain": "plain",
 }

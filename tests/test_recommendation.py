@@ -15,7 +15,7 @@ from supermix_pl.experiments.checks import check_settings
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-LABELS = {"targets": "teacher_soft", "natural_targets": "teacher"}
+DISTILS = {"distillation_weight": 0.9}
 PICKED = {"mixer", "engine", "mode"}  # of the callback: what the recommendation leaves as it is
 
 
@@ -36,9 +36,9 @@ def own_choices(call: ast.Call) -> set[str]:
     return ({"mixer"} if len(call.args) > 1 else set()) | set(chosen) & PICKED
 
 
-def labels_of(call: ast.Call) -> dict[str, str]:
-    """What a call says of the labels."""
-    return {each.arg: ast.literal_eval(each.value) for each in call.keywords if each.arg in LABELS}
+def distils(call: ast.Call) -> dict[str, float]:
+    """What a call says of distillation."""
+    return {each.arg: ast.literal_eval(each.value) for each in call.keywords if each.arg in DISTILS}
 
 
 def test_the_callback_as_it_is() -> None:
@@ -54,15 +54,15 @@ def test_readme() -> None:
     calls = [call for block in blocks for call in callbacks_in(block)]
     assert len(calls) == 1
     assert own_choices(calls[0]) == set()
-    assert labels_of(calls[0]) == LABELS
+    assert distils(calls[0]) == DISTILS
 
 
 def test_a_module_with_plain_cross_entropy_distils() -> None:
-    (call,) = callbacks_in((ROOT / "examples" / "classifier.py").read_text())
-    assert labels_of(call) == LABELS
+    for name in ("classifier", "few_images"):
+        assert [distils(call) for call in callbacks_in((ROOT / "examples" / f"{name}.py").read_text())][-1] == DISTILS
     with initialize_config_module("supermix_pl.conf", version_base="1.3"):
         mixing = compose("train", ["experiment=quickstart"]).mixing
-    assert {name: mixing[name] for name in LABELS} == LABELS
+    assert {name: mixing[name] for name in DISTILS} == DISTILS
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
