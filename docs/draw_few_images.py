@@ -20,9 +20,11 @@ _LABELS = {
     "mixup": "MixUp",
     "cutmix": "CutMix",
     "supermix": "SuperMix, the stream",
+    "callback_distils": "SuperMix, the callback distils",
     "supermix_fixed": "SuperMix, made beforehand",
     "control": "masks on other images",
 }
+_MARKERS = {"callback_distils": "D", "supermix_fixed": "s"}
 _MAKING = 20_000 * (13 + 12) / 3125  # passes a step of the training, of the fixed data sets
 _MEASURES = {"accuracy": "accuracy, %", "calibration_error": "calibration error, %"}
 
@@ -35,7 +37,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "images" / "few_images.png")
     options = parser.parse_args()
     rows = pd.concat([pd.read_csv(table) for table in options.tables])
-    chosen = (rows["images"].astype(str) == str(options.images)) & rows["arm"].isin(list(_LABELS))
+    chosen = (
+        (rows["images"].astype(str) == str(options.images)) & rows["arm"].isin(list(_LABELS)) & rows["settings"].isna()
+    )
     rows = rows.loc[chosen].copy()
     rows["passes"] = rows["teacher_forwards"] + rows["teacher_backwards"]
     rows.loc[rows["arm"].isin(["supermix_fixed", "control"]), "passes"] += _MAKING
@@ -58,7 +62,7 @@ def draw(axes: Axes, rows: pd.DataFrame, column: str) -> None:
         if of_arm.empty:
             continue
         colour = "0.6" if arm == "control" else METHODS.get(label.split(",")[0], colours[number % len(colours)])
-        marker = "s" if arm == "supermix_fixed" else "o"
+        marker = _MARKERS.get(arm, "o")
         axes.scatter(of_arm["passes"], 100 * of_arm[column], s=16, alpha=0.5, color=colour, marker=marker)
         means = [of_arm["passes"].mean()], [100 * of_arm[column].mean()]
         axes.scatter(*means, s=64, color=colour, marker=marker, label=label)
