@@ -105,7 +105,7 @@ BENCH: dict[str, set[str]] = {
     "solver": {"cost", "passes", "program"},
     "step": {"passes", "program"},
     "table4": {"cost", "passes", "program"},
-    "gpu": {"passes", "program", "step"},
+    "gpu": {"program", "step"},
 }
 FOREIGN = {"hydra", "omegaconf", "experiments"}
 LINKS = {"conf", "experiments"}  # top-level folders, linked into the package

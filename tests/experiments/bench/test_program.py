@@ -13,7 +13,7 @@ from supermix_pl.experiments.bench.solver.__main__ import main
 from tests.experiments.bench.small import CLASSES, SMALL, settings, written
 
 KINDS = {
-    "gpu": "gpu.__main__.GpuSettings",
+    "gpu": "gpu.GpuSettings",
     "solver": "solver.__main__.SolverSettings",
     "step": "step.__main__.StepSettings",
     "table4": "table4.__main__.Table4Settings",

@@ -1,1 +1,0 @@
-"""One prepared script for a GPU: checks, then training steps."""

@@ -1,0 +1,130 @@
+"""Whether a GPU, where there is one, gives the mixes that it should: against the CPU, compiled, in bf16, and sharded."""
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+from supermix_pl import CutMix, FrozenTeacher, MixedBatch, MixUp, SuperMix, SuperMixCallback
+from supermix_pl.engine import BatchEngine, Engine, Run, StreamEngine
+from supermix_pl.experiments.bench.gpu import Opened, open_case
+from supermix_pl.experiments.data import ArraySource, SmallImageView
+from supermix_pl.mixing import Mixer
+from supermix_pl.transforms import RandomCropFlip
+from tests.integration.toys import TRAINER, Student
+
+ON_GPU = torch.cuda.is_available()
+DEVICE = torch.device("cuda" if ON_GPU else "cpu")
+SETS, STEPS = 16, 6
+VIEW = RandomCropFlip()
+FAST = SuperMix.fast(max_steps=3)
+MIXERS = [SuperMix(max_steps=3), FAST]
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-2}
+
+
+@pytest.fixture(scope="module")
+def opened() -> Opened:
+    """Large networks only where they are quick."""
+    node = {"_target_": f"supermix_pl.experiments.networks.{'wrn_16_2' if ON_GPU else 'resnet8'}"}
+    return open_case(OmegaConf.create({"teacher": node, "student": node, "size": 32}), 128 if ON_GPU else 8, DEVICE)
+
+
+@pytest.fixture(autouse=True)
+def _without_tf32() -> Iterator[None]:
+    before, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
+    yield
+    torch.backends.cudnn.allow_tf32 = before
+
+
+def equally_held(one: MixedBatch, two: MixedBatch) -> float:
+    assert one.holds is not None
+    assert two.holds is not None
+    return float((one.holds.cpu() == two.holds.cpu()).float().mean())
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("mixer", MIXERS, ids=["paper", "fast"])
+def test_mixes_equal_the_cpus(mixer: SuperMix, dtype: torch.dtype, opened: Opened) -> None:
+    here = FrozenTeacher(copy.deepcopy(opened.teacher.module).to(dtype))
+    there = FrozenTeacher(copy.deepcopy(here.module).cpu())
+    images = opened.images[:SETS].to(dtype)
+    one, two = mixer(here, images, seed=0, view=VIEW), mixer(there, images.cpu(), seed=0, view=VIEW)
+    assert float((one.images.cpu() - two.images).abs().max()) <= TOLERANCE[dtype]
+    assert equally_held(one, two) == 1
+
+
+@pytest.mark.parametrize("mixer", MIXERS, ids=["paper", "fast"])
+def test_bfloat16_and_channels_last_are_finite_and_mostly_hold_as_float32(mixer: SuperMix, opened: Opened) -> None:
+    low = FrozenTeacher(opened.teacher.module, dtype="bfloat16", channels_last=True)
+    mix = mixer(low, opened.images, seed=0, view=VIEW)
+    assert mix.images.isfinite().all()
+    assert not mix.non_finite.any()
+    assert equally_held(mix, mixer(opened.teacher, opened.images, seed=0, view=VIEW)) >= 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_compiled_mixes_equal_the_eager_ones(dtype: torch.dtype, opened: Opened, unchecked: None) -> None:
+    """All in float64, most in float32, where rounding moves some masks far in three steps."""
+    module, images = copy.deepcopy(opened.teacher.module).to(dtype), opened.images.to(dtype)
+    compiled, plain = FrozenTeacher(module, compile=True), FrozenTeacher(module)
+    with torch._dynamo.config.patch(disable=not ON_GPU):
+        for _ in range(2):  # CUDA graphs are recorded in the second call
+            FAST(compiled, images, seed=0)
+        apart = (FAST(compiled, images, seed=0).images - FAST(plain, images, seed=0).images).abs().amax(dim=(1, 2, 3))
+    assert float(apart.max() if dtype == torch.float64 else apart.median()) <= TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("mixer", "engine"),
+    [(FAST, StreamEngine(reuse=3)), (MixUp(), StreamEngine()), (FAST, BatchEngine()), (CutMix(), BatchEngine())],
+    ids=["fast in the stream", "MixUp in the stream", "fast", "CutMix"],
+)
+def test_labels_are_the_teachers_of_the_very_image(
+    mixer: Mixer, engine: Engine, compiled: bool, opened: Opened, unchecked: None
+) -> None:
+    """The same images mirrored must have other labels, or the test could not fail."""
+    teacher, plain = FrozenTeacher(opened.teacher.module, compile=compiled), FrozenTeacher(opened.teacher.module)
+    engine.begin(Run())
+    with torch.no_grad(), torch._dynamo.config.patch(disable=not ON_GPU):
+        for step in range(STEPS):
+            mix = engine.mix(mixer, teacher, opened.images[:SETS], opened.labels[:SETS], seed=(0, step), view=VIEW)
+            assert mix.teacher_logits is not None
+            apart, mirrored = (
+                float((mix.teacher_logits - plain(images)).abs().max()) for images in (mix.images, mix.images.flip(3))
+            )
+            assert apart <= TOLERANCE[torch.float32] < mirrored
+
+
+def test_batches_made_on_the_device_equal_the_cpus() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 3, 32, 32), dtype=np.uint8)
+    labels, middle = np.arange(len(pixels)), (0.5, 0.5, 0.5)
+    source = ArraySource(images=pixels, labels=labels, mean=middle, std=middle, augment=SmallImageView(cutout=16))
+    here, there = (
+        [images.cpu() for images, _ in source.batches(np.split(labels, 4), stream=(0, 1), device=device)]
+        for device in (DEVICE, torch.device("cpu"))
+    )
+    assert all(map(torch.equal, here, there))
+
+
+@pytest.mark.skipif(not ON_GPU, reason="FSDPStrategy refuses the CPU")
+def test_a_sharded_training_with_the_stream(opened: Opened, tmp_path: Path) -> None:
+    student: Any = Student(num_classes=10)
+    student.layer = torch.nn.Linear(3 * 32 * 32, 10)
+    data = DataLoader(TensorDataset(*(Tensor.cpu(each) for each in (opened.images, opened.labels))), SETS)
+    mixing = SuperMixCallback(opened.teacher, FAST, engine=StreamEngine(reuse=3, slots=SETS))
+    options = {**TRAINER, "accelerator": "gpu", "strategy": "fsdp", "default_root_dir": tmp_path}
+    trainer = pl.Trainer(**options, max_steps=STEPS, callbacks=[mixing])
+    trainer.fit(student, data)
+    torch.distributed.destroy_process_group()
+    assert trainer.global_step == STEPS
+    assert trainer.callback_metrics["supermix/stored"] > 0
