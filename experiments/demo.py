@@ -181,7 +181,6 @@ def _draw_curves(output: Path, seed: int) -> Path:
 
 
 def _draw_mixes(output: Path, overrides: Sequence[str], seed: int) -> Path:
-    """Show sets of test images, each of different classes, by three methods."""
     config = _compose(RECOMMENDED, seed, output, overrides)
     k = config.mixer.k
     subject = open_subject(config, num_images=k * _SETS_SHOWN)

@@ -73,13 +73,11 @@ class RunRecorder(pl.Callback):
             self._teacher.prepare = counted
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop counting."""
         self._before, self._start = self.fit_seconds, None
         if self._teacher is not None:
             vars(self._teacher).pop("prepare", None)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Stop counting."""
         self.on_train_end(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -117,7 +117,6 @@ def _clear(folder: Path) -> None:
 
 
 def _compare(config: DictConfig, folder: Path) -> None:
-    """Refuse to go on with other settings."""
     way_out = (
         "give overwrite=true to train it anew, or another folder: hydra.run.dir=FOLDER, or hydra.sweep.dir=FOLDER "
         "for a sweep"
@@ -149,7 +148,6 @@ def _flat(node: Any, place: str = "") -> dict[str, Any]:
 
 
 def _origin(config: DictConfig) -> dict[str, str | None]:
-    """Say which commit trains, and on what machine."""
     on_gpu = torch.cuda.is_available() and config.trainer.accelerator != "cpu"
     made = collect("supermix_pl.experiments.train", [], seeds=[config.seed], device="cuda" if on_gpu else "cpu")
     commit = None if made.commit is None else made.commit[:7] + " (dirty)" * bool(made.dirty)

@@ -229,7 +229,6 @@ def _frozen(module: nn.Module, datamodule: ImageDataModule, **settings: Any) -> 
 
 
 def _describe(datamodule: ImageDataModule) -> list[tuple[str, object]]:
-    """List what decides on the teacher's training data."""
     arguments = named_arguments(type(datamodule)).keys() - _INDIFFERENT
     images = digest_images(*datamodule.training_samples())
     return [("images", images), *((name, getattr(datamodule, name)) for name in sorted(arguments))]

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from supermix_pl import FrozenTeacher
 from supermix_pl.arguments import check_positive
 from supermix_pl.experiments.bench.program import Result, Settings, run
-from supermix_pl.experiments.bench.step.contenders import COLUMNS, NOTES, contenders, rows, time_steps
-from supermix_pl.experiments.bench.step.training import Timing
+from supermix_pl.experiments.bench.step import COLUMNS, NOTES, Timing, contenders, rows, time_steps
 from supermix_pl.experiments.data import Shapes
 from supermix_pl.experiments.resolvers import bfloat16
 from supermix_pl.experiments.shared.table import Notes, Table

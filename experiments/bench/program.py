@@ -40,7 +40,6 @@ class Settings:
     threads: int | None  # of the CPU, >= 1; None for torch's own choice
 
     def __post_init__(self) -> None:
-        """Check what can be checked before time is spent."""
         for name, least in {"threads": 1, **self.LEAST}.items():
             value = getattr(self, name)
             if isinstance(value, list) and (not value or min(value) < least):

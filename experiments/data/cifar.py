@@ -15,8 +15,6 @@ from supermix_pl.experiments.data.datamodule import (
 
 
 class _Cifar(ImageDataModule):
-    """Either CIFAR."""
-
     dataset: ClassVar[type[datasets.CIFAR10]]
     statistics: ClassVar[tuple[Statistics, Statistics]]
 

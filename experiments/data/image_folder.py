@@ -61,5 +61,4 @@ class ImageFiles:
         self.labels: Int64[np.ndarray, " n"] = np.asarray(labels, dtype=np.int64)
 
     def __getitem__(self, index: int) -> Image.Image:
-        """Decodes a file."""
         return open_rgb(self.paths[index], str(self.paths[index]))

@@ -128,7 +128,6 @@ class MixedRandAugment:
         self._normalisation = Normalisation(mean, std)
 
     def __call__(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
-        """Return the views of normalised images."""
         pixels = self._normalisation.pixels(self._crop_flip(images))
         draws = self._policy.draw(np.random.default_rng(int(torch.randint(2**63 - 1, ()))), len(images))
         return self._normalisation.normalise(self._policy.apply(pixels, draws)).to(images.dtype)

@@ -38,7 +38,6 @@ class Robustness:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         check_not_negative("epsilon", self.epsilon)
         for name, least in {"bins": 1, "per_class": 1, "corrupted_per_class": 1, "seed": 0}.items():
             if (value := getattr(self, name)) is not None:

@@ -114,5 +114,4 @@ def _draw_panel(axes: Axes, curves: Sequence[Curve]) -> None:
 
 
 def _colour(method: str) -> str | None:
-    """Return the colour of the mixer in a method's name."""
     return next((colour for name, colour in METHODS.items() if name.lower() in method.lower()), None)

@@ -89,7 +89,6 @@ def _left(column: int, most: int) -> float:
 
 
 def _draw_block(rows: Sequence[Sequence[Axes]], subject: Subject, sets: Sets, number: int, most: int) -> None:
-    """Draw a set: the sources above, then a row a method."""
     first, k = number * sets.k, sets.k
     look = functools.partial(denormalize, mean=subject.mean, std=subject.std)
     classes = next(iter(sets.mixes.values())).source_classes[first]
@@ -121,7 +120,6 @@ def _name_row(cell: Axes, text: str, *, bold: bool = False) -> None:
 
 
 def _facts(mix: MixedBatch, row: int) -> dict[str, float]:
-    """Return how well the teacher finds the classes of a set."""
     assert mix.teacher_logits is not None
     classes = set(mix.source_classes[row].tolist())
     top = set(mix.teacher_logits[row].topk(min(len(classes), mix.teacher_logits.shape[1])).indices.tolist())

@@ -25,7 +25,6 @@ class ReadAhead(Generic[T]):
         self._threads: ThreadPoolExecutor | None = None
 
     def __reduce__(self) -> Any:
-        """Copy no threads."""
         return type(self), (self._read,)
 
     def get(self, stream: tuple[int, ...], number: int, size: int) -> T:

@@ -46,7 +46,6 @@ class MisplacedMixes:
         return self._mixes.about
 
     def __len__(self) -> int:
-        """Count the mixes."""
         return len(self._mixes)
 
     def sources_of(self, indices: Int64[np.ndarray, " m"]) -> Int64[np.ndarray, "m k"]:

@@ -30,7 +30,6 @@ class Plan:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
         for name, minimum in {"size": 1, "batch_size": 2, "seed": 0}.items():
             check_at_least(name, getattr(self, name), minimum)
         if self.num_shards > _MOST_SHARDS:

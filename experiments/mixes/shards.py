@@ -52,11 +52,9 @@ class Mixes:
     num_steps: Int32[np.ndarray, " m"]
 
     def __len__(self) -> int:
-        """Count the mixes."""
         return len(self.images)
 
     def __getitem__(self, rows: slice | Int64[np.ndarray, " r"]) -> "Mixes":
-        """Return some of them."""
         return Mixes(**{field.name: getattr(self, field.name)[rows] for field in fields(Mixes)})
 
 
@@ -187,7 +185,6 @@ class FixedMixes:
         self._ends = [shard[_ENDS].tolist() for shard in shards if _ENDS in shard]
 
     def __len__(self) -> int:
-        """Count the mixes."""
         return self.about["size"]
 
     def take(self, indices: Int64[np.ndarray, " m"]) -> Mixes:

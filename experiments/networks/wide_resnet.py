@@ -71,7 +71,6 @@ class WideResNet(Classifier):
 
 
 def _stage(in_channels: int, out_channels: int, blocks: int, stride: int) -> nn.Sequential:
-    """Return a stage whose blocks published checkpoints name `blockN.layer.M`."""
     return nn.Sequential(OrderedDict(layer=stage(PreActivationBlock, in_channels, out_channels, blocks, stride)))
 
 

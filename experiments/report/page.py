@@ -116,7 +116,6 @@ def _with_evaluations(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _chapter(block: Block, name: str) -> dict[str, Any]:
-    """Return what the template shows of a block."""
     rows = _rows(block)
     settings = {row: runs["settings"].iloc[0] for row, runs in rows.items()}
     names = differences(list(settings.values()))
@@ -202,7 +201,6 @@ def _summary(runs: pd.DataFrame, measure: Measure) -> Summary | None:
 
 
 def _epsilon(runs: pd.DataFrame) -> str:
-    """Return the size of the attack."""
     settings = runs["evaluation/settings"].dropna() if "evaluation/settings" in runs else []
     return f"{255 * settings.iloc[0]['epsilon']:g}/255" if len(settings) else ""
 

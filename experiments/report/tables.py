@@ -154,7 +154,6 @@ def _by_row(block: Block, fact: Callable[[pd.DataFrame], str]) -> str:
 
 
 def _overview(table: PaperTable, found: pd.DataFrame, *, best: bool) -> Table:
-    """Lay all cells out as the paper does."""
     measured = [text(cell, best=best, stars=table.stars) for cell in found.to_dict("records")]
     both = found.assign(both=(found["paper_text"] + " / " + measured).replace(f"{MISSING} / {MISSING}", MISSING))
     rows = [row for _, own in both.groupby("method", sort=False) for row in own["row"].unique()]
@@ -168,7 +167,6 @@ def _overview(table: PaperTable, found: pd.DataFrame, *, best: bool) -> Table:
 
 
 def _details(table: PaperTable, found: pd.DataFrame, *, best: bool) -> Table:
-    """List the cells with runs."""
     sections = []
     for title, own in found[found["mean"].notna()].groupby("title", sort=False):
         rows: list[Row] = []

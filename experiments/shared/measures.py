@@ -54,8 +54,6 @@ def saliency_placed(
 
 
 class _Without(nn.Module):
-    """A teacher that does not see the last channel."""
-
     def __init__(self, teacher: FrozenTeacher) -> None:
         super().__init__()
         self._teacher = [teacher]

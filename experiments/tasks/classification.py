@@ -82,7 +82,6 @@ class Classification(pl.LightningModule):
         return self.network(images)
 
     def setup(self, stage: str) -> None:
-        """Find the callback that mixes."""
         callbacks = self.trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
         self.mixing = next((each for each in callbacks if isinstance(each, SuperMixCallback)), None)
 
@@ -154,7 +153,6 @@ class Classification(pl.LightningModule):
             self.log_dict(followed, batch_size=len(images), sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the accuracies and keep the best epoch."""
         reached = {name: float(value) for name, value in self.validation_hits.compute().items()}
         self.validation_hits.reset()
         for name, value in reached.items():
@@ -164,16 +162,13 @@ class Classification(pl.LightningModule):
             self.best = {**best, "epoch": self.current_epoch}
 
     def on_test_epoch_end(self) -> None:
-        """Log the accuracies."""
         self.log_dict(self.test_hits.compute())
         self.test_hits.reset()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the best epoch in the checkpoint."""
         checkpoint["best"] = dict(self.best)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the best epoch."""
         self.best = dict(checkpoint["best"])
 
     def trained_parameters(self) -> Iterable[nn.Parameter]:

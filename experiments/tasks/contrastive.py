@@ -92,7 +92,6 @@ class ContrastiveDistillation(Classification):
         self._ddp_params_and_buffers_to_ignore = {f"critic.{name}" for name, _ in self.critic.named_buffers()}
 
     def on_fit_start(self) -> None:
-        """Bring the teacher beside the student."""
         self.teacher.to(self.device)
 
     def trained_parameters(self) -> list[nn.Parameter]:
@@ -120,14 +119,12 @@ class ContrastiveDistillation(Classification):
         return self.log_step(self.cross_entropy(logits, labels) + self.crd_weight * contrast, logits, labels)
 
     def on_after_backward(self) -> None:
-        """Take the embeddings of all ranks into the memories."""
         assert self._embedded is not None
         indices, student, teacher = (self._of_all_ranks(values) for values in self._embedded)
         self._embedded = None
         self.critic.update(indices, student, teacher)
 
     def _of_all_ranks(self, values: Tensor) -> Tensor:
-        """Put the rows of all ranks one below the other."""
         gathered = self.all_gather(values)
         assert isinstance(gathered, Tensor)
         return gathered.reshape(-1, *values.shape[1:])

@@ -78,7 +78,6 @@ class Distillation(Classification):
         self.classified = classified
 
     def on_fit_start(self) -> None:
-        """Bring the teacher beside the student."""
         self.teacher.to(self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Whether a GPU, where there is one, gives the mixes that it should: against the CPU, compiled, in bf16, and sharded."""
+"""Whether a GPU, where there is one, gives the mixes that it should: against the CPU, compiled, in bf16, sharded."""
 
 import copy
 from collections.abc import Iterator

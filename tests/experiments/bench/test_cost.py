@@ -1,13 +1,12 @@
 """The cost of mixes."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from supermix_pl import FrozenTeacher, MixUp, SuperMix
-from supermix_pl.experiments.bench.cost import Cost, cost_of, mix_batches
+from supermix_pl.experiments.bench.cost import cost_of, mix_batches, numbers, total
 from supermix_pl.experiments.shared.subject import Subject
 from supermix_pl.transforms import RandomCropFlip
 from tests.problems import Counting, SmoothTeacher, natural_images
@@ -35,32 +34,33 @@ def test_passes_are_those_of_the_teacher_less_the_labels_of_the_view(mixer: Supe
     counting = Counting(SmoothTeacher())
     teacher = FrozenTeacher(counting, fold=False)
     found = mix_batches(mixer, subject(teacher), batches(), seed=5)
-    assert found.forwards == counting.forwards - 16
-    assert found.backwards == counting.backwards
-    assert (found.sets, found.seconds > 0) == (16, True)
+    assert found["forwards"] == counting.forwards - 16
+    assert found["backwards"] == counting.backwards
+    assert (found["sets"], found["seconds"] > 0) == (16, True)
     mixes = [
         mixer(FrozenTeacher(SmoothTeacher()), images, seed=(5, number), view=RandomCropFlip())
         for number, (images, _) in enumerate(batches())
     ]
-    assert found.solved == sum(int(mix.solved.sum()) for mix in mixes)
-    assert found.held == sum(int(mix.holds.sum()) for mix in mixes if mix.holds is not None)
-    assert found.steps == sum(int(mix.num_steps.sum()) for mix in mixes)
-    assert replace(found, seconds=0) == replace(cost_of(mixes[0], 0) + cost_of(mixes[1], 0), seconds=0)
+    assert found["solved"] == sum(int(mix.solved.sum()) for mix in mixes)
+    assert found["held"] == sum(int(mix.holds.sum()) for mix in mixes if mix.holds is not None)
+    assert found["steps"] == sum(int(mix.num_steps.sum()) for mix in mixes)
+    assert {**found, "seconds": 0} == total([cost_of(mix, 0) for mix in mixes])
 
 
 def test_a_mixer_that_does_not_look_costs_a_pass() -> None:
     teacher = FrozenTeacher(SmoothTeacher())
     teacher(natural_images(1))  # from now on it knows how many classes there are
     found = mix_batches(MixUp(), subject(teacher), batches(), seed=0)
-    assert (found.forwards, found.backwards) == (16, 0)
+    assert (found["forwards"], found["backwards"]) == (16, 0)
 
 
 def test_numbers_by_hand() -> None:
-    cost = Cost(sets=4, solved=2, held=3, steps=10, forwards=14, backwards=10, seconds=0.5, softness=0.2, roughness=0.1)
-    numbers = cost.numbers()
-    assert (numbers["solved_fraction"], numbers["holds"]) == (0.5, 0.75)
-    assert (numbers["forwards_per_solved"], numbers["forwards_per_attempted"]) == (7, 3.5)
-    assert (numbers["ms_per_solved"], numbers["ms_per_step"], numbers["mask_softness"]) == (250, 50, 0.1)
-    nothing = replace(cost, solved=0, steps=0).numbers()
+    cost = {"sets": 4, "solved": 2, "held": 3, "steps": 10, "forwards": 14, "backwards": 10, "seconds": 0.5}
+    cost |= {"softness": 0.2, "roughness": 0.1, "softness_of_all": 0.4, "kept": 0}
+    found = numbers(cost)
+    assert (found["solved_fraction"], found["holds"], found["softness_of_all"]) == (0.5, 0.75, 0.1)
+    assert (found["forwards_per_solved"], found["forwards_per_attempted"], found["saliency_kept"]) == (7, 3.5, None)
+    assert (found["ms_per_solved"], found["ms_per_step"], found["mask_softness"]) == (250, 50, 0.1)
+    nothing = numbers({**cost, "solved": 0, "steps": 0})
     assert [nothing[name] for name in ("steps_per_solved", "mask_softness", "ms_per_step")] == [None] * 3
     assert nothing["steps_per_attempted"] == 0

@@ -8,7 +8,7 @@ import torch
 from omegaconf import OmegaConf
 
 from supermix_pl.experiments.bench import gpu
-from supermix_pl.experiments.bench.step.contenders import CHEAP, RECOMMENDED, REFERENCE
+from supermix_pl.experiments.bench.step import RECOMMENDED, REFERENCE
 from tests.experiments.bench.small import settings, written
 
 CPU = torch.device("cpu")
@@ -51,7 +51,7 @@ def test_all_of_it(tmp_path: Path, unchecked: None) -> None:
 def test_steps_beside_the_reference(tmp_path: Path) -> None:
     text, content = run(tmp_path, "bench.compiled=[false]")
     (found,) = content["steps"]
-    assert list(found["timings"]) == [REFERENCE, RECOMMENDED, CHEAP]
+    assert list(found["timings"]) == [REFERENCE, RECOMMENDED, f"{RECOMMENDED}, max_steps=6, show_from=0"]
     assert [round(timing["forwards"][0], 2) for timing in found["timings"].values()] == [1.0, 1.5, 1.0]
     assert "| resnet8, resnet8 | 4 + 4 | eager | MixUp |" in text
 

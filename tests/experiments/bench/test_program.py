@@ -9,21 +9,16 @@ import torch
 from omegaconf import OmegaConf
 
 from supermix_pl.experiments.bench.program import Settings, check_sets
-from supermix_pl.experiments.bench.solver.__main__ import main
+from supermix_pl.experiments.bench.solver import main
 from tests.experiments.bench.small import CLASSES, SMALL, settings, written
 
-KINDS = {
-    "gpu": "gpu.GpuSettings",
-    "solver": "solver.__main__.SolverSettings",
-    "step": "step.__main__.StepSettings",
-    "table4": "table4.__main__.Table4Settings",
-}
+KINDS = ("gpu", "solver", "step", "table4")
 CONF = Path(__file__).resolve().parents[3] / "conf" / "bench"
 
 
 def kind_of(name: str) -> type[Settings]:
-    module, _, kind = KINDS[name].rpartition(".")
-    return getattr(importlib.import_module(f"supermix_pl.experiments.bench.{module}"), kind)
+    module = importlib.import_module(f"supermix_pl.experiments.bench.{name}")
+    return getattr(module, f"{name.capitalize()}Settings")
 
 
 def test_every_config_has_its_benchmark() -> None:

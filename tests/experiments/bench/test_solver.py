@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from supermix_pl import SuperMix
-from supermix_pl.experiments.bench.solver.__main__ import SolverSettings, main, overhead, rows_of
+from supermix_pl.experiments.bench.solver import SolverSettings, main, overhead, rows_of
 from supermix_pl.experiments.opening import composed, open_subject
 from supermix_pl.experiments.shared.measures import saliency_kept, softness
 from supermix_pl.experiments.shared.mixers import BLIND, EXACT, FAST, PAIRS, PAPER

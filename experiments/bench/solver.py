@@ -1,20 +1,21 @@
-"""Measure mixers: see conf/bench/solver.yaml."""
+"""What mixers solve, what holds, and what that costs: see conf/bench/solver.yaml."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
 from supermix_pl import SuperMix
-from supermix_pl.experiments.bench.cost import NOTE, Batch, Row, mix_batches
+from supermix_pl.experiments.bench.cost import NOTE, Batch, Cost, mix_batches, numbers
 from supermix_pl.experiments.bench.passes import recorded, replay, timed
 from supermix_pl.experiments.bench.program import Result, Settings, check_sets, named, run, tracked
-from supermix_pl.experiments.bench.solver.picture import draw
 from supermix_pl.experiments.opening import open_subject
-from supermix_pl.experiments.shared.mixers import FAST, MEANING, as_call, fast, named_mixers
-from supermix_pl.experiments.shared.statistics import mean_cell, median_cell
+from supermix_pl.experiments.shared.mixers import BLIND, EXACT, FAST, MEANING, PAPER, as_call, fast, named_mixers
+from supermix_pl.experiments.shared.palette import BLACK, BLUE, GREY, MARKS, SERIES
+from supermix_pl.experiments.shared.statistics import Summary, mean_cell, median_cell
 from supermix_pl.experiments.shared.subject import Subject
 from supermix_pl.experiments.shared.table import Notes, Table
 from supermix_pl.mixing import Mixer
@@ -31,6 +32,30 @@ _NOTES = (
     ),
     "Bare passes: those of the same call, without the solver, of the first batch.",
 )
+
+_MAIN = {PAPER: (BLACK, "o"), EXACT: (GREY, "o"), FAST: (BLUE, "*")}
+_OTHERS = tuple(colour for colour in SERIES if colour not in (BLACK, BLUE))
+_LEGEND = 5
+_PANELS = {
+    "forwards_per_attempted": "teacher forwards a mix: natural image and rounds",
+    "softness_of_all": "m(1-m), 0 for binary masks",
+    "saliency_kept": "saliency kept (masks at random: 1/k)",
+}
+
+
+@dataclass(kw_only=True)
+class Row:
+    """A mixer."""
+
+    name: str
+    mixer: Mixer
+    rounds: int | None = None  # most steps of a set; None of one that takes none
+    costs: list[Cost] = field(default_factory=list)  # one a seed
+    overheads: list[float] = field(default_factory=list)  # time of a call over that of its passes alone; one a seed
+
+    def values(self, number: str) -> list[float | None]:
+        """Return one number of every seed."""
+        return [numbers(cost)[number] for cost in self.costs]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +106,7 @@ def measure(config: DictConfig, settings: SolverSettings) -> Result:
         content={
             "rows": [
                 {"mixer": row.name, "rounds": row.rounds, "call": as_call(row.mixer), "overheads": row.overheads}
-                | {"seeds": [asdict(cost) | cost.numbers() for cost in row.costs]}
+                | {"seeds": [{**cost, **numbers(cost)} for cost in row.costs]}
                 for row in rows
             ]
         },
@@ -130,18 +155,15 @@ def overhead(mixer: SuperMix, subject: Subject, batch: Batch, *, seed: int) -> f
 
 def table(rows: Sequence[Row]) -> Table:
     """Lay the mixers out."""
+    means = {"solved_fraction": (1, 100), "holds": (1, 100), "forwards_per_solved": (1,)}
+    means |= {"forwards_per_attempted": (1,), "backwards_per_attempted": (1,)}
     found = [
         (
             row.name,
             "-" if row.rounds is None else str(row.rounds),
-            mean_cell(row.values("solved_fraction"), 1, 100),
-            mean_cell(row.values("holds"), 1, 100),
-            mean_cell(row.values("forwards_per_solved"), 1),
-            mean_cell(row.values("forwards_per_attempted"), 1),
-            mean_cell(row.values("backwards_per_attempted"), 1),
+            *(mean_cell(row.values(name), *form) for name, form in means.items()),
             median_cell(row.values("ms_per_attempted"), 1),
-            mean_cell(row.values("softness_of_all"), 3),
-            mean_cell(row.values("saliency_kept"), 3),
+            *(mean_cell(row.values(name), 3) for name in ("softness_of_all", "saliency_kept")),
             median_cell(row.overheads, 3),
         )
         for row in rows
@@ -153,6 +175,42 @@ def notes(rows: Sequence[Row], subject: Subject) -> tuple[str, ...]:
     """Return what must be said of the table."""
     written = "; ".join({row.name: f"{row.name}: {as_call(row.mixer)}" for row in rows}.values())
     return NOTE, MEANING, f"Views: {subject.view}.", *_NOTES, f"Rows, with the most rounds: {written}."
+
+
+def draw(rows: Sequence[Row], title: str) -> Figure:
+    """Draw all mixers, the seeds averaged: a curve is a mixer under all limits on its steps."""
+    names = list(dict.fromkeys(row.name for row in rows))
+    figure = Figure(figsize=(16, 5.4 + 0.2 * len(names) / _LEGEND), layout="constrained")
+    panels = figure.subplots(1, len(_PANELS), sharey=True)
+    for place, name in enumerate(names):
+        style, mine = _style(name, place), [row for row in rows if row.name == name]
+        shares = [100 * _mean(row, "holds") for row in mine]
+        for axes, number in zip(panels, _PANELS, strict=True):
+            if name in BLIND and axes is panels[0]:
+                axes.axhline(shares[0], linestyle=":", color=style["color"], zorder=1)
+            else:
+                axes.plot([_mean(row, number) for row in mine], shares, **style, label=name)
+    panels[0].set(ylabel="holds, % of fresh views", ylim=(0, 102), xlim=(0, None))
+    for axes, label in zip(panels, _PANELS.values(), strict=True):
+        axes.set_xlabel(label)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    handles, labels = panels[-1].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=_LEGEND, frameon=False)
+    figure.suptitle(title)
+    return figure
+
+
+def _mean(row: Row, number: str) -> float:
+    found = Summary.of(row.values(number))
+    return float("nan") if found is None else found.mean
+
+
+def _style(name: str, number: int) -> dict[str, Any]:
+    colour, mark = _MAIN.get(name, (_OTHERS[number % len(_OTHERS)], MARKS[number % len(MARKS)]))
+    main = name in _MAIN
+    size = {"markersize": 12 if name == FAST else 6, "linewidth": 2.4 if main else 1.2, "zorder": 3 if main else 2}
+    return {"color": colour, "marker": mark, "markeredgecolor": "white", **size}
 
 
 main = partial(run, "solver", SolverSettings, measure)

@@ -1,1 +1,0 @@
-"""What mixers solve, what holds, and what that costs."""

@@ -1,0 +1,281 @@
+"""A training step with mixes beside one with MixUp: see conf/bench/step.yaml."""
+
+import copy
+import inspect
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from statistics import mean
+from typing import Any, Literal
+
+import torch
+from hydra.utils import instantiate
+from jaxtyping import Float, Int
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from supermix_pl import FrozenTeacher, MixUp, SuperMix
+from supermix_pl.arguments import check_at_least
+from supermix_pl.engine import BatchEngine, Engine, Run, StreamEngine
+from supermix_pl.experiments.bench.passes import synchronize
+from supermix_pl.experiments.bench.program import Result, Settings, named, run, tracked
+from supermix_pl.experiments.networks.compiling import compile_in_place
+from supermix_pl.experiments.opening import open_subject
+from supermix_pl.experiments.shared.runs.identity import target
+from supermix_pl.experiments.shared.statistics import median_cell
+from supermix_pl.experiments.shared.table import Notes, Table
+from supermix_pl.losses import distillation_loss
+from supermix_pl.mixing import MixedBatch, Mixer
+from supermix_pl.trainer.rewriting import BatchRewriter
+from supermix_pl.trainer.stopwatch import Stopwatch
+from supermix_pl.transforms import View
+
+REFERENCE, RECOMMENDED, BATCH = "MixUp", "stream", "batch"
+COLUMNS = ("step", "ms", "of it mixing", "ratio", "CPU ratio", "forwards / mix", "backwards / mix", "holds %")
+NOTES = (
+    (
+        "A step: the teacher's pass of the natural images, mixing, then forward, backward and update of the student on "
+        "all rows, by the distillation loss. Median of the blocks' means (least - most); ratios within a block to "
+        "MixUp, a stream whose mixes the teacher labels too. CPU ratio: of the time of the process's threads."
+    ),
+    (
+        "Forwards, backwards: the teacher's a mix that is shown, those of the natural images left out, which all have. "
+        "Holds: share of the shown mixes, among them those of young sets."
+    ),
+)
+_OF_THE_ENGINE = set(inspect.signature(StreamEngine).parameters)
+_STEPS_TO_WARM = 24  # a budget is planned by then, and sets leave the slots
+_SLOW_STEPS_TO_WARM = 2
+_SLOW_SHARE = 4  # the batch engine takes this part of the steps
+
+Contenders = Mapping[str, tuple[Mixer, Engine]]
+"""What is put into the batches, by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSettings(Settings):
+    """See conf/bench/step.yaml."""
+
+    LEAST = {"batch_sizes": 2, "steps": 1, "blocks": 1}
+
+    images: int
+    batch_sizes: list[int]
+    streams: list[dict[str, Any]]
+    batch_engine: bool
+    steps: int
+    blocks: int
+
+    def check(self) -> None:
+        """Check what hangs together."""
+        check_at_least("bench.images", self.images, max(self.batch_sizes))
+        contenders(self.streams, 2)
+
+
+def measure(config: DictConfig, settings: StepSettings) -> Result:
+    """Time the steps of a student, batch size by batch size."""
+    subject = open_subject(config, num_images=settings.images, split="train")
+    torch.manual_seed(config.seed)
+    student = instantiate(config.network, num_classes=subject.teacher.num_classes).to(subject.images.device)
+    student = student.to(memory_format=torch.channels_last) if config.channels_last else student
+    precision, timings = str(config.trainer.precision), {}
+    for size in settings.batch_sizes:
+        timings[size] = time_steps(
+            contenders(settings.streams, subject.supermix.k, with_batch=settings.batch_engine),
+            student,
+            subject.teacher,
+            [batch for batch in subject.batches(size) if len(batch[0]) == size],
+            subject.view,
+            steps=settings.steps,
+            blocks=settings.blocks,
+            low_precision=precision.startswith("bf16"),
+        )
+    tables = [
+        Table(title=f"{size} natural images and {size} mixes", columns=COLUMNS, sections=(rows(found),))
+        for size, found in timings.items()
+    ]
+    return Result(
+        name=f"{subject.data}_{subject.network}_{precision}",
+        title=f"Training step with mixes: {subject.title}",
+        remark=f"Student {target(dict(config.network))}, {precision}, teacher in {config.teacher.get('dtype')}, "
+        f"compiled: {subject.teacher.compile}.",
+        tables=[*tables, Notes(lines=NOTES)],
+        content={
+            "timings": {
+                str(size): {name: asdict(timing) for name, timing in found.items()} for size, found in timings.items()
+            }
+        },
+        seeds=[config.seed],
+        device=subject.images.device,
+    )
+
+
+def contenders(streams: Sequence[Mapping[str, Any]], k: int, *, with_batch: bool = True) -> Contenders:
+    """Return what is compared, the reference first: streams of SuperMix.fast with changes, the batch engine."""
+    found: dict[str, tuple[Mixer, Engine]] = {REFERENCE: (MixUp(k=k), StreamEngine())}
+    for changes in streams:
+        engine = {name: value for name, value in changes.items() if name in _OF_THE_ENGINE}
+        mixer = {name: value for name, value in changes.items() if name not in _OF_THE_ENGINE}
+        name = ", ".join(filter(None, [RECOMMENDED, named(changes)]))
+        found[name] = SuperMix.fast(k=k, **mixer), StreamEngine(**engine)
+    return found | ({BATCH: (SuperMix.fast(k=k), BatchEngine())} if with_batch else {})
+
+
+def time_steps(
+    chosen: Contenders,
+    student: nn.Module,
+    teacher: FrozenTeacher,
+    batches: Sequence[tuple[Tensor, Tensor]],
+    view: View,
+    *,
+    steps: int,
+    blocks: int,
+    low_precision: bool,
+) -> dict[str, "Timing"]:
+    """Time all contenders in turns."""
+    trainings = {
+        name: Training(*each, student, teacher, view, low_precision=low_precision) for name, each in chosen.items()
+    }
+    in_turn = list(trainings.values())
+    for training in tracked(in_turn, "warm-up"):
+        training.warm_up(batches)
+    for block in tracked(range(blocks), "blocks"):
+        turn = block % len(in_turn)
+        for training in (*in_turn[turn:], *in_turn[:turn]):
+            training.block(batches, block, steps)
+    return {name: training.timing for name, training in trainings.items()}
+
+
+def rows(timings: Mapping[str, "Timing"]) -> tuple[tuple[str, ...], ...]:
+    """Lay the contenders out beside the reference, as `COLUMNS` has it."""
+    reference = timings[REFERENCE]
+    return tuple(
+        (
+            name,
+            median_cell(timing.seconds, 1, 1000),
+            median_cell(timing.mixing, 1, 1000),
+            median_cell(timing.ratios(reference), 3),
+            median_cell(timing.ratios(reference, "cpu"), 3),
+            f"{mean(timing.forwards):.2f}",
+            f"{mean(timing.backwards):.2f}",
+            f"{100 * mean(timing.holds):.0f}" if timing.holds else "-",
+        )
+        for name, timing in timings.items()
+    )
+
+
+@dataclass(kw_only=True)
+class Timing:
+    """A contender's steps."""
+
+    seconds: list[float] = field(default_factory=list)  # of a step, the mean of each block
+    # of the threads of this process, likewise: less is lost to what else the machine does
+    cpu: list[float] = field(default_factory=list)
+    mixing: list[float] = field(default_factory=list)  # of the seconds, those of mixing
+    # teacher forwards a mix that was shown, of every step, beside those that label the natural images
+    forwards: list[float] = field(default_factory=list)
+    backwards: list[float] = field(default_factory=list)  # input gradients a mix that was shown
+    holds: list[float] = field(default_factory=list)  # share of the shown mixes that hold
+
+    def count(self, mix: MixedBatch, labels: int) -> None:
+        """Take in a step's mixes."""
+        self.forwards.append((mix.teacher_forwards - labels) / len(mix))
+        self.backwards.append(mix.teacher_backwards / len(mix))
+        if mix.holds is not None:
+            self.holds.append(float(mix.holds.float().mean()))
+
+    def ratios(self, reference: "Timing", clock: Literal["seconds", "cpu"] = "seconds") -> list[float]:
+        """Return the steps over those of another contender, block by block."""
+        return [one / two for one, two in zip(getattr(self, clock), getattr(reference, clock), strict=True)]
+
+
+class Training:
+    """A student that is distilled on extended batches: the teacher's logits for every row, no second pass.
+
+    It is compiled if the teacher's passes are.
+    """
+
+    def __init__(
+        self,
+        mixer: Mixer,
+        engine: Engine,
+        student: nn.Module,
+        teacher: FrozenTeacher,
+        view: View,
+        *,
+        low_precision: bool,
+    ) -> None:
+        self._engine = engine
+        self.timing = Timing()
+        self.student = copy.deepcopy(student).train()
+        self._optimizer = torch.optim.SGD(self.student.parameters(), lr=0.05, momentum=0.9, nesterov=True)
+        self._teacher = teacher
+        self._low_precision = low_precision
+        self._number = 0
+        self._device = next(student.parameters()).device
+        if teacher.compile:
+            compile_in_place(self.student, on_gpu=self._device.type == "cuda")
+        self._stopwatch = Stopwatch(self._device)
+        engine.begin(Run(training_seconds=self._stopwatch.training_seconds))
+        self._rewriter = BatchRewriter(
+            mixer=mixer,
+            engine=engine,
+            mode="extend",
+            targets="teacher",
+            input_key=0,
+            target_key=1,
+            mixed_transform=view,
+            label_natural=True,
+        )
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether sets are solved to their end in every step."""
+        return self._engine.solves_now
+
+    def step(self, images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"]) -> MixedBatch:
+        """Mix a batch and train on it; the device may still be at it."""
+        self._stopwatch.start()
+        rewritten = self._rewriter.rewrite((images, labels), self._teacher, stream=(0, self._number))
+        self._stopwatch.mixed()
+        assert rewritten.mix is not None
+        assert rewritten.teacher_logits is not None
+        self._stopwatch.trained()
+        self._train(rewritten.batch[0], rewritten.teacher_logits)
+        self._stopwatch.trained()
+        self._number += 1
+        return rewritten.mix
+
+    def warm_up(self, batches: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Run until a stream has planned its work and its sets leave the slots."""
+        for number in range(_SLOW_STEPS_TO_WARM if self.is_slow else _STEPS_TO_WARM):
+            self.step(*batches[number % len(batches)])
+
+    def block(self, batches: Sequence[tuple[Tensor, Tensor]], first: int, steps: int) -> None:
+        """Time some steps from a batch on, fewer slow ones, and count their passes afterwards."""
+        steps = max(1, steps // _SLOW_SHARE) if self.is_slow else steps
+        synchronize(self._device)
+        start, worked = time.perf_counter(), time.process_time()
+        mixes = [self.step(*batches[(first + number) % len(batches)]) for number in range(steps)]
+        synchronize(self._device)
+        self.timing.seconds.append((time.perf_counter() - start) / steps)
+        self.timing.cpu.append((time.process_time() - worked) / steps)
+        recent = self._stopwatch.recent(steps)
+        assert recent is not None
+        self.timing.mixing.append(recent[0])
+        labels = 0 if self._engine.takes_natural_logits else len(batches[0][0])
+        for mix in mixes:
+            self.timing.count(mix, labels)
+
+    def _train(self, images: Float[Tensor, "r c h w"], teacher_logits: Float[Tensor, "r n"]) -> None:
+        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self._low_precision):
+            logits = self.student(images)
+        self._optimizer.zero_grad()
+        distillation_loss(logits.float(), teacher_logits.float()).backward()
+        self._optimizer.step()
+
+
+main = partial(run, "step", StepSettings, measure)
+
+if __name__ == "__main__":
+    main()

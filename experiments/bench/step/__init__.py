@@ -1,1 +1,0 @@
-"""A training step with mixes beside one with MixUp."""

@@ -1,1 +1,0 @@
-"""The paper's Table 4: what the update rules cost."""
