@@ -9,9 +9,17 @@ import pytest
 import torch
 
 from supermix_pl import FrozenTeacher, SuperMix
-from supermix_pl.experiments.bench.table4.__main__ import Table4Settings, accuracy, compare, main
-from supermix_pl.experiments.bench.table4.curve import Run, cap_for, cost, run_batch
-from supermix_pl.experiments.bench.table4.tables import published
+from supermix_pl.experiments.bench.cost import cost_of, numbers
+from supermix_pl.experiments.bench.table4 import (
+    Run,
+    Table4Settings,
+    accuracy,
+    cap_for,
+    compare,
+    main,
+    published,
+    run_batch,
+)
 from supermix_pl.experiments.networks import efficientnet_lite0
 from supermix_pl.experiments.shared.runs.paper import load
 from supermix_pl.experiments.shared.table import Notes, Table
@@ -45,51 +53,37 @@ def run(teacher: FrozenTeacher, mixer: SuperMix = BASE, number: int = 0) -> Run:
 @pytest.mark.parametrize("rule", ["newton_sp", SGD(learning_rate=3.0)])
 def test_a_run_tells_what_lower_limits_cost(teacher: FrozenTeacher, rule: Any, classes: Any) -> None:
     mixer = dataclasses.replace(BASE, update_rule=rule, classes=classes)
-    long = run(teacher, mixer)
+    long, _ = run(teacher, mixer)
     shares = set()
     for cap in (1, 2, 3, 5, 8, 12):
         mix = dataclasses.replace(mixer, max_steps=cap)(teacher, images(), labels(), seed=(0, 0))
-        found = cost([long], cap)
-        assert (found.sets, found.solved, found.steps) == (IMAGES, int(mix.solved.sum()), int(mix.num_steps.sum()))
-        assert (found.forwards, found.backwards) == (mix.teacher_forwards, mix.teacher_backwards)
-        shares.add(found.solved)
-        if found.solved:
-            masks, numbers = mix.masks[mix.solved], found.numbers()
-            assert numbers["mask_softness"] == pytest.approx(float((masks * (1 - masks)).mean()))
-            assert numbers["mask_roughness"] == pytest.approx(float(total_variation(masks).mean()))
-            assert numbers["forwards_per_solved"] == pytest.approx(mix.teacher_forwards / found.solved)
+        found = cost_of(long, 1.0, cap=cap)
+        expected = cost_of(mix, 1.0)
+        names = ("sets", "solved", "steps", "forwards", "backwards", "seconds")
+        assert [found[name] for name in names] == [expected[name] for name in names]
+        shares.add(found["solved"])
+        if found["solved"]:
+            masks, shown = mix.masks[mix.solved], numbers(found)
+            assert shown["mask_softness"] == pytest.approx(float((masks * (1 - masks)).mean()))
+            assert shown["mask_roughness"] == pytest.approx(float(total_variation(masks).mean()))
+            assert shown["forwards_per_solved"] == pytest.approx(mix.teacher_forwards / found["solved"])
     assert len(shares) > 2, "the setting tests too little"
-    assert cost([long], 500) == cost([long], 12)
+    assert cost_of(long, 1.0, cap=500) == cost_of(long, 1.0)
 
 
 def test_clock_runs_with_the_rounds(teacher: FrozenTeacher) -> None:
-    found = run(teacher)
-    assert len(found.seconds) == int(found.num_steps.max()) + 1
-    assert list(found.seconds) == sorted(found.seconds)
-    assert 0 < found.seconds[0] < cost([found], 3).seconds < cost([found], 12).seconds
-    assert cost([found], 3).seconds == found.seconds[3]
-    assert cost([found, found], 3).numbers()["ms_per_attempted"] == pytest.approx(1000 * found.seconds[3] / IMAGES)
+    mix, seconds = run(teacher)
+    assert len(seconds) == int(mix.num_steps.max()) + 1
+    assert [0.0, *seconds] == sorted({0.0, *seconds})
 
 
-def made_up(steps: list[int], solved: list[bool]) -> Run:
-    values = torch.linspace(0.1, 0.2, len(steps))
-    return Run(
-        num_steps=torch.tensor(steps),
-        solved=torch.tensor(solved),
-        softness=values,
-        roughness=values,
-        label_forwards=1,
-        seconds=[0.5 * (step + 1) for step in range(max(steps) + 1)],
-    )
-
-
-def test_limit_for_a_share() -> None:
-    runs = [made_up([1, 4, 9], [True, True, False]), made_up([2, 9, 7, 9, 9, 9, 9], [True, False, True] + 4 * [False])]
-    found = {share: cap_for(runs, share) for share in (0.1, 0.2, 0.3, 0.31, 0.4, 0.41, 1.0)}
-    assert found == {0.1: 1, 0.2: 2, 0.3: 4, 0.31: 7, 0.4: 7, 0.41: None, 1.0: None}
-    for share, cap in found.items():
-        if cap is not None:
-            assert cost(runs, cap).solved / 10 >= share > cost(runs, cap - 1).solved / 10
+def test_limit_for_a_share(teacher: FrozenTeacher) -> None:
+    runs = [run(teacher, number=number) for number in range(2)]
+    solved = sorted(torch.cat([mix.num_steps[mix.solved] for mix, _ in runs]).tolist())
+    for count in (1, len(solved) // 2, len(solved)):
+        assert cap_for(runs, count / (2 * IMAGES)) == solved[count - 1]
+    assert len(solved) < 2 * IMAGES, "the setting tests too little"
+    assert cap_for(runs, 1.0) is None
 
 
 def test_solvers_take_turns_on_the_same_sets(teacher: FrozenTeacher) -> None:
@@ -97,7 +91,7 @@ def test_solvers_take_turns_on_the_same_sets(teacher: FrozenTeacher) -> None:
     mixers = {"newton_sp": BASE, "sgd": dataclasses.replace(BASE, update_rule="sgd")}
     runs = compare(mixers, teacher, batches, seed=3)
     for name, mixer in mixers.items():
-        assert [found.num_steps.tolist() for found in runs[name]] == [
+        assert [mix.num_steps.tolist() for mix, _ in runs[name]] == [
             mixer(teacher, batch[0], seed=(3, number)).num_steps.tolist() for number, batch in enumerate(batches)
         ]
 
