@@ -54,7 +54,6 @@ def build_mixes(config: DictConfig, datamodule: ImageDataModule) -> Beside | Non
         mixer=build_mixer(config),
         view=_build_view(config, datamodule),
         cache_dir=Path(config.paths.cache_dir),
-        progress=config.trainer.enable_progress_bar,
     )
     return build(config.mixes, setting=setting)
 

@@ -43,7 +43,6 @@ def run(config: DictConfig) -> None:
         devices = list_devices(config)
     making, teacher = _prepare(config, devices, 0)
     plain = OmegaConf.create(OmegaConf.to_container(config, resolve=True))  # other processes know nothing of hydra
-    plain.trainer.enable_progress_bar = False
     others: Any = start_processes(_help, (plain, devices), nprocs=len(devices) - 1, join=False)
     try:
         mixes = FixedMixes(making.make(teacher))

@@ -32,14 +32,12 @@ class Setting:
         mixer: The mixer that is chosen, if one is.
         view: What the student sees the rows under.
         cache_dir: Where what is made or decoded is kept.
-        progress: Whether to show a progress bar.
     """
 
     data: ImageDataModule
     mixer: Mixer | None
     view: Transform | None
     cache_dir: Path
-    progress: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +71,7 @@ class Fixed(Plan):
             about = json.dumps(describe(of.data, teacher, mixer, self, view=of.view))
             folder = of.cache_dir / "mixes" / hashlib.sha256(about.encode()).hexdigest()[:16]
         _log.info("%d mixes in %s", self.size, folder)
-        generate(folder, of.data, teacher, mixer, self, view=of.view, progress=of.progress)
+        generate(folder, of.data, teacher, mixer, self, view=of.view)
         return Path(folder)
 
 
@@ -90,10 +88,9 @@ class Folder:
     """
 
     def __init__(self, setting: Setting, *, folder: str, misplaced: bool = False) -> None:
-        self._mixes: FixedMixes | MisplacedMixes = FixedMixes(folder)
-        _check_fit(self._mixes, setting)
-        if misplaced:
-            self._mixes = _misplaced(self._mixes, setting.data)
+        mixes = FixedMixes(folder)
+        _check_fit(mixes, setting)
+        self._mixes = _misplaced(mixes, setting.data) if misplaced else mixes
 
     def open(self, teacher: FrozenTeacher) -> FixedMixes | MisplacedMixes:
         """Return the mixes."""

@@ -46,7 +46,6 @@ def generate(
     plan: Plan,
     *,
     view: Transform | None = None,
-    progress: bool = True,
 ) -> None:
     """Make what a folder of mixes lacks. Processes of several machines may do so at once; none knows of the others.
 
@@ -63,7 +62,6 @@ def generate(
         mixer: Makes the mixes.
         plan: How many.
         view: What the training will show them under, for a mixer with views="auto".
-        progress: Whether to show a progress bar, on a terminal; else the log tells how far it is.
 
     Raises:
         ValueError: If the folder holds mixes of another origin, or the mixer's views have no repr of their settings.
@@ -75,8 +73,9 @@ def generate(
     keep_description(folder, about)
     read = partial(_read, *datamodule.training_samples(), plan)
     missing = list(range(plan.num_shards))
-    with GenerationProgress(folder, plan, bar=progress) as shown, ExitStack() as held:
-        _tell_size(folder, datamodule, plan, shown.there)
+    shown = GenerationProgress(folder, plan)
+    _tell_size(folder, datamodule, plan, shown.there)
+    with ExitStack() as held:
         while missing := [shard for shard in missing if not is_whole(shard_path(folder, shard))]:
             others_do = True
             for shard, lock, sources in _read_ahead(_claims(folder, missing, held), read):

@@ -1,7 +1,6 @@
 """A control for fixed mixes: their masks on images that they were not solved for."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -39,11 +38,6 @@ class MisplacedMixes:
                 f"expected mixes of the {count} training images, at least 2, got those of "
                 f"{mixes.about['num_sources']} in {mixes.folder}: make others with supermix-generate"
             )
-
-    @property
-    def about(self) -> dict[str, Any]:
-        """Size, shape and origin of the mixes."""
-        return self._mixes.about
 
     def __len__(self) -> int:
         return len(self._mixes)

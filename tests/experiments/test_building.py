@@ -72,7 +72,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = shapes()
     plan = Plan(size=12, batch_size=4)
     path = tmp_path_factory.mktemp("mixes")
-    generate(path, data, untrained_teacher(data, network=resnet8), SuperMix(max_steps=2), plan, progress=False)
+    generate(path, data, untrained_teacher(data, network=resnet8), SuperMix(max_steps=2), plan)
     return path
 
 

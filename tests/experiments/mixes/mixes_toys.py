@@ -52,7 +52,7 @@ def teacher_of(seed: int = 0, **options: Any) -> FrozenTeacher:
 
 
 def make(folder: Path, mixer: Mixer = MIXER, plan: Plan = PLAN, view: Transform | None = None, **options: Any) -> None:
-    generate(folder, data_of(**options), teacher_of(), mixer, plan, view=view, progress=False)
+    generate(folder, data_of(**options), teacher_of(), mixer, plan, view=view)
 
 
 def shard_bytes(folder: Path) -> dict[str, bytes]:

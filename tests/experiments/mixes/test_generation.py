@@ -1,7 +1,6 @@
 """Making fixed mixes: what is kept of them, what a stop or a second process leaves, what is refused."""
 
 import errno
-import io
 import json
 import logging
 import os
@@ -21,7 +20,6 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
-from rich.console import Console
 
 from supermix_pl import CutMix, MixedBatch, MixUp, SuperMix
 from supermix_pl.experiments.mixes import FixedMixes, Mixes, Plan, generate, generation, progress
@@ -138,7 +136,7 @@ def test_a_view_that_breaks_the_graph_is_not_solved_under(tmp_path: Path) -> Non
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_the_sources_are_those_that_were_mixed(tmp_path: Path, k: int) -> None:
     data = data_of(images_per_class=3)  # a subset: its numbers are not the source's
-    generate(tmp_path, data, teacher_of(), MixUp(k=k), PLAN, progress=False)
+    generate(tmp_path, data, teacher_of(), MixUp(k=k), PLAN)
     mixes = whole(tmp_path)
     source, samples = data.training_samples()
     assert len(samples) == 9
@@ -300,11 +298,7 @@ def test_a_plan_has_no_more_files_than_can_be_read() -> None:
         Plan(size=10**6, batch_size=16)
 
 
-def test_without_a_terminal_lines_tell_how_far_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    screen = io.StringIO()
-    monkeypatch.setattr(progress, "get_console", lambda: Console(file=screen, force_terminal=False))
+def test_lines_tell_how_far_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO), pytest.raises(KeyboardInterrupt):
         generate(tmp_path, data_of(), teacher_of(), Failing(MIXER, 3), Plan(size=24, batch_size=4))
     with caplog.at_level(logging.INFO):
@@ -316,7 +310,6 @@ def test_without_a_terminal_lines_tell_how_far_it_is(
         f"{done} of 24 mixes" for done in (4, 16, 24)
     ]
     assert re.search(r"mixes, [\d.]+ a second, 0:00:00 left, .*e-05 GB in all$", lines[-1])
-    assert screen.getvalue() == ""
 
 
 def test_a_disk_that_is_too_small_is_told_of(
@@ -331,18 +324,6 @@ def test_a_disk_that_is_too_small_is_told_of(
     assert not caplog.records
 
 
-def test_a_terminal_has_a_bar_and_no_lines(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    screen = io.StringIO()
-    monkeypatch.setattr(progress, "get_console", lambda: Console(file=screen, force_terminal=True, width=120))
-    with caplog.at_level(logging.INFO):
-        generate(tmp_path, data_of(), teacher_of(), MIXER, PLAN)
-    assert "25/25" in screen.getvalue()
-    assert "a second" in screen.getvalue()
-    assert not [record for record in caplog.records if record.name == progress.__name__]
-
-
 def test_rate_and_size_are_of_what_is_made_by_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -351,7 +332,8 @@ def test_rate_and_size_are_of_what_is_made_by_all(
     plan = Plan(size=1000, batch_size=10)
     for shard in range(50):
         shard_path(tmp_path, shard).touch()
-    with caplog.at_level(logging.INFO), progress.GenerationProgress(tmp_path, plan, bar=False) as shown:
+    with caplog.at_level(logging.INFO):
+        shown = progress.GenerationProgress(tmp_path, plan)
         assert shown.there == 500
         for shard, seconds in ((50, 61), (52, 62), (53, 121), (54, 122)):
             now = float(seconds)
