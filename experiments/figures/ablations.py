@@ -1,24 +1,31 @@
 """Figure 5: accuracy against the size of D', k, alpha, lambda_s and others, from the folders of runs."""
 
+# pandas' own types do not tell a DataFrame from a Series
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
+
 import argparse
 import math
 from collections.abc import Sequence
+from typing import Any
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from supermix_pl.experiments.figures.curves import Curve, find_curves
 from supermix_pl.experiments.figures.style import LABEL, SMALL, TITLE, Drawn, headline, plain
 from supermix_pl.experiments.shared.palette import BLACK, MARKS, METHODS, ORANGE, PURPLE, SKY
-from supermix_pl.experiments.shared.runs.folders import find_runs
+from supermix_pl.experiments.shared.runs.budget import differences, label, shown, training
+from supermix_pl.experiments.shared.runs.folders import Run, find_runs
+from supermix_pl.experiments.shared.runs.identity import dataset, method_in, pair
+from supermix_pl.experiments.shared.runs.paper import load
 
-_NAMES = {
-    "size": "images in D'",
-    "k": "k, sources in a set",
-    "alpha": r"$\alpha$ of the mixing weights",
-    "lambda_s": r"$\lambda_s$, weight of the sparsity",
-    "sigma": r"$\sigma$, cells of the mask grid",
-    "mask_size": "side of the mask grid",
+PARAMETERS = {  # the setting, and its name below the axis
+    "size": ("mixes.size", "images in D'"),
+    "k": ("mixer.k", "k, sources in a set"),
+    "alpha": ("mixer.alpha", r"$\alpha$ of the mixing weights"),
+    "lambda_s": ("mixer.lambda_s", r"$\lambda_s$, weight of the sparsity"),
+    "sigma": ("mixer.sigma", r"$\sigma$, cells of the mask grid"),
+    "mask_size": ("mixer.mask_size", "side of the mask grid"),
 }
 _LOGARITHMIC = ("size", "alpha", "mask_size")
 _OTHER_COLOURS = (PURPLE, ORANGE, SKY, BLACK)
@@ -29,19 +36,19 @@ _MOST_COLUMNS = 3
 def draw(options: argparse.Namespace) -> Drawn:
     """Draw a panel for each parameter, and data set, that runs differ in."""
     runs, problems = find_runs(options.chosen)
-    curves = find_curves(runs, best=options.best)
-    if not curves:
+    points = find_points(runs, best=options.best)
+    if points.empty:
         raise ValueError(
-            f"expected runs that differ in one of {', '.join(_NAMES)} alone, got {len(runs)} runs without such; for "
-            "instance: supermix-train -m experiment=ablation_k"
+            f"expected runs that differ in one of {', '.join(PARAMETERS)} alone, got {len(runs)} runs without such; "
+            "for instance: supermix-train -m experiment=ablation_k"
         )
-    panels = list(dict.fromkeys((curve.parameter, curve.dataset) for curve in curves))
+    panels = list(points.groupby(["parameter", "dataset"], sort=False))
     columns = 2 if len(panels) == 4 else min(len(panels), _MOST_COLUMNS)
     rows = math.ceil(len(panels) / columns)
     figure = Figure(figsize=(max(_PANEL[0] * columns, 6), _PANEL[1] * rows + 0.6), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
-    for place, (parameter, dataset) in zip(axes, panels, strict=False):
-        _draw_panel(place, [curve for curve in curves if (curve.parameter, curve.dataset) == (parameter, dataset)])
+    for place, (names, own) in zip(axes, panels, strict=False):
+        _draw_panel(place, *names, own)
     for place in axes[len(panels) :]:
         place.axis("off")
     epoch = "best" if options.best else "last"
@@ -49,13 +56,50 @@ def draw(options: argparse.Namespace) -> Drawn:
     left_out = f" Folders without a finished run, left out: {len(problems)}." if problems else ""
     note = f" {options.note}." if options.note else ""
     figure.suptitle(headline(text + note + left_out, figure), fontsize=LABEL)
-    numbers = [
-        {"parameter": curve.parameter, "dataset": curve.dataset, "curve": curve.label, "value": value}
-        | {"accuracies": found.values, "mean": found.mean, "deviation": found.deviation}
-        for curve in curves
-        for value, found in curve.points
-    ]
+    numbers = points.astype(object).where(points.notna(), None).to_dict("records")
     return Drawn(figure=figure, numbers=numbers, seeds=sorted({run.seed for run in runs}))
+
+
+def find_points(runs: Sequence[Run], *, best: bool = False) -> pd.DataFrame:
+    """Find the points of all curves: accuracy against one parameter, everything else equal, whatever the experiment.
+
+    Of several runs with the same settings and seed the newest counts. A curve has two values or more.
+
+    Returns:
+        A row a point: `parameter`, `dataset`, `method`; `curve`, the method and what sets the curve apart from others
+        of its panel; `value` of the parameter; `mean`, `deviation` (NaN of one seed), `count` and `accuracies` in % of
+        the seeds.
+    """
+    rows: list[dict[str, Any]] = []
+    for run in sorted(runs, key=lambda run: run.written):
+        settings, accuracy = _settings(run), run.number("val/accuracy_best" if best else "test/accuracy")
+        for parameter, (key, _) in PARAMETERS.items():
+            value, rest = settings.get(key), {name: each for name, each in settings.items() if name != key}
+            if accuracy is not None and isinstance(value, int | float):
+                own = {name: settings[name] for name in ("dataset", "method")} | {"rest": rest, "group": shown(rest)}
+                own |= {"value": float(value), "seed": run.seed, "accuracy": 100 * accuracy}
+                rows.append({"parameter": parameter, **own})
+    if not rows:
+        return pd.DataFrame()
+    found = pd.DataFrame(rows).drop_duplicates(["parameter", "group", "value", "seed"], keep="last")
+    found = found[found.groupby(["parameter", "group"])["value"].transform("nunique") > 1]
+    alike = {names: differences(list(own["rest"])) for names, own in found.groupby(["parameter", "dataset", "method"])}
+    found["curve"] = [
+        ", ".join(filter(None, [row.method, label(row.rest, alike[row.parameter, row.dataset, row.method])]))
+        for row in found.itertuples()
+    ]
+    found["order"] = found["parameter"].map(list(PARAMETERS).index)
+    by = ["order", "parameter", "dataset", "curve", "method", "group", "value"]
+    points = found.sort_values([*by, "seed"]).groupby(by, sort=False)["accuracy"]
+    points = points.agg(accuracies=tuple, mean="mean", deviation="std", count="count")
+    return points.reset_index().drop(columns=["order", "group"])
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    method = method_in(load().tables["custom"], run).partition("_k")[0]
+    names = {name: value for name in ("protocol", "scale") if (value := run.name_of(name))}
+    own = {"method": method, "pair": pair(run), "dataset": dataset(run.config)}
+    return own | names | training(run.config)
 
 
 def claim(parameter: str, dataset: str) -> tuple[float, str] | None:
@@ -72,27 +116,26 @@ def claim(parameter: str, dataset: str) -> tuple[float, str] | None:
     return claims.get(parameter)
 
 
-def _draw_panel(axes: Axes, curves: Sequence[Curve]) -> None:
-    parameter, dataset = curves[0].parameter, curves[0].dataset
-    others = iter(_OTHER_COLOURS * len(curves))
-    taken: set[str] = set()
-    for curve, mark in zip(curves, MARKS * len(curves), strict=False):
-        colour = _colour(curve.method)
+def _draw_panel(axes: Axes, parameter: str, dataset: str, points: pd.DataFrame) -> None:
+    curves = list(points.groupby("curve", sort=False))
+    others, taken = iter(_OTHER_COLOURS * len(curves)), set()
+    for (name, own), mark in zip(curves, MARKS * len(curves), strict=False):
+        method = own["method"].iloc[0].lower()
+        colour = next((colour for mixer, colour in METHODS.items() if mixer.lower() in method), None)
         if colour is None or colour in taken:
             colour = next(others)
         taken.add(colour)
-        seeds = sorted({found.count for _, found in curve.points})
-        count = f"{seeds[0]} seed{'s' * (seeds[0] != 1)}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
+        seeds = " to ".join(map(str, sorted({own["count"].min(), own["count"].max()})))
         axes.errorbar(
-            [value for value, _ in curve.points],
-            [found.mean for _, found in curve.points],
-            yerr=[found.deviation or 0.0 for _, found in curve.points],
+            own["value"],
+            own["mean"],
+            yerr=own["deviation"].fillna(0.0),
             color=colour,
             marker=mark,
             capsize=3,
-            label=f"{curve.label} ({count})",
+            label=f"{name} ({seeds} seed{'s' * (seeds != '1')})",
         )
-    values = sorted({value for curve in curves for value, _ in curve.points})
+    values = sorted(points["value"].unique())
     if parameter in _LOGARITHMIC:
         axes.set_xscale("log")
         axes.minorticks_off()
@@ -104,14 +147,11 @@ def _draw_panel(axes: Axes, curves: Sequence[Curve]) -> None:
             axes.axvline(value, color="0.45", linestyle="--", linewidth=1.2, zorder=0, label=text)
         else:
             axes.plot([], [], color="0.45", linestyle="--", linewidth=1.2, label=f"{text} (beyond these runs)")
-    axes.set_title(f"{dataset}: {_NAMES[parameter].partition(',')[0]}", fontsize=TITLE)
-    axes.set_xlabel(_NAMES[parameter], fontsize=LABEL)
+    title = PARAMETERS[parameter][1]
+    axes.set_title(f"{dataset}: {title.partition(',')[0]}", fontsize=TITLE)
+    axes.set_xlabel(title, fontsize=LABEL)
     axes.set_ylabel("accuracy, %", fontsize=LABEL)
     axes.tick_params(labelsize=SMALL)
     axes.margins(y=0.35)
     axes.legend(fontsize=SMALL - 1, frameon=False, loc="best")
     plain(axes)
-
-
-def _colour(method: str) -> str | None:
-    return next((colour for name, colour in METHODS.items() if name.lower() in method.lower()), None)

@@ -1,6 +1,7 @@
 """Figure 5: the curves that are in folders of runs."""
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from matplotlib.text import Text
 
 from supermix_pl.experiments.figures import ablations
-from supermix_pl.experiments.figures.curves import find_curves
+from supermix_pl.experiments.figures.ablations import find_points
 from supermix_pl.experiments.shared.runs.folders import find_runs
 from tests.experiments.report.report_folders import write_run
 
@@ -24,13 +25,16 @@ def test_curves_hold_everything_else_equal(tmp_path: Path) -> None:
         write_run(tmp_path / str(number), accuracy, k=k, seed=seed, **OWN)
     write_run(tmp_path / "old", 50, k=2, written=10, **OWN)
     write_run(tmp_path / "epochs", 90, k=3, epochs=7, **OWN)  # differs in more than k
-    (curve,) = find_curves(find_runs([tmp_path])[0])
-    assert (curve.parameter, curve.dataset, curve.label) == ("k", "cifar100", "ce_supermix")
-    assert [(value, found.values) for value, found in curve.points] == [(2, (70, 72)), (3, (68,)), (4, (65,))]
-    assert curve.points[0][1].mean == 71
-    assert curve.points[0][1].deviation == pytest.approx(2**0.5)
-    assert curve.points[1][1].deviation is None
-    assert find_curves(find_runs([tmp_path])[0], best=True)[0].points[1][1].mean == pytest.approx(68.2)
+    found = find_points(find_runs([tmp_path])[0])
+    names = ["parameter", "dataset", "method", "curve"]
+    assert found[names].drop_duplicates().values.tolist() == [["k", "cifar100", "ce_supermix", "ce_supermix"]]
+    points = found.set_index("value")
+    assert points["accuracies"].to_dict() == {2: (70, 72), 3: (68,), 4: (65,)}
+    assert points["count"].to_dict() == {2: 2, 3: 1, 4: 1}
+    assert points.loc[2, "mean"] == 71
+    assert points.loc[2, "deviation"] == pytest.approx(2**0.5)
+    assert math.isnan(points.loc[3, "deviation"])
+    assert find_points(find_runs([tmp_path])[0], best=True).set_index("value").loc[3, "mean"] == pytest.approx(68.2)
 
 
 def test_the_size_of_fixed_mixes_and_curves_that_differ_in_budget(tmp_path: Path) -> None:
@@ -40,10 +44,9 @@ def test_the_size_of_fixed_mixes_and_curves_that_differ_in_budget(tmp_path: Path
                 "mixes": {"_target_": "supermix_pl.experiments.mixes.Fixed", "size": size}
             }
             write_run(tmp_path / f"{epochs}-{size}", 70.0, epochs=epochs, **settings)
-    curves = find_curves(find_runs([tmp_path])[0])
-    assert [(curve.parameter, curve.label) for curve in curves] == [
-        ("size", "ce_supermix, 5 epochs"),
-        ("size", "ce_supermix, 6 epochs"),
+    found = find_points(find_runs([tmp_path])[0])
+    assert found[["parameter", "curve", "value"]].values.tolist() == [
+        ["size", f"ce_supermix, {epochs} epochs", size] for epochs in (5, 6) for size in (1000, 2000)
     ]
 
 
