@@ -10,4 +10,4 @@ from supermix_pl.experiments.data.parquet import EncodedParquet, HuggingFace, Pa
 from supermix_pl.experiments.data.policies import AutoAugment, MixedRandAugment, RandAugment
 from supermix_pl.experiments.data.shapes import Shapes
 from supermix_pl.experiments.data.source import ArraySource, BatchSource
-from supermix_pl.experiments.data.unlabelled import UnlabelledImages
+from supermix_pl.experiments.data.unlabelled import unlabelled_images

@@ -188,11 +188,6 @@ class ImageDataModule(pl.LightningDataModule):
         source, indices = self.training_samples()
         return source.labels[indices]
 
-    @property
-    def num_train(self) -> int:
-        """Number of images that are trained on."""
-        return len(self.train_labels)
-
     def train_dataloader(self) -> ResumableLoader:
         """Return the training batches."""
         source = self._source("train")

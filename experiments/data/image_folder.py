@@ -5,12 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
-from PIL import Image
 
 from supermix_pl.experiments.data.crops import CroppedImages
 from supermix_pl.experiments.data.datamodule import Opened
-from supermix_pl.experiments.data.rgb import images_below, open_rgb
+from supermix_pl.experiments.data.rgb import EncodedFiles, images_below
 
 
 class ImageFolder(CroppedImages):
@@ -35,8 +33,9 @@ class ImageFolder(CroppedImages):
             raise ValueError(
                 f"expected the same classes in train and val of {self.folder}, got {different} in one only"
             )
-        files = {name: ImageFiles(self.folder / name, train) for name in ("train", "val")}
-        return self._opened_encoded(train=files["train"], test=files["val"], class_names=train)
+        return self._opened_encoded(
+            train=self._files("train", train), test=self._files("val", train), class_names=train
+        )
 
     def _class_names(self, part: str) -> list[str]:
         folder = self.folder / part
@@ -45,20 +44,10 @@ class ImageFolder(CroppedImages):
             raise ValueError(f"expected a folder {folder} with one sub-folder a class, got none: check `folder`")
         return found
 
-
-class ImageFiles:
-    """Image files in one sub-folder a class, as `EncodedImages`; none in one of them is an error."""
-
-    def __init__(self, folder: Path, class_names: Sequence[str]) -> None:
-        self.paths: list[Path] = []
-        labels: list[int] = []
-        for label, name in enumerate(class_names):
-            paths = list(images_below(folder / name))
-            if not paths:
-                raise ValueError(f"expected image files in {folder / name}, got none: add some, or remove the class")
-            self.paths += paths
-            labels += [label] * len(paths)
-        self.labels: Int64[np.ndarray, " n"] = np.asarray(labels, dtype=np.int64)
-
-    def __getitem__(self, index: int) -> Image.Image:
-        return open_rgb(self.paths[index], str(self.paths[index]))
+    def _files(self, part: str, class_names: Sequence[str]) -> EncodedFiles:
+        found = [list(images_below(self.folder / part / name)) for name in class_names]
+        if [] in found:
+            folder = self.folder / part / class_names[found.index([])]
+            raise ValueError(f"expected image files in {folder}, got none: add some, or remove the class")
+        labels = np.repeat(np.arange(len(found)), [len(paths) for paths in found])
+        return EncodedFiles([path for paths in found for path in paths], labels.tolist())

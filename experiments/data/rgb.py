@@ -1,12 +1,13 @@
-"""Finding image files, and opening encoded images as RGB of 8 bits a channel."""
+"""Image files: finding them, and opening encoded images as RGB of 8 bits a channel."""
 
 import io
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int64
 from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
@@ -14,6 +15,26 @@ _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 _OF_12_BITS = 4096
 _TO_8_BITS = 257  # 65535 / 255
 _FORMATS = {b"\xff\xd8": ("JPEG",), b"\x89PNG": ("PNG",), b"RIFF": ("WEBP",)}
+
+
+class EncodedFiles:
+    """Image files, as `EncodedImages`.
+
+    Args:
+        paths: The files.
+        labels: Class of every one; -1 if they have none.
+    """
+
+    def __init__(self, paths: Sequence[Path], labels: Sequence[int] | None = None) -> None:
+        self.paths = paths
+        self.labels: Int64[np.ndarray, " n"] = np.asarray([-1] * len(paths) if labels is None else labels, np.int64)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        return open_rgb(self.paths[index], str(self.paths[index]))
+
+    def decode(self, indices: range) -> Iterator[Image.Image]:
+        """Yields neighbouring images in RGB."""
+        return map(self.__getitem__, indices)
 
 
 def images_below(folder: Path) -> Iterator[Path]:

@@ -16,15 +16,17 @@ from PIL import Image
 from supermix_pl.experiments.data.datamodule import height_width
 from supermix_pl.experiments.data.decoded import Pixels, decode_all, default_cache_dir, open_or_decode, to_pixels
 from supermix_pl.experiments.data.huggingface import open_files
-from supermix_pl.experiments.data.rgb import images_below, open_rgb
+from supermix_pl.experiments.data.rgb import EncodedFiles, images_below
 
 _UNREADABLE = (OSError, EOFError, KeyError, TypeError, ValueError, AttributeError)  # what numpy raises of bad files
 _FORMAT = "unlabelled 2"
 _BATCH = re.compile(r"train_data_batch_(\d+)(\.npz)?")
 
 
-class UnlabelledImages:
-    """All images of a folder, which is one of
+def unlabelled_images(
+    folder: str | Path, *, size: int | Sequence[int], cache_dir: str | Path | None = None
+) -> UInt8[np.ndarray, "n 3 h w"]:
+    """Return all images of a folder, memory-mapped and read-only. The folder is one of
 
     - Parquet shards `*.parquet`, of which only the column of images is read;
     - the down-sampled ImageNet release, `train_data_batch_1.npz` to `_10.npz`;
@@ -37,38 +39,21 @@ class UnlabelledImages:
         size: Height and width that they are resized and centre-cropped to where they differ, or (height, width).
         cache_dir: Folder of decoded images; `None` for `$XDG_CACHE_HOME/supermix_pl` or `~/.cache/supermix_pl`.
 
-    Attributes:
-        images: Pixels, memory-mapped and read-only.
-
     Raises:
         ValueError: If the folder holds no images, or one cannot be decoded.
     """
+    folder, size = Path(folder).expanduser(), height_width(size)
+    cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()
+    files = _image_files(folder)
 
-    images: UInt8[np.ndarray, "n 3 h w"]
-
-    def __init__(self, folder: str | Path, *, size: int | Sequence[int], cache_dir: str | Path | None = None) -> None:
-        self.folder = Path(folder).expanduser()
-        self.size = height_width(size)
-        cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()
-        files = _image_files(self.folder)
-
-        def decode() -> tuple[int, Iterable[Pixels]]:
-            return self._decode(files, cache_dir)
-
-        self.images = open_or_decode(cache_dir / _key(self.folder, files, self.size), decode, str(self.folder)).images
-
-    def _decode(self, files: Sequence[Path], cache_dir: Path) -> tuple[int, Iterable[Pixels]]:
-        if files[0].suffix == ".parquet":
-            rows = open_files(files, cache_dir)
-            return len(rows.labels), decode_all(rows.decode, len(rows.labels), self.size)
+    def decode() -> tuple[int, Iterable[Pixels]]:
         if _BATCH.fullmatch(files[0].name):
             count = sum(len(_read_batch(path)) for path in files)
-            return count, itertools.chain.from_iterable(_resized(_read_batch(path), self.size) for path in files)
+            return count, itertools.chain.from_iterable(_resized(_read_batch(path), size) for path in files)
+        images = open_files(files, cache_dir) if files[0].suffix == ".parquet" else EncodedFiles(files)
+        return len(images.labels), decode_all(images.decode, len(images.labels), size)
 
-        def read(indices: range) -> Iterator[Image.Image]:
-            return (open_rgb(files[index], str(files[index])) for index in indices)
-
-        return len(files), decode_all(read, len(files), self.size)
+    return open_or_decode(cache_dir / _key(folder, files, size), decode, str(folder)).images
 
 
 def _image_files(folder: Path) -> list[Path]:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from supermix_pl import FrozenTeacher
-from supermix_pl.experiments.data import ImageDataModule, UnlabelledImages
+from supermix_pl.experiments.data import ImageDataModule, unlabelled_images
 from supermix_pl.experiments.mixes.description import describe, describe_mixer
 from supermix_pl.experiments.mixes.generation import generate
 from supermix_pl.experiments.mixes.misplaced import MisplacedMixes
@@ -102,14 +102,14 @@ class External:
 
     Args:
         setting: Says how large they are to be.
-        folder: What `UnlabelledImages` opens.
+        folder: What `unlabelled_images` opens.
 
     Raises:
         ValueError: If the folder holds no images, or one cannot be decoded.
     """
 
     def __init__(self, setting: Setting, *, folder: str) -> None:
-        self._images = UnlabelledImages(folder, size=setting.data.image_size, cache_dir=setting.cache_dir).images
+        self._images = unlabelled_images(folder, size=setting.data.image_size, cache_dir=setting.cache_dir)
 
     def open(self, teacher: FrozenTeacher | None = None) -> UInt8[np.ndarray, "m 3 height width"]:
         """Return their pixels, 0 to 255."""

@@ -1,8 +1,7 @@
 """Short names of what results hang on: a teacher, a set of images."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -19,20 +18,6 @@ _State = tuple[tuple[str, int, int], ...]
 _known: WeakKeyDictionary[nn.Module, tuple[_State, bytes]] = WeakKeyDictionary()
 
 
-@runtime_checkable
-class Labelled(Protocol):
-    """Labelled images that can be asked for by index, such as `data.source.BatchSource`."""
-
-    @property
-    def labels(self) -> Int64[np.ndarray, " n"]:
-        """Class of every sample."""
-        ...
-
-    def batches(self, index_batches: Sequence[Any], *, stream: tuple[int, ...] | None) -> Iterator[Any]:
-        """Yield batches whose first part is the images."""
-        ...
-
-
 def digest_teacher(teacher: FrozenTeacher) -> str:
     """Identify a teacher by its weights and by what it makes of its inputs: normalisation, size, precision."""
     sha = hashlib.sha256(repr((teacher.image_size, teacher.weight_dtype, teacher.autocast_dtype)).encode())
@@ -45,8 +30,8 @@ def digest_teacher(teacher: FrozenTeacher) -> str:
     return sha.hexdigest()[:_LENGTH]
 
 
-def digest_images(source: Labelled, samples: Int64[np.ndarray, " m"]) -> str:
-    """Identify labelled images by who they are, all their labels, and how the first of them look."""
+def digest_images(source: Any, samples: Int64[np.ndarray, " m"]) -> str:
+    """Identify images of a `data.source.BatchSource` by who they are, all their labels, and how the first look."""
     sha = hashlib.sha256(samples.tobytes() + source.labels[samples].tobytes())
     for images, *_ in source.batches([samples[:_IMAGES_SEEN]], stream=None):
         sha.update(repr(tuple(images.shape)).encode() + images.numpy().tobytes())

@@ -70,7 +70,7 @@ def test_indices_count_the_images_that_are_trained_on() -> None:
     data, plain = opened(with_indices=True, **arguments), opened(**arguments)
     trained = data.training_samples()[1]
     images, labels, indices = (torch.cat(field) for field in zip(*data.train_dataloader(), strict=True))
-    assert sorted(indices.tolist()) == list(range(data.num_train)) == list(range(12))
+    assert sorted(indices.tolist()) == list(range(len(data.train_labels))) == list(range(12))
     assert images[:, 0, 0, 0].round().int().tolist() == trained[indices].tolist() == numbers(plain.train_dataloader())
     assert labels.tolist() == data.train_labels[indices].tolist()
     assert [len(batch) for batch in (*data.val_dataloader(), *data.test_dataloader())] == [2, 2]

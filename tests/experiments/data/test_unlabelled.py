@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from supermix_pl.experiments.data import UnlabelledImages, decoded
+from supermix_pl.experiments.data import decoded, unlabelled_images
 
 
 def pictures(count: int, size: tuple[int, int] = (8, 8), seed: int = 0) -> np.ndarray:
@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def opened(folder: Path, size: int = 8) -> np.ndarray:
-    return UnlabelledImages(folder, size=size, cache_dir=folder.parent / "cache").images
+    return unlabelled_images(folder, size=size, cache_dir=folder.parent / "cache")
 
 
 def write_shard(path: Path, images: np.ndarray) -> None:

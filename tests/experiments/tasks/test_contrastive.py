@@ -267,7 +267,7 @@ def test_the_config_trains_published_networks(tmp_path: Path) -> None:
         teacher=FrozenTeacher(resnet14(10)),
         train_labels=data.train_labels,
     )
-    assert (task.critic.seed, task.critic.num_negatives, data.num_train) == (4, 6, 30)
+    assert (task.critic.seed, task.critic.num_negatives, len(data.train_labels)) == (4, 6, 30)
     first = weights(task)
     trainer = pl.Trainer(**TRAINER, max_steps=2, limit_val_batches=0, default_root_dir=tmp_path)
     trainer.fit(task, data)
