@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -17,7 +18,6 @@ from supermix_pl import FrozenTeacher
 from supermix_pl.arguments import check_at_least
 from supermix_pl.checkpoint import load_checkpoint
 from supermix_pl.experiments.data import ImageDataModule
-from supermix_pl.experiments.data.datamodule import named_arguments
 from supermix_pl.experiments.shared.digests import digest_images, digest_teacher
 from supermix_pl.experiments.shared.files import to_be_made, write_whole
 from supermix_pl.experiments.tasks.classification import Classification, save_weights
@@ -207,7 +207,7 @@ def teacher_accuracy(
     loader = datamodule.test_dataloader()
     if isinstance(most_batches, float):
         most_batches = int(most_batches * len(loader))
-    looked_at = digest_images(loader.source, loader.indices), most_batches, loader.batch_size
+    looked_at = digest_images(loader.source, loader.samples), most_batches, loader.batch_size
     identity = repr((digest_teacher(teacher), *looked_at))
     path = Path(folder) / f"accuracy-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.json"
     with to_be_made(path) as missing:
@@ -229,7 +229,7 @@ def _frozen(module: nn.Module, datamodule: ImageDataModule, **settings: Any) -> 
 
 
 def _describe(datamodule: ImageDataModule) -> list[tuple[str, object]]:
-    arguments = named_arguments(type(datamodule)).keys() - _INDIFFERENT
+    arguments = {field.name for field in fields(datamodule)} - _INDIFFERENT
     images = digest_images(*datamodule.training_samples())
     return [("images", images), *((name, getattr(datamodule, name)) for name in sorted(arguments))]
 

@@ -1,7 +1,8 @@
 """CIFAR-10 and CIFAR-100, downloaded by torchvision."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from torchvision import datasets
@@ -14,13 +15,12 @@ from supermix_pl.experiments.data.datamodule import (
 )
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class _Cifar(ImageDataModule):
     dataset: ClassVar[type[datasets.CIFAR10]]
     statistics: ClassVar[tuple[Statistics, Statistics]]
 
-    def __init__(self, *, root: str | Path, **common: Any) -> None:
-        super().__init__(**common)
-        self.root = root
+    root: str | Path  # folder of the data; what is missing there is downloaded
 
     def prepare_data(self) -> None:
         """Downloads the data, in one process.
@@ -45,24 +45,14 @@ class _Cifar(ImageDataModule):
 
 
 class Cifar10(_Cifar):
-    """CIFAR-10, 50 000 training and 10 000 test images of 32x32, normalised with its usual statistics.
-
-    Args:
-        root: Folder of the data; what is missing there is downloaded.
-        common: Arguments of `ImageDataModule`.
-    """
+    """CIFAR-10, 50 000 training and 10 000 test images of 32x32, normalised with its usual statistics."""
 
     dataset = datasets.CIFAR10
     statistics = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
 class Cifar100(_Cifar):
-    """CIFAR-100, 50 000 training and 10 000 test images of 32x32, normalised as the distillation literature does.
-
-    Args:
-        root: Folder of the data; what is missing there is downloaded.
-        common: Arguments of `ImageDataModule`.
-    """
+    """CIFAR-100, 50 000 training and 10 000 test images of 32x32, normalised as the distillation literature does."""
 
     dataset = datasets.CIFAR100
     statistics = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)

@@ -1,7 +1,6 @@
 """What every data module here has in common: attributes, subsets, loaders."""
 
 import copy
-import inspect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,6 +45,7 @@ class Opened:
     std: Statistics
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class ImageDataModule(pl.LightningDataModule):
     """Base of the data modules: batches are (normalised images (b, 3, h, w), labels (b,)).
 
@@ -55,64 +55,38 @@ class ImageDataModule(pl.LightningDataModule):
 
     By default the validation images *are* the test images: the paper reports its best epoch on them. Give
     `validation_fraction` to choose on held-out training images instead.
-
-    Args:
-        batch_size: Training images in a batch, on each device.
-        eval_batch_size: Validation and test images in a batch.
-        seed: Seed of the order and of the training views, at least 0.
-        data_seed: Seed of what is drawn once: the held-out part and the subset. Apart from `seed`, so that runs of
-            several seeds train on the same images; None for `seed`, so that each has images of its own.
-        augment: Whether training images come in a random view: padding 4 and flip for `True`, or as an `Augmentation`
-            such as `SmallImageView` says.
-        images_per_class: Size of the training subset in each class; default everything.
-        validation_fraction: Part of each class's training images, in [0, 1), that is held out for validation.
-        drop_last: Whether a last, smaller training batch is left out.
-        epoch_batches: Training batches of an epoch, which then goes over the images pass after pass; None for one pass.
-            For few images, of which a pass is too short to validate or to save after.
-        with_indices: Whether training batches are (images, labels, indices), indices of `train_labels`.
-        mean: Mean of each channel on the scale [0, 1], for normalisation; default the data set's own.
-        std: Standard deviation of each channel on the scale [0, 1]; default the data set's own.
     """
 
-    def __init__(
-        self,
-        *,
-        batch_size: int = 128,
-        eval_batch_size: int = 500,
-        seed: int = 0,
-        data_seed: int | None = 0,
-        augment: Augmentation | bool = True,
-        images_per_class: int | None = None,
-        validation_fraction: float = 0.0,
-        drop_last: bool = False,
-        epoch_batches: int | None = None,
-        with_indices: bool = False,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-    ) -> None:
-        super().__init__()
-        for name, value in {"batch_size": batch_size, "eval_batch_size": eval_batch_size}.items():
-            check_at_least(name, value, 1)
-        data_seed = seed if data_seed is None else data_seed
-        for name, value in {"seed": seed, "data_seed": data_seed}.items():
-            check_at_least(name, value, 0)
-        if images_per_class is not None:  # None takes every image
-            check_at_least("images_per_class", images_per_class, 1)
-        if epoch_batches is not None:
-            check_at_least("epoch_batches", epoch_batches, 1)
-        check_share("validation_fraction", validation_fraction)
-        self.batch_size = batch_size
-        self.eval_batch_size = eval_batch_size
-        self.seed = seed
-        self.data_seed = data_seed
-        self.augment = augment
-        self.images_per_class = images_per_class
-        self.validation_fraction = validation_fraction
-        self.drop_last = drop_last
-        self.epoch_batches = epoch_batches
-        self.with_indices = with_indices
-        self.mean = _three("mean", mean)
-        self.std = _three("std", std)
+    batch_size: int = 128  # training images in a batch, on each device
+    eval_batch_size: int = 500  # validation and test images in a batch
+    seed: int = 0  # of the order and of the training views, >= 0
+    # Of what is drawn once: the held-out part and the subset. Apart from `seed`, so that runs of several seeds train on
+    # the same images; None for `seed`, so that each has images of its own
+    data_seed: int | None = 0
+    # Whether training images come in a random view: padding 4 and flip for True, or as an `Augmentation` says
+    augment: Augmentation | bool = True
+    images_per_class: int | None = None  # size of the training subset in each class; None for everything
+    validation_fraction: float = 0.0  # part of each class's training images, in [0, 1), that is held out for validation
+    drop_last: bool = False  # whether a last, smaller training batch is left out
+    # Training batches of an epoch, which then goes over the images pass after pass; None for one pass. For few images,
+    # of which a pass is too short to validate or to save after
+    epoch_batches: int | None = None
+    with_indices: bool = False  # whether training batches are (images, labels, indices), indices of `train_labels`
+    mean: Sequence[float] | None = (
+        None  # of each channel on the scale [0, 1], for normalisation; None for the data's own
+    )
+    std: Sequence[float] | None = None  # standard deviation, likewise
+
+    def __post_init__(self) -> None:
+        pl.LightningDataModule.__init__(self)
+        if self.data_seed is None:
+            self.data_seed = self.seed
+        least = {"batch_size": 1, "eval_batch_size": 1, "seed": 0, "data_seed": 0, "images_per_class": 1}
+        for name, smallest in (least | {"epoch_batches": 1}).items():
+            if getattr(self, name) is not None:
+                check_at_least(name, getattr(self, name), smallest)
+        check_share("validation_fraction", self.validation_fraction)
+        self.mean, self.std = three("mean", self.mean), three("std", self.std)
         self._opened: Opened | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -218,7 +192,7 @@ class ImageDataModule(pl.LightningDataModule):
         std: Statistics,
     ) -> Opened:
         """Wraps decoded images; for subclasses. Statistics that the user gave win over the ones given here."""
-        mean, std = self.mean or mean, self.std or std
+        mean, std = three("mean", self.mean) or mean, three("std", self.std) or std
         augment = CropFlip() if self.augment is True else self.augment or None
         sources = [
             data and ArraySource(images=data[0], labels=data[1], mean=mean, std=std, augment=augment)
@@ -244,7 +218,7 @@ class ImageDataModule(pl.LightningDataModule):
             source.labels,
             validation_fraction=self.validation_fraction,
             images_per_class=self.images_per_class,
-            seed=self.data_seed,
+            seed=self.data_seed or 0,
         )
 
     def _loader(self, source: BatchSource, indices: Int64[np.ndarray, " m"], *, training: bool) -> ResumableLoader:
@@ -271,16 +245,6 @@ class ImageDataModule(pl.LightningDataModule):
         return trainer.current_epoch, batches.processed  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def named_arguments(kind: type) -> dict[str, inspect.Parameter]:
-    """Return what a class takes by name, also what it hands on to its bases; the nearest default counts."""
-    found: dict[str, inspect.Parameter] = {}
-    for base in (base for base in kind.__mro__ if issubclass(base, ImageDataModule)):
-        for name, parameter in inspect.signature(base).parameters.items():
-            if parameter.kind is not inspect.Parameter.VAR_KEYWORD:
-                found.setdefault(name, parameter)
-    return found
-
-
 def height_width(size: int | Sequence[int]) -> tuple[int, int]:
     """Return the height and width that a size stands for: one number for both, or two."""
     sides = [size, size] if isinstance(size, int) else list(size)
@@ -289,7 +253,8 @@ def height_width(size: int | Sequence[int]) -> tuple[int, int]:
     return sides[0], sides[1]
 
 
-def _three(name: str, values: Sequence[float] | None) -> Statistics | None:
+def three(name: str, values: Sequence[float] | None) -> Statistics | None:
+    """Return checked statistics of three channels, if there are any."""
     if values is None:
         return None
     if len(values) != 3 or not all(map(math.isfinite, values)) or (name == "std" and min(values) <= 0):

@@ -36,9 +36,10 @@ class DecodedImages:
     std: tuple[float, float, float]
 
 
-def default_cache_dir() -> Path:
-    """Return `$XDG_CACHE_HOME/supermix_pl`, or `~/.cache/supermix_pl`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "supermix_pl"
+def cache_folder(given: str | Path | None) -> Path:
+    """Return the folder that is given, or `$XDG_CACHE_HOME/supermix_pl`, or `~/.cache/supermix_pl`."""
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "supermix_pl"
+    return default if given is None else Path(given).expanduser()
 
 
 def open_or_decode(folder: Path, decode: Callable[[], tuple[int, Iterable[Pixels]]], place: str) -> DecodedImages:

@@ -21,12 +21,14 @@ _SHARD = "-*.parquet"
 Names = tuple[str, ...] | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Choice:
     """Which parts and columns of a data set are read."""
 
     train_part: str = "train"  # name of the training split, the first word of the names of its shards
-    test_part: str | None = None  # the same for testing; the first of `TEST_PARTS` that there is when `None`
+    # the same for testing, the first of `TEST_PARTS` that there is when `None`; the same word for both trains and tests
+    # on the same images
+    test_part: str | None = None
     image_column: str | None = None  # a struct with `bytes`, or binary; found by its type when `None`
     label_column: str | None = None  # column of integer labels; found by its name when `None`
 

@@ -1,18 +1,21 @@
 """A loader whose order and views are functions of (seed, epoch, sample), and which resumes within an epoch."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Int64
 
+from supermix_pl.arguments import check_at_least
 from supermix_pl.experiments.data.source import Batch, BatchSource, Indices
 from supermix_pl.experiments.data.transfer import CPU
 
 _ORDER, _VIEW = 0, 1
 
 
+@dataclass(eq=False)
 class ResumableLoader:
     """Batches of a source for a Lightning trainer, exactly resumable, sharded over ranks by itself.
 
@@ -22,66 +25,39 @@ class ResumableLoader:
 
     A second pass in one epoch (a plain loop without `set_epoch`, or the shorter of two loaders) has a new order and new
     views.
-
-    Args:
-        source: What gives the batches.
-        indices: Samples to use; default all of them.
-        batch_size: Samples in a batch, on each rank.
-        seed: Seed of order and views, at least 0.
-        shuffle: Whether the order is random.
-        augment: Whether samples come in their training view.
-        drop_last: Whether a last smaller batch is left out.
-        epoch_batches: Batches of an epoch on each rank, >= 1: pass after pass over the samples, each in an order and
-            views of its own, and a last smaller batch of each left out; None for one pass.
-        rank: This process among `world_size`.
-        world_size: Number of processes.
-        device: Where the batches are wanted.
-        clock: Tells the trainer's epoch and how many of its batches training has finished: a batch that was fetched but
-            not finished when a checkpoint is written (in an exception, say) is fetched again on resuming. Without a
-            clock, `set_epoch` tells the epoch, and every batch that was fetched counts as finished.
     """
 
-    batch_sampler = None  # Lightning reads it beside `sampler`
+    source: BatchSource  # what gives the batches
+    _: KW_ONLY
+    indices: Int64[np.ndarray, " m"] | None = None  # samples to use; None for all of them
+    batch_size: int  # samples in a batch, on each rank
+    seed: int = 0  # of order and views, >= 0
+    shuffle: bool = True  # whether the order is random
+    augment: bool = True  # whether samples come in their training view
+    drop_last: bool = False  # whether a last smaller batch is left out; so it is where `epoch_batches` is given
+    # batches of an epoch on each rank, >= 1: pass after pass over the samples, each in an order and views of its own
+    epoch_batches: int | None = None
+    rank: int = 0  # this process among `world_size`
+    world_size: int = 1
+    device: torch.device = CPU  # where the batches are wanted
+    # Tells the trainer's epoch and how many of its batches training has finished: a batch that was fetched but not
+    # finished when a checkpoint is written (in an exception, say) is fetched again on resuming. Without a clock,
+    # `set_epoch` tells the epoch, and every batch that was fetched counts as finished
+    clock: Callable[[], tuple[int, int]] | None = None
+    batch_sampler: ClassVar[None] = None  # Lightning reads it beside `sampler`
 
-    def __init__(
-        self,
-        source: BatchSource,
-        *,
-        indices: Int64[np.ndarray, " m"] | None = None,
-        batch_size: int,
-        seed: int = 0,
-        shuffle: bool = True,
-        augment: bool = True,
-        drop_last: bool = False,
-        epoch_batches: int | None = None,
-        rank: int = 0,
-        world_size: int = 1,
-        device: torch.device = CPU,
-        clock: Callable[[], tuple[int, int]] | None = None,
-    ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"expected batch_size >= 1, got {batch_size}")
-        if seed < 0:
-            raise ValueError(f"expected seed >= 0, got {seed}")
-        if not 0 <= rank < world_size:
-            raise ValueError(f"expected 0 <= rank < world_size, got rank {rank} of {world_size}")
-        self.source = source
-        self.indices = np.arange(len(source.labels)) if indices is None else indices
-        self.batch_size = batch_size
-        self.seed = seed
-        self.shuffle = shuffle
-        self.augment = augment
-        self.drop_last = drop_last or epoch_batches is not None
-        self.epoch_batches = epoch_batches
-        self.rank = rank
-        self.world_size = world_size
-        self.device = device
-        self._clock = clock
+    def __post_init__(self) -> None:
+        check_at_least("batch_size", self.batch_size, 1)
+        check_at_least("seed", self.seed, 0)
+        if not 0 <= self.rank < self.world_size:
+            raise ValueError(f"expected 0 <= rank < world_size, got rank {self.rank} of {self.world_size}")
+        self.samples = np.arange(len(self.source.labels)) if self.indices is None else self.indices
+        self.drop_last = self.drop_last or self.epoch_batches is not None
         self._epoch = self._pass = self._batch = self._start = 0
         if self._pass_length() == 0:
             raise ValueError(
-                f"expected samples for at least one batch, got {len(self.indices)} for batches of {batch_size} on each "
-                f"of {world_size} ranks, drop_last={self.drop_last}: lower batch_size or turn drop_last off"
+                f"expected samples for at least one batch, got {len(self.samples)} for batches of {self.batch_size} on "
+                f"each of {self.world_size} ranks, drop_last={self.drop_last}: lower batch_size or turn drop_last off"
             )
 
     @property
@@ -91,7 +67,7 @@ class ResumableLoader:
         Nothing if there is a clock: what Lightning tells is one epoch ahead of `trainer.current_epoch` after it has
         resumed a run with `max_steps` between two epochs.
         """
-        return self if self._clock is None else None
+        return self if self.clock is None else None
 
     def set_epoch(self, epoch: int) -> None:
         """Turns to an epoch; a new one starts at its first batch, the present one stays where it is."""
@@ -108,8 +84,8 @@ class ResumableLoader:
 
         Everything is looked up at the first `next`: Lightning makes the first iterator before it sets the epoch.
         """
-        if self._clock is not None:
-            self.set_epoch(self._clock()[0])
+        if self.clock is not None:
+            self.set_epoch(self.clock()[0])
         start, self._start = self._start, 0
         self._batch = start
         for stream, remaining in self._remaining(start):
@@ -122,8 +98,8 @@ class ResumableLoader:
     def state_dict(self) -> dict[str, Any]:
         """Return the place in the epoch, after the last batch that training has finished, and what it is valid for."""
         batch = self._batch
-        if self._clock is not None and self._pass == 0:
-            batch = min(batch, self._clock()[1])
+        if self.clock is not None and self._pass == 0:
+            batch = min(batch, self.clock()[1])
         place = {"epoch": self._epoch, "pass": self._pass, "batch": batch, "num_batches": len(self)}
         return {**place, "layout": self._layout()}
 
@@ -146,10 +122,10 @@ class ResumableLoader:
 
     def _layout(self) -> dict[str, int | bool | None]:
         names = ("batch_size", "seed", "shuffle", "augment", "drop_last", "epoch_batches", "world_size")
-        return {"num_samples": len(self.indices), **{name: getattr(self, name) for name in names}}
+        return {"num_samples": len(self.samples), **{name: getattr(self, name) for name in names}}
 
     def _num_mine(self) -> int:
-        return len(self.indices) // self.world_size if self.drop_last else -(-len(self.indices) // self.world_size)
+        return len(self.samples) // self.world_size if self.drop_last else -(-len(self.samples) // self.world_size)
 
     def _pass_length(self) -> int:
         """Number of batches of one pass over the samples, on each rank."""
@@ -167,7 +143,7 @@ class ResumableLoader:
             yield own, self._index_batches(own)[max(start - first, 0) : self.epoch_batches - first]
 
     def _index_batches(self, stream: tuple[int, ...]) -> list[Indices]:
-        order = self.indices
+        order = self.samples
         if self.shuffle:
             order = np.random.default_rng((*stream, _ORDER)).permutation(order)
         # np.resize starts over from the front where the ranks' shares do not come out even

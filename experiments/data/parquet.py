@@ -1,49 +1,28 @@
 """Data sets in the Hugging Face layout as data modules: local Parquet shards, or a name of the Hub."""
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from supermix_pl.experiments.data.crops import CroppedImages
 from supermix_pl.experiments.data.datamodule import ImageDataModule, Opened, height_width
-from supermix_pl.experiments.data.decoded import DecodedImages, decode_all, default_cache_dir, open_or_decode
+from supermix_pl.experiments.data.decoded import DecodedImages, cache_folder, decode_all, open_or_decode
 from supermix_pl.experiments.data.huggingface import Choice, EncodedRows, class_names, open_folder, open_hub
 
 
-class ParquetFolder(ImageDataModule):
-    """Base of the data modules that read `train-*.parquet` and `test-*.parquet` in the Hugging Face layout.
+@dataclass(kw_only=True, eq=False, repr=False)
+class ParquetFolder(Choice, ImageDataModule):
+    """Base of the data modules that read `train-*.parquet` and `test-*.parquet` in the Hugging Face layout."""
 
-    Args:
-        folder: Folder of the shards.
-        test_part: First word of the names of the test shards; `None` for `test`, `validation` or `val`. The same word
-            as `train_part` trains and tests on the same images.
-        train_part: First word of the names of the training shards.
-        image_column: Column of images (a struct with `bytes`, or binary); found by its type when `None`.
-        label_column: Column of integer labels; found by its name when `None`.
-        cache_dir: Folder of what is read from the shards, as large as they are; `None` for
-            `$XDG_CACHE_HOME/supermix_pl` or `~/.cache/supermix_pl`.
-        arguments: Arguments of the next base.
-    """
+    folder: str | Path  # of the shards
+    # Folder of what is read from the shards, as large as they are; None for `$XDG_CACHE_HOME/supermix_pl` or
+    # `~/.cache/supermix_pl`
+    cache_dir: str | Path | None = None
 
-    def __init__(
-        self,
-        *,
-        folder: str | Path,
-        test_part: str | None,
-        train_part: str = "train",
-        image_column: str | None = None,
-        label_column: str | None = None,
-        cache_dir: str | Path | None = None,
-        **arguments: Any,
-    ) -> None:
-        super().__init__(**arguments)
-        self.folder = Path(folder).expanduser()
-        self.train_part = train_part
-        self.test_part = test_part
-        self.image_column = image_column
-        self.label_column = label_column
-        self.cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.folder = Path(self.folder).expanduser()
+        self.cache_dir = cache_folder(self.cache_dir)
 
     def prepare_data(self) -> None:
         """Fills what the cache lacks, in one process."""
@@ -51,30 +30,24 @@ class ParquetFolder(ImageDataModule):
 
     def open_rows(self) -> dict[str, EncodedRows]:
         """Opens the rows of "train" and "test", without what there is not."""
-        return open_folder(self.folder, self._choice(), self.cache_dir)
-
-    def _choice(self) -> Choice:
-        return Choice(**{each.name: getattr(self, each.name) for each in fields(Choice)})
+        return open_folder(Path(self.folder), self, cache_folder(self.cache_dir))
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Parquet(ParquetFolder):
     """Images from `train-*.parquet` and `test-*.parquet` (or `validation-*`, `val-*`).
 
     Every image is decoded once, without loss, into a uint8 array in `cache_dir`; later runs open it by memory map.
     Class names come from the schema's metadata. By default images are normalised with the statistics of the training
     images.
-
-    Args:
-        test_part: First word of the names of the test shards; see `ParquetFolder`.
-        size: Resizes and centre-crops every image to this size or (height, width); needed where they differ.
-        arguments: Arguments of `ParquetFolder` and `ImageDataModule`.
     """
 
-    def __init__(
-        self, *, test_part: str | None = None, size: int | Sequence[int] | None = None, **arguments: Any
-    ) -> None:
-        super().__init__(test_part=test_part, **arguments)
-        self.size = None if size is None else height_width(size)
+    # Every image is resized and centre-cropped to this size or (height, width); needed where they differ
+    size: int | Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.size = None if self.size is None else height_width(self.size)
 
     def open_data(self) -> Opened:
         """Opens the decoded images of both parts, first decoding what the cache lacks."""
@@ -92,40 +65,36 @@ class Parquet(ParquetFolder):
 
     def _decoded(self, role: str, rows: EncodedRows) -> DecodedImages:
         count, place = len(rows.labels), f"{role} of {self.folder}"
-        size = "" if self.size is None else "-{}x{}".format(*self.size)
-        folder = rows.path.with_name(f"{rows.path.stem}-{rows.column}{size}")
-        return open_or_decode(folder, lambda: (count, decode_all(rows.decode, count, self.size)), place)
+        size = None if self.size is None else height_width(self.size)
+        suffix = "" if size is None else "-{}x{}".format(*size)
+        folder = rows.path.with_name(f"{rows.path.stem}-{rows.column}{suffix}")
+        return open_or_decode(folder, lambda: (count, decode_all(rows.decode, count, size)), place)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class HuggingFace(Parquet):
-    """Small images of a data set of the Hugging Face Hub, as `Parquet` opens those of a folder.
+    """Small images of a data set of the Hugging Face Hub, as `Parquet` opens those of a folder; parts are splits."""
 
-    Args:
-        name: Name of the data set, such as "uoft-cs/cifar100", or a folder that `datasets` can open.
-        arguments: Arguments of `Parquet`; the parts are the data set's splits.
-    """
+    folder: str | Path = field(init=False)
+    name: str  # of the data set, such as "uoft-cs/cifar100", or a folder that `datasets` can open
 
-    def __init__(self, *, name: str, **arguments: Any) -> None:
-        super().__init__(folder=name, **arguments)
-        self.name = name
+    def __post_init__(self) -> None:
+        self.folder = self.name
+        super().__post_init__()
 
     def open_rows(self) -> dict[str, EncodedRows]:
         """Opens the rows of "train" and "test", first downloading what the cache lacks."""
-        return open_hub(str(self.name), self._choice(), self.cache_dir)
+        return open_hub(str(self.name), self, cache_folder(self.cache_dir))
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class EncodedParquet(ParquetFolder, CroppedImages):
     """Images from Parquet shards in the Hugging Face layout, of any sizes, with the views of `ImageFolder`.
 
     `Parquet` is for small images of one size.
-
-    Args:
-        test_part: First word of the names of the test shards (ImageNet's `test` has no labels); see `ParquetFolder`.
-        arguments: Arguments of `ParquetFolder` and `CroppedImages`.
     """
 
-    def __init__(self, *, test_part: str | None = "validation", **arguments: Any) -> None:
-        super().__init__(test_part=test_part, **arguments)
+    test_part: str | None = "validation"  # ImageNet's `test` has no labels
 
     def open_data(self) -> Opened:
         """Opens the encoded images of both parts."""

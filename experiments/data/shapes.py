@@ -1,7 +1,6 @@
 """The embedded data set: textured objects of ten shapes on cluttered, natural-looking backgrounds, drawn on demand."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -43,30 +42,23 @@ class ShapeImages:
     labels: Int64[Tensor, " n"]  # indices into ``CLASS_NAMES``
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Shapes(ImageDataModule):
-    """Textured objects of ten shapes on cluttered backgrounds.
+    """Textured objects of ten shapes on cluttered backgrounds; `data_seed` also chooses the drawings."""
 
-    `data_seed` also chooses the drawings.
+    train_size: int = 5000  # number of training images
+    test_size: int = 1000  # number of test images
+    size: int = 32  # height and width of the images in pixels
 
-    Args:
-        train_size: Number of training images.
-        test_size: Number of test images.
-        size: Height and width of the images in pixels.
-        common: Arguments of `ImageDataModule`.
-    """
-
-    def __init__(self, *, train_size: int = 5000, test_size: int = 1000, size: int = 32, **common: Any) -> None:
-        super().__init__(**common)
-        for name, value in {"train_size": train_size, "test_size": test_size}.items():
-            check_at_least(name, value, 1)
-        self.train_size = train_size
-        self.test_size = test_size
-        self.size = size
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least("train_size", self.train_size, 1)
+        check_at_least("test_size", self.test_size, 1)
 
     def open_data(self) -> Opened:
         """Draws both parts, each from a seed of its own."""
         drawn = [
-            draw_shapes(count, seed=2 * self.data_seed + part, size=self.size)
+            draw_shapes(count, seed=2 * (self.data_seed or 0) + part, size=self.size)
             for part, count in enumerate((self.train_size, self.test_size))
         ]
         train, test = ((part.images.numpy(), part.labels.numpy()) for part in drawn)

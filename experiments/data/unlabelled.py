@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from supermix_pl.experiments.data.datamodule import height_width
-from supermix_pl.experiments.data.decoded import Pixels, decode_all, default_cache_dir, open_or_decode, to_pixels
+from supermix_pl.experiments.data.decoded import Pixels, cache_folder, decode_all, open_or_decode, to_pixels
 from supermix_pl.experiments.data.huggingface import open_files
 from supermix_pl.experiments.data.rgb import EncodedFiles, images_below
 
@@ -43,7 +43,7 @@ def unlabelled_images(
         ValueError: If the folder holds no images, or one cannot be decoded.
     """
     folder, size = Path(folder).expanduser(), height_width(size)
-    cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()
+    cache_dir = cache_folder(cache_dir)
     files = _image_files(folder)
 
     def decode() -> tuple[int, Iterable[Pixels]]:

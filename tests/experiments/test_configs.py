@@ -1,7 +1,7 @@
 """Every config composes, resolves and instantiates; what YAML repeats equals the default in Python."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from supermix_pl import (
 )
 from supermix_pl.experiments import few_images, resolvers
 from supermix_pl.experiments.data import ImageDataModule
-from supermix_pl.experiments.data.datamodule import named_arguments
 from supermix_pl.experiments.tasks.schedules import multistep
 from supermix_pl.transforms import RandomCropFlip
 
@@ -67,7 +66,7 @@ def test_every_option_is_complete_and_its_targets_exist_and_take_every_key(group
     OmegaConf.resolve(config)
     assert not OmegaConf.missing_keys(config)
     for node in _targets(config):
-        parameters = _parameters(get_object(node._target_))
+        parameters = inspect.signature(get_object(node._target_))
         takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
         unknown = {key for key in node if not str(key).startswith("_")} - set(parameters)
         assert takes_any or not unknown, f"{node._target_} does not take {unknown}"
@@ -88,7 +87,7 @@ def test_values_repeated_for_the_command_line_are_the_defaults_in_python(group: 
         node = OmegaConf.to_container(composed(f"{group}={option}", *REQUIRED.get((group, option), []))[group])
         assert isinstance(node, dict)
         target = "supermix_pl.engine.StreamEngine" if option == "auto" else node.get("_target_")
-        parameters = _parameters(get_object(target)) if target else {}
+        parameters = inspect.signature(get_object(target)) if target else {}
         for name, parameter in parameters.items():
             value = node.get(name, parameter.default)
             interpolated = isinstance(value, str) and "${" in value
@@ -294,12 +293,6 @@ def test_the_mixer_takes_what_the_command_line_says() -> None:
 @pytest.mark.parametrize("kind", [MixUp, CutMix, FMix, ResizeMix, SaliencyMix, PuzzleMix])
 def test_mixers_are_by_the_defaults_in_python(kind: type) -> None:
     assert instantiate(composed(f"mixer={kind.__name__.lower()}").mixer) == kind()
-
-
-def _parameters(target: Any) -> Mapping[str, inspect.Parameter]:
-    if inspect.isclass(target) and issubclass(target, ImageDataModule):
-        return named_arguments(target)
-    return inspect.signature(target).parameters
 
 
 def _targets(node: Any) -> Iterator[DictConfig]:

@@ -195,8 +195,8 @@ def test_state_is_plain_enough_for_weights_only(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"batch_size": 0}, "expected batch_size >= 1, got 0"),
-        ({"seed": -1}, "expected seed >= 0, got -1"),
+        ({"batch_size": 0}, "expected batch_size to be an integer >= 1, got 0"),
+        ({"seed": -1}, "expected seed to be an integer >= 0, got -1"),
         ({"rank": 2, "world_size": 2}, "expected 0 <= rank < world_size, got rank 2 of 2"),
         ({"batch_size": 31, "drop_last": True}, "expected samples for at least one batch, got 30 for batches of 31"),
         ({"indices": np.arange(0)}, "expected samples for at least one batch, got 0"),
