@@ -230,7 +230,7 @@ def test_missing_and_unequal_parts_are_refused(folder: Path) -> None:
         ({"resize_ratio": 0.5}, ValueError, "expected resize_ratio >= 1, got 0.5"),
         ({"size": 0}, ValueError, "expected size >= 1, as one number or .height, width., got 0"),
         ({"size": (3, 4, 5)}, ValueError, "expected size >= 1, as one number or"),
-        ({"num_workers": -1}, ValueError, "expected num_workers >= 0, got -1"),
+        ({"num_workers": -1}, ValueError, "expected num_workers to be an integer >= 0, got -1"),
     ],
 )
 def test_bad_arguments_are_refused(folder: Path, arguments: dict, error: type[Exception], message: str) -> None:
