@@ -252,4 +252,4 @@ class PerImage(nn.Module):
             )
         mean, std = self._mean.to(images), self._std.to(images)
         pixels = (images * std + mean).clamp(0, 1)
-        return (torch.stack([self.transform(image) for image in pixels]) - mean) / std
+        return (torch.stack([self.transform(image) for image in pixels]).to(images) - mean) / std

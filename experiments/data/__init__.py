@@ -7,7 +7,7 @@ from supermix_pl.experiments.data.fast_autoaugment import FastAutoAugment
 from supermix_pl.experiments.data.image_folder import ImageFolder
 from supermix_pl.experiments.data.loader import ResumableLoader
 from supermix_pl.experiments.data.parquet import EncodedParquet, HuggingFace, Parquet
-from supermix_pl.experiments.data.policies import AutoAugment, MixedRandAugment, RandAugment
+from supermix_pl.experiments.data.policies import AutoAugment, RandAugment, mixed_rand_augment
 from supermix_pl.experiments.data.shapes import Shapes
 from supermix_pl.experiments.data.source import ArraySource, BatchSource
 from supermix_pl.experiments.data.unlabelled import unlabelled_images

@@ -7,12 +7,11 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Int64, UInt8
 from torch import Tensor
 from torchvision.transforms import v2
 
-from supermix_pl.experiments.data.pixels import Normalisation
-from supermix_pl.transforms import RandomCropFlip
+from supermix_pl.transforms import PerImage, RandomCropFlip
 
 _BINS = 31  # RandAugment's magnitudes
 
@@ -98,11 +97,16 @@ class AutoAugment(TorchvisionPolicy):
         return v2.AutoAugment(v2.AutoAugmentPolicy(self.policy))
 
 
-class MixedRandAugment:
-    """Crop and flip of every mix, then RandAugment on its pixels, for `SuperMixCallback(mixed_transform=...)`.
-
-    The images are de-normalised, rounded to 0 ... 255, and normalised again. Chance comes from torch's global
-    generator, as in `RandomCropFlip`; inside the callback that one is seeded for the batch and put back afterwards.
+def mixed_rand_augment(
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    num_ops: int = 2,
+    magnitude: int = 14,
+    padding: int = 2,
+    flip_probability: float = 0.5,
+) -> v2.Compose:
+    """Return crop and flip, then RandAugment on 0 ... 255, of every mix: for `SuperMixCallback(mixed_transform=...)`.
 
     Args:
         mean: Mean of each channel on the scale [0, 1], what the batch is normalised with.
@@ -112,22 +116,7 @@ class MixedRandAugment:
         padding: Pixels of padding before the crop.
         flip_probability: Share of the images that are mirrored.
     """
-
-    def __init__(
-        self,
-        *,
-        mean: Sequence[float],
-        std: Sequence[float],
-        num_ops: int = 2,
-        magnitude: int = 14,
-        padding: int = 2,
-        flip_probability: float = 0.5,
-    ) -> None:
-        self._crop_flip = RandomCropFlip(padding, flip_probability)
-        self._policy = RandAugment(num_ops=num_ops, magnitude=magnitude)
-        self._normalisation = Normalisation(mean, std)
-
-    def __call__(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
-        pixels = self._normalisation.pixels(self._crop_flip(images))
-        draws = self._policy.draw(np.random.default_rng(int(torch.randint(2**63 - 1, ()))), len(images))
-        return self._normalisation.normalise(self._policy.apply(pixels, draws)).to(images.dtype)
+    policy = RandAugment(num_ops=num_ops, magnitude=magnitude).torchvisions()
+    to_bytes, to_floats = v2.ToDtype(torch.uint8, scale=True), v2.ToDtype(torch.float32, scale=True)
+    on_pixels = PerImage(v2.Compose([to_bytes, policy, to_floats]), mean, std)
+    return v2.Compose([RandomCropFlip(padding, flip_probability), on_pixels])

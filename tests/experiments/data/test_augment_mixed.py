@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from supermix_pl.experiments.data import MixedRandAugment
+from supermix_pl.experiments.data import mixed_rand_augment
 from supermix_pl.transforms import RandomCropFlip
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
-build = partial(MixedRandAugment, mean=MEAN, std=STD)
+build = partial(mixed_rand_augment, mean=MEAN, std=STD)
 
 
 def normalised(count: int) -> Tensor:

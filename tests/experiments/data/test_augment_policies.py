@@ -9,7 +9,7 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from supermix_pl.experiments.data import AutoAugment, MixedRandAugment, RandAugment
+from supermix_pl.experiments.data import AutoAugment, RandAugment, mixed_rand_augment
 from supermix_pl.experiments.data.policies import TorchvisionPolicy
 
 TORCHVISIONS = [
@@ -102,7 +102,7 @@ def test_magnitude_thirty_is_the_whole_range() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that CUDA can use")
 def test_mixes_on_a_gpu_stay_there_and_its_generator_is_not_touched() -> None:
-    transform = MixedRandAugment(mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
+    transform = mixed_rand_augment(mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
     images = torch.rand(8, 3, 12, 12, device="cuda")
     before = torch.cuda.get_rng_state()
     views = transform(images)
