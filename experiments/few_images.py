@@ -7,7 +7,6 @@ The first command, given again, goes on where it was stopped; with `rows` it als
 The second adds a row for each run that has none, and keeps the others.
 """
 
-import argparse
 import csv
 import json
 from collections.abc import Mapping, Sequence
@@ -107,22 +106,6 @@ def add_rows(table: Path, folders: Sequence[Path]) -> tuple[int, list[str]]:
                 added += 1
                 write_whole(table, rows.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_MINIMAL))
     return added, passed_over
-
-
-def main(arguments: Sequence[str]) -> None:
-    """Turn folders of runs into rows."""
-    parser = argparse.ArgumentParser(
-        prog="supermix-report rows", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("table", type=Path, help="CSV of the rows; those that are there stay")
-    parser.add_argument("runs", type=Path, nargs="+", help="folders that are searched for runs of supermix-train")
-    options = parser.parse_args(arguments)
-    try:
-        added, passed_over = add_rows(options.table, options.runs)
-    except ValueError as error:
-        parser.error(str(error))
-    print(*(f"passed over {line}" for line in passed_over), sep="\n", end="\n" * bool(passed_over))
-    print(f"{added} rows added to {options.table}, which has {len(read(options.table))}")
 
 
 def _key_of_run(run: Run) -> tuple[str, ...]:

@@ -3,9 +3,9 @@
 # pandas' own types do not tell a DataFrame from a Series
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
 
-import argparse
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -33,10 +33,10 @@ _PANEL = (4.6, 3.5)  # inches
 _MOST_COLUMNS = 3
 
 
-def draw(options: argparse.Namespace) -> Drawn:
+def draw(folders: Sequence[Path], *, best: bool = False, note: str = "") -> Drawn:
     """Draw a panel for each parameter, and data set, that runs differ in."""
-    runs, problems = find_runs(options.chosen)
-    points = find_points(runs, best=options.best)
+    runs, problems = find_runs(folders)
+    points = find_points(runs, best=best)
     if points.empty:
         raise ValueError(
             f"expected runs that differ in one of {', '.join(PARAMETERS)} alone, got {len(runs)} runs without such; "
@@ -51,11 +51,11 @@ def draw(options: argparse.Namespace) -> Drawn:
         _draw_panel(place, *names, own)
     for place in axes[len(panels) :]:
         place.axis("off")
-    epoch = "best" if options.best else "last"
+    epoch = "best" if best else "last"
     text = f"Accuracy on the test images, {epoch} epoch; bars: standard deviation (n - 1) over the seeds."
     left_out = f" Folders without a finished run, left out: {len(problems)}." if problems else ""
-    note = f" {options.note}." if options.note else ""
-    figure.suptitle(headline(text + note + left_out, figure), fontsize=LABEL)
+    remark = f" {note}." if note else ""
+    figure.suptitle(headline(text + remark + left_out, figure), fontsize=LABEL)
     numbers = points.astype(object).where(points.notna(), None).to_dict("records")
     return Drawn(figure=figure, numbers=numbers, seeds=sorted({run.seed for run in runs}))
 

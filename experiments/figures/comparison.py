@@ -1,6 +1,5 @@
 """Figure 4: sources, masks and mixes of every method for several k."""
 
-import argparse
 import functools
 from collections.abc import Sequence
 
@@ -32,22 +31,9 @@ _TEXT, _BETWEEN = 0.42, 0.26  # two lines under a picture, and what sets blocks 
 _NARROWEST = 6.5
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the figure can be asked for."""
-    add = parser.add_argument
-    add("--k", type=numbers, default=[2, 3, 4], metavar="K,K", help="sources in a set, each >= 2; 2,3,4 if not given")
-    add("--sets", type=int, default=1, help="sets of each k; 1 if not given")
-    add("--images", type=int, default=256, help="test images among which sets are looked for; 256 if not given")
-
-
-def numbers(text: str) -> list[int]:
-    """Read whole numbers with commas between them."""
-    return [int(part) for part in text.split(",")]
-
-
-def draw(subject: Subject, options: argparse.Namespace) -> Drawn:
-    """Draw the figure."""
-    chosen = [mixed(subject, k, chosen_images(subject, k, options.sets)) for k in options.k]
+def draw(subject: Subject, ks: Sequence[int], sets: int = 1) -> Drawn:
+    """Draw the figure: so many sets of each k."""
+    chosen = [mixed(subject, k, chosen_images(subject, k, sets)) for k in ks]
     return draw_sets(subject, chosen, head=CHOICE)
 
 

@@ -24,7 +24,7 @@ from supermix_pl.experiments.shared.runs.folders import read_evaluation
 from supermix_pl.experiments.shared.runs.paper import load
 from supermix_pl.experiments.shared.statistics import Summary
 
-PROGRAM = "supermix_pl.experiments.reporting"
+_PROGRAM = "supermix_pl.experiments.reporting"
 _PNG = "data:image/png;base64,"
 _MOST_PICTURES = 12
 _MOST_BYTES = 2**20
@@ -96,7 +96,7 @@ def page(
         blocks=[_chapter(block, f"block-{number}") for number, block in enumerate(found)],
         pictures=_pictures(runs),
         left_out=list(dict.fromkeys(left_out)),
-        origin=provenance.collect(PROGRAM, ["html", *arguments], seeds=sorted(set(runs["seed"]))).lines(),
+        origin=provenance.collect(_PROGRAM, ["html", *arguments], seeds=sorted(set(runs["seed"]))).lines(),
     )
 
 

@@ -14,11 +14,9 @@ import pandas as pd
 from supermix_pl.experiments.report.paper import MISSING, cells, counts, not_comparable, spaced, text
 from supermix_pl.experiments.report.runs import COUNTS, Block, blocks, read
 from supermix_pl.experiments.shared.runs.budget import shown
-from supermix_pl.experiments.shared.runs.folders import Problem
-from supermix_pl.experiments.shared.runs.paper import PaperTable, load
+from supermix_pl.experiments.shared.runs.paper import TABLES, PaperTable, load
 from supermix_pl.experiments.shared.table import Heading, Notes, Part, Row, Table
 
-TABLES = ("table1", "table2", "table3", "table5", "custom")
 _EPOCHS = {False: "last", True: "best"}
 _MEASURED = [f"{prefix}{name}" for prefix in ("", "best_") for name in ("mean", "std", "star", "difference")]
 _CSV = ["table", "budget", "protocol", "scale", "dataset", "comparable", "column", "metric", "method", "variant"]
@@ -37,23 +35,23 @@ class Report:
     seeds: list[int] = field(default_factory=list)
 
 
-def accuracies(name: str, folders: Sequence[Path], wanted: Mapping[str, str], *, best: bool) -> Report:
+def accuracies(name: str, folders: Sequence[Path], *, best: bool = False) -> Report:
     """Report a table of accuracies.
 
     Raises:
         ValueError: If there are no runs of it; says what there is.
     """
     table = load().tables[name]
-    found, problems = read(folders)
-    runs = found[(found[[*wanted]] == pd.Series(wanted, dtype=object)).all(axis=1)]
+    runs, problems = read(folders)
     filled = blocks(runs, name)
     others = {other: n for other in TABLES if other != name and (n := int((runs["table"] == other).sum()))}
     if not filled:
-        raise ValueError(_nothing(name, wanted, found, problems, others))
+        there = [f"runs of other tables ({_listed(others)})"] if others else []
+        there += [f"{problem.folder} ({problem.reason})" for problem in problems]
+        raise ValueError(f"expected runs of {name}, found none; there are: {'; '.join(there)}")
     left_out = [f"{problem.folder}: {problem.reason}." for problem in problems]
     left_out += [line for block in filled for line in block.not_counted]
     left_out += [f"Runs of other tables: {_listed(others)}."] * bool(others)
-    left_out += [f"Runs of other protocols or scales: {len(found) - len(runs)}."] * (len(runs) < len(found))
     return Report(
         title=table.title,
         remarks=_remarks(table, filled),
@@ -189,16 +187,6 @@ def _details(table: PaperTable, found: pd.DataFrame, *, best: bool) -> Table:
         sections=tuple(sections),
         names=2,
     )
-
-
-def _nothing(
-    name: str, wanted: Mapping[str, str], found: pd.DataFrame, problems: Sequence[Problem], others: dict[str, int]
-) -> str:
-    there = [f"runs of other tables ({_listed(others)})"] if others else []
-    there += [f"{node}s {', '.join(sorted(found[node].fillna('none').unique()))}" for node in wanted]
-    there += [f"{problem.folder} ({problem.reason})" for problem in problems]
-    asked = "".join(f", {node} {value}" for node, value in wanted.items())
-    return f"expected runs of {name}{asked}, found none; there are: {'; '.join(there)}"
 
 
 def _listed(others: Mapping[str, int]) -> str:

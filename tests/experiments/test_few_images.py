@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from supermix_pl.experiments import few_images
+from supermix_pl.experiments import few_images, reporting
 from supermix_pl.experiments.few_images import COLUMNS, add_rows, has_row, key_of, read
 
 RESULTS = Path(__file__).resolve().parents[2] / "experiments" / "results" / "few_images" / "runs.csv"
@@ -67,7 +67,7 @@ def test_a_row_a_run_and_none_twice(tmp_path: Path, measured: list[Path], capsys
     table, runs = tmp_path / "rows.csv", tmp_path / "runs"
     leave(runs / "a", "seed=1", "data.folder=x")
     leave(runs / "b", "mixer.k=3", method="kd_all_mixup")
-    few_images.main([str(table), str(runs)])
+    reporting.main(["rows", str(table), str(runs)])
     assert capsys.readouterr().out == f"2 rows added to {table}, which has 2\n"
     first = table.read_text()
     assert first.splitlines()[:2] == [
@@ -99,7 +99,7 @@ def test_what_is_no_finished_run_of_the_study_is_passed_over(
     (tmp_path / "a" / "metrics.json").unlink()
     leave(tmp_path / "b")
     (tmp_path / "b" / "config.yaml").write_text(yaml.safe_dump(config() | {"protocol": {"name": "paper"}}))
-    few_images.main([str(tmp_path / "rows.csv"), str(tmp_path)])
+    reporting.main(["rows", str(tmp_path / "rows.csv"), str(tmp_path)])
     out = capsys.readouterr().out
     assert f"passed over {tmp_path}/a: no metrics.json: stopped, or still running\n" in out
     assert f"passed over {tmp_path}/b: no run of experiment=few_images\n" in out
@@ -110,7 +110,7 @@ def test_another_table_is_not_written_to(tmp_path: Path, capsys: pytest.CaptureF
     (tmp_path / "rows.csv").write_text("a,b\n1,2\n")
     leave(tmp_path / "run")
     with pytest.raises(SystemExit):
-        few_images.main([str(tmp_path / "rows.csv"), str(tmp_path)])
+        reporting.main(["rows", str(tmp_path / "rows.csv"), str(tmp_path)])
     assert "expected the columns arm, images, seed," in capsys.readouterr().err
 
 

@@ -9,6 +9,9 @@ from typing import Any
 
 import yaml
 
+TABLES = ("table1", "table2", "table3", "table5", "custom")
+"""Those of accuracies."""
+
 
 @dataclass(frozen=True)
 class Reported:
@@ -73,7 +76,7 @@ def load() -> Paper:
     """Read the paper's numbers."""
     folder = resources.files("supermix_pl.experiments.shared.runs")
     content = yaml.safe_load(folder.joinpath("paper.yaml").read_text(encoding="utf-8"))
-    tables = {name: _table(name, content[name]) for name in ("table1", "table2", "table3", "table5")}
+    tables = {name: _table(name, content[name]) for name in TABLES if name in content}
     tables["custom"] = PaperTable(name="custom", title="Pairs and methods of no table")
     return Paper(methods=content["methods"], data_sets=content["data_sets"], tables=tables, cost=content["table4"])
 

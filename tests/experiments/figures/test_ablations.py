@@ -1,6 +1,5 @@
 """Figure 5: the curves that are in folders of runs."""
 
-import argparse
 import math
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,6 @@ from supermix_pl.experiments.shared.runs.folders import find_runs
 from tests.experiments.report.report_folders import write_run
 
 OWN: dict[str, Any] = {"method": "ce_supermix", "table": None}
-
-
-def options(*folders: Path) -> argparse.Namespace:
-    return argparse.Namespace(chosen=list(folders), best=False, note="")
 
 
 def test_curves_hold_everything_else_equal(tmp_path: Path) -> None:
@@ -55,7 +50,7 @@ def test_claims_of_the_paper_are_marked(tmp_path: Path) -> None:
         write_run(tmp_path / f"weight{weight}", 70.0, mixer={"lambda_s": weight}, **OWN)
     for alpha in (0.1, 0.3):
         write_run(tmp_path / f"alpha{alpha}", 70.0, mixer={"alpha": alpha}, **OWN)
-    found = ablations.draw(options(tmp_path))
+    found = ablations.draw([tmp_path])
     words = [text.get_text() for text in found.figure.findobj(Text) if isinstance(text, Text)]
     assert "paper, 5e: best at about 30" in words
     assert "paper, 5d: chooses 3 (beyond these runs)" in words
@@ -67,4 +62,4 @@ def test_claims_of_the_paper_are_marked(tmp_path: Path) -> None:
 def test_runs_without_a_sweep_are_refused(tmp_path: Path) -> None:
     write_run(tmp_path / "one", 70.0, **OWN)
     with pytest.raises(ValueError, match=r"differ in one of size, k, alpha.*got 1 runs.*experiment=ablation_k"):
-        ablations.draw(options(tmp_path))
+        ablations.draw([tmp_path])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from supermix_pl import SuperMix
-from supermix_pl.experiments.figures import command
+from supermix_pl.experiments import opening
 from supermix_pl.experiments.opening import open_drawn
 from supermix_pl.experiments.reporting import main
 from tests.experiments.figures.figures_toys import subject
@@ -66,21 +66,27 @@ def test_the_first_word_chooses(capsys: pytest.CaptureFixture[str], monkeypatch:
             main(arguments)
         assert end.value.code == code
         assert "supermix-report figure5 FOLDER" in capsys.readouterr().out
-    with pytest.raises(SystemExit):
-        main(["table9", "."])
-    assert "expected a table of table1" in capsys.readouterr().err
+    for word in ("table9", "figure2"):
+        with pytest.raises(SystemExit):
+            main([word, "."])
+        assert (
+            f"expected one of table1, table2, table3, table5, custom, figure4, figure5, html, rows, got '{word}'"
+            in (" ".join(capsys.readouterr().err.split()))
+        )
     for module in [name for name in sys.modules if name.startswith("supermix_pl.experiments.figures")]:
         monkeypatch.delitem(sys.modules, module)
-    monkeypatch.delattr("supermix_pl.experiments.figures.command", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(SystemExit, match=r'figure4 needs matplotlib: pip install "supermix_pl\[experiments\]"'):
         main(["figure4"])
 
 
-def test_a_figure_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_figure_from_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     arguments = ["figure4", "--k", "2", "mixer.max_steps=2", "--output", str(tmp_path / "four.png")]
     given = []
-    command.main(arguments, lambda chosen, **_: given.append(chosen) or subject())
+    monkeypatch.setattr(opening, "open_drawn", lambda chosen, **_: given.append(chosen) or subject())
+    main(arguments)
     assert given == [["mixer.max_steps=2"]]
     written = [tmp_path / f"four.{suffix}" for suffix in ("png", "pdf", "json")]
     assert capsys.readouterr().out == f"written to {', '.join(map(str, written))}\n"

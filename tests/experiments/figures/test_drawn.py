@@ -1,6 +1,5 @@
 """Figure 4: what is in them, and that nothing is cut off or overlaps."""
 
-import argparse
 import itertools
 from pathlib import Path
 
@@ -11,16 +10,14 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from supermix_pl.experiments.figures import command, comparison
+from supermix_pl.experiments.figures import comparison
 from supermix_pl.experiments.figures.sets import chosen_images
 from supermix_pl.experiments.figures.style import Drawn, save
 from tests.experiments.figures.figures_toys import subject
 
 
 def drawn() -> Drawn:
-    parser = argparse.ArgumentParser()
-    comparison.add_arguments(parser)
-    return comparison.draw(subject(), parser.parse_args(["--k", "2,3"]))
+    return comparison.draw(subject(), [2, 3])
 
 
 def visible(figure: Figure) -> list[Text]:
@@ -78,8 +75,3 @@ def test_png_and_pdf_are_written(tmp_path: Path) -> None:
     with Image.open(png) as picture:
         assert picture.width == 260
     assert pdf.read_bytes().startswith(b"%PDF")
-
-
-def test_unknown_figures_are_refused() -> None:
-    with pytest.raises(SystemExit, match=r"expected a figure of figure4, figure5, got 'figure2'"):
-        command.main(["figure2"], lambda *_, **__: subject())
