@@ -66,7 +66,7 @@ def test_every_option_is_complete_and_its_targets_exist_and_take_every_key(group
     OmegaConf.resolve(config)
     assert not OmegaConf.missing_keys(config)
     for node in _targets(config):
-        parameters = inspect.signature(get_object(node._target_))
+        parameters = inspect.signature(get_object(node._target_)).parameters
         takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
         unknown = {key for key in node if not str(key).startswith("_")} - set(parameters)
         assert takes_any or not unknown, f"{node._target_} does not take {unknown}"
@@ -87,7 +87,7 @@ def test_values_repeated_for_the_command_line_are_the_defaults_in_python(group: 
         node = OmegaConf.to_container(composed(f"{group}={option}", *REQUIRED.get((group, option), []))[group])
         assert isinstance(node, dict)
         target = "supermix_pl.engine.StreamEngine" if option == "auto" else node.get("_target_")
-        parameters = inspect.signature(get_object(target)) if target else {}
+        parameters = inspect.signature(get_object(target)).parameters if target else {}
         for name, parameter in parameters.items():
             value = node.get(name, parameter.default)
             interpolated = isinstance(value, str) and "${" in value
