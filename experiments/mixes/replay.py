@@ -72,28 +72,22 @@ class ReplayEngine(Engine):
         *stream, number = seed
         count = len(images) if num_mixes is None else num_mixes
         rows = self._rows.get(tuple(stream), number, max(count, self._batch_size))[:count]
-        num_classes = count_classes(teacher, images).num_classes
-        if isinstance(rows, Mixes):
-            mix = self._kept(rows, num_classes, images.device)
-        else:
-            mix = self._unlabelled(rows, num_classes, images.device)
+        mix = self._mixed(rows, count_classes(teacher, images).num_classes, images.device)
         mix = present(mix, teacher, images, view, seed=seed, exact=False, chunk_size=mixer.chunk_size)
-        return mix if isinstance(rows, Mixes) else _classified(mix)
+        return _classified(mix) if isinstance(self._images, np.ndarray) else mix
 
     def end(self) -> None:
         """Stop reading ahead."""
         self._rows.stop()
 
-    def _read(self, stream: tuple[int, ...], number: int, size: int) -> Mixes | UInt8[np.ndarray, "b 3 h w"]:
+    def _read(self, stream: tuple[int, ...], number: int, size: int) -> Mixes:
         """Return what belongs to a batch, a function of these numbers alone."""
         places = np.arange(number * self._batch_size, number * self._batch_size + size)
         named = int(np.random.default_rng(stream).integers(2**31))
         indices = source_order(len(self._images), places, named)
-        if isinstance(self._images, np.ndarray):
-            return np.asarray(self._images[indices])
-        return self._images.take(indices)
+        return _as_mixes(self._images[indices]) if isinstance(self._images, np.ndarray) else self._images.take(indices)
 
-    def _kept(self, kept: Mixes, num_classes: int, device: torch.device) -> MixedBatch:
+    def _mixed(self, kept: Mixes, num_classes: int, device: torch.device) -> MixedBatch:
         classes, weights = (torch.from_numpy(part).to(device) for part in (kept.source_classes, kept.mix_weights))
         solved = torch.from_numpy(kept.solved).to(device)
         images = self._normalisation.normalise(torch.from_numpy(kept.images).to(device))
@@ -112,23 +106,20 @@ class ReplayEngine(Engine):
             teacher_backwards=0,
         )
 
-    def _unlabelled(self, pixels: UInt8[np.ndarray, "b 3 h w"], num_classes: int, device: torch.device) -> MixedBatch:
-        images = self._normalisation.normalise(torch.from_numpy(pixels).to(device))
-        unknown = torch.zeros(len(images), 1, dtype=torch.long, device=device)
-        return MixedBatch(
-            images=images,
-            masks=torch.ones_like(images[:, :1]),
-            soft_targets=torch.full((len(images), num_classes), 1 / num_classes, device=device),
-            teacher_logits=None,
-            source_indices=torch.full_like(unknown, -1),
-            source_classes=unknown,
-            mix_weights=torch.ones_like(unknown, dtype=torch.float32),
-            outcomes=torch.full_like(unknown[:, 0], int(Outcome.SOLVED)),
-            num_steps=torch.zeros_like(unknown[:, 0]),
-            natural_logits=None,
-            teacher_forwards=0,
-            teacher_backwards=0,
-        )
+
+def _as_mixes(pixels: UInt8[np.ndarray, "b 3 h w"]) -> Mixes:
+    """Return images that have no labels as mixes of one source, which is of the first class until the teacher tells."""
+    count = len(pixels)
+    return Mixes(
+        images=np.asarray(pixels),
+        source_indices=np.full((count, 1), -1),
+        source_classes=np.zeros((count, 1), np.int64),
+        mix_weights=np.ones((count, 1), np.float32),
+        masks=np.ones((count, 1, 1, 1), np.float16),
+        solved=np.ones(count, bool),
+        holds=np.ones(count, bool),
+        num_steps=np.zeros(count, np.int32),
+    )
 
 
 def _classified(mix: MixedBatch) -> MixedBatch:
