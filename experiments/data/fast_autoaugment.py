@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from beartype.door import is_bearable
 from jaxtyping import Float64, UInt8
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
@@ -136,34 +137,22 @@ def read_policy(path: Path) -> list[SubPolicy]:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"expected a policy file of JSON, got {path}, which cannot be read: {error}") from error
-    if not _is_list(entries):
-        raise ValueError(f"expected a list of sub-policies in {path}, got {_shown(entries)}")
-    return [_sub_policy(entry, f"sub-policy {number} of {path}") for number, entry in enumerate(entries)]
-
-
-def _sub_policy(entry: Any, place: str) -> SubPolicy:
-    if not _is_list(entry):
-        raise ValueError(f"expected a list of [operation, probability, level], got {_shown(entry)} as {place}")
-    return tuple(_step(step, f"{place}, operation {number}") for number, step in enumerate(entry))
+    if not is_bearable(entries, list[list]) or not entries or [] in entries:
+        raise ValueError(f"expected a list of sub-policies, each a list, in {path}, got {str(entries)[:60]}")
+    return [
+        tuple(_step(step, f"sub-policy {number} of {path}, operation {place}") for place, step in enumerate(entry))
+        for number, entry in enumerate(entries)
+    ]
 
 
 def _step(step: Any, place: str) -> Step:
-    if not isinstance(step, list) or len(step) != 3:
-        raise ValueError(f"expected [operation, probability, level], got {_shown(step)} in {place}")
-    name, probability, level = step
-    if not isinstance(name, str) or name not in _OPERATIONS:
-        raise ValueError(f"expected an operation of {', '.join(_OPERATIONS)}, got {_shown(name)} in {place}")
-    for what, value in (("probability", probability), ("level", level)):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-            raise ValueError(f"expected {what} in [0, 1], got {_shown(value)} in {place}")
-    low, high, mirrored, _ = _OPERATIONS[name]
-    return Step(name=name, probability=probability, strength=low + level * (high - low), mirrored=mirrored)
-
-
-def _is_list(entries: Any) -> bool:
-    return isinstance(entries, list) and len(entries) > 0
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    match step:
+        case [str(name), int() | float() as probability, int() | float() as level] if (
+            name in _OPERATIONS and 0 <= probability <= 1 and 0 <= level <= 1
+        ):
+            low, high, mirrored, _ = _OPERATIONS[name]
+            return Step(name=name, probability=probability, strength=low + level * (high - low), mirrored=mirrored)
+    raise ValueError(
+        f"expected [operation, probability, level], an operation of {', '.join(_OPERATIONS)} and two numbers in [0, 1], "
+        f"got {str(step)[:60]} in {place}"
+    )

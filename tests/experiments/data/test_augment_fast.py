@@ -1,7 +1,6 @@
 """Policy files of Fast AutoAugment: ranges, the example, and what is wrong with bad ones."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -60,20 +59,18 @@ def test_the_example_ships_and_can_be_read() -> None:
     ("entries", "message"),
     [
         ("[[[", "expected a policy file of JSON, got .*policy.json, which cannot be read: Expecting value"),
-        ([], r"expected a list of sub-policies in .*policy.json, got \[\]"),
-        ({"policy": 1}, 'got {"policy": 1}'),
-        ([[]], r"expected a list of \[operation, probability, level\], got \[\] as sub-policy 0 of"),
-        ([[["Invert", 1, 0]], "Invert"], 'got "Invert" as sub-policy 1 of .*policy.json'),
-        ([[["Invert", 1]]], r'expected .*, got \["Invert", 1\] in sub-policy 0 of .*policy.json, operation 0'),
-        ([["Invert", 1, 0]], r'expected \[operation, probability, level\], got "Invert" in sub-policy 0'),
-        ([[["Blur", 1, 0]]], 'operation of ShearX, .*Invert, .*Cutout, got "Blur" in sub-policy 0 of .*operation 0'),
-        ([[[["Invert"], 1, 0]]], r'expected an operation of .*, got \["Invert"\]'),
-        ([[["Invert", 1.5, 0]]], r"expected probability in \[0, 1\], got 1.5 in sub-policy 0 of .*, operation 0"),
-        ([[["Invert", 1, 0], ["Rotate", 1, -0.1]]], r"expected level in \[0, 1\], got -0.1 in .*, operation 1"),
-        ([[["Rotate", "1", 0]]], r'expected probability in \[0, 1\], got "1"'),
-        ([[["Rotate", True, 0]]], r"expected probability in \[0, 1\], got true"),
-        ('[[["Rotate", NaN, 0]]]', r"expected probability in \[0, 1\], got NaN"),
-        ([[["Rotate", [0.5] * 40, 0]]], re.escape("[0.5, 0.5") + ".*[.]{3} in sub-policy"),
+        ([], r"expected a list of sub-policies, each a list, in .*policy.json, got \[\]"),
+        ({"policy": 1}, "got {'policy': 1}"),
+        ([[]], r"each a list, in .*policy.json, got \[\[\]\]"),
+        ([[["Invert", 1, 0]], "Invert"], "each a list, in .*policy.json, got .*'Invert'"),
+        ([[["Invert", 1]]], r"level\], .*, got \['Invert', 1\] in sub-policy 0 of .*policy.json, operation 0"),
+        ([["Invert", 1, 0]], r"expected \[operation, probability, level\], .*, got Invert in sub-policy 0"),
+        ([[["Blur", 1, 0]]], r"operation of ShearX, .*Invert, .*Cutout and two numbers .*, got \['Blur', 1, 0\]"),
+        ([[[["Invert"], 1, 0]]], r"got \[\['Invert'\], 1, 0\]"),
+        ([[["Invert", 1.5, 0]]], r"in \[0, 1\], got \['Invert', 1.5, 0\] in sub-policy 0 of .*, operation 0"),
+        ([[["Invert", 1, 0], ["Rotate", 1, -0.1]]], r"got \['Rotate', 1, -0.1\] in .*, operation 1"),
+        ([[["Rotate", "1", 0]]], r"got \['Rotate', '1', 0\]"),
+        ('[[["Rotate", NaN, 0]]]', r"got \['Rotate', nan, 0\]"),
     ],
 )
 def test_bad_files_are_refused(entries: Any, message: str, tmp_path: Path) -> None:
