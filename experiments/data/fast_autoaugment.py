@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from beartype.door import is_bearable
 from jaxtyping import Float64, UInt8
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
@@ -137,7 +136,8 @@ def read_policy(path: Path) -> list[SubPolicy]:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"expected a policy file of JSON, got {path}, which cannot be read: {error}") from error
-    if not is_bearable(entries, list[list]) or not entries or [] in entries:
+    lists = isinstance(entries, list) and all(isinstance(entry, list) and entry for entry in entries)
+    if not lists or not entries:
         raise ValueError(f"expected a list of sub-policies, each a list, in {path}, got {str(entries)[:60]}")
     return [
         tuple(_step(step, f"sub-policy {number} of {path}, operation {place}") for place, step in enumerate(entry))
@@ -153,6 +153,6 @@ def _step(step: Any, place: str) -> Step:
             low, high, mirrored, _ = _OPERATIONS[name]
             return Step(name=name, probability=probability, strength=low + level * (high - low), mirrored=mirrored)
     raise ValueError(
-        f"expected [operation, probability, level], an operation of {', '.join(_OPERATIONS)} and two numbers in [0, 1], "
-        f"got {str(step)[:60]} in {place}"
+        f"expected [operation, probability, level], an operation of {', '.join(_OPERATIONS)} and two numbers in "
+        f"[0, 1], got {str(step)[:60]} in {place}"
     )
