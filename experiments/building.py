@@ -15,7 +15,7 @@ from supermix_pl.engine import BatchEngine, Engine, StreamEngine, count_mixes
 from supermix_pl.experiments import resolvers
 from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.mixes import Beside, ReplayEngine, Setting
-from supermix_pl.experiments.networks.compiling import compile_in_place
+from supermix_pl.experiments.networks.classifier import compile_in_place
 from supermix_pl.experiments.tasks import Classification, ContrastiveDistillation, Distillation
 from supermix_pl.mixing import FunctionMixer, Mixer, present
 from supermix_pl.mixing.views import Transform

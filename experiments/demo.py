@@ -17,8 +17,7 @@ from rich.console import Console
 
 from supermix_pl.experiments.evaluate import open_run
 from supermix_pl.experiments.evaluation import quality
-from supermix_pl.experiments.figures.comparison import draw_sets
-from supermix_pl.experiments.figures.sets import mixed
+from supermix_pl.experiments.figures.comparison import draw_sets, mixed
 from supermix_pl.experiments.figures.style import save
 from supermix_pl.experiments.opening import open_subject
 from supermix_pl.experiments.report.charts import read_log

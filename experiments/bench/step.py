@@ -20,7 +20,7 @@ from supermix_pl.arguments import check_at_least
 from supermix_pl.engine import BatchEngine, Engine, Run, StreamEngine
 from supermix_pl.experiments.bench.passes import synchronize
 from supermix_pl.experiments.bench.program import Result, Settings, named, run, tracked
-from supermix_pl.experiments.networks.compiling import compile_in_place
+from supermix_pl.experiments.networks.classifier import compile_in_place
 from supermix_pl.experiments.opening import open_subject
 from supermix_pl.experiments.shared.runs.identity import target
 from supermix_pl.experiments.shared.statistics import median_cell

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float64, Int16, Shaped, UInt8
 from torch import Tensor
 
-from supermix_pl.experiments.data.transfer import send
+from supermix_pl.experiments.data.pixels import send
 from supermix_pl.transforms import RandomCropFlip
 
 Draws = Shaped[np.ndarray, "n *_"]

@@ -15,9 +15,9 @@ from torch import Tensor
 from supermix_pl.arguments import check_at_least, check_share
 from supermix_pl.experiments.data.augment import Augmentation, CropFlip
 from supermix_pl.experiments.data.loader import ResumableLoader
+from supermix_pl.experiments.data.pixels import CPU
 from supermix_pl.experiments.data.source import ArraySource, BatchSource, IndexedSource
 from supermix_pl.experiments.data.subset import split_indices
-from supermix_pl.experiments.data.transfer import CPU
 
 _MOST_BYTES = 2**32
 Statistics = tuple[float, float, float]

@@ -12,9 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from supermix_pl.experiments.data.augment import Augmentation, mean_pixel
-from supermix_pl.experiments.data.pixels import Normalisation
+from supermix_pl.experiments.data.pixels import CPU, Normalisation, send
 from supermix_pl.experiments.data.source import Batch, Indices
-from supermix_pl.experiments.data.transfer import CPU, send
 
 Pixels = UInt8[Tensor, "3 h w"]
 Key = tuple[tuple[int, ...] | None, Indices]

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Int64
 
 from supermix_pl.arguments import check_at_least
+from supermix_pl.experiments.data.pixels import CPU
 from supermix_pl.experiments.data.source import Batch, BatchSource, Indices
-from supermix_pl.experiments.data.transfer import CPU
 
 _ORDER, _VIEW = 0, 1
 

@@ -11,8 +11,7 @@ from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
 from supermix_pl.experiments.data.augment import Augmentation, mean_pixel
-from supermix_pl.experiments.data.pixels import Normalisation
-from supermix_pl.experiments.data.transfer import CPU, send
+from supermix_pl.experiments.data.pixels import CPU, Normalisation, send
 
 # Batches of one epoch differ in size, so these have no named axis
 Batch = tuple[Float32[Tensor, "_ 3 _ _"], Int64[Tensor, " _"]]

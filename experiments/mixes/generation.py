@@ -1,12 +1,14 @@
 """Making a fixed data set of mixes, a file a batch: a stopped run goes on, and processes share the work."""
 
 import logging
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from shutil import disk_usage
@@ -24,14 +26,14 @@ from supermix_pl.experiments.data.pixels import Normalisation
 from supermix_pl.experiments.data.source import BatchSource
 from supermix_pl.experiments.mixes.description import describe, keep_description, resolve_views
 from supermix_pl.experiments.mixes.plan import Plan, source_order
-from supermix_pl.experiments.mixes.progress import GenerationProgress
-from supermix_pl.experiments.mixes.shards import Mixes, bytes_of_image, is_whole, shard_path, write_shard
+from supermix_pl.experiments.mixes.shards import Mixes, bytes_of_image, is_whole, shard_number, shard_path, write_shard
 from supermix_pl.mixing import Mixer, present
 from supermix_pl.mixing.views import Transform
 from supermix_pl.transforms import RandomCropFlip
 
 _DEFAULT_GRID = (8, 8)
 _HOLDS = 1  # of a batch's stream of chance: the view that tells which mixes hold
+_EVERY = 60  # seconds between two lines of the log, and the longest that a kill shall cost
 _WAIT = 5  # seconds, while other processes make the rest
 _PIECES = 16  # of a batch: decoded by as many workers at once
 _Sources = tuple[Tensor, Tensor, Int64[np.ndarray, " b"]]
@@ -188,3 +190,45 @@ def _keep(
         "num_steps": mix.num_steps.int(),
     }
     return Mixes(**{name: value[:length].cpu().numpy() for name, value in kept.items()})
+
+
+class GenerationProgress:
+    """Tells what is done, by all processes, their rate, the time that is left at it, and the size of all on the disk.
+
+    Args:
+        folder: Where the shards are.
+        plan: How many mixes they have.
+
+    Attributes:
+        there: Mixes that were there at the start.
+    """
+
+    def __init__(self, folder: Path, plan: Plan) -> None:
+        self._folder, self._plan = folder, plan
+        self.there = self._count()
+        self._made, self._bytes = 0, 0  # of this process
+        self._start = self._last = self._told = time.monotonic()
+
+    def finished(self, path: Path) -> None:
+        """Count a shard of this process, and what others have made meanwhile; log the first, the last, one a minute."""
+        now, done, first = time.monotonic(), self._count(), not self._made
+        self._made += self._plan.length(shard_number(path))
+        self._bytes += path.stat().st_size
+        if first or done == self._plan.size or now - self._told >= _EVERY:
+            self._told = now
+            rate = max(done - self.there, self._made) / max(1e-9, now - self._start)  # damaged were counted as there
+            left = timedelta(seconds=round((self._plan.size - done) / rate))
+            size = self._plan.size * self._bytes / self._made / 1e9
+            text = "%d of %d mixes, %.1f a second, %s left, %.3g GB in all"
+            _log.info(text, done, self._plan.size, rate, left, size)
+        if first and now - self._last > _EVERY:
+            _log.warning(
+                "a batch of %d took %.0f s, which a kill would cost: give a lower mixes.batch_size, in another folder",
+                self._made,
+                now - self._last,
+            )
+        self._last = now
+
+    def _count(self) -> int:
+        numbers = (shard_number(name) for name in os.listdir(self._folder) if name.endswith(".safetensors"))
+        return sum(map(self._plan.length, numbers))

@@ -2,7 +2,6 @@
 
 import hashlib
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -14,8 +13,6 @@ from supermix_pl.teacher.several import ProbabilityMean
 
 _LENGTH = 16
 _IMAGES_SEEN = 16
-_State = tuple[tuple[str, int, int], ...]
-_known: WeakKeyDictionary[nn.Module, tuple[_State, bytes]] = WeakKeyDictionary()
 
 
 def digest_teacher(teacher: FrozenTeacher) -> str:
@@ -39,18 +36,8 @@ def digest_images(source: Any, samples: Int64[np.ndarray, " m"]) -> str:
 
 
 def _digest_weights(module: nn.Module) -> bytes:
-    """Hash names and values, once for a module as it is: a large network takes seconds, and a run asks several times.
-
-    Writing into `parameter.data` passes unnoticed, as it does for autograd.
-    """
-    weights = module.state_dict()
-    state = tuple((name, value.data_ptr(), value._version) for name, value in weights.items())
-    known = _known.get(module)
-    if known is not None and known[0] == state:
-        return known[1]
     sha = hashlib.sha256()
-    for name, value in weights.items():
+    for name, value in module.state_dict().items():
         sha.update(name.encode())
         sha.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    _known[module] = state, sha.digest()
     return sha.digest()

@@ -54,16 +54,15 @@ def find_runs(folders: Sequence[Path]) -> tuple[list[Run], list[Problem]]:
     Raises:
         ValueError: If a folder does not exist, or there is neither a run nor a problem in any of them.
     """
-    for folder in folders:
-        _check_folder(folder)
+    if missing := [str(folder) for folder in folders if not folder.is_dir()]:
+        raise ValueError(f"expected folders of runs, got no such folder as {', '.join(missing)}")
     unlisted: list[OSError] = []
     found = [entry for folder in _folders(folders, unlisted.append) if (entry := read_run(folder)) is not None]
     found += [Problem(folder=Path(error.filename), reason=f"cannot be listed ({error.strerror})") for error in unlisted]
     runs = [entry for entry in found if isinstance(entry, Run)]
     if not found:
         raise ValueError(
-            f"expected runs (config.yaml beside metrics.json) in {', '.join(map(str, folders))}, found none; "
-            f"there are: {', '.join(_listed(folders)) or 'no files'}"
+            f"expected runs (config.yaml beside metrics.json) in {', '.join(map(str, folders))}, found none"
         )
     return runs, [entry for entry in found if isinstance(entry, Problem)]
 
@@ -120,21 +119,6 @@ def _folders(tops: Sequence[Path], on_error: Callable[[OSError], None]) -> Itera
             if here not in seen and "config.yaml" in files:
                 yield Path(parent)
             seen.add(here)
-
-
-def _check_folder(folder: Path) -> None:
-    if folder.is_dir():
-        return
-    near = next(parent for parent in folder.absolute().parents if parent.is_dir())
-    what = "a file" if folder.exists() else "no such folder"
-    raise ValueError(
-        f"expected a folder of runs, got {folder}: {what}; in {near} there are: {', '.join(_listed([near])) or 'none'}"
-    )
-
-
-def _listed(folders: Sequence[Path], limit: int = 10) -> list[str]:
-    names = sorted(f"{path.name}/" if path.is_dir() else path.name for folder in folders for path in folder.iterdir())
-    return names[:limit] + [f"{len(names) - limit} more"] * (len(names) > limit)
 
 
 def _checked(metrics: Any) -> dict[str, Any]:

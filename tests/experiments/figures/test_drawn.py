@@ -11,7 +11,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from supermix_pl.experiments.figures import comparison
-from supermix_pl.experiments.figures.sets import chosen_images
+from supermix_pl.experiments.figures.comparison import chosen_images
 from supermix_pl.experiments.figures.style import Drawn, save
 from tests.experiments.figures.figures_toys import subject
 

@@ -22,7 +22,7 @@ import torch
 from filelock import FileLock
 
 from supermix_pl import CutMix, MixedBatch, MixUp, SuperMix
-from supermix_pl.experiments.mixes import FixedMixes, Mixes, Plan, generate, generation, progress
+from supermix_pl.experiments.mixes import FixedMixes, Mixes, Plan, generate, generation
 from supermix_pl.experiments.mixes.description import describe
 from supermix_pl.experiments.mixes.plan import source_order
 from supermix_pl.experiments.mixes.shards import shard_path
@@ -328,12 +328,12 @@ def test_rate_and_size_are_of_what_is_made_by_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     now = 0.0
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    monkeypatch.setattr(generation.time, "monotonic", lambda: now)
     plan = Plan(size=1000, batch_size=10)
     for shard in range(50):
         shard_path(tmp_path, shard).touch()
     with caplog.at_level(logging.INFO):
-        shown = progress.GenerationProgress(tmp_path, plan)
+        shown = generation.GenerationProgress(tmp_path, plan)
         assert shown.there == 500
         for shard, seconds in ((50, 61), (52, 62), (53, 121), (54, 122)):
             now = float(seconds)

@@ -156,7 +156,7 @@ def test_errors_say_what_there_is(runs: Path, tmp_path: Path, capsys: pytest.Cap
     error = refused(capsys, "table3", str(runs))
     assert "expected runs of table3, found none; there are: runs of other tables (1 of table2, 5 of custom)" in error
     assert f"{runs / '6'} (no metrics.json" in error
-    assert "no such folder; in" in refused(capsys, "table2", str(tmp_path / "nothing"))
+    assert "no such folder as" in refused(capsys, "table2", str(tmp_path / "nothing"))
     assert "expected --output with a suffix of .md" in refused(capsys, "table2", str(runs), "--output", "report.pdf")
 
 

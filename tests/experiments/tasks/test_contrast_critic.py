@@ -10,8 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from supermix_pl.experiments.tasks.contrast_critic import ContrastCritic, draw_negatives, stream_generator
-from supermix_pl.experiments.tasks.contrast_memory import EmbeddingMemory
+from supermix_pl.experiments.tasks.contrast_critic import (
+    ContrastCritic,
+    EmbeddingMemory,
+    draw_negatives,
+    stream_generator,
+)
 
 LABELS = np.array([0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 0])
 

@@ -102,27 +102,9 @@ def test_folders_that_cannot_be_listed_are_named(tmp_path: Path, monkeypatch: py
     assert problems == [Problem(folder=tmp_path / "secret", reason="cannot be listed (Permission denied)")]
 
 
-def test_no_runs_says_what_there_is(tmp_path: Path) -> None:
-    (tmp_path / "csv").mkdir()
-    (tmp_path / "notes.txt").touch()
-    with pytest.raises(ValueError, match=r"found none; there are: csv/, notes\.txt"):
+def test_no_runs_and_no_folders_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"expected runs .* in .*, found none$"):
         find_runs([tmp_path])
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="there are: no files"):
-        find_runs([tmp_path / "empty"])
-
-
-def test_missing_folders_say_what_there_is(tmp_path: Path) -> None:
-    (tmp_path / "outputs").mkdir()
-    with pytest.raises(ValueError, match=r"runs: no such folder; in .* there are: outputs/"):
-        find_runs([tmp_path / "runs"])
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="a file; in"):
-        find_runs([tmp_path / "file"])
-
-
-def test_many_files_are_cut_short(tmp_path: Path) -> None:
-    for number in range(30):
-        (tmp_path / f"{number:02}").touch()
-    with pytest.raises(ValueError, match=r"08, 09, 20 more$"):
-        find_runs([tmp_path])
+    with pytest.raises(ValueError, match=r"got no such folder as .*/runs, .*/file$"):
+        find_runs([tmp_path / "runs", tmp_path, tmp_path / "file"])
