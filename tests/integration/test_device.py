@@ -15,8 +15,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from supermix_pl import CutMix, FrozenTeacher, MixedBatch, MixUp, SuperMix, SuperMixCallback
 from supermix_pl.engine import BatchEngine, Engine, Run, StreamEngine
-from supermix_pl.experiments.bench.gpu import Opened, open_case
+from supermix_pl.experiments.bench.gpu import open_case
 from supermix_pl.experiments.data import ArraySource, SmallImageView
+from supermix_pl.experiments.shared.subject import Subject
 from supermix_pl.mixing import Mixer
 from supermix_pl.transforms import RandomCropFlip
 from tests.integration.toys import TRAINER, Student
@@ -31,10 +32,11 @@ TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-2}
 
 
 @pytest.fixture(scope="module")
-def opened() -> Opened:
+def opened() -> Subject:
     """Large networks only where they are quick."""
     node = {"_target_": f"supermix_pl.experiments.networks.{'wrn_16_2' if ON_GPU else 'resnet8'}"}
-    return open_case(OmegaConf.create({"teacher": node, "student": node, "size": 32}), 128 if ON_GPU else 8, DEVICE)
+    case = OmegaConf.create({"teacher": node, "student": node, "size": 32})
+    return open_case(case, 128 if ON_GPU else 8, DEVICE)[0]
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +54,7 @@ def equally_held(one: MixedBatch, two: MixedBatch) -> float:
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("mixer", MIXERS, ids=["paper", "fast"])
-def test_mixes_equal_the_cpus(mixer: SuperMix, dtype: torch.dtype, opened: Opened) -> None:
+def test_mixes_equal_the_cpus(mixer: SuperMix, dtype: torch.dtype, opened: Subject) -> None:
     here = FrozenTeacher(copy.deepcopy(opened.teacher.module).to(dtype))
     there = FrozenTeacher(copy.deepcopy(here.module).cpu())
     images = opened.images[:SETS].to(dtype)
@@ -62,7 +64,7 @@ def test_mixes_equal_the_cpus(mixer: SuperMix, dtype: torch.dtype, opened: Opene
 
 
 @pytest.mark.parametrize("mixer", MIXERS, ids=["paper", "fast"])
-def test_bfloat16_and_channels_last_are_finite_and_mostly_hold_as_float32(mixer: SuperMix, opened: Opened) -> None:
+def test_bfloat16_and_channels_last_are_finite_and_mostly_hold_as_float32(mixer: SuperMix, opened: Subject) -> None:
     low = FrozenTeacher(opened.teacher.module, dtype="bfloat16", channels_last=True)
     mix = mixer(low, opened.images, seed=0, view=VIEW)
     assert mix.images.isfinite().all()
@@ -72,7 +74,7 @@ def test_bfloat16_and_channels_last_are_finite_and_mostly_hold_as_float32(mixer:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-def test_compiled_mixes_equal_the_eager_ones(dtype: torch.dtype, opened: Opened, unchecked: None) -> None:
+def test_compiled_mixes_equal_the_eager_ones(dtype: torch.dtype, opened: Subject, unchecked: None) -> None:
     """All in float64, most in float32, where rounding moves some masks far in three steps."""
     module, images = copy.deepcopy(opened.teacher.module).to(dtype), opened.images.to(dtype)
     compiled, plain = FrozenTeacher(module, compile=True), FrozenTeacher(module)
@@ -90,7 +92,7 @@ def test_compiled_mixes_equal_the_eager_ones(dtype: torch.dtype, opened: Opened,
     ids=["fast in the stream", "MixUp in the stream", "fast", "CutMix"],
 )
 def test_labels_are_the_teachers_of_the_very_image(
-    mixer: Mixer, engine: Engine, compiled: bool, opened: Opened, unchecked: None
+    mixer: Mixer, engine: Engine, compiled: bool, opened: Subject, unchecked: None
 ) -> None:
     """The same images mirrored must have other labels, or the test could not fail."""
     teacher, plain = FrozenTeacher(opened.teacher.module, compile=compiled), FrozenTeacher(opened.teacher.module)
@@ -117,7 +119,7 @@ def test_batches_made_on_the_device_equal_the_cpus() -> None:
 
 
 @pytest.mark.skipif(not ON_GPU, reason="FSDPStrategy refuses the CPU")
-def test_a_sharded_training_with_the_stream(opened: Opened, tmp_path: Path) -> None:
+def test_a_sharded_training_with_the_stream(opened: Subject, tmp_path: Path) -> None:
     student: Any = Student(num_classes=10)
     student.layer = torch.nn.Linear(3 * 32 * 32, 10)
     data = DataLoader(TensorDataset(*(Tensor.cpu(each) for each in (opened.images, opened.labels))), SETS)

@@ -29,7 +29,7 @@ def run(folder: Path, *more: str, code: int = 0) -> tuple[str, dict[str, Any]]:
 
 
 def test_an_untrained_network_tells_images_apart() -> None:
-    opened = gpu.open_case(CASE, 8, CPU)
+    opened, _ = gpu.open_case(CASE, 8, CPU)
     with torch.no_grad():
         logits = opened.teacher(opened.images)
         torch.testing.assert_close(logits, opened.teacher.module(opened.images), rtol=1e-3, atol=1e-3)
