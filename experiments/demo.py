@@ -23,7 +23,7 @@ from supermix_pl.experiments.opening import open_subject
 from supermix_pl.experiments.report.charts import read_log
 from supermix_pl.experiments.shared import render
 from supermix_pl.experiments.shared.quiet import quiet_lightning
-from supermix_pl.experiments.shared.table import Table
+from supermix_pl.experiments.shared.render import Table
 from supermix_pl.experiments.train import train
 
 METHODS = {

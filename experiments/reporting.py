@@ -13,8 +13,8 @@ from rich.console import Console
 
 from supermix_pl.experiments.shared import provenance, render
 from supermix_pl.experiments.shared.files import write_whole
+from supermix_pl.experiments.shared.render import Heading, Notes, Part
 from supermix_pl.experiments.shared.runs.paper import TABLES
-from supermix_pl.experiments.shared.table import Heading, Notes, Part
 
 _PROGRAM = "supermix_pl.experiments.reporting"
 _EXTRAS = ("jinja2", "matplotlib", "pandas", "scipy")

@@ -20,9 +20,9 @@ from supermix_pl.experiments.bench.program import Result, Settings, run
 from supermix_pl.experiments.bench.step import COLUMNS, NOTES, Timing, contenders, rows, time_steps
 from supermix_pl.experiments.data import Shapes
 from supermix_pl.experiments.resolvers import bfloat16
+from supermix_pl.experiments.shared.render import Notes, Table
 from supermix_pl.experiments.shared.runs.identity import target
 from supermix_pl.experiments.shared.subject import Subject
-from supermix_pl.experiments.shared.table import Notes, Table
 from supermix_pl.transforms import RandomCropFlip
 
 _PASSES_TO_CALIBRATE = 20

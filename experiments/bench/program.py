@@ -20,7 +20,7 @@ from rich.progress import track
 from supermix_pl.arguments import check_at_least, check_one_of
 from supermix_pl.experiments.opening import composed, one_line
 from supermix_pl.experiments.shared import provenance, render
-from supermix_pl.experiments.shared.table import Heading, Notes, Part
+from supermix_pl.experiments.shared.render import Heading, Notes, Part
 
 T = TypeVar("T")
 _WIDE = 180

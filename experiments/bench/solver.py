@@ -15,9 +15,9 @@ from supermix_pl.experiments.bench.program import Result, Settings, check_sets, 
 from supermix_pl.experiments.opening import open_subject
 from supermix_pl.experiments.shared.mixers import BLIND, EXACT, FAST, MEANING, PAPER, as_call, fast, named_mixers
 from supermix_pl.experiments.shared.palette import BLACK, BLUE, GREY, MARKS, SERIES
+from supermix_pl.experiments.shared.render import Notes, Table
 from supermix_pl.experiments.shared.statistics import Summary, mean_cell, median_cell
 from supermix_pl.experiments.shared.subject import Subject
-from supermix_pl.experiments.shared.table import Notes, Table
 from supermix_pl.mixing import Mixer
 from supermix_pl.solver.saliency import input_saliency
 

@@ -22,9 +22,9 @@ from supermix_pl.experiments.bench.passes import synchronize
 from supermix_pl.experiments.bench.program import Result, Settings, named, run, tracked
 from supermix_pl.experiments.networks.classifier import compile_in_place
 from supermix_pl.experiments.opening import open_subject
+from supermix_pl.experiments.shared.render import Notes, Table
 from supermix_pl.experiments.shared.runs.identity import target
 from supermix_pl.experiments.shared.statistics import median_cell
-from supermix_pl.experiments.shared.table import Notes, Table
 from supermix_pl.losses import distillation_loss
 from supermix_pl.mixing import MixedBatch, Mixer
 from supermix_pl.trainer.rewriting import BatchRewriter

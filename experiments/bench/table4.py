@@ -17,9 +17,9 @@ from supermix_pl.experiments.bench.passes import recorded
 from supermix_pl.experiments.bench.program import Result, Settings, check_sets, run, tracked
 from supermix_pl.experiments.opening import open_subject
 from supermix_pl.experiments.shared.mixers import as_call
+from supermix_pl.experiments.shared.render import Notes, Part, Table
 from supermix_pl.experiments.shared.runs.identity import dataset
 from supermix_pl.experiments.shared.runs.paper import Paper, canonical, load
-from supermix_pl.experiments.shared.table import Notes, Part, Table
 
 REFERENCE = "newton_sp"
 PAPER_RATIOS = {"sgd": "67-96", "newton": "19-33", REFERENCE: "1"}

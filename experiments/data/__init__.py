@@ -2,9 +2,9 @@
 
 from supermix_pl.experiments.data.augment import Augmentation, CropFlip, Cutout, SmallImageView
 from supermix_pl.experiments.data.cifar import Cifar10, Cifar100
+from supermix_pl.experiments.data.crops import ImageFolder
 from supermix_pl.experiments.data.datamodule import ImageDataModule
 from supermix_pl.experiments.data.fast_autoaugment import FastAutoAugment
-from supermix_pl.experiments.data.image_folder import ImageFolder
 from supermix_pl.experiments.data.loader import ResumableLoader
 from supermix_pl.experiments.data.parquet import EncodedParquet, HuggingFace, Parquet
 from supermix_pl.experiments.data.policies import AutoAugment, RandAugment, mixed_rand_augment

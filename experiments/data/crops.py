@@ -1,15 +1,18 @@
-"""What data modules of large images have in common: random resized crops, centre crops, decoding workers."""
+"""Large images: random resized crops, centre crops and decoding workers; and a folder of image files."""
 
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 from torchvision.transforms import v2
 
 from supermix_pl.arguments import check_at_least
 from supermix_pl.experiments.data.augment import CropFlip, SmallImageView
 from supermix_pl.experiments.data.datamodule import ImageDataModule, Opened, height_width, three
 from supermix_pl.experiments.data.decoding import DecodingSource, EncodedImages
+from supermix_pl.experiments.data.rgb import EncodedFiles, images_below
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -77,3 +80,44 @@ def _training_view(size: tuple[int, int]) -> v2.Transform:
 def _evaluation_view(size: tuple[int, int], ratio: float) -> v2.Transform:
     short_side = round(max(size) * ratio)
     return v2.Compose([v2.Resize(short_side), v2.CenterCrop(size), v2.PILToTensor()])
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class ImageFolder(CroppedImages):
+    """Images from `<folder>/train/<class>/` and `<folder>/val/<class>/`, decoded by worker processes.
+
+    Images may lie at any depth below the folder of their class, also behind links to folders.
+    """
+
+    folder: str | Path  # with `train` and `val`
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.folder = Path(self.folder).expanduser()
+
+    def open_data(self) -> Opened:
+        """Lists the files of both parts."""
+        train, test = (self._class_names(name) for name in ("train", "val"))
+        if train != test:
+            different = sorted(set(train) ^ set(test))
+            raise ValueError(
+                f"expected the same classes in train and val of {self.folder}, got {different} in one only"
+            )
+        return self._opened_encoded(
+            train=self._files("train", train), test=self._files("val", train), class_names=train
+        )
+
+    def _class_names(self, part: str) -> list[str]:
+        folder = Path(self.folder) / part
+        found = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+        if not found:
+            raise ValueError(f"expected a folder {folder} with one sub-folder a class, got none: check `folder`")
+        return found
+
+    def _files(self, part: str, class_names: Sequence[str]) -> EncodedFiles:
+        found = [list(images_below(Path(self.folder) / part / name)) for name in class_names]
+        if [] in found:
+            folder = Path(self.folder) / part / class_names[found.index([])]
+            raise ValueError(f"expected image files in {folder}, got none: add some, or remove the class")
+        labels = np.repeat(np.arange(len(found)), [len(paths) for paths in found])
+        return EncodedFiles([path for paths in found for path in paths], labels.tolist())

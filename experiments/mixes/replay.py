@@ -1,6 +1,9 @@
 """Training on images that were made or found before: fixed mixes, or external images without labels."""
 
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +14,6 @@ from torch.nn.functional import interpolate, one_hot
 from supermix_pl import FrozenTeacher, MixedBatch
 from supermix_pl.engine import Engine
 from supermix_pl.experiments.data.pixels import Normalisation
-from supermix_pl.experiments.mixes.ahead import ReadAhead
 from supermix_pl.experiments.mixes.misplaced import MisplacedMixes
 from supermix_pl.experiments.mixes.plan import source_order
 from supermix_pl.experiments.mixes.shards import FixedMixes, Mixes
@@ -19,6 +21,8 @@ from supermix_pl.mixing import Mixer, Seed, present
 from supermix_pl.mixing.natural import count_classes
 from supermix_pl.mixing.views import Transform
 from supermix_pl.solver import Outcome
+
+_AHEAD = 4  # batches, by as many threads
 
 
 class ReplayEngine(Engine):
@@ -128,3 +132,45 @@ def _classified(mix: MixedBatch) -> MixedBatch:
     classes = mix.teacher_logits.argmax(dim=1, keepdim=True)
     targets = one_hot(classes[:, 0], mix.teacher_logits.shape[1]).float()
     return replace(mix, source_classes=classes, soft_targets=targets, holds=None)
+
+
+class ReadAhead:
+    """Gives batches by their numbers; threads read the next ones meanwhile.
+
+    The next ones are those at the smallest distance at which two batches were asked for. What is given does not depend
+    on the guess: a batch that was not read before is read when it is asked for. A copy starts anew.
+
+    Args:
+        read: From the name of an order, the number of a batch in it, >= 0, and its size, to the batch.
+    """
+
+    def __init__(self, read: Callable[[tuple[int, ...], int, int], Any]) -> None:
+        self._read = read
+        self._last = self._stride = 0
+        self._reading: dict[tuple[tuple[int, ...], int, int], Future[Any]] = {}
+        self._threads: ThreadPoolExecutor | None = None
+
+    def __reduce__(self) -> Any:
+        return type(self), (self._read,)
+
+    def get(self, stream: tuple[int, ...], number: int, size: int) -> Any:
+        """Return a batch."""
+        if self._threads is None:
+            self._threads, self._last = ThreadPoolExecutor(_AHEAD), number
+        if number > self._last:
+            self._stride = min(number - self._last, self._stride or number)
+        self._last = number
+        before = self._reading
+        steps = range(1, 1 + _AHEAD) if self._stride else ()
+        keys = [(stream, number + step * self._stride, size) for step in steps]
+        self._reading = {key: before.pop(key, None) or self._threads.submit(self._read, *key) for key in keys}
+        asked = before.pop((stream, number, size), None)
+        for other in before.values():
+            other.cancel()
+        return self._read(stream, number, size) if asked is None else asked.result()
+
+    def stop(self) -> None:
+        """Let go of the threads and of what they read."""
+        if self._threads is not None:
+            self._threads.shutdown(cancel_futures=True)
+        self._threads, self._reading = None, {}

@@ -13,9 +13,9 @@ import pandas as pd
 
 from supermix_pl.experiments.report.paper import MISSING, cells, counts, not_comparable, spaced, text
 from supermix_pl.experiments.report.runs import COUNTS, Block, blocks, read
+from supermix_pl.experiments.shared.render import Heading, Notes, Part, Row, Table
 from supermix_pl.experiments.shared.runs.budget import shown
 from supermix_pl.experiments.shared.runs.paper import TABLES, PaperTable, load
-from supermix_pl.experiments.shared.table import Heading, Notes, Part, Row, Table
 
 _EPOCHS = {False: "last", True: "best"}
 _MEASURED = [f"{prefix}{name}" for prefix in ("", "best_") for name in ("mean", "std", "star", "difference")]

@@ -21,8 +21,8 @@ from supermix_pl.experiments.bench.table4 import (
     run_batch,
 )
 from supermix_pl.experiments.networks import efficientnet_lite0
+from supermix_pl.experiments.shared.render import Notes, Table
 from supermix_pl.experiments.shared.runs.paper import load
-from supermix_pl.experiments.shared.table import Notes, Table
 from supermix_pl.solver import SGD
 from supermix_pl.solver.objective import total_variation
 from tests.experiments.bench.small import CLASSES, SMALL, settings, written

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from supermix_pl.experiments.mixes.ahead import ReadAhead
+from supermix_pl.experiments.mixes.replay import ReadAhead
 
 Key = tuple[tuple[int, ...], int, int]
 

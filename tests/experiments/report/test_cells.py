@@ -15,10 +15,10 @@ from hypothesis import given
 from supermix_pl.experiments.report.paper import cells, not_comparable, text
 from supermix_pl.experiments.report.runs import Block, blocks, read, same_teachers
 from supermix_pl.experiments.report.tables import chapter
+from supermix_pl.experiments.shared.render import Notes
 from supermix_pl.experiments.shared.runs.folders import Run
 from supermix_pl.experiments.shared.runs.identity import Place, place
 from supermix_pl.experiments.shared.runs.paper import load
-from supermix_pl.experiments.shared.table import Notes
 from tests.experiments.report.report_folders import config_of, write_run
 
 PAIR = "wrn_40_2-wrn_16_2"

@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 
 from supermix_pl.experiments.shared import render
-from supermix_pl.experiments.shared.table import Heading, Notes, Part, Table
+from supermix_pl.experiments.shared.render import Heading, Notes, Part, Table
 
 NASTY = r"a|b <i>x</i> \cmd {y} 5 % & $m_1$ _em_ *em* `code` # ~ ^ [1]"
 TEXT = st.text(r" |\`*_<>&$%#{}[]~^'" + '"-+=.:0a1é±', min_size=1, max_size=20).filter(lambda text: text.strip() != "")
