@@ -66,13 +66,7 @@ def open_drawn(overrides: Sequence[str], *, num_images: int, note: str = "") -> 
 
 
 def open_subject(config: DictConfig, *, num_images: int, split: str = "test", shuffled: bool = False) -> Subject:
-    """Load a teacher and images.
-
-    Args:
-        config: Of `supermix-train`.
-        num_images: How many images, >= 1.
-        split: "train" or "test".
-        shuffled: Whether they are drawn at random, all where there are fewer; in the order of the files otherwise.
+    """Load a teacher and images of the test or the training part: the first ones, or random ones, at most all.
 
     Raises:
         ValueError: If no trained teacher, no SuperMix or no images are chosen, or something has to be given.

@@ -22,12 +22,7 @@ def epochs(whole: float, share: float) -> int:
 def validation_period(wanted: int, total: int | None) -> int:
     """Return the largest divisor of the epochs that is at most the wanted period, so that the last one is validated.
 
-    Args:
-        wanted: Epochs from one validation to the next, >= 1.
-        total: Epochs of the training; the wanted period stands where there are none (0), or no limit (None, -1).
-
-    Raises:
-        ValueError: If the wanted period is below 1.
+    The wanted period, >= 1, stands where there are no epochs (0), or there is no limit (None, -1).
     """
     if wanted < 1:
         raise ValueError(f"expected validate_every >= 1, epochs from one validation to the next, got {wanted}")

@@ -58,10 +58,7 @@ def alone(folder: Path) -> Iterator[bool]:
 
 
 def open_run(config: DictConfig) -> dict[str, Any] | None:
-    """Open a run's folder, and write its config with every reference resolved.
-
-    Args:
-        config: Of `supermix-train`; `overwrite` empties the folder of an earlier run first.
+    """Open a run's folder, empty it if `overwrite` says so, and write its config with every reference resolved.
 
     Returns:
         The metrics of the run, if it is finished; else None.

@@ -53,17 +53,14 @@ def load_teacher(
     """Load a teacher for a data set that is set up.
 
     Args:
-        datamodule: What the student trains on.
+        datamodule: What the student trains on; gives what its inputs were normalised with where mean and std are None.
         network: Builds the teacher from `num_classes`.
         checkpoint: Its weights; see `load_checkpoint`.
         prefix: Common start of their names in the file.
-        mean: What the teacher's inputs were normalised with; None for the data set's own.
+        mean: What the teacher's inputs were normalised with.
         std: Likewise.
         image_size: Side in pixels that the teacher needs; None for the data set's own.
         passes: How the passes are made, see `FrozenTeacher`.
-
-    Raises:
-        ValueError: If there is no such file, or it does not fit the network.
     """
     path = checked_path(checkpoint)
     module = load_checkpoint(network(num_classes=datamodule.num_classes), path, prefix=prefix)
@@ -194,12 +191,7 @@ def teacher_accuracy(
 ) -> dict[str, float]:
     """Measure a teacher on the test images, once: later runs read what is kept in the folder.
 
-    Args:
-        teacher: On the device to work on.
-        datamodule: Gives the test images; set up.
-        folder: Where accuracies are kept.
-        most_batches: Test batches to look at, as `pl.Trainer(limit_test_batches=...)` has it: their number, or as a
-            float their share; None for all.
+    Of as many batches as `pl.Trainer(limit_test_batches=most_batches)` would take; None for all.
 
     Returns:
         `teacher/accuracy` and `teacher/accuracy_top5`, in [0, 1].

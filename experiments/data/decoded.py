@@ -45,15 +45,8 @@ def cache_folder(given: str | Path | None) -> Path:
 def open_or_decode(folder: Path, decode: Callable[[], tuple[int, Iterable[Pixels]]], place: str) -> DecodedImages:
     """Opens a folder of decoded images, first filling it if it is missing, partial or damaged.
 
-    Of several processes that need it at once one fills it, and the others wait for its work.
-
-    Args:
-        folder: The folder of these images.
-        decode: Returns the number of images, and their pixels one by one; asked only if the folder has to be filled.
-        place: What a message calls the images.
-
-    Raises:
-        ValueError: If there are none, or one has another size than the first.
+    Of several processes that need it at once one fills it. `decode` returns the number of images and their pixels one
+    by one, of one size; `place` is what a message calls them.
     """
     opened = _read(folder)
     if opened is not None:  # without the lock: a cache may be read-only

@@ -85,16 +85,9 @@ class Poses:
 
 
 def signed_distance(labels: NDArray[np.int64], x: Array, y: Array, variation: Array) -> Array:
-    """Distance of points to the outlines of their classes: below 0 inside.
+    """Distance of points (n, h, w) to the outlines of their classes (n,), below 0 inside: exact near edges only.
 
-    Args:
-        labels: (n,), indices into ``CLASS_NAMES``.
-        x: (n, h, w), the points in the outlines' coordinates.
-        y: (n, h, w), downwards.
-        variation: (n,), in [-1, 1]: the width of a ring, the depth of a star, ...
-
-    Returns:
-        (n, h, w), in units of the outline; exact near edges, a bound elsewhere.
+    x, y (downwards) and the result are in units of the outline; the variation (n,), in [-1, 1], is the width of a ring.
     """
     distance = np.empty_like(x)
     for label, outline in enumerate(_OUTLINES.values()):

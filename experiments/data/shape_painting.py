@@ -42,14 +42,9 @@ def cover(image: Array, opacity: Array, paint: Array) -> Array:
 
 
 def draw_background(rng: Generator, fields: Array) -> Array:
-    """Draw two earthy materials, divided along a ragged line and lit from one side.
+    """Draw two earthy materials, divided along a ragged line and lit from one side: (n, 3, h, h), about [0, 1].
 
-    Args:
-        rng: the source of everything but the fields.
-        fields: (n, 5, h, h), noise: lightness and tint of either material, and the dividing line.
-
-    Returns:
-        (n, 3, h, h), about [0, 1] but not clipped.
+    The fields (n, 5, h, h) are noise: lightness and tint of either material, and the dividing line.
     """
     n, _, size, _ = fields.shape
     ground, sky = (
@@ -67,18 +62,10 @@ def draw_background(rng: Generator, fields: Array) -> Array:
 
 
 def draw_textured(rng: Generator, image: Array, opacity: Array, noise: Array) -> Array:
-    """Paint the shapes given by ``opacity`` with stripes, checks, dots or blotches in two related colours.
+    """Paint shapes, of opacities (n, h, h), on images (n, 3, h, h): stripes, checks, dots or blotches of two colours.
 
-    The first colour is the one, of a few drawn, that differs most from what the shape covers.
-
-    Args:
-        rng: the source of colours and patterns.
-        image: (n, 3, h, h).
-        opacity: (n, h, h), in [0, 1].
-        noise: (n, h, h), blotches and unevenness of the paint.
-
-    Returns:
-        The painted images, (n, 3, h, h).
+    The first colour is the one, of a few drawn, that differs most from what the shape covers. The noise (n, h, h) gives
+    blotches and unevenness.
     """
     n = len(image)
     u, v = _crossed_waves(rng, n, image.shape[-1])

@@ -66,18 +66,10 @@ class Shapes(ImageDataModule):
 
 
 def draw_shapes(count: int, *, seed: int, size: int = 32) -> ShapeImages:
-    """Draw labelled images of one textured object each, the same for the same seed whatever the count.
+    """Draw labelled images of one textured object each, the same for the same seed whatever the count, from 1.
 
     The class is the outline alone; colours, texture, place, scale, tilt, proportions and surroundings are random.
-    Every ten images in a row hold each class once.
-
-    Args:
-        count: the number of images, from 1.
-        seed: from 0; give training and test data different ones.
-        size: height and width in pixels, from 16.
-
-    Raises:
-        ValueError: if an argument is below its range.
+    Every ten images in a row hold each class once. Seeds are from 0, sizes in pixels from 16.
 
     >>> data = draw_shapes(4, seed=0)
     >>> data.images.shape, data.labels.shape

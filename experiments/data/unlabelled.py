@@ -32,15 +32,8 @@ def unlabelled_images(
     - the down-sampled ImageNet release, `train_data_batch_1.npz` to `_10.npz`;
     - image files at any depth, also behind links to folders.
 
-    They are decoded once into a uint8 array in `cache_dir`; later runs open it by memory map.
-
-    Args:
-        folder: Where the images lie.
-        size: Height and width that they are resized and centre-cropped to where they differ, or (height, width).
-        cache_dir: Folder of decoded images; `None` for `$XDG_CACHE_HOME/supermix_pl` or `~/.cache/supermix_pl`.
-
-    Raises:
-        ValueError: If the folder holds no images, or one cannot be decoded.
+    They are decoded once into a uint8 array in `cache_dir`, resized and centre-cropped to `size` where they differ;
+    later runs open it by memory map. A `ValueError` says that there are no images, or which cannot be decoded.
     """
     folder, size = Path(folder).expanduser(), height_width(size)
     cache_dir = cache_folder(cache_dir)

@@ -68,13 +68,9 @@ CORRUPTIONS = tuple(SEVERITIES)
 
 
 def corrupt(pixels: Pixels, name: str, severity: int, *, seed: int) -> Pixels:
-    """Return corrupted images of the same size.
+    """Return corrupted images of the same size: pixels 0 to 255, at severity 1, 2 or 3 of `SEVERITIES`.
 
-    Args:
-        pixels: 0 to 255.
-        name: One of `CORRUPTIONS`.
-        severity: 1, 2 or 3; `SEVERITIES` says what they are.
-        seed: Of the noise, which is a function of it and of the images' number and size alone.
+    The noise is a function of the seed and of the images' number and size alone.
     """
     if name not in SEVERITIES:
         raise ValueError(f"expected a corruption of {', '.join(CORRUPTIONS)}, got {name!r}")

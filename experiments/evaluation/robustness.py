@@ -44,11 +44,7 @@ class Robustness:
                 check_at_least(name, value, least)
 
     def measure(self, network: nn.Module, datamodule: ImageDataModule) -> dict[str, Any]:
-        """Measure a network; it is left in eval mode.
-
-        Args:
-            network: Gives logits of images that are normalised as the data are.
-            datamodule: Gives the test images; set up.
+        """Measure a network, which takes images normalised as the data are; it is left in eval mode.
 
         Returns:
             `accuracy`, `calibration_error`, `fgsm_accuracy`, `corrupted_accuracy` (mean of all corruptions and
@@ -109,12 +105,7 @@ def fgsm(
 ) -> Float[Tensor, "b c h w"]:
     """Move every pixel by epsilon in the direction that raises the loss, within [0, 1] (Goodfellow et al., 2015).
 
-    Args:
-        network: In eval mode; its weights get no gradients.
-        images: Normalised images.
-        labels: Their classes.
-        epsilon: Length of the step on the scale [0, 1] of pixels, >= 0.
-        normalisation: What the images, also those that are returned, are normalised with.
+    Images come and go normalised; epsilon, >= 0, is on the scale [0, 1] of pixels. The network is in eval mode.
     """
     check_not_negative("epsilon", epsilon)
     mean, std = (

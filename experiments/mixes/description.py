@@ -42,12 +42,7 @@ def describe_mixer(mixer: Mixer, view: Transform | None, datamodule: ImageDataMo
 
 
 def resolve_views(mixer: Mixer, view: Transform | None, datamodule: ImageDataModule) -> Mixer:
-    """Return a mixer that solves under what the training will show, where that was left to it.
-
-    Args:
-        mixer: Any.
-        view: What the training will show the mixes under.
-        datamodule: Tells the size of the images; set up.
+    """Return a mixer that solves under what the training will show, `view`, where that was left to it.
 
     Raises:
         ValueError: If the views let no gradient through, or their repr does not name their settings.

@@ -55,15 +55,8 @@ def generate(
     that is killed. Locks only spare work: a shard does not depend on who makes it, and is put in its place whole.
 
     The sources are the training images, without augmentation, in a new order for every pass over them. The mixes are
-    kept as they are, without a view; masks are solved under views where the mixer says so.
-
-    Args:
-        folder: Made if need be; shards that are there stay.
-        datamodule: Gives the images; set up.
-        teacher: On the device to work on.
-        mixer: Makes the mixes.
-        plan: How many.
-        view: What the training will show them under, for a mixer with views="auto".
+    kept as they are, without a view; masks are solved under views where the mixer says so, under `view` where it leaves
+    that to the training.
 
     Raises:
         ValueError: If the folder holds mixes of another origin, or the mixer's views have no repr of their settings.

@@ -10,13 +10,9 @@ _CLASSES = 1000
 def efficientnet_lite0(num_classes: int = _CLASSES, *, pretrained: bool = True) -> nn.Module:
     """Build EfficientNet-Lite0, which takes images of (x - 127) / 128, x from 0 to 255.
 
-    Args:
-        num_classes: Of the data; its weights know 1000.
-        pretrained: Whether it has its weights.
-
     Raises:
         ImportError: If the packages are not there.
-        ValueError: If the data have another number of classes than its weights.
+        ValueError: If pretrained weights are asked for with another number of classes than their 1000.
     """
     if pretrained and num_classes != _CLASSES:
         raise ValueError(f"expected data with the 1000 classes of EfficientNet-Lite0's weights, got {num_classes}")

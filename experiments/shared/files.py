@@ -15,11 +15,7 @@ from filelock import FileLock
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """Open a file of another name in the same folder, which takes the place of `path` when it is on the disk.
 
-    Args:
-        path: The file; its folder is made. A file that is there stays as it is until then, and after an exception.
-
-    Raises:
-        OSError: If it cannot be written, for instance because the disk is full.
+    A file that is there stays as it is until then, and after an exception.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
