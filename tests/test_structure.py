@@ -94,7 +94,7 @@ EXPERIMENTS: dict[str, set[str]] = {
     "sweep": {"resolvers"},
     "few_images": {"evaluate", "evaluation", "shared"},
     "demo": {"evaluate", "evaluation", "figures", "opening", "record", "report", "shared", "train"},
-    "reporting": {"few_images", "figures", "opening", "report"},
+    "reporting": {"few_images", "figures", "opening", "report", "shared"},
     "bench": {"data", "networks", "opening", "resolvers", "shared"},
 }
 BENCH: dict[str, set[str]] = {

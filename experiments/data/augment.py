@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float64, Int16, Shaped, UInt8
 from torch import Tensor
 
+from supermix_pl.arguments import check_at_least
 from supermix_pl.experiments.data.pixels import send
 from supermix_pl.transforms import RandomCropFlip
 
@@ -45,20 +46,14 @@ class Augmentation(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class CropFlip:
-    """Random crop with zero padding and horizontal flip.
+    """Random crop with zero padding and horizontal flip."""
 
-    Args:
-        padding: Black pixels added on every side before the crop, at least 0.
-        flip: Whether half of the views are mirrored.
-    """
-
-    padding: int = 4
-    flip: bool = True
+    padding: int = 4  # black pixels added on every side before the crop, >= 0; 0 turns the crop off
+    flip: bool = True  # whether half of the views are mirrored
     on_host = False
 
     def __post_init__(self) -> None:
-        if self.padding < 0:
-            raise ValueError(f"expected padding >= 0, got {self.padding}: 0 turns the crop off")
+        check_at_least("padding", self.padding, 0)
 
     def draw(self, generator: np.random.Generator, count: int) -> Int16[np.ndarray, "n 3"]:
         """Draws top offset, left offset and flip (0 or 1) of `count` views."""
@@ -73,18 +68,13 @@ class CropFlip:
 
 @dataclass(frozen=True, kw_only=True)
 class Cutout:
-    """Cutout (DeVries and Taylor, 2017): a square around a random pixel, in the data's mean colour.
+    """Cutout (DeVries and Taylor, 2017): a square around a random pixel, in the data's mean colour."""
 
-    Args:
-        size: Side of the square in pixels, at least 1. An odd one is lowered by 1, as in the published code.
-    """
-
-    size: int = 16
+    size: int = 16  # side of the square in pixels, >= 1; an odd one is lowered by 1, as in the published code
     on_host = False
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise ValueError(f"expected size >= 1, got {self.size}")
+        check_at_least("size", self.size, 1)
 
     def draw(self, generator: np.random.Generator, count: int) -> Float64[np.ndarray, "n 2"]:
         """Draws the row and the column of `count` centres, as parts of height and width in [0, 1)."""
@@ -111,21 +101,14 @@ def _near(side: int, centre: Float64[np.ndarray, " b"], half: int) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class SmallImageView:
-    """The training view of CIFAR in augmentation papers: crop and flip, a policy, Cutout, in this order.
-
-    Args:
-        crop_flip: The crop and flip.
-        policy: AutoAugment, Fast AutoAugment or RandAugment; `None` for none.
-        cutout: Side of the square that is cut out, in pixels; 0 for none, 16 is usual on CIFAR.
-    """
+    """The training view of CIFAR in augmentation papers: crop and flip, a policy, Cutout, in this order."""
 
     crop_flip: CropFlip = field(default_factory=CropFlip)
-    policy: Augmentation | None = None
-    cutout: int = 0
+    policy: Augmentation | None = None  # AutoAugment, Fast AutoAugment or RandAugment; `None` for none
+    cutout: int = 0  # side of the square that is cut out, in pixels; 0 for none, 16 is usual on CIFAR
 
     def __post_init__(self) -> None:
-        if self.cutout < 0:
-            raise ValueError(f"expected cutout >= 0, got {self.cutout}: 0 turns it off")
+        check_at_least("cutout", self.cutout, 0)
 
     @property
     def on_host(self) -> bool:

@@ -26,23 +26,14 @@ LabelledImages = tuple[UInt8[np.ndarray, "_ 3 _ _"], Int64[np.ndarray, " _"]]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Opened:
-    """A data set that is ready to give batches.
-
-    Args:
-        train: Training images, if there are any.
-        test: Test images, if there are any.
-        class_names: Names in the order of the labels.
-        image_size: Height and width of what the loaders give.
-        mean: Mean of each channel, on the scale [0, 1], that the sources subtract.
-        std: Standard deviation of each channel, on the scale [0, 1], that the sources divide by.
-    """
+    """A data set that is ready to give batches, of training images, of test images, or of both."""
 
     train: BatchSource | None
     test: BatchSource | None
-    class_names: list[str]
-    image_size: tuple[int, int]
-    mean: Statistics
-    std: Statistics
+    class_names: list[str]  # in the order of the labels
+    image_size: tuple[int, int]  # height and width of what the loaders give
+    mean: Statistics  # of each channel, on the scale [0, 1], that the sources subtract
+    std: Statistics  # likewise, that they divide by
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

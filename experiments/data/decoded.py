@@ -23,17 +23,11 @@ _BLOCK, _CHUNK = 4096, 64
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DecodedImages:
-    """Decoded images of one part of a data set.
+    """Decoded images of one part of a data set."""
 
-    Args:
-        images: Pixels, memory-mapped and read-only.
-        mean: Mean of each channel on the scale [0, 1].
-        std: Standard deviation of each channel on the scale [0, 1].
-    """
-
-    images: UInt8[np.ndarray, "n 3 h w"]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    images: UInt8[np.ndarray, "n 3 h w"]  # memory-mapped and read-only
+    mean: tuple[float, float, float]  # of each channel on the scale [0, 1]
+    std: tuple[float, float, float]  # likewise
 
 
 def cache_folder(given: str | Path | None) -> Path:

@@ -11,6 +11,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 from torchvision.transforms import v2
 
+from supermix_pl.arguments import check_at_least, check_one_of
 from supermix_pl.transforms import PerImage, RandomCropFlip
 
 _BINS = 31  # RandAugment's magnitudes
@@ -57,18 +58,13 @@ class RandAugment(TorchvisionPolicy):
     It is `torchvision.transforms.v2.RandAugment`, on its scale: magnitude M of 0 ... 30 (`num_magnitude_bins=31`)
     is M / 30 of every operation's range, half of the changes negative. timm counts to 10 instead. Published: N = 2,
     M = 14 for WRN-28-10 on CIFAR-100, N = 2, M = 9 for ResNet-50 on ImageNet.
-
-    Args:
-        num_ops: N, operations in a row for each image, at least 1.
-        magnitude: M, 0 to 30.
     """
 
-    num_ops: int = 2
-    magnitude: int = 9
+    num_ops: int = 2  # N, operations in a row for each image, >= 1
+    magnitude: int = 9  # M, 0 to 30
 
     def __post_init__(self) -> None:
-        if self.num_ops < 1:
-            raise ValueError(f"expected num_ops >= 1, got {self.num_ops}")
+        check_at_least("num_ops", self.num_ops, 1)
         largest = _BINS - 1
         if not 0 <= self.magnitude <= largest:
             raise ValueError(f"expected 0 <= magnitude <= {largest}, got {self.magnitude}: it is a part of {largest}")
@@ -80,17 +76,12 @@ class RandAugment(TorchvisionPolicy):
 
 @dataclass(frozen=True, kw_only=True)
 class AutoAugment(TorchvisionPolicy):
-    """AutoAugment (Cubuk et al., 2019) with one of its published policies: `torchvision.transforms.v2.AutoAugment`.
+    """AutoAugment (Cubuk et al., 2019) with one of its published policies: `torchvision.transforms.v2.AutoAugment`."""
 
-    Args:
-        policy: "cifar10" (also used on CIFAR-100) or "imagenet".
-    """
-
-    policy: Literal["cifar10", "imagenet"]
+    policy: Literal["cifar10", "imagenet"]  # the former is also used on CIFAR-100
 
     def __post_init__(self) -> None:
-        if self.policy not in ("cifar10", "imagenet"):
-            raise ValueError(f"expected policy cifar10 or imagenet, got {self.policy!r}")
+        check_one_of("policy", self.policy, ("cifar10", "imagenet"))
 
     def torchvisions(self) -> v2.AutoAugment:
         """Return torchvision's AutoAugment."""

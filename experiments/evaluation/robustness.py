@@ -21,21 +21,13 @@ from supermix_pl.experiments.evaluation.corruptions import SEVERITIES, corrupt
 
 @dataclass(frozen=True, kw_only=True)
 class Robustness:
-    """What is measured, and on how much; two networks compare where this is equal.
+    """What is measured, and on how much; two networks compare where this is equal."""
 
-    Args:
-        epsilon: Of the attack, on the scale [0, 1] of pixels, >= 0.
-        bins: Of the calibration error, >= 1.
-        per_class: Test images of each class for accuracy, calibration and the attack, >= 1; None for all.
-        corrupted_per_class: Test images of each class that every corruption at every severity is tried on, >= 1.
-        seed: Of the noise and of the choice of images, >= 0.
-    """
-
-    epsilon: float = 2 / 255
-    bins: int = 15
-    per_class: int | None = None
-    corrupted_per_class: int = 10
-    seed: int = 0
+    epsilon: float = 2 / 255  # of the attack, on the scale [0, 1] of pixels, >= 0
+    bins: int = 15  # of the calibration error, >= 1
+    per_class: int | None = None  # test images of each class for accuracy, calibration and the attack, >= 1; None: all
+    corrupted_per_class: int = 10  # likewise, for every corruption at every severity
+    seed: int = 0  # of the noise and of the choice of images, >= 0
 
     def __post_init__(self) -> None:
         check_not_negative("epsilon", self.epsilon)

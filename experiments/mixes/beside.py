@@ -25,34 +25,21 @@ Images = FixedMixes | MisplacedMixes | UInt8[np.ndarray, "m 3 height width"]
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What the rows have to go with.
+    """What the rows have to go with."""
 
-    Args:
-        data: The natural images, set up.
-        mixer: The mixer that is chosen, if one is.
-        view: What the student sees the rows under.
-        cache_dir: Where what is made or decoded is kept.
-    """
-
-    data: ImageDataModule
-    mixer: Mixer | None
-    view: Transform | None
-    cache_dir: Path
+    data: ImageDataModule  # the natural images, set up
+    mixer: Mixer | None  # that is chosen
+    view: Transform | None  # what the student sees the rows under
+    cache_dir: Path  # where what is made or decoded is kept
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fixed(Plan):
-    """Mixes that the mixer makes before the training: those that are there already are not made again.
+    """Mixes that the mixer makes before the training: those that are there already are not made again."""
 
-    Args:
-        setting: What they are made of; has a mixer.
-        folder: Where they are kept; None for a folder in the cache that is named by all that decides on them.
-        misplaced: Whether their masks are laid on other training images, drawn at random: a control.
-    """
-
-    setting: Setting
-    folder: str | None = None
-    misplaced: bool = False
+    setting: Setting  # what they are made of; has a mixer
+    folder: str | None = None  # where they are kept; None for one in the cache, named by all that decides on them
+    misplaced: bool = False  # whether their masks are laid on other training images, drawn at random: a control
 
     def open(self, teacher: FrozenTeacher) -> FixedMixes | MisplacedMixes:
         """Make what is missing, and open all."""
@@ -76,15 +63,10 @@ class Fixed(Plan):
 
 
 class Folder:
-    """Mixes that were made earlier, by `supermix-generate`: of these data, and of the mixer if one is chosen.
-
-    Args:
-        setting: What they have to go with.
-        folder: Where they are.
-        misplaced: Whether their masks are laid on other training images, drawn at random: a control.
+    """Mixes that were made earlier, by `supermix-generate`; misplaced is as in `Fixed`.
 
     Raises:
-        ValueError: If they are of other data or of another mixer, or not whole.
+        ValueError: If they are of other data, or of another mixer than the one that is chosen, or not whole.
     """
 
     def __init__(self, setting: Setting, *, folder: str, misplaced: bool = False) -> None:
@@ -98,15 +80,7 @@ class Folder:
 
 
 class External:
-    """Images without labels in place of mixes.
-
-    Args:
-        setting: Says how large they are to be.
-        folder: What `unlabelled_images` opens.
-
-    Raises:
-        ValueError: If the folder holds no images, or one cannot be decoded.
-    """
+    """Images without labels in place of mixes, as `unlabelled_images` opens them."""
 
     def __init__(self, setting: Setting, *, folder: str) -> None:
         self._images = unlabelled_images(folder, size=setting.data.image_size, cache_dir=setting.cache_dir)

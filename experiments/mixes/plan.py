@@ -17,17 +17,12 @@ class Plan:
     """How many mixes, and how they are cut up.
 
     Every shard is a function of these numbers, the data, the teacher and the mixer alone.
-
-    Args:
-        size: Mixes in all, >= 1.
-        batch_size: Images that are mixed with one another, >= 2, and make up a file; fewer for a set that is smaller.
-            At most so many mixes are lost when a process is killed.
-        seed: Names the order of the images and the mixer's chance, >= 0.
     """
 
-    size: int
+    size: int  # mixes in all, >= 1
+    # images that are mixed with one another, >= 2, and make up a file, which is what a kill costs at most
     batch_size: int = 128
-    seed: int = 0
+    seed: int = 0  # names the order of the images and the mixer's chance, >= 0
 
     def __post_init__(self) -> None:
         for name, minimum in {"size": 1, "batch_size": 2, "seed": 0}.items():

@@ -29,27 +29,16 @@ _ENDS = "image_ends"  # where each encoded image ends in the bytes of all
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Mixes:
-    """Some mixes, and all that is kept of them.
+    """Some mixes, and all that is kept of them."""
 
-    Attributes:
-        images: Pixels of the mixes, 0 to 255.
-        source_indices: The sources, as numbers of the training samples in their order, before any augmentation.
-        source_classes: Their classes.
-        mix_weights: Their weights, summing to 1.
-        masks: Mean share of each source in each cell of a coarse grid.
-        solved: Whether the solver met the criterion in its last pass.
-        holds: Whether the teacher's top classes of a view that was not solved on are those of the sources.
-        num_steps: Updates of the masks.
-    """
-
-    images: UInt8[np.ndarray, "m 3 h w"]
-    source_indices: Int64[np.ndarray, "m k"]
+    images: UInt8[np.ndarray, "m 3 h w"]  # 0 to 255
+    source_indices: Int64[np.ndarray, "m k"]  # numbers of the training samples in their order, before any augmentation
     source_classes: Int64[np.ndarray, "m k"]
-    mix_weights: Float32[np.ndarray, "m k"]
-    masks: Float16[np.ndarray, "m k s t"]
-    solved: Bool[np.ndarray, " m"]
-    holds: Bool[np.ndarray, " m"]
-    num_steps: Int32[np.ndarray, " m"]
+    mix_weights: Float32[np.ndarray, "m k"]  # sum to 1
+    masks: Float16[np.ndarray, "m k s t"]  # mean share of each source in each cell of a coarse grid
+    solved: Bool[np.ndarray, " m"]  # whether the solver met the criterion in its last pass
+    holds: Bool[np.ndarray, " m"]  # whether the teacher sees the classes of the sources in a view not solved on
+    num_steps: Int32[np.ndarray, " m"]  # updates of the masks
 
     def __len__(self) -> int:
         return len(self.images)

@@ -28,7 +28,7 @@ class ContrastCritic(nn.Module):
         num_negatives: m, >= 1. As soon as one class leaves fewer, they are drawn with repetition.
         temperature: Of the likeness, > 0.
         momentum: Weight of the old row when a sample is met, in [0, 1).
-        seed: Of the memories' first rows and of the negatives, >= 0.
+        seed: Of the memories' first rows and of the negatives, >= 0; each batch of each rank has a stream of its own.
     """
 
     train_labels: Int[Tensor, " n"]
@@ -155,12 +155,7 @@ def noise_contrastive_loss(likeness: Float[Tensor, "b candidates"], num_samples:
 class EmbeddingMemory(nn.Module):
     """What one network last made of every training sample: a moving average of embeddings, of length 1 once met.
 
-    Args:
-        num_samples: n, rows.
-        size: d, width of the embeddings.
-        temperature: Of the likeness, > 0.
-        momentum: Weight of the old row when a sample is met, in [0, 1).
-        generator: Draws the first rows, uniformly in +-1 / sqrt(d / 3).
+    The generator draws the first rows, uniformly in +-1 / sqrt(d / 3); the settings are those of `ContrastCritic`.
     """
 
     rows: Float[Tensor, "n d"]

@@ -1,5 +1,6 @@
 """Training a student on labels and on its teacher's features, by contrast."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -50,11 +51,7 @@ class ContrastiveDistillation(Classification):
         train_labels: Class of every training sample, in the order of the batches' indices.
         ce_weight: Weight of the cross-entropy, >= 0.
         crd_weight: Weight of the contrast, >= 0.
-        embedding_size: Width of the embeddings, >= 1.
-        num_negatives: Samples of other classes that each sample is contrasted with, >= 1.
-        temperature: Of the likeness of two embeddings, > 0.
-        momentum: Weight of the old embedding when a sample is met again, in [0, 1).
-        seed: Of the memories' first rows and of the negatives, >= 0. Each batch of each rank has a stream of its own.
+        critic: Builds the critic, a `ContrastCritic` with its settings.
         common: Arguments of `Classification`.
     """
 
@@ -66,26 +63,17 @@ class ContrastiveDistillation(Classification):
         train_labels: Int[np.ndarray, " n"],
         ce_weight: float = 1.0,
         crd_weight: float = 0.8,
-        embedding_size: int = 128,
-        num_negatives: int = 16384,
-        temperature: float = 0.07,
-        momentum: float = 0.5,
-        seed: int = 0,
+        critic: Callable[..., ContrastCritic] = ContrastCritic,
         **common: Any,
     ) -> None:
         super().__init__(network, ce_weight=ce_weight, **common)
         check_not_negative("crd_weight", crd_weight)
         self.teacher = teacher
         self.crd_weight = crd_weight
-        self.critic = ContrastCritic(
+        self.critic = critic(
             train_labels,
             student_features=num_features(network, "student"),
             teacher_features=num_features(teacher.module, "teacher"),
-            embedding_size=embedding_size,
-            num_negatives=num_negatives,
-            temperature=temperature,
-            momentum=momentum,
-            seed=seed,
         )
         self._embedded: tuple[Tensor, Tensor, Tensor] | None = None
         # The ranks keep these equal by themselves; DDP would send the memories round before every step

@@ -63,5 +63,5 @@ def test_the_global_generators_are_left_alone() -> None:
 
 
 def test_a_size_below_1_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected size >= 1, got 0"):
+    with pytest.raises(ValueError, match="expected size to be an integer >= 1, got 0"):
         Cutout(size=0)

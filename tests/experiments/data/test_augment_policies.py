@@ -113,7 +113,7 @@ def test_mixes_on_a_gpu_stay_there_and_its_generator_is_not_touched() -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: RandAugment(num_ops=0), "expected num_ops >= 1, got 0"),
+        (lambda: RandAugment(num_ops=0), "expected num_ops to be an integer >= 1, got 0"),
         (lambda: RandAugment(magnitude=31), "expected 0 <= magnitude <= 30, got 31: it is a part of 30"),
         (lambda: RandAugment(magnitude=-1), "expected 0 <= magnitude <= 30, got -1"),
     ],
@@ -125,5 +125,5 @@ def test_bad_arguments_are_refused(build: Callable[[], RandAugment], message: st
 
 @pytest.mark.usefixtures("unchecked")
 def test_an_unknown_published_policy_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected policy cifar10 or imagenet, got 'svhn'"):
+    with pytest.raises(ValueError, match="expected policy to be one of cifar10, imagenet, got 'svhn'"):
         AutoAugment(policy="svhn")  # pyright: ignore[reportArgumentType]

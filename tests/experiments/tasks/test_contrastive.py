@@ -25,6 +25,7 @@ from supermix_pl.experiments.data import ImageDataModule, ResumableLoader, Shape
 from supermix_pl.experiments.data.datamodule import Opened
 from supermix_pl.experiments.networks import resnet8, resnet14
 from supermix_pl.experiments.tasks.classification import save_weights
+from supermix_pl.experiments.tasks.contrast_critic import ContrastCritic
 from supermix_pl.experiments.tasks.contrastive import ContrastiveDistillation, teacher_features
 from supermix_pl.experiments.tasks.schedules import constant
 from tests.integration.toys import TRAINER, assert_same_tensors, weights
@@ -71,16 +72,16 @@ def data_of(**options: Any) -> Noise:
     return data
 
 
-def task_of(teacher: FrozenTeacher | None = None, network: nn.Module | None = None, **options: Any):
+def task_of(
+    teacher: FrozenTeacher | None = None, network: nn.Module | None = None, seed: int = 0, **options: Any
+) -> Any:
     torch.manual_seed(0)
     settings: dict[str, Any] = {
         "num_classes": 3,
         "optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
         "scheduler": constant,
         "train_labels": np.arange(NUM_TRAIN) % 3,
-        "embedding_size": 4,
-        "num_negatives": 5,
-        "temperature": 0.2,
+        "critic": partial(ContrastCritic, embedding_size=4, num_negatives=5, temperature=0.2, seed=seed),
         **options,
     }
     teacher = teacher or FrozenTeacher(
@@ -257,7 +258,7 @@ def test_the_config_trains_published_networks(tmp_path: Path) -> None:
     data.setup()
     with initialize_config_module("supermix_pl.conf", version_base="1.3"):
         config = compose(
-            "train", ["task=contrastive", "task.num_negatives=6", "seed=4", f"paths.output_dir={tmp_path}"]
+            "train", ["task=contrastive", "task.critic.num_negatives=6", "seed=4", f"paths.output_dir={tmp_path}"]
         )
     task = instantiate(config.task, _partial_=True)(
         network=resnet8(10),
