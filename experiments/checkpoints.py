@@ -29,7 +29,6 @@ class WholeCheckpoints(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Write a checkpoint."""
         if "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
@@ -104,9 +103,7 @@ class Restart(Checkpoint):
             due = trainer.strategy.reduce_boolean_decision(due, all=False)
         if due and not trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
             self._save(trainer)
-        while self._waiting:
-            number = self._waiting.pop()
-            self._handlers[number](number, None)
+        self._hand_on()
 
     def _save(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.folder / f"step-{trainer.global_step:09d}.ckpt")
@@ -117,10 +114,13 @@ class Restart(Checkpoint):
     def _let_go(self) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
+        self._hand_on()
+        self._handlers = {}
+
+    def _hand_on(self) -> None:
         while self._waiting:
             number = self._waiting.pop()
             self._handlers[number](number, None)
-        self._handlers = {}
 
 
 def _forget(trainer: pl.Trainer) -> None:

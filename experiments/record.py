@@ -1,10 +1,8 @@
 """Write metrics.json: accuracies, the time of the steps, what the mixing cost."""
 
-import json
 import statistics
 import time
 from collections import Counter, deque
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,7 +11,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from supermix_pl import FrozenTeacher, SuperMixCallback
-from supermix_pl.experiments.shared.files import write_whole
 
 _TIMES = ("seconds", "mixed_seconds")
 _STEPS_TIMED = 10_000  # the last ones
@@ -43,12 +40,10 @@ class RunRecorder(pl.Callback):
         self._on_device: dict[str, Tensor | int] = {"solved": 0, "holds": 0}  # not asked for in every step
 
     def state_dict(self) -> dict[str, Any]:
-        """Return counts and times."""
         times = {name: list(getattr(self, f"_{name}")) for name in _TIMES}
         return {"counts": dict(self._all_counts()), "fit_seconds": self.fit_seconds, **times}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from the counts and times of the run that is resumed."""
         self._counts = Counter(state_dict["counts"])
         for name in _TIMES:
             getattr(self, f"_{name}").extend(state_dict[name])
@@ -129,10 +124,3 @@ class RunRecorder(pl.Callback):
             metrics["teacher/forwards_per_step"] = counts["passed"] / counts["steps"]
             metrics["teacher/backwards_per_step"] = counts["traced_back"] / counts["steps"]
         return metrics
-
-
-def write_metrics(folder: str | Path, metrics: dict[str, Any]) -> Path:
-    """Write metrics.json into a run's folder, whole or not at all."""
-    path = Path(folder) / "metrics.json"
-    write_whole(path, json.dumps(metrics, indent=2) + "\n")
-    return path

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from supermix_pl.experiments.checkpoints import found, is_whole
 from supermix_pl.experiments.shared.files import write_whole
 from supermix_pl.experiments.shared.provenance import collect
+from supermix_pl.experiments.shared.runs.budget import flat
 from supermix_pl.experiments.shared.runs.folders import ORIGIN
 
 CHECKPOINTS = "checkpoints"
@@ -123,7 +124,7 @@ def _compare(config: DictConfig, folder: Path) -> None:
         assert isinstance(there, dict)
     except (OSError, ValueError, AssertionError, OmegaConfBaseException, yaml.YAMLError) as error:
         raise ValueError(f"expected the config of a run in {folder / 'config.yaml'}, got none; {way_out}") from error
-    before, now = _flat(there), _flat(OmegaConf.to_container(config, resolve=True))
+    before, now = _deciding(there), _deciding(OmegaConf.to_container(config, resolve=True))
     changed = [name for name in sorted(before | now) if before.get(name) != now.get(name)]
     if changed:
         shown = [f"{name}={now.get(name)} instead of {before.get(name)}" for name in changed[:_NAMED]]
@@ -131,17 +132,10 @@ def _compare(config: DictConfig, folder: Path) -> None:
         raise ValueError(f"expected the settings of the run in {folder}, got others: {', '.join(shown)}; {way_out}")
 
 
-def _flat(node: Any, place: str = "") -> dict[str, Any]:
+def _deciding(config: Any) -> dict[str, Any]:
     """List the settings that decide on a training by dotted name; of paths only the last name counts."""
-    if place and any(f"{place}.".startswith(f"{free}.") for free in _FREE):
-        return {}
-    if isinstance(node, Mapping):
-        return {
-            name: value
-            for key, each in node.items()
-            for name, value in _flat(each, f"{place}.{key}" if place else str(key)).items()
-        }
-    return {place: Path(node).name if isinstance(node, str) and "/" in node else node}
+    settings = flat(config)
+    return {name: settings[name] for name in settings if not f"{name}.".startswith(tuple(f"{free}." for free in _FREE))}
 
 
 def _origin(config: DictConfig) -> dict[str, str | None]:

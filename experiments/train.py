@@ -1,6 +1,7 @@
 """`supermix-train`: trains a teacher or a student as the configs say, and leaves its figures behind."""
 
 import errno
+import json
 import logging
 import sys
 import warnings
@@ -29,7 +30,8 @@ from supermix_pl.experiments.building import (
 )
 from supermix_pl.experiments.checkpoints import Restart, WholeCheckpoints
 from supermix_pl.experiments.checks import SettingsError, check_choices, check_settings, named_errors
-from supermix_pl.experiments.record import RunRecorder, write_metrics
+from supermix_pl.experiments.record import RunRecorder
+from supermix_pl.experiments.shared.files import write_whole
 from supermix_pl.experiments.tasks.classification import save_weights
 from supermix_pl.experiments.teachers import teacher_accuracy
 
@@ -99,7 +101,8 @@ def train(config: DictConfig) -> dict[str, Any]:
     if trainer.is_global_zero:
         save_weights(task, str(folder / "weights.pth"), trainer.current_epoch)
         on_test = datamodule.validation_fraction == 0
-        _log.info("%s", _result(metrics, write_metrics(folder, metrics), on_test=on_test))
+        write_whole(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+        _log.info("%s", _result(metrics, folder / "metrics.json", on_test=on_test))
         restart.close_run(folder)
     return metrics
 

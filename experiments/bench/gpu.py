@@ -49,7 +49,6 @@ class GpuSettings(Settings):
     cases: dict[str, Any]
 
     def check(self) -> None:
-        """Check what hangs together."""
         check_positive("bench.minutes", self.minutes)
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError(

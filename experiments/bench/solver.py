@@ -73,7 +73,6 @@ class SolverSettings(Settings):
     changes: list[dict[str, Any]]
 
     def check(self) -> None:
-        """Check what hangs together."""
         if any(each < 1 for each in self.rounds):
             raise ValueError(f"expected bench.rounds with numbers >= 1, got {self.rounds}")
         if self.rounds and any("max_steps" in each for each in self.changes):

@@ -67,7 +67,6 @@ class StepSettings(Settings):
     blocks: int
 
     def check(self) -> None:
-        """Check what hangs together."""
         check_at_least("bench.images", self.images, max(self.batch_sizes))
         contenders(self.streams, 2)
 

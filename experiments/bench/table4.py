@@ -73,7 +73,6 @@ class Table4Settings(Settings):
     solvers: dict[str, Any]
 
     def check(self) -> None:
-        """Check what hangs together."""
         if not all(0 < level <= 1 for level in self.levels):
             raise ValueError(f"expected bench.levels in (0, 1], got {self.levels}")
         if REFERENCE not in self.solvers:

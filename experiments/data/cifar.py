@@ -37,7 +37,6 @@ class _Cifar(ImageDataModule):
             ) from error
 
     def open_data(self) -> Opened:
-        """Reads both parts into memory."""
         parts = [self.dataset(self.root, train=train) for train in (True, False)]
         train, test = (_arrays(part) for part in parts)
         mean, std = self.statistics

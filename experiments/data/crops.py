@@ -50,12 +50,14 @@ class CroppedImages(ImageDataModule):
         """Wraps encoded images; for subclasses."""
         mean, std = three("mean", self.mean) or MEAN, three("std", self.std) or STD
         size = height_width(self.size)
-        evaluation = _evaluation_view(size, self.resize_ratio)
+        short_side = round(max(size) * self.resize_ratio)
+        evaluation = v2.Compose([v2.Resize(short_side), v2.CenterCrop(size), v2.PILToTensor()])
+        training = v2.Compose([v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(), v2.PILToTensor()])
 
         def source(images: EncodedImages) -> DecodingSource:
             return DecodingSource(
                 images=images,
-                training_view=_training_view(size) if self.augment else evaluation,
+                training_view=training if self.augment else evaluation,
                 evaluation_view=evaluation,
                 augment=None if isinstance(self.augment, bool) else self.augment,
                 mean=mean,
@@ -73,15 +75,6 @@ class CroppedImages(ImageDataModule):
         )
 
 
-def _training_view(size: tuple[int, int]) -> v2.Transform:
-    return v2.Compose([v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(), v2.PILToTensor()])
-
-
-def _evaluation_view(size: tuple[int, int], ratio: float) -> v2.Transform:
-    short_side = round(max(size) * ratio)
-    return v2.Compose([v2.Resize(short_side), v2.CenterCrop(size), v2.PILToTensor()])
-
-
 @dataclass(kw_only=True, eq=False, repr=False)
 class ImageFolder(CroppedImages):
     """Images from `<folder>/train/<class>/` and `<folder>/val/<class>/`, decoded by worker processes.
@@ -96,7 +89,6 @@ class ImageFolder(CroppedImages):
         self.folder = Path(self.folder).expanduser()
 
     def open_data(self) -> Opened:
-        """Lists the files of both parts."""
         train, test = (self._class_names(name) for name in ("train", "val"))
         if train != test:
             different = sorted(set(train) ^ set(test))

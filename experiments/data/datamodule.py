@@ -16,7 +16,7 @@ from supermix_pl.arguments import check_at_least, check_share
 from supermix_pl.experiments.data.augment import Augmentation, CropFlip
 from supermix_pl.experiments.data.loader import ResumableLoader
 from supermix_pl.experiments.data.pixels import CPU
-from supermix_pl.experiments.data.source import ArraySource, BatchSource, IndexedSource
+from supermix_pl.experiments.data.source import ArraySource, BatchSource
 from supermix_pl.experiments.data.subset import split_indices
 
 _MOST_BYTES = 2**32
@@ -114,17 +114,14 @@ class ImageDataModule(pl.LightningDataModule):
 
     @property
     def class_names(self) -> list[str]:
-        """Names in the order of the labels."""
         return self.opened.class_names
 
     @property
     def num_classes(self) -> int:
-        """Number of classes."""
         return len(self.opened.class_names)
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """Height and width of the images in the batches."""
         return self.opened.image_size
 
     def training_samples(self) -> tuple[BatchSource, Int64[np.ndarray, " m"]]:
@@ -155,11 +152,7 @@ class ImageDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         """Return the training batches."""
-        source = self._source("train")
-        indices = self._split(source)[0]
-        if self.with_indices:
-            source = IndexedSource(source=source, indices=indices)
-        return self._loader(source, indices, training=True)
+        return self._loader(*self.training_samples(), training=True)
 
     def val_dataloader(self) -> ResumableLoader:
         """Return the held-out training images or, without a validation fraction, the test images."""
@@ -222,6 +215,7 @@ class ImageDataModule(pl.LightningDataModule):
             shuffle=training and not getattr(trainer, "overfit_batches", 0),
             augment=training,
             drop_last=training and self.drop_last,
+            with_indices=training and self.with_indices,
             epoch_batches=self.epoch_batches if training else None,
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,

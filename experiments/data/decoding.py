@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from supermix_pl.experiments.data.augment import Augmentation, mean_pixel
 from supermix_pl.experiments.data.pixels import CPU, Normalisation, send
@@ -54,20 +54,18 @@ class DecodingSource:
 
     @property
     def labels(self) -> Int64[np.ndarray, " n"]:
-        """Class of every image."""
         return self.images.labels
 
     def batches(
         self, index_batches: Sequence[Indices], *, stream: tuple[int, ...] | None, device: torch.device = CPU
     ) -> Iterator[Batch]:
-        """Yields the batches of the given samples; see `BatchSource.batches`."""
         normalisation = Normalisation(self.mean, self.std)
         keys = [(stream, indices) for indices in index_batches]
         for pixels, labels in self._decoded(keys, pinned=device.type == "cuda"):
             yield normalisation.normalise(send(pixels, device)), send(labels, device)
 
     def _decoded(self, keys: list[Key], *, pinned: bool) -> Iterator[tuple[Tensor, Tensor]]:
-        views = _Views(replace(self))  # without the workers, which cannot be sent to workers
+        views: Any = replace(self)  # without the workers, which cannot be sent to workers
         if self.num_workers == 0 or len(keys) < 2:
             yield from map(views.__getitem__, keys)
             return
@@ -86,20 +84,16 @@ class DecodingSource:
         yield from workers
         self._idle[pinned] = asked, workers  # those of a pass that was broken off end with it
 
-
-class _Views(Dataset[tuple[Tensor, Tensor]]):
-    def __init__(self, source: DecodingSource) -> None:
-        self.source = source
-
     def __getitem__(self, key: Key) -> tuple[UInt8[Tensor, "b 3 h w"], Int64[Tensor, " b"]]:
+        """Return the pixels of a batch, and its labels."""
         stream, indices = key
         views = [self._pixels(int(index), stream) for index in indices]
-        return torch.stack(views), torch.from_numpy(self.source.labels[indices])
+        return torch.stack(views), torch.from_numpy(self.labels[indices])
 
     def _pixels(self, index: int, stream: tuple[int, ...] | None) -> Pixels:
-        image = self.source.images[index]
+        image = self.images[index]
         if stream is None:
-            return self.source.evaluation_view(image)
+            return self.evaluation_view(image)
         return self._training_pixels(image, (*stream, index))
 
     def _training_pixels(self, image: Image.Image, stream: tuple[int, ...]) -> Pixels:
@@ -107,9 +101,8 @@ class _Views(Dataset[tuple[Tensor, Tensor]]):
         with torch.random.fork_rng(devices=[]):
             seed = np.random.SeedSequence(stream).generate_state(1, np.uint64)[0]
             torch.default_generator.manual_seed(int(seed))
-            pixels = self.source.training_view(image)
-        augment = self.source.augment
-        if augment is None:
+            pixels = self.training_view(image)
+        if self.augment is None:
             return pixels
-        draws = augment.draw(np.random.default_rng((*stream, _AUGMENT)), 1)
-        return augment.apply(pixels[None], draws, fill=mean_pixel(self.source.mean))[0]
+        draws = self.augment.draw(np.random.default_rng((*stream, _AUGMENT)), 1)
+        return self.augment.apply(pixels[None], draws, fill=mean_pixel(self.mean))[0]

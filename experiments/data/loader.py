@@ -7,10 +7,11 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from jaxtyping import Int64
+from torch import Tensor
 
 from supermix_pl.arguments import check_at_least
-from supermix_pl.experiments.data.pixels import CPU
-from supermix_pl.experiments.data.source import Batch, BatchSource, Indices
+from supermix_pl.experiments.data.pixels import CPU, send
+from supermix_pl.experiments.data.source import BatchSource, Indices
 
 _ORDER, _VIEW = 0, 1
 
@@ -35,6 +36,8 @@ class ResumableLoader:
     shuffle: bool = True  # whether the order is random
     augment: bool = True  # whether samples come in their training view
     drop_last: bool = False  # whether a last smaller batch is left out; so it is where `epoch_batches` is given
+    # whether the place of each sample among `indices`, which rise, is a third field of the batches: int64 of shape (b,)
+    with_indices: bool = False
     # batches of an epoch on each rank, >= 1: pass after pass over the samples, each in an order and views of its own
     epoch_batches: int | None = None
     rank: int = 0  # this process among `world_size`
@@ -79,7 +82,7 @@ class ResumableLoader:
         """Number of batches of an epoch on each rank."""
         return self.epoch_batches or self._pass_length()
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Any]:
         """Yields the epoch's batches, from where a loaded state stopped.
 
         Everything is looked up at the first `next`: Lightning makes the first iterator before it sets the epoch.
@@ -90,9 +93,10 @@ class ResumableLoader:
         self._batch = start
         for stream, remaining in self._remaining(start):
             view = (*stream, _VIEW) if self.augment else None
-            for batch in self.source.batches(remaining, stream=view, device=self.device):
+            batches = self.source.batches(remaining, stream=view, device=self.device)
+            for samples, batch in zip(remaining, batches, strict=True):
                 self._batch += 1
-                yield batch
+                yield (*batch, self._places(samples)) if self.with_indices else batch
         self._pass, self._batch = self._pass + 1, 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -119,6 +123,9 @@ class ResumableLoader:
             )
         self._epoch, self._pass = state_dict["epoch"], state_dict["pass"]
         self._batch = self._start = state_dict["batch"]
+
+    def _places(self, samples: Indices) -> Tensor:
+        return send(torch.from_numpy(np.searchsorted(self.samples, samples)), self.device)
 
     def _layout(self) -> dict[str, int | bool | None]:
         names = ("batch_size", "seed", "shuffle", "augment", "drop_last", "epoch_batches", "world_size")

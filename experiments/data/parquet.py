@@ -50,7 +50,6 @@ class Parquet(ParquetFolder):
         self.size = None if self.size is None else height_width(self.size)
 
     def open_data(self) -> Opened:
-        """Opens the decoded images of both parts, first decoding what the cache lacks."""
         parts = self.open_rows()
         decoded = {role: self._decoded(role, rows) for role, rows in parts.items()}
         arrays = {role: (decoded[role].images, rows.labels) for role, rows in parts.items()}
@@ -97,7 +96,6 @@ class EncodedParquet(ParquetFolder, CroppedImages):
     test_part: str | None = "validation"  # ImageNet's `test` has no labels
 
     def open_data(self) -> Opened:
-        """Opens the encoded images of both parts."""
         parts = self.open_rows()
         return self._opened_encoded(
             train=parts.get("train"), test=parts.get("test"), class_names=class_names(parts.values())

@@ -70,7 +70,6 @@ class RandAugment(TorchvisionPolicy):
             raise ValueError(f"expected 0 <= magnitude <= {largest}, got {self.magnitude}: it is a part of {largest}")
 
     def torchvisions(self) -> v2.RandAugment:
-        """Return torchvision's RandAugment."""
         return v2.RandAugment(num_ops=self.num_ops, magnitude=self.magnitude, num_magnitude_bins=_BINS)
 
 
@@ -84,7 +83,6 @@ class AutoAugment(TorchvisionPolicy):
         check_one_of("policy", self.policy, ("cifar10", "imagenet"))
 
     def torchvisions(self) -> v2.AutoAugment:
-        """Return torchvision's AutoAugment."""
         return v2.AutoAugment(v2.AutoAugmentPolicy(self.policy))
 
 

@@ -56,7 +56,6 @@ class Shapes(ImageDataModule):
         check_at_least("test_size", self.test_size, 1)
 
     def open_data(self) -> Opened:
-        """Draws both parts, each from a seed of its own."""
         drawn = [
             draw_shapes(count, seed=2 * (self.data_seed or 0) + part, size=self.size)
             for part, count in enumerate((self.train_size, self.test_size))

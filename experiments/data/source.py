@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -83,24 +83,3 @@ class ArraySource:
                 images, labels = torch.from_numpy(self.images), torch.from_numpy(self.labels)
                 self._held[device] = images.to(device), labels.to(device)
         return self._held[device]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class IndexedSource:
-    """Batches of a source with a third field: the place of each sample among the chosen ones, int64 of shape (b,)."""
-
-    source: BatchSource  # what gives the batches
-    indices: Indices  # the chosen samples, in rising order
-
-    @property
-    def labels(self) -> Int64[np.ndarray, " n"]:
-        """Class of every sample of the source."""
-        return self.source.labels
-
-    def batches(
-        self, index_batches: Sequence[Indices], *, stream: tuple[int, ...] | None, device: torch.device = CPU
-    ) -> Iterator[Any]:
-        """Yields (images, labels, places) of the given samples; see `BatchSource.batches`."""
-        batches = self.source.batches(index_batches, stream=stream, device=device)
-        for indices, batch in zip(index_batches, batches, strict=True):
-            yield *batch, send(torch.from_numpy(np.searchsorted(self.indices, indices)), device)

@@ -6,17 +6,3 @@ from supermix_pl.experiments.mixes.misplaced import MisplacedMixes
 from supermix_pl.experiments.mixes.plan import Plan
 from supermix_pl.experiments.mixes.replay import ReplayEngine
 from supermix_pl.experiments.mixes.shards import FixedMixes, Mixes
-
-__all__ = [
-    "Beside",
-    "External",
-    "Fixed",
-    "FixedMixes",
-    "Folder",
-    "MisplacedMixes",
-    "Mixes",
-    "Plan",
-    "ReplayEngine",
-    "Setting",
-    "generate",
-]

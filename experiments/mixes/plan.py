@@ -36,7 +36,6 @@ class Plan:
 
     @property
     def num_shards(self) -> int:
-        """Number of files."""
         return -(-self.size // self.batch_size)
 
     @property
@@ -45,7 +44,6 @@ class Plan:
         return min(self.batch_size, max(self.size, _SMALLEST_BATCH))
 
     def length(self, shard: int) -> int:
-        """Number of mixes in a shard."""
         return min(self.batch_size, self.size - shard * self.batch_size)
 
 

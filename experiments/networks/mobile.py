@@ -59,7 +59,6 @@ class SplitBlock(nn.Module):
         self.bn3 = nn.BatchNorm2d(half)
 
     def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Transforms features."""
         kept, hidden = features.chunk(2, dim=1)
         hidden = F.relu(self.bn1(self.conv1(hidden)))
         hidden = self.bn2(self.conv2(hidden))
@@ -85,7 +84,6 @@ class DownBlock(nn.Module):
         self.bn5 = nn.BatchNorm2d(half)
 
     def forward(self, features: Float[Tensor, "b c_in h_in w_in"]) -> Float[Tensor, "b c_out h_out w_out"]:
-        """Transforms features."""
         left = F.relu(self.bn2(self.conv2(self.bn1(self.conv1(features)))))
         right = F.relu(self.bn3(self.conv3(features)))
         right = F.relu(self.bn5(self.conv5(self.bn4(self.conv4(right)))))
@@ -105,7 +103,6 @@ class ShuffleV1(Classifier):
         self.linear = nn.Linear(960, num_classes)
 
     def forward_with_features(self, images: Images) -> LogitsAndFeatures:
-        """Return the logits and the pooled features that the linear layer reads."""
         features = F.relu(self.bn1(self.conv1(images)))
         pooled = self.layer3(self.layer2(self.layer1(features))).mean(dim=(2, 3))
         return self.linear(pooled), pooled
@@ -126,7 +123,6 @@ class ShuffleV2(Classifier):
         self.linear = nn.Linear(1024, num_classes)
 
     def forward_with_features(self, images: Images) -> LogitsAndFeatures:
-        """Return the logits and the pooled features that the linear layer reads."""
         features = F.relu(self.bn1(self.conv1(images)))
         features = self.layer3(self.layer2(self.layer1(features)))
         pooled = F.relu(self.bn2(self.conv2(features))).mean(dim=(2, 3))
@@ -157,7 +153,6 @@ class InvertedResidual(nn.Module):
         )
 
     def forward(self, features: Float[Tensor, "b c_in h_in w_in"]) -> Float[Tensor, "b c_out h_out w_out"]:
-        """Transforms features; no activation at the end."""
         return features + self.conv(features) if self.residual else self.conv(features)
 
 
@@ -183,7 +178,6 @@ class MobileNetV2(Classifier):
         nn.init.zeros_(linear.bias)
 
     def forward_with_features(self, images: Images) -> LogitsAndFeatures:
-        """Return the logits and the pooled features that the linear layer reads."""
         pooled = self.conv2(self.blocks(self.conv1(images))).mean(dim=(2, 3))
         return self.classifier(pooled), pooled
 

@@ -44,7 +44,6 @@ class CifarResNet(Classifier):
         he_initialise(self)
 
     def forward_with_features(self, images: Images) -> LogitsAndFeatures:
-        """Return the logits and the pooled features that the linear layer reads."""
         features = F.relu(self.bn1(self.conv1(images)))
         pooled = self.layer3(self.layer2(self.layer1(features))).mean(dim=(2, 3))
         return self.fc(pooled), pooled
@@ -70,7 +69,6 @@ class Bottleneck(nn.Module):
             self.shortcut = convolution_and_norm(in_channels, out_channels, stride)
 
     def forward(self, features: Float[Tensor, "b c_in h_in w_in"]) -> Float[Tensor, "b c_out h_out w_out"]:
-        """Transforms features; the last activation comes after the addition."""
         hidden = F.relu(self.bn1(self.conv1(features)))
         hidden = F.relu(self.bn2(self.conv2(hidden)))
         return F.relu(self.bn3(self.conv3(hidden)) + self.shortcut(features))
@@ -91,7 +89,6 @@ class ResNet50(Classifier):
         he_initialise(self)
 
     def forward_with_features(self, images: Images) -> LogitsAndFeatures:
-        """Return the logits and the pooled features that the linear layer reads."""
         features = F.relu(self.bn1(self.conv1(images)))
         pooled = self.layer4(self.layer3(self.layer2(self.layer1(features)))).mean(dim=(2, 3))
         return self.linear(pooled), pooled

@@ -28,7 +28,6 @@ class ShakeShake(torch.autograd.Function):
         alpha: Float[Tensor, "b 1 1 1"],
         beta: Float[Tensor, "b 1 1 1"],
     ) -> Float[Tensor, "b c h w"]:
-        """Mix the branches."""
         ctx.save_for_backward(beta)
         return torch.lerp(second, first, alpha)
 
@@ -56,7 +55,6 @@ class Shortcut(nn.Module):
         self.bn = nn.BatchNorm2d(out_channels)
 
     def forward(self, features: Float[Tensor, "b c_in h_in w_in"]) -> Float[Tensor, "b c_out h_out w_out"]:
-        """Transforms features; the second half of the output is 0 beyond the right and lower edge."""
         activated = F.relu(features)
         offset = F.pad(activated, (-1, 1, -1, 1))
         halves = self.conv1(_every(activated, self.stride)), self.conv2(_every(offset, self.stride))
@@ -110,7 +108,6 @@ class ShakeResNet(Classifier):
         nn.init.zeros_(self.fc_out.bias)
 
     def forward_with_features(self, images: Images) -> LogitsAndFeatures:
-        """Return the logits and the pooled features that the linear layer reads."""
         features = self.layer3(self.layer2(self.layer1(self.c_in(images))))
         pooled = F.relu(features).mean(dim=(2, 3))
         return self.fc_out(pooled), pooled

@@ -37,7 +37,6 @@ class TimmNetwork(Classifier):
         self.register_load_state_dict_pre_hook(_put_under_model)
 
     def forward(self, images: Images) -> Logits:
-        """Return the logits of normalised images."""
         return self.model(images)
 
     def forward_with_features(self, images: Images) -> LogitsAndFeatures:

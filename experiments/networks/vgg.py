@@ -28,7 +28,6 @@ class CifarVgg(Classifier):
         nn.init.zeros_(self.classifier.bias)
 
     def forward_with_features(self, images: Images) -> LogitsAndFeatures:
-        """Return the logits and the pooled features that the linear layer reads."""
         features = images
         for block in (self.block0, self.block1, self.block2):
             features = F.max_pool2d(F.relu(block(features)), 2)

@@ -64,7 +64,6 @@ class WideResNet(Classifier):
         nn.init.zeros_(self.fc.bias)
 
     def forward_with_features(self, images: Images) -> LogitsAndFeatures:
-        """Return the logits and the pooled features that the linear layer reads."""
         features = self.block3(self.block2(self.block1(self.conv1(images))))
         pooled = F.relu(self.bn1(features)).mean(dim=(2, 3))
         return self.fc(pooled), pooled

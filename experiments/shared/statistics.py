@@ -20,12 +20,10 @@ class Summary:
 
     @property
     def count(self) -> int:
-        """Number of values."""
         return len(self.values)
 
     @property
     def mean(self) -> float:
-        """Mean of the values."""
         return statistics.fmean(self.values)
 
     @property
@@ -35,7 +33,6 @@ class Summary:
 
     @property
     def median(self) -> float:
-        """Median of the values."""
         return statistics.median(self.values)
 
     @property

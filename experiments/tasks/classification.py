@@ -78,7 +78,6 @@ class Classification(pl.LightningModule):
         self.test_hits = MetricCollection(dict(hits), prefix="test/").clone()
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n"]:
-        """Return the network's logits."""
         return self.network(images)
 
     def setup(self, stage: str) -> None:
@@ -135,7 +134,6 @@ class Classification(pl.LightningModule):
         self.validation_hits.update(self(images), labels)
 
     def on_test_start(self) -> None:
-        """Bring the teacher to compare with beside the network."""
         if self.reference is not None:
             self.reference.to(self.device)
 

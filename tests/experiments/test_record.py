@@ -3,14 +3,13 @@
 import json
 from collections import deque
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
 import torch
 
 from supermix_pl import MixUp, SuperMixCallback
-from supermix_pl.experiments.record import RunRecorder, write_metrics
+from supermix_pl.experiments.record import RunRecorder
 from supermix_pl.solver import Outcome
 from tests.experiments.mixes.mixes_toys import SIZE, teacher_of
 
@@ -111,10 +110,3 @@ def test_the_time_of_steps_between_turns_counts_too(monkeypatch: pytest.MonkeyPa
     assert recorder.metrics()["ms_per_step"] == pytest.approx(200)
     recorder._mixed_seconds = deque([0.4, 0.1])
     assert recorder.metrics()["ms_per_step"] == pytest.approx(250)
-
-
-def test_metrics_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    write_metrics(tmp_path / "run", {"a": 1})
-    with pytest.raises(TypeError):
-        write_metrics(tmp_path / "run", {"a": object()})
-    assert json.loads((tmp_path / "run" / "metrics.json").read_text()) == {"a": 1}

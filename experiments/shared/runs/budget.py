@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,7 @@ def training(config: Mapping[str, Any]) -> dict[str, Any]:
     for part, left_out in _NO_PART_OF.items():
         if isinstance(node := nodes.get(part), dict):
             nodes[part] = {name: value for name, value in node.items() if name not in left_out}
-    return _flat(nodes, "")
+    return {name: value for name, value in flat(nodes, _NO_PART_ANYWHERE).items() if value is not None}
 
 
 def differences(settings: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -141,16 +141,17 @@ def shown(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
 
 
-def _flat(node: Mapping[Any, Any], prefix: str) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(node: Mapping[Any, Any], left_out: Collection[str] = (), prefix: str = "") -> dict[str, Any]:
+    """List the settings of a config by dotted name, but those of some names; of paths only the last name."""
+    found: dict[str, Any] = {}
     for name, value in node.items():
-        if name in _NO_PART_ANYWHERE or value is None:
+        if name in left_out:
             continue
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
+            found |= flat(value, left_out, f"{prefix}{name}.")
         else:
-            flat[f"{prefix}{name}"] = Path(value).name if isinstance(value, str) and "/" in value else value
-    return flat
+            found[f"{prefix}{name}"] = Path(value).name if isinstance(value, str) and "/" in value else value
+    return found
 
 
 def _mixes(node: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """The crop-and-flip view against a plain loop over pixels; views of several steps, and of arrays."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,7 @@ from supermix_pl.experiments.data import (
     SmallImageView,
 )
 from supermix_pl.experiments.data import source as source_module
-from supermix_pl.experiments.data.source import IndexedSource
+from supermix_pl.experiments.data.loader import ResumableLoader
 
 
 def slow_view(image: np.ndarray, padding: int, top: int, left: int, mirrored: int) -> np.ndarray:
@@ -128,10 +130,10 @@ def test_what_is_cut_out_is_nought_for_the_network() -> None:
 def test_batches_wanted_on_a_device_are_made_or_sent_there(augment: Augmentation | None) -> None:
     """The meta device has no numbers, and refuses to compute with tensors of another one as a GPU does."""
     data, meta = source(augment), torch.device("meta")
-    indexed = IndexedSource(source=data, indices=np.arange(50))
-    batches = list(indexed.batches([np.arange(7), np.arange(3)], stream=(3, 1), device=meta))
+    loader = ResumableLoader(data, indices=np.arange(10), batch_size=7, with_indices=True, device=meta)
+    batches: list[Any] = list(loader)
     assert {part.device for batch in batches for part in batch} == {meta}
-    assert batches[1][0].shape == (3, 3, 16, 16)
+    assert [images.shape for images, *_ in batches] == [(7, 3, 16, 16), (3, 3, 16, 16)]
     one_by_one = augment is not None and augment.on_host
     assert set(data._held) == {torch.device("cpu") if one_by_one else meta}
 
