@@ -9,7 +9,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
@@ -66,21 +66,14 @@ def open_run(folder: Path, known: dict[str, ImageDataModule] | None = None) -> t
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure all runs in some folders."""
     parser = argparse.ArgumentParser(prog="python -m supermix_pl.experiments.evaluate", description=__doc__)
-    default = Robustness()
-    add = parser.add_argument
-    add("runs", type=Path, nargs="+", help="folders that are searched for runs of supermix-train")
-    add("--epsilon", type=float, default=default.epsilon, help="of FGSM, on the scale [0, 1]; default 2/255")
-    add("--bins", type=int, default=default.bins, help="of the calibration error; default %(default)s")
-    add("--per-class", type=int, help="test images of each class; default all")
-    add("--corrupted-per-class", type=int, default=default.corrupted_per_class, help="default %(default)s")
+    parser.add_argument("runs", type=Path, nargs="+", help="folders that are searched for runs of supermix-train")
+    for field in fields(Robustness):
+        kind = float if field.name == "epsilon" else int
+        option = f"--{field.name.replace('_', '-')}"
+        parser.add_argument(option, type=kind, default=field.default, help=f"default {field.default}; see `Robustness`")
     options = parser.parse_args(arguments)
     try:
-        settings = Robustness(
-            epsilon=options.epsilon,
-            bins=options.bins,
-            per_class=options.per_class,
-            corrupted_per_class=options.corrupted_per_class,
-        )
+        settings = Robustness(**{field.name: getattr(options, field.name) for field in fields(Robustness)})
         runs, problems = find_runs(options.runs)
         known: dict[str, ImageDataModule] = {}
         for run in runs:

@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from supermix_pl.experiments.networks.classifier import Classifier, Images, Logits, LogitsAndFeatures, check_num_classes
+from supermix_pl.teacher.published import of_timm
 
 
 class TimmNetwork(Classifier):
@@ -31,7 +32,8 @@ class TimmNetwork(Classifier):
         img_size: int | Sequence[int] | None = None,
     ) -> None:
         check_num_classes(num_classes)
-        model = _create_model(name, num_classes, pretrained, img_size)
+        size = img_size if img_size is None or isinstance(img_size, int) else tuple(img_size)
+        model: Any = of_timm(name, pretrained, num_classes=num_classes, img_size=size)[0]
         super().__init__(num_features=model.head_hidden_size, num_classes=num_classes)
         self.model = model
         self.register_load_state_dict_pre_hook(_put_under_model)
@@ -53,14 +55,3 @@ def _put_under_model(module: nn.Module, state_dict: dict[str, Any], prefix: str,
     """Put before timm's names the start under which torch looks for them."""
     for key in [key for key in state_dict if key.startswith(prefix)]:
         state_dict[f"{prefix}model.{key.removeprefix(prefix)}"] = state_dict.pop(key)
-
-
-def _create_model(name: str, num_classes: int, pretrained: bool, img_size: int | Sequence[int] | None) -> Any:
-    try:
-        import timm
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f'expected timm to be installed for the network {name}: pip install "supermix_pl[timm]"'
-        ) from error
-    size = img_size if img_size is None or isinstance(img_size, int) else tuple(img_size)
-    return timm.create_model(name, pretrained=pretrained, num_classes=num_classes, img_size=size)
