@@ -1,8 +1,11 @@
 """`make demo`: few images and a good teacher, one student five ways; a table, curves and a picture of mixes."""
 
 import argparse
+import logging
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,6 @@ from supermix_pl.experiments.figures.style import save
 from supermix_pl.experiments.opening import open_subject
 from supermix_pl.experiments.report.charts import read_log
 from supermix_pl.experiments.shared import render
-from supermix_pl.experiments.shared.quiet import quiet_lightning
 from supermix_pl.experiments.shared.render import Table
 from supermix_pl.experiments.train import train
 
@@ -68,6 +70,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "student sees. A few points between students of one seed say little: look at the means of five seeds"
     )
     console.print(f"{time.perf_counter() - start:.0f} s; {', '.join(map(str, [table, *pictures]))}")
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Hold back notes on hardware and settings, and Lightning's warnings."""
+    logging.disable(logging.INFO)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="pytorch_lightning")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _check(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:

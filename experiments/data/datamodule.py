@@ -17,7 +17,6 @@ from supermix_pl.experiments.data.augment import Augmentation, CropFlip
 from supermix_pl.experiments.data.loader import ResumableLoader
 from supermix_pl.experiments.data.pixels import CPU
 from supermix_pl.experiments.data.source import ArraySource, BatchSource
-from supermix_pl.experiments.data.subset import split_indices
 
 _MOST_BYTES = 2**32
 Statistics = tuple[float, float, float]
@@ -246,3 +245,29 @@ def three(name: str, values: Sequence[float] | None) -> Statistics | None:
         above = ", above 0" if name == "std" else ""
         raise ValueError(f"expected {name} of three channels, finite{above}, got {list(values)}")
     return float(values[0]), float(values[1]), float(values[2])
+
+
+def split_indices(
+    labels: Int64[np.ndarray, " n"], *, validation_fraction: float, images_per_class: int | None, seed: int
+) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " v"]]:
+    """Chooses training and validation samples, class by class.
+
+    Raises:
+        ValueError: If a class has too few samples.
+    """
+    train, validation = [], []
+    by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1])
+    for label, members in enumerate(by_class):
+        members = np.random.default_rng([seed, label]).permutation(members)
+        num_held = round(validation_fraction * len(members))
+        if validation_fraction > 0 and len(members) > 1:
+            num_held = max(num_held, 1)
+        kept = members[num_held:][:images_per_class]
+        if len(members) and len(kept) < (images_per_class or 1):
+            raise ValueError(
+                f"expected at least {images_per_class or 1} training images of class {label}, got {len(kept)} of "
+                f"{len(members)} beside {num_held} held out: lower images_per_class or validation_fraction"
+            )
+        train.append(kept)
+        validation.append(members[:num_held])
+    return np.sort(np.concatenate(train)), np.sort(np.concatenate(validation))

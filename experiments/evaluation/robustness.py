@@ -13,9 +13,9 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from supermix_pl.arguments import check_at_least, check_not_negative
 from supermix_pl.experiments.data import ImageDataModule
+from supermix_pl.experiments.data.datamodule import split_indices
 from supermix_pl.experiments.data.pixels import Normalisation
 from supermix_pl.experiments.data.source import Batch
-from supermix_pl.experiments.data.subset import split_indices
 from supermix_pl.experiments.evaluation.corruptions import SEVERITIES, corrupt
 
 

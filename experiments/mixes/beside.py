@@ -11,10 +11,9 @@ from jaxtyping import UInt8
 
 from supermix_pl import FrozenTeacher
 from supermix_pl.experiments.data import ImageDataModule, unlabelled_images
-from supermix_pl.experiments.mixes.description import describe, describe_mixer
+from supermix_pl.experiments.mixes.description import Plan, describe, describe_mixer
 from supermix_pl.experiments.mixes.generation import generate
 from supermix_pl.experiments.mixes.misplaced import MisplacedMixes
-from supermix_pl.experiments.mixes.plan import Plan
 from supermix_pl.experiments.mixes.shards import FixedMixes
 from supermix_pl.mixing import Mixer
 from supermix_pl.mixing.views import Transform

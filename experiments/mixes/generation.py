@@ -24,8 +24,7 @@ from supermix_pl import FrozenTeacher, MixedBatch
 from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.data.pixels import Normalisation
 from supermix_pl.experiments.data.source import BatchSource
-from supermix_pl.experiments.mixes.description import describe, keep_description, resolve_views
-from supermix_pl.experiments.mixes.plan import Plan, source_order
+from supermix_pl.experiments.mixes.description import Plan, describe, keep_description, resolve_views, source_order
 from supermix_pl.experiments.mixes.shards import Mixes, bytes_of_image, is_whole, shard_number, shard_path, write_shard
 from supermix_pl.mixing import Mixer, present
 from supermix_pl.mixing.views import Transform

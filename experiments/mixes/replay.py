@@ -14,8 +14,8 @@ from torch.nn.functional import interpolate, one_hot
 from supermix_pl import FrozenTeacher, MixedBatch
 from supermix_pl.engine import Engine
 from supermix_pl.experiments.data.pixels import Normalisation
+from supermix_pl.experiments.mixes.description import source_order
 from supermix_pl.experiments.mixes.misplaced import MisplacedMixes
-from supermix_pl.experiments.mixes.plan import source_order
 from supermix_pl.experiments.mixes.shards import FixedMixes, Mixes
 from supermix_pl.mixing import Mixer, Seed, present
 from supermix_pl.mixing.natural import count_classes

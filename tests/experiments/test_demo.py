@@ -2,12 +2,14 @@
 
 import contextlib
 import io
+import logging
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 from PIL import Image
+from pytorch_lightning.utilities import rank_zero_info
 
 from supermix_pl.experiments import demo
 
@@ -87,3 +89,11 @@ def test_overrides_that_cannot_be(override: str, message: str, capsys: pytest.Ca
     with pytest.raises(SystemExit):
         demo.main([override])
     assert message in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_notes_are_held_back_and_heard_again(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="pytorch_lightning")
+    with demo.quiet_lightning():
+        rank_zero_info("within")
+    rank_zero_info("after")
+    assert [record.getMessage() for record in caplog.records] == ["after"]

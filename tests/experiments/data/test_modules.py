@@ -15,9 +15,8 @@ from omegaconf import OmegaConf
 from torchvision.datasets import cifar as torchvision_cifar
 
 from supermix_pl.experiments.data import ArraySource, Cifar10, Cifar100, CropFlip, ImageDataModule, Shapes
-from supermix_pl.experiments.data.datamodule import Opened
+from supermix_pl.experiments.data.datamodule import Opened, split_indices
 from supermix_pl.experiments.data.shapes import CLASS_NAMES, MEAN, STD, draw_shapes
-from supermix_pl.experiments.data.subset import split_indices
 
 CONF = Path(__file__).resolve().parents[3] / "conf" / "data"
 

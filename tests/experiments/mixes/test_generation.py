@@ -23,8 +23,7 @@ from filelock import FileLock
 
 from supermix_pl import CutMix, MixedBatch, MixUp, SuperMix
 from supermix_pl.experiments.mixes import FixedMixes, Mixes, Plan, generate, generation
-from supermix_pl.experiments.mixes.description import describe
-from supermix_pl.experiments.mixes.plan import source_order
+from supermix_pl.experiments.mixes.description import describe, source_order
 from supermix_pl.experiments.mixes.shards import shard_path
 from supermix_pl.mixing import Mixer
 from supermix_pl.mixing.views import Transform
