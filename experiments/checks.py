@@ -20,15 +20,7 @@ from torch import nn
 from supermix_pl import MovingAverage
 from supermix_pl.arguments import check_at_least, check_not_negative, check_one_of
 from supermix_pl.engine import BatchEngine
-from supermix_pl.experiments.building import (
-    build,
-    build_engine,
-    build_mixer,
-    engine_for,
-    is_contrastive,
-    learns_from_teacher,
-    needs_teacher,
-)
+from supermix_pl.experiments import building
 from supermix_pl.experiments.mixes import External, Fixed
 from supermix_pl.experiments.teachers import checked_path
 
@@ -88,23 +80,23 @@ def check_choices(config: DictConfig) -> None:
             with the teacher's weights.
     """
     mixes = config.mixes and get_object(config.mixes._target_)
-    if is_contrastive(config) and (config.mixer or mixes):
+    if building.is_contrastive(config) and (config.mixer or mixes):
         raise ValueError(
             "expected natural images alone for task=contrastive, got mixes or others beside them, which are no "
             "training samples: choose mixer=none mixes=none"
         )
-    if is_contrastive(config) and config.compile:
+    if building.is_contrastive(config) and config.compile:
         raise ValueError(
             "expected compile=false for task=contrastive, which takes the network apart for its features, got "
             "compile=true: teacher.compile=true compiles the teacher alone"
         )
-    if learns_from_teacher(config) and not config.teacher:
+    if building.learns_from_teacher(config) and not config.teacher:
         raise ValueError(f"expected a teacher for {config.task._target_}, got teacher=none: {_TEACHERS}")
     if mixes and not config.teacher:
         raise ValueError(
             f"expected a teacher to label the images of mixes={_name(mixes)}, got teacher=none: {_TEACHERS}"
         )
-    if (mixes or learns_from_teacher(config)) and get_object(config.teacher._target_) is MovingAverage:
+    if (mixes or building.learns_from_teacher(config)) and get_object(config.teacher._target_) is MovingAverage:
         raise ValueError(
             "expected a trained teacher for mixes that are made before, external images, distillation and CRD, got "
             "teacher=ema, which supervises mixes that are made on the fly: choose another teacher, or "
@@ -120,12 +112,14 @@ def check_choices(config: DictConfig) -> None:
             "expected a mixer to make the mixes of mixes=fixed, got mixer=none: choose one, or "
             "mixes=folder mixes.folder=FOLDER for those of supermix-generate"
         )
-    if mixes and get_object(config.engine._target_) not in (BatchEngine, engine_for):
+    if mixes and get_object(config.engine._target_) not in (BatchEngine, building.engine_for):
         raise ValueError(
             f"expected engine=auto or batch with mixes={_name(mixes)}, whose images are made before, got "
             f"{config.engine._target_}; to mix on the fly give mixes=none and a mixer"
         )
-    for node in [config.teacher, *config.teacher.get("teachers", {}).values()] if needs_teacher(config) else []:
+    for node in (
+        [config.teacher, *config.teacher.get("teachers", {}).values()] if building.needs_teacher(config) else []
+    ):
         if "checkpoint" in node:
             checked_path(node.checkpoint)
 
@@ -195,13 +189,13 @@ def _in_words(hint: Any) -> str:
 def _check_mixing(config: DictConfig) -> None:
     """Build mixer, engine and callback with no teacher but a promise of one."""
     try:
-        mixer = build_mixer(config)
+        mixer = building.build_mixer(config)
         if mixer is None:
             return
-        engine = build_engine(config, mixer, None)
+        engine = building.build_engine(config, mixer, None)
         if not config.teacher:
             mixer = mixer.with_classes(2)
-        build(config.mixing, teacher="ema" if config.teacher else None, mixer=mixer, engine=engine)
+        building.build(config.mixing, teacher="ema" if config.teacher else None, mixer=mixer, engine=engine)
     except InstantiationException as error:
         raise ValueError(str(error.__cause__ or error)) from error
 

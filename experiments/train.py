@@ -18,16 +18,7 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import ProgressBar
 
 from supermix_pl import FrozenTeacher
-from supermix_pl.experiments import restart
-from supermix_pl.experiments.building import (
-    build,
-    build_data,
-    build_mixes,
-    build_mixing,
-    build_task,
-    build_teacher,
-    instantiate_all,
-)
+from supermix_pl.experiments import building, restart
 from supermix_pl.experiments.checkpoints import Restart, WholeCheckpoints
 from supermix_pl.experiments.checks import SettingsError, check_choices, check_settings, named_errors
 from supermix_pl.experiments.record import RunRecorder
@@ -57,21 +48,21 @@ def train(config: DictConfig) -> dict[str, Any]:
             _log.info("%s is finished; overwrite=true trains it anew", folder)
             return finished
         check_choices(config)
-        datamodule = build_data(config)
-        mixes = build_mixes(config, datamodule)
-    teacher = build_teacher(config, datamodule)
+        datamodule = building.build_data(config)
+        mixes = building.build_mixes(config, datamodule)
+    teacher = building.build_teacher(config, datamodule)
     pl.seed_everything(config.seed, workers=True, verbose=False)
-    task = build_task(config, teacher, datamodule)
-    mixing = build_mixing(config, teacher, datamodule, mixes)
+    task = building.build_task(config, teacher, datamodule)
+    mixing = building.build_mixing(config, teacher, datamodule, mixes)
     recorder = RunRecorder(mixing, teacher if isinstance(teacher, FrozenTeacher) else None)
-    callbacks = [*instantiate_all(config.callbacks), *([mixing] if mixing else []), recorder]
+    callbacks = [*building.instantiate_all(config.callbacks), *([mixing] if mixing else []), recorder]
     callbacks.append(Restart(folder / restart.CHECKPOINTS, **config.restart))
     if not config.trainer.enable_progress_bar:
         callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
-    trainer: pl.Trainer = build(
+    trainer: pl.Trainer = building.build(
         config.trainer,
         callbacks=callbacks,
-        logger=instantiate_all(config.logger) or False,
+        logger=building.instantiate_all(config.logger) or False,
         plugins=[WholeCheckpoints()],
     )
     try:
@@ -122,7 +113,7 @@ def _check_launcher(config: DictConfig) -> None:
     sweeping = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
     if not sweeping or config.trainer.devices == 1:
         return
-    trainer: pl.Trainer = build(config.trainer, logger=False, enable_checkpointing=False)
+    trainer: pl.Trainer = building.build(config.trainer, logger=False, enable_checkpointing=False)
     environment = getattr(trainer.strategy.launcher, "cluster_environment", None)  # of launchers that start scripts
     if environment is not None and not environment.creates_processes_externally and trainer.num_devices > 1:
         raise ValueError(

@@ -7,12 +7,7 @@ from typing import ClassVar
 import numpy as np
 from torchvision import datasets
 
-from supermix_pl.experiments.data.datamodule import (
-    ImageDataModule,
-    LabelledImages,
-    Opened,
-    Statistics,
-)
+from supermix_pl.experiments.data.datamodule import ImageDataModule, LabelledImages, Opened, Statistics
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

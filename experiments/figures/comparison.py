@@ -13,18 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from supermix_pl import CutMix, MixedBatch, MixUp
-from supermix_pl.experiments.figures.style import (
-    LABEL,
-    SHARES,
-    SMALL,
-    TITLE,
-    Drawn,
-    bare,
-    headline,
-    readable,
-    show_image,
-    show_mask,
-)
+from supermix_pl.experiments.figures import style
 from supermix_pl.experiments.shared.measures import accepted
 from supermix_pl.experiments.shared.subject import Subject
 from supermix_pl.mixing import Mixer
@@ -81,13 +70,13 @@ def chosen_images(subject: Subject, k: int, count: int) -> Float[Tensor, "b c h 
     return subject.images[rows]
 
 
-def draw(subject: Subject, ks: Sequence[int], sets: int = 1) -> Drawn:
+def draw(subject: Subject, ks: Sequence[int], sets: int = 1) -> style.Drawn:
     """Draw the figure: so many sets of each k."""
     chosen = [mixed(subject, k, chosen_images(subject, k, sets)) for k in ks]
     return draw_sets(subject, chosen, head=CHOICE)
 
 
-def draw_sets(subject: Subject, chosen: Sequence[Sets], *, head: str = "") -> Drawn:
+def draw_sets(subject: Subject, chosen: Sequence[Sets], *, head: str = "") -> style.Drawn:
     """Draw sets that are chosen and mixed: a row a number of sources, sets beside each other."""
     blocks = [(row, sets, number) for row, sets in enumerate(chosen) for number in range(len(sets.images) // sets.k)]
     most, num_rows = max(sets.k for sets in chosen), 1 + len(chosen[0].mixes)
@@ -98,16 +87,18 @@ def draw_sets(subject: Subject, chosen: Sequence[Sets], *, head: str = "") -> Dr
         cells = _cells(figure, number * block[0], _TOP + row * block[1], most, num_rows)
         _draw_block(cells, subject, sets, number, most)
         for column, cell in enumerate(cells[0] if row == 0 else ()):
-            cell.set_title(f"mask {column + 1}" if column < most else "mix", fontsize=TITLE)
+            cell.set_title(f"mask {column + 1}" if column < most else "mix", fontsize=style.TITLE)
     _scale(figure, most)
-    title = headline(f"{subject.title}. {head} p: the teacher's probability of a source's class in the mix.", figure)
-    figure.suptitle(title, fontsize=LABEL, y=1 - 0.08 / figure.get_figheight())
+    title = style.headline(
+        f"{subject.title}. {head} p: the teacher's probability of a source's class in the mix.", figure
+    )
+    figure.suptitle(title, fontsize=style.LABEL, y=1 - 0.08 / figure.get_figheight())
     rows = [
         {"k": sets.k, "set": number, "method": name, **_facts(mix, number * sets.k)}
         for _, sets, number in blocks
         for name, mix in sets.mixes.items()
     ]
-    return Drawn(figure=figure, numbers=rows, seeds=[subject.seed])
+    return style.Drawn(figure=figure, numbers=rows, seeds=[subject.seed])
 
 
 def _cells(figure: Figure, left: float, top: float, most: int, num_rows: int) -> list[list[Axes]]:
@@ -130,19 +121,19 @@ def _draw_block(rows: Sequence[Sequence[Axes]], subject: Subject, sets: Sets, nu
     classes = next(iter(sets.mixes.values())).source_classes[first]
     _name_row(rows[0][0], f"k = {k}\nsources", bold=True)
     for cell, source, label in zip(rows[0], look(sets.images[first : first + k]), classes, strict=False):
-        show_image(cell, source)
-        cell.set_xlabel(readable(subject.class_names[int(label)], 14), fontsize=SMALL, labelpad=2)
+        style.show_image(cell, source)
+        cell.set_xlabel(style.readable(subject.class_names[int(label)], 14), fontsize=style.SMALL, labelpad=2)
     for row, (method, mix) in zip(rows[1:], sets.mixes.items(), strict=True):
         assert mix.teacher_logits is not None
         _name_row(row[0], method)
         probabilities = mix.teacher_logits[first].softmax(0)[classes].tolist()
         for source in range(k):
-            show_mask(row[source], mix.masks[first, source])
+            style.show_mask(row[source], mix.masks[first, source])
             text = f"weight {mix.mix_weights[first, source]:.2f}\np {probabilities[source]:.2f}"
-            row[source].set_xlabel(text, fontsize=SMALL, labelpad=2)
-        show_image(row[most], look(mix.images[first : first + 1])[0])
+            row[source].set_xlabel(text, fontsize=style.SMALL, labelpad=2)
+        style.show_image(row[most], look(mix.images[first : first + 1])[0])
         found = _facts(mix, first)["in_top_k"]
-        row[most].set_xlabel(f"{found} of {k} in top {k}", fontsize=SMALL, labelpad=2)
+        row[most].set_xlabel(f"{found} of {k} in top {k}", fontsize=style.SMALL, labelpad=2)
     for row in rows:
         for cell in row:
             if not cell.images:
@@ -151,8 +142,10 @@ def _draw_block(rows: Sequence[Sequence[Axes]], subject: Subject, sets: Sets, nu
 
 def _name_row(cell: Axes, text: str, *, bold: bool = False) -> None:
     weight = "bold" if bold else "normal"
-    cell.text(-0.12, 0.5, text, transform=cell.transAxes, ha="right", va="center", fontsize=TITLE, fontweight=weight)
-    bare(cell)
+    cell.text(
+        -0.12, 0.5, text, transform=cell.transAxes, ha="right", va="center", fontsize=style.TITLE, fontweight=weight
+    )
+    style.bare(cell)
 
 
 def _facts(mix: MixedBatch, row: int) -> dict[str, float]:
@@ -165,6 +158,6 @@ def _facts(mix: MixedBatch, row: int) -> dict[str, float]:
 def _scale(figure: Figure, most: int) -> None:
     width, height = figure.get_size_inches()
     axes = figure.add_axes((_LEFT / width, 0.5 / height, (most * (_CELL + _GAP) - _GAP) / width, 0.13 / height))
-    scale = figure.colorbar(ScalarMappable(Normalize(0, 1), SHARES), cax=axes, orientation="horizontal")
-    scale.set_label("mask: share of the source at a pixel", fontsize=SMALL)
-    scale.ax.tick_params(labelsize=SMALL)
+    scale = figure.colorbar(ScalarMappable(Normalize(0, 1), style.SHARES), cax=axes, orientation="horizontal")
+    scale.set_label("mask: share of the source at a pixel", fontsize=style.SMALL)
+    scale.ax.tick_params(labelsize=style.SMALL)
