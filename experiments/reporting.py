@@ -107,12 +107,7 @@ def _table(word: str, options: argparse.Namespace, arguments: Sequence[str]) -> 
     parts = [Heading(text=report.title, level=1), Notes(lines=(*options.note, *report.remarks)), *report.body]
     if report.not_counted:
         parts += [Heading(text="Not counted"), Notes(lines=tuple(report.not_counted))]
-    commit = "not from a git checkout" if origin.commit is None else origin.commit + " (dirty)" * bool(origin.dirty)
-    made = (
-        f"Command: {origin.command}",
-        f"Commit of the report's code, not of the runs': {commit}; date: {origin.date}",
-        "Versions: " + ", ".join(f"{name} {version}" for name, version in origin.versions.items()),
-    )
+    made = ("The report's own, not the runs':", *origin.lines())
     parts: list[Part] = [*parts, Heading(text="Where this report comes from"), Notes(lines=made)]
     if output is None:
         console = Console()

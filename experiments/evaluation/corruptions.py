@@ -1,8 +1,7 @@
 """Common corruptions of small images, with torchvision's transforms where it has them."""
 
 import io
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -40,30 +39,25 @@ def _jpeg(pixels: Pixels, quality: float, generator: torch.Generator) -> Pixels:
     return torch.stack(shown).to(pixels.device)
 
 
-_FUNCTIONS: dict[str, _Corruption] = {
-    "gaussian_noise": _gaussian_noise,
-    "shot_noise": _shot_noise,
-    "impulse_noise": _impulse_noise,
-    "gaussian_blur": lambda pixels, sigma, _: transforms.gaussian_blur(
-        pixels, kernel_size=[2 * round(3 * sigma) + 1] * 2, sigma=[sigma] * 2
+_CORRUPTIONS: dict[str, tuple[_Corruption, tuple[float, float, float]]] = {
+    "gaussian_noise": (_gaussian_noise, (0.04, 0.08, 0.12)),  # deviation, on the scale [0, 1]
+    "shot_noise": (_shot_noise, (500, 100, 50)),  # photons of a white pixel
+    "impulse_noise": (_impulse_noise, (0.01, 0.03, 0.06)),  # share of the values that turn black or white
+    "gaussian_blur": (  # deviation, in pixels
+        lambda pixels, sigma, _: transforms.gaussian_blur(
+            pixels, kernel_size=[2 * round(3 * sigma) + 1] * 2, sigma=[sigma] * 2
+        ),
+        (0.5, 0.8, 1.2),
     ),
-    "brightness": lambda pixels, added, _: _rounded(pixels.float() + 255 * added),
-    "contrast": lambda pixels, factor, _: transforms.adjust_contrast(pixels, factor),
-    "saturation": lambda pixels, factor, _: transforms.adjust_saturation(pixels, factor),
-    "jpeg": _jpeg,
+    # added, on the scale [0, 1]
+    "brightness": (lambda pixels, added, _: _rounded(pixels.float() + 255 * added), (0.1, 0.2, 0.3)),
+    # factor about the image's mean grey
+    "contrast": (lambda pixels, factor, _: transforms.adjust_contrast(pixels, factor), (0.7, 0.5, 0.3)),
+    # factor; 0 is grey
+    "saturation": (lambda pixels, factor, _: transforms.adjust_saturation(pixels, factor), (0.6, 0.3, 0.0)),
+    "jpeg": (_jpeg, (80, 50, 25)),  # quality
 }
-SEVERITIES: Mapping[str, tuple[float, float, float]] = MappingProxyType(
-    {
-        "gaussian_noise": (0.04, 0.08, 0.12),  # deviation, on the scale [0, 1]
-        "shot_noise": (500, 100, 50),  # photons of a white pixel
-        "impulse_noise": (0.01, 0.03, 0.06),  # share of the values that turn black or white
-        "gaussian_blur": (0.5, 0.8, 1.2),  # deviation, in pixels
-        "brightness": (0.1, 0.2, 0.3),  # added, on the scale [0, 1]
-        "contrast": (0.7, 0.5, 0.3),  # factor about the image's mean grey
-        "saturation": (0.6, 0.3, 0.0),  # factor; 0 is grey
-        "jpeg": (80, 50, 25),  # quality
-    }
-)
+SEVERITIES = {name: strengths for name, (_, strengths) in _CORRUPTIONS.items()}
 CORRUPTIONS = tuple(SEVERITIES)
 
 
@@ -78,7 +72,7 @@ def corrupt(pixels: Pixels, name: str, severity: int, *, seed: int) -> Pixels:
     if not 1 <= severity <= len(strengths):
         raise ValueError(f"expected a severity of 1 to {len(strengths)}, got {severity}")
     generator = torch.Generator().manual_seed(seed)
-    return _FUNCTIONS[name](pixels, strengths[severity - 1], generator)
+    return _CORRUPTIONS[name][0](pixels, strengths[severity - 1], generator)
 
 
 def _rounded(values: Tensor) -> Pixels:

@@ -35,17 +35,9 @@ def multistep(
     gamma: float = 0.1,
     warmup: float = 0.0,
 ) -> LambdaLR:
-    """Multiply the learning rate by gamma at each milestone.
+    """Multiply the learning rate by gamma, > 0, at each milestone.
 
-    Args:
-        optimizer: Its learning rate is the first one.
-        total_steps: Optimiser steps of the training.
-        milestones: Shares of the whole training, in (0, 1); the defaults are epochs 150, 180, 210 of 240.
-        gamma: Factor, > 0.
-        warmup: Share of the steps that rise linearly from 0, in [0, 1).
-
-    Raises:
-        ValueError: If an argument is out of its range.
+    Milestones are shares of the whole training, in (0, 1); the defaults are epochs 150, 180, 210 of 240.
     """
     if isinstance(milestones, str) or not isinstance(milestones, Sequence):
         raise ValueError(f"expected milestones as a list of shares of the training in (0, 1), got {milestones!r}")

@@ -85,9 +85,9 @@ def test_a_small_report(runs: Path) -> None:
     text = written(runs, "custom", str(runs), "--note", "re-split")
     body, _, foot = text.replace(str(runs), "RUNS").partition("\n## Where this report comes from\n")
     assert body == SNAPSHOT
-    assert "Command: python -m supermix_pl.experiments.reporting custom" in foot
+    assert "python -m supermix_pl.experiments.reporting custom" in foot
     assert f"python {platform.python_version()}" in foot
-    assert "Commit of the report's code" in foot
+    assert "The report's own, not the runs'" in foot
 
 
 def test_paper_and_measured_side_by_side(runs: Path) -> None:
