@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from statistics import fmean
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -16,7 +17,7 @@ from supermix_pl.experiments.opening import open_subject
 from supermix_pl.experiments.shared.mixers import BLIND, EXACT, FAST, MEANING, PAPER, as_call, fast, named_mixers
 from supermix_pl.experiments.shared.palette import BLACK, BLUE, GREY, MARKS, SERIES
 from supermix_pl.experiments.shared.render import Notes, Table
-from supermix_pl.experiments.shared.statistics import Summary, mean_cell, median_cell
+from supermix_pl.experiments.shared.statistics import mean_cell, median_cell
 from supermix_pl.experiments.shared.subject import Subject
 from supermix_pl.mixing import Mixer
 from supermix_pl.solver.saliency import input_saliency
@@ -201,8 +202,8 @@ def draw(rows: Sequence[Row], title: str) -> Figure:
 
 
 def _mean(row: Row, number: str) -> float:
-    found = Summary.of(row.values(number))
-    return float("nan") if found is None else found.mean
+    known = [value for value in row.values(number) if value is not None]
+    return fmean(known) if known else float("nan")
 
 
 def _style(name: str, number: int) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from supermix_pl.experiments.shared.palette import BLUE
 from supermix_pl.experiments.shared.runs.budget import differences, shown
 from supermix_pl.experiments.shared.runs.folders import read_evaluation
 from supermix_pl.experiments.shared.runs.paper import load
-from supermix_pl.experiments.shared.statistics import Summary
+from supermix_pl.experiments.shared.statistics import interval
 
 _PROGRAM = "supermix_pl.experiments.reporting"
 _PNG = "data:image/png;base64,"
@@ -171,33 +171,32 @@ def _table(rows: Mapping[str, pd.DataFrame], measures: Sequence[Measure]) -> dic
     }
 
 
-def _column(measure: Measure, found: Sequence[Summary | None]) -> list[dict[str, Any]]:
+def _column(measure: Measure, found: Sequence[tuple[float, float] | None]) -> list[dict[str, Any]]:
     """Return the cells of a measure; those of the accuracy with mean and interval as shares of the column's range."""
     known = [each for each in found if each is not None]
-    best = measure.best([each.mean for each in known]) if measure.best and len(known) > 1 else None
-    low = min(each.mean - (each.half or 0) for each in known)
-    width = max(each.mean + (each.half or 0) for each in known) - low or 1
+    best = measure.best([mean for mean, _ in known]) if measure.best and len(known) > 1 else None
+    low = min(mean - half for mean, half in known)
+    width = max(mean + half for mean, half in known) - low or 1
     cells = []
     for each in found:
         cell: dict[str, Any] = {"text": "-", "best": False, "bar": None}
         if each is not None:
-            half = each.half or 0.0
-            text = f"{each.mean:,.{measure.digits}f}".replace(",", " ")
+            mean, half = each
+            text = f"{mean:,.{measure.digits}f}".replace(",", " ")
             cell["text"] = text + (f" ± {half:.{measure.digits}f}" if half > _HALF_SHOWN else "")
-            cell["best"] = each.mean == best
+            cell["best"] = mean == best
             if measure is _ACCURACY:
-                shares = (each.mean - half - low, 2 * half, each.mean - low)
-                cell["bar"] = [round(100 * share / width, 2) for share in shares]
+                cell["bar"] = [round(100 * share / width, 2) for share in (mean - half - low, 2 * half, mean - low)]
         cells.append(cell)
     return cells
 
 
-def _summary(runs: pd.DataFrame, measure: Measure) -> Summary | None:
-    """Sum up a number of runs that differ in their seeds alone; None where one of them lacks it."""
+def _summary(runs: pd.DataFrame, measure: Measure) -> tuple[float, float] | None:
+    """Return mean and interval of a number of runs that differ in their seeds alone; None where one lacks it."""
     if measure.name not in runs:
         return None
     values = measure.factor * pd.to_numeric(runs[measure.name], errors="coerce")
-    return None if values.isna().any() else Summary(tuple(values))
+    return None if values.isna().any() else interval(list(values))
 
 
 def _epsilon(runs: pd.DataFrame) -> str:

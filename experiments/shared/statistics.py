@@ -1,71 +1,36 @@
 """Centre and spread of a measurement that was repeated, over seeds or blocks."""
 
 import math
-import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from statistics import fmean, median, stdev
 
 
-@dataclass(frozen=True)
-class Summary:
-    """A measurement that was repeated, at least once."""
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean and half the width of its 95 % confidence interval, by Student's t; 0 of a single value."""
+    from scipy import stats  # of the extra `experiments`, and slow to import
 
-    values: tuple[float, ...]
-
-    @classmethod
-    def of(cls, values: Sequence[float | None]) -> "Summary | None":
-        """Summarise what could be measured; None if nothing could."""
-        known = tuple(float(value) for value in values if value is not None)
-        return cls(known) if known else None
-
-    @property
-    def count(self) -> int:
-        return len(self.values)
-
-    @property
-    def mean(self) -> float:
-        return statistics.fmean(self.values)
-
-    @property
-    def deviation(self) -> float | None:
-        """Standard deviation (n - 1); None of a single value."""
-        return statistics.stdev(self.values) if self.count > 1 else None
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.values)
-
-    @property
-    def half(self) -> float | None:
-        """Half the width of the mean's 95 % confidence interval, by Student's t; None of a single value."""
-        if self.deviation is None:
-            return None
-        from scipy import stats  # of the extra `experiments`, and slow to import
-
-        return float(stats.t.ppf(0.975, self.count - 1)) * self.deviation / math.sqrt(self.count)
+    count = len(values)
+    half = float(stats.t.ppf(0.975, count - 1)) * stdev(values) / math.sqrt(count) if count > 1 else 0.0
+    return fmean(values), half
 
 
 def mean_cell(values: Sequence[float | None], digits: int, factor: float = 1.0) -> str:
-    """Write mean ± standard deviation.
+    """Write mean ± standard deviation (n - 1) of what could be measured.
 
     >>> mean_cell([1.0, 2.0, 6.0], 2), mean_cell([None], 1), mean_cell([0.5], 0, 100)
     ('3.00 ± 2.65', '-', '50')
     """
-    summary = Summary.of(values)
-    if summary is None:
-        return "-"
-    spread = "" if summary.deviation is None else f" ± {factor * summary.deviation:.{digits}f}"
-    return f"{factor * summary.mean:.{digits}f}{spread}"
+    known = [factor * value for value in values if value is not None]
+    spread = f" ± {stdev(known):.{digits}f}" if len(known) > 1 else ""
+    return f"{fmean(known):.{digits}f}{spread}" if known else "-"
 
 
 def median_cell(values: Sequence[float | None], digits: int, factor: float = 1.0) -> str:
-    """Write median (least - most).
+    """Write median (least - most) of what could be measured.
 
     >>> median_cell([1.0, 2.0, 6.0], 1)
     '2.0 (1.0 - 6.0)'
     """
-    summary = Summary.of(values)
-    if summary is None:
-        return "-"
-    least, most = (f"{factor * each:.{digits}f}" for each in (min(summary.values), max(summary.values)))
-    return f"{factor * summary.median:.{digits}f}" + (f" ({least} - {most})" if summary.count > 1 else "")
+    known = [factor * value for value in values if value is not None]
+    spread = f" ({min(known):.{digits}f} - {max(known):.{digits}f})" if len(known) > 1 else ""
+    return f"{median(known):.{digits}f}{spread}" if known else "-"

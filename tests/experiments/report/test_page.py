@@ -16,7 +16,6 @@ from PIL import Image
 
 from supermix_pl.experiments.report.charts import curve, read_log
 from supermix_pl.experiments.reporting import main as report
-from supermix_pl.experiments.shared.statistics import Summary
 from tests.experiments.report.report_folders import write_run
 from tests.experiments.report.report_page_sweep import HOSTILE, write_sweep
 
@@ -54,13 +53,6 @@ def test_without_scipy_it_names_what_to_install(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "scipy", None)
     with pytest.raises(SystemExit, match=r'html needs scipy: pip install "supermix_pl\[experiments\]"'):
         written(folder)
-
-
-def test_interval_by_hand() -> None:
-    found = Summary((1.0, 2.0, 3.0))
-    assert (found.mean, found.deviation, found.count) == (2.0, 1.0, 3)
-    assert found.half == pytest.approx(4.302652729749464 / 3**0.5)
-    assert Summary((5.0,)).half is None
 
 
 def test_the_page_has_results_curves_and_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
