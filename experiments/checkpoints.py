@@ -40,11 +40,7 @@ class Restart(Checkpoint):
 
     SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 wait for the end of the step, where the run is saved; then they go to the
     handlers of Lightning, of submitit, or of Python, which requeue a job of Slurm or end it. A second one does not
-    wait.
-
-    Args:
-        folder: Of the checkpoints.
-        minutes: From one to the next, >= 0; 0 for one after every step.
+    wait. With minutes=0 there is one after every step.
     """
 
     def __init__(self, folder: Path, minutes: float) -> None:

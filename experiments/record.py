@@ -21,11 +21,7 @@ class RunRecorder(pl.Callback):
 
     A step's time runs from the end of the step before to its own end: fetching, mixing, forward, backward, update. The
     first step of an epoch is left out. Where some batches are mixed, only their steps count. A resumed run goes on
-    counting where its checkpoint was.
-
-    Args:
-        mixing: The callback that mixes; None without mixing.
-        teacher: Whose passes are counted, whoever asks for them; None if there is none.
+    counting where its checkpoint was. The teacher's passes are counted whoever asks for them.
     """
 
     def __init__(self, mixing: SuperMixCallback | None, teacher: FrozenTeacher | None = None) -> None:

@@ -164,12 +164,7 @@ def pretrained_teacher(
 
 
 def mean_teacher(datamodule: ImageDataModule, *, teachers: Mapping[str, Any]) -> FrozenTeacher:
-    """Build several teachers and average them, see `FrozenTeacher.mean_of`.
-
-    Args:
-        datamodule: What the student trains on, set up.
-        teachers: Configs of builders of this module, by any names.
-    """
+    """Build several teachers, by configs of builders of this module, and average them: see `FrozenTeacher.mean_of`."""
     return FrozenTeacher.mean_of(
         [instantiate(node, _partial_=True)(datamodule=datamodule) for node in teachers.values()]
     )

@@ -74,11 +74,8 @@ def _resized(images: UInt8[np.ndarray, "n 3 s s"], size: tuple[int, int]) -> Ite
 
 def _batches(folder: Path) -> list[Path]:
     """Return the training batches of a folder in the order of their numbers, the `.npz` one where there are both."""
-    found = {}
-    for path in sorted(folder.glob("train_data_batch_*")):  # x.npz comes after x
-        match = _BATCH.fullmatch(path.name)
-        if match is not None:
-            found[int(match[1])] = path
+    paths = sorted(folder.glob("train_data_batch_*"))  # x.npz comes after x
+    found = {int(match[1]): path for path in paths if (match := _BATCH.fullmatch(path.name))}
     return [found[number] for number in sorted(found)]
 
 

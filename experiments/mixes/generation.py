@@ -185,19 +185,11 @@ def _keep(
 
 
 class GenerationProgress:
-    """Tells what is done, by all processes, their rate, the time that is left at it, and the size of all on the disk.
-
-    Args:
-        folder: Where the shards are.
-        plan: How many mixes they have.
-
-    Attributes:
-        there: Mixes that were there at the start.
-    """
+    """Tells what is done, by all processes, at what rate, the time that is left, and the size of all on the disk."""
 
     def __init__(self, folder: Path, plan: Plan) -> None:
         self._folder, self._plan = folder, plan
-        self.there = self._count()
+        self.there = self._count()  # mixes, at the start
         self._made, self._bytes = 0, 0  # of this process
         self._start = self._last = self._told = time.monotonic()
 

@@ -18,10 +18,7 @@ class MisplacedMixes:
     A student that learns as much from them as from the mixes themselves does not need masks that belong to their
     images. The masks are those of the coarse grid that is kept, enlarged to the images.
 
-    Args:
-        mixes: Give the masks.
-        datamodule: Gives the images; set up. Those that the mixes were made of.
-        seed: Of the draw, >= 0; the n-th mix always gets the same images.
+    The n-th mix always gets the same images for one seed.
 
     Raises:
         ValueError: If the mixes are of another number of images, or there are not two.

@@ -33,11 +33,7 @@ class ReplayEngine(Engine):
     the authors' code does: the logits are those of exactly what is shown. The images are no mixes of the batch at hand:
     `source_indices` of what it gives are -1. Threads read the next images meanwhile.
 
-    Args:
-        images: Fixed mixes, or images without labels.
-        mean: What the batches are normalised with, a channel each, on the scale [0, 1].
-        std: Likewise.
-        batch_size: Kept images that join a whole batch.
+    `batch_size` kept images, mixes or others without labels, join a whole batch, which is normalised with mean and std.
     """
 
     def __init__(
@@ -140,8 +136,7 @@ class ReadAhead:
     The next ones are those at the smallest distance at which two batches were asked for. What is given does not depend
     on the guess: a batch that was not read before is read when it is asked for. A copy starts anew.
 
-    Args:
-        read: From the name of an order, the number of a batch in it, >= 0, and its size, to the batch.
+    What reads them takes the name of an order, the number of a batch in it, >= 0, and its size.
     """
 
     def __init__(self, read: Callable[[tuple[int, ...], int, int], Any]) -> None:

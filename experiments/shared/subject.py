@@ -34,14 +34,9 @@ class Subject:
         return f"{self.data}{f' ({self.note})' * bool(self.note)}, teacher {self.network}"
 
     @property
-    def is_small(self) -> bool:
-        """Whether the images are as small as those of CIFAR."""
-        return max(self.images.shape[2:]) <= _LARGEST_SMALL_SIDE
-
-    @property
     def view(self) -> View:
         """What a student would see mixes of these images under: resized crops of large ones."""
-        return RandomCropFlip() if self.is_small else RandomResizedCropFlip()
+        return RandomCropFlip() if max(self.images.shape[2:]) <= _LARGEST_SMALL_SIDE else RandomResizedCropFlip()
 
     def batches(self, size: int) -> list[tuple[Float[Tensor, "_ c h w"], Int[Tensor, " _"]]]:
         """Split images and labels into batches, the last of which may be smaller."""

@@ -19,23 +19,14 @@ _CELL, _DPI, _FONT = 1.45, 100, 7.5
 
 @dataclass(frozen=True)
 class ShownSets:
-    """Some sets on the host, their images in [0, 1] with 1 or 3 channels.
+    """Some sets on the host, their images in [0, 1] with 1 or 3 channels."""
 
-    Attributes:
-        sources: The k sources of each of the b sets; None where they are not of this batch.
-        masks: None where they are not kept.
-        mixes: As the student sees them.
-        names: Class and weight of every source.
-        seen: The teacher's likeliest classes of every mix, with their probabilities; empty without a teacher.
-        solved: Whether these are the classes of the sources.
-    """
-
-    sources: Float[Tensor, "b k c h w"] | None
-    masks: Float[Tensor, "b k s t"] | None
-    mixes: Float[Tensor, "b c height width"]
-    names: list[list[str]]
-    seen: list[list[str]]
-    solved: list[bool]
+    sources: Float[Tensor, "b k c h w"] | None  # None where they are not of this batch
+    masks: Float[Tensor, "b k s t"] | None  # None where they are not kept
+    mixes: Float[Tensor, "b c height width"]  # as the student sees them
+    names: list[list[str]]  # class and weight of every source
+    seen: list[list[str]]  # the teacher's likeliest classes of every mix, with probabilities; empty without a teacher
+    solved: list[bool]  # whether these are the classes of the sources
 
 
 def sets_to_show(
@@ -47,15 +38,9 @@ def sets_to_show(
     class_names: Sequence[str] | None = None,
     count: int = 4,
 ) -> ShownSets:
-    """Bring the first sets of a batch to the host; this waits for the device.
+    """Bring the first sets of a batch, `count` at most, to the host; this waits for the device.
 
-    Args:
-        images: The natural batch.
-        mix: Its mixes.
-        mean: Per channel, what the images are normalised with; None if unknown.
-        std: Likewise.
-        class_names: In the order of the classes; None to show numbers.
-        count: Sets to show at most, >= 1.
+    Images are natural and normalised with mean and std, if these are known; without names classes are numbers.
     """
     rows = slice(count)
     indices = mix.source_indices[rows].cpu()

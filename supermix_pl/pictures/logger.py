@@ -49,15 +49,10 @@ class Pictures:
         mix: MixedBatch,
         teacher: FrozenTeacher | None,
     ) -> None:
-        """Draw some sets of a batch and hand the picture on.
+        """Draw some sets of batch `number` and hand the picture to the trainer's loggers, as of `step`.
 
-        Args:
-            number: Of the batch.
-            trainer: Holds the loggers; names of classes are its data module's `class_names`, if it has them.
-            step: On the axis of the logged metrics.
-            images: The natural batch.
-            mix: Its mixes.
-            teacher: May know what the images are normalised with; else they are stretched to [0, 1] for the eye.
+        Names of classes are the data module's `class_names`, if it has them. The teacher may know what the images are
+        normalised with; else they are stretched to [0, 1] for the eye.
         """
         self._next = (number // self._every + 1) * self._every
         sets = sets_to_show(
