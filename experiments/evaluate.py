@@ -27,14 +27,7 @@ _OF_TRAINING = ("seed", "batch_size", "images_per_class", "augment", "epoch_batc
 
 
 def evaluate(folder: Path, settings: Robustness, known: dict[str, ImageDataModule] | None = None) -> Path:
-    """Measure the network of a finished run, unless that has been done.
-
-    Returns:
-        The path of evaluation.json.
-
-    Raises:
-        ValueError: If there are no weights, or they are not of the network that the config names.
-    """
+    """Measure the network of a finished run, unless that has been done; return the path of evaluation.json."""
     path = folder / EVALUATION
     earlier = read_evaluation(folder)
     if earlier is not None and earlier["settings"] == asdict(settings):

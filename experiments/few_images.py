@@ -87,8 +87,7 @@ def has_row(table: str, config: Mapping[str, Any], overrides: Sequence[str]) -> 
 def add_rows(table: Path, folders: Sequence[Path]) -> tuple[int, list[str]]:
     """Add a row to a CSV for each finished run that has none: measured in float32 on all test images.
 
-    Returns:
-        How many rows were added, and what was passed over, a line each.
+    Return how many rows were added, and what was passed over, a line each.
     """
     runs, problems = find_runs(folders)
     added, passed_over = 0, [f"{problem.folder}: {problem.reason}" for problem in problems]

@@ -61,8 +61,7 @@ def alone(folder: Path) -> Iterator[bool]:
 def open_run(config: DictConfig) -> dict[str, Any] | None:
     """Open a run's folder, empty it if `overwrite` says so, and write its config with every reference resolved.
 
-    Returns:
-        The metrics of the run, if it is finished; else None.
+    Return the metrics of the run, if it is finished; else None.
 
     Raises:
         ValueError: If the folder holds a run with other settings.

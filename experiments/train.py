@@ -32,10 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 def train(config: DictConfig) -> dict[str, Any]:
-    """Train and test one module; go on where it was stopped, and pass over what is finished.
-
-    Args:
-        config: Composed from `conf/train.yaml`.
+    """Train and test one module as a config says; go on where it was stopped, and pass over what is finished.
 
     Returns:
         What metrics.json holds: accuracies in [0, 1] of the last and the best epoch, times, what the mixing cost.

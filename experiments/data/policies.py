@@ -97,13 +97,7 @@ def mixed_rand_augment(
 ) -> v2.Compose:
     """Return crop and flip, then RandAugment on 0 ... 255, of every mix: for `SuperMixCallback(mixed_transform=...)`.
 
-    Args:
-        mean: Mean of each channel on the scale [0, 1], what the batch is normalised with.
-        std: Standard deviation of each channel, likewise.
-        num_ops: N of `RandAugment`.
-        magnitude: M of `RandAugment`, of 30.
-        padding: Pixels of padding before the crop.
-        flip_probability: Share of the images that are mirrored.
+    The batch is normalised with mean and std; the other arguments are those of `RandAugment` and `RandomCropFlip`.
     """
     policy = RandAugment(num_ops=num_ops, magnitude=magnitude).torchvisions()
     to_bytes, to_floats = v2.ToDtype(torch.uint8, scale=True), v2.ToDtype(torch.float32, scale=True)

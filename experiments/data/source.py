@@ -31,13 +31,10 @@ class BatchSource(Protocol):
     def batches(
         self, index_batches: Sequence[Indices], *, stream: tuple[int, ...] | None, device: torch.device = CPU
     ) -> Iterator[Batch]:
-        """Yields the batches of the given samples.
+        """Yields the batches of the given samples on a device; they are the same to the bit on every one.
 
-        Args:
-            index_batches: Sample indices, one array for each batch.
-            stream: Key of the training view: the view of a sample is a function of this key and of the sample's index.
-                `None` asks for the evaluation view.
-            device: Where the batches are wanted; they are the same to the bit on every one.
+        The stream is the key of the training view: that of a sample is a function of this key and of its index. `None`
+        asks for the evaluation view.
         """
         ...
 

@@ -66,14 +66,9 @@ class Block:
 
 
 def read(folders: Sequence[Path]) -> tuple[pd.DataFrame, list[Problem]]:
-    """Read the finished runs in folders.
+    """Read the finished runs in folders, and what is there and is none; a `ValueError` says that there is nothing.
 
-    Returns:
-        A row a run: what it is a run of, its config, the settings that decide on its training, and all its metrics;
-        and what was found and is no finished run.
-
-    Raises:
-        ValueError: If there is nothing.
+    A row a run: what it is a run of, its config, the settings that decide on its training, and all its metrics.
     """
     found, problems = find_runs(folders)
     rows = [

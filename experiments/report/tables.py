@@ -86,14 +86,10 @@ def _records(table: PaperTable, block: Block) -> pd.DataFrame:
 
 
 def _head(table: PaperTable, block: Block) -> list[str]:
-    lines = []
-    if table.columns:
-        reasons = not_comparable(table, block)
-        lines = (
-            [f"Not comparable with the paper's numbers: {'; '.join(reasons)}."]
-            if reasons
-            else ["The paper's budget, as far as the configs tell."]
-        )
+    reasons = not_comparable(table, block) if table.columns else []
+    comparable = "The paper's budget, as far as the configs tell."
+    lines = [f"Not comparable with the paper's numbers: {'; '.join(reasons)}." if reasons else comparable]
+    lines = lines if table.columns else []
     data = dict(block.budget.data)
     kind = data.pop("_target_", "?")
     settings = [f"{name} {value}" for name, value in data.items() if value not in ("0", "0.0", "false")]

@@ -139,11 +139,9 @@ def draw_negatives(
 
 
 def noise_contrastive_loss(likeness: Float[Tensor, "b candidates"], num_samples: int) -> Float[Tensor, ""]:
-    """Tell the positive from m negatives, uniform among the samples; summed over m, averaged over b.
+    """Tell the positive, in column 0, from m negatives, uniform among the samples; summed over m, averaged over b.
 
-    Args:
-        likeness: Normalised likeness, > 0, of each anchor to its candidates; the positive is in column 0.
-        num_samples: Training samples, 1 / Pn.
+    Likeness, > 0, of each anchor to its candidates is normalised. The number of training samples is 1 / Pn.
     """
     noise = (likeness.shape[1] - 1) / num_samples
     positive = (likeness[:, 0] / (likeness[:, 0] + noise + _EPSILON)).log()
