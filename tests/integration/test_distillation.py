@@ -217,7 +217,7 @@ def test_a_copy_in_the_midst_of_a_fit_has_no_hooks(tmp_path: Path) -> None:
     class Copies(pl.Callback):
         copies: list[Any] = []
 
-        def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
             self.copies.append(copy.deepcopy(pl_module.network))
 
     copies = Copies()
