@@ -92,6 +92,11 @@ def check_choices(config: DictConfig) -> None:
         )
     if building.learns_from_teacher(config) and not config.teacher:
         raise ValueError(f"expected a teacher for {config.task._target_}, got teacher=none: {_TEACHERS}")
+    if building.learns_from_teacher(config) and config.mixing.distillation_weight:
+        raise ValueError(
+            "expected mixing.distillation_weight=0 for a task with a distillation loss of its own, got "
+            f"{config.mixing.distillation_weight:g}: choose one of the two"
+        )
     if mixes and not config.teacher:
         raise ValueError(
             f"expected a teacher to label the images of mixes={_name(mixes)}, got teacher=none: {_TEACHERS}"

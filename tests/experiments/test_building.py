@@ -209,6 +209,7 @@ NO_EMA = (
         ("untrained", FIXED, "expected a mixer to make the mixes of mixes=fixed, got mixer=none"),
         ("untrained", [*MIXER, *EXTERNAL], "expected mixer=none with mixes=external.*got supermix_pl.SuperMix"),
         ("untrained", [*MIXER, "task=contrastive"], "expected natural images alone for task=contrastive, got mixes"),
+        ("untrained", ["task=distillation", "mixing.distillation_weight=0.9"], "choose one of the two"),
         ("untrained", [*EXTERNAL, "task=contrastive"], "expected natural images alone for task=contrastive, got mixes"),
         ("untrained", [*FOLDER, "engine=stream"], "expected engine=auto or batch with mixes=folder"),
         ("untrained", ["task=contrastive", "compile=true"], "expected compile=false for task=contrastive"),
