@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from supermix_pl import FrozenTeacher, SuperMix
 from supermix_pl.experiments.building import build_data, build_teacher
 from supermix_pl.experiments.checks import check_settings
-from supermix_pl.experiments.shared.runs.identity import network_name, target
+from supermix_pl.experiments.shared.runs.identity import target, teacher_name
 from supermix_pl.experiments.shared.subject import Subject
 
 _EMBEDDED = "experiment=quickstart"
@@ -77,8 +77,11 @@ def open_subject(config: DictConfig, *, num_images: int, split: str = "test", sh
     mixer = instantiate(config.mixer) if config.mixer else None
     if not isinstance(mixer, SuperMix):
         raise ValueError(f"expected mixer=supermix or supermix_fast, got {mixer}: the other methods are set beside it")
-    if not config.teacher or "network" not in config.teacher:
-        raise ValueError(f"expected teacher=checkpoint, pretrained or fitted to label mixes, got {config.teacher}")
+    network = teacher_name(_plain(config.teacher)) if config.teacher else None
+    if network is None:
+        raise ValueError(
+            f"expected teacher=checkpoint, pretrained, fitted or mean to label mixes, got {config.teacher or 'none'}"
+        )
     data = build_data(config)
     source = data.opened.test if split == "test" else data.opened.train
     if source is None:
@@ -89,7 +92,7 @@ def open_subject(config: DictConfig, *, num_images: int, split: str = "test", sh
     order = np.random.default_rng(config.seed).permutation(count) if shuffled else np.arange(count)
     order = order[:num_images]
     teacher = build_teacher(config, data)
-    assert isinstance(teacher, FrozenTeacher)  # a mixer asks for one, and it has a network
+    assert isinstance(teacher, FrozenTeacher)  # a mixer asks for one, and it has a name
     device = next(teacher.module.parameters()).device
     images, labels = next(iter(source.batches([order], stream=None, device=device)))
     with torch.no_grad():
@@ -104,7 +107,7 @@ def open_subject(config: DictConfig, *, num_images: int, split: str = "test", sh
         supermix=mixer,
         seed=config.seed,
         data=_data_name(config),
-        network=network_name(_plain(config.teacher.network)),
+        network=network,
     )
 
 

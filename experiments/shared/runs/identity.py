@@ -49,7 +49,7 @@ def method_in(table: PaperTable, run: Run) -> str:
 
 def pair(run: Run) -> str:
     """Name teacher and student."""
-    named, taught_by = run.name_of("pair"), teacher(run)
+    named, taught_by = run.name_of("pair"), teacher_name(run.config.get("teacher"))
     return named or (f"{taught_by}-{network(run)}" if taught_by else f"{network(run)} (no teacher)")
 
 
@@ -58,10 +58,17 @@ def network(run: Run) -> str:
     return network_name(run.config["network"])
 
 
-def teacher(run: Run) -> str | None:
-    """Name the teacher's network; None without a teacher."""
-    node = run.config.get("teacher")
-    return network_name(node["network"]) if isinstance(node, dict) and node.get("network") else None
+def teacher_name(node: Any) -> str | None:
+    """Name the network of a teacher's node, or those that are averaged; None where it has none of its own.
+
+    >>> first, second = ({"network": {"_target_": f"networks.{name}"}} for name in ("vgg8", "wrn_16_2"))
+    >>> teacher_name({"teachers": {"first": first, "second": second}})
+    'vgg8+wrn_16_2'
+    """
+    if several := _target_value(node, "teachers"):
+        return "+".join(str(teacher_name(each)) for each in several.values())
+    network = _target_value(node, "network")
+    return network_name(network) if network else None
 
 
 def network_name(node: Any) -> str:

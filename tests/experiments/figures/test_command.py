@@ -26,9 +26,21 @@ def test_a_subject_is_what_the_overrides_say() -> None:
     assert found.teacher(found.images[:2]).shape == (2, 10)
 
 
+def test_a_subject_may_have_several_teachers() -> None:
+    several = [
+        f"{group}@teacher.teachers.{name}{more}"
+        for name in ("first", "second")
+        for group, more in (("teacher", "=untrained"), ("network", ".network=resnet8"))
+    ]
+    found = open_drawn([*TINY[:-2], "teacher=mean", *several], num_images=4)
+    assert found.network == "resnet8+resnet8"
+    assert found.teacher(found.images[:2]).shape == (2, 10)
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        ([*TINY[:-2], "teacher=ema"], "expected teacher=checkpoint, pretrained, fitted or mean to label mixes"),
         (["data=shapes", "teacher=none"], "expected a teacher for SuperMix"),
         ([*TINY, "mixer=cutmix"], "expected mixer=supermix"),
         ([*TINY, "mixer.sigmo=1"], "Could not override 'mixer.sigmo'"),
