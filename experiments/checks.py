@@ -22,6 +22,7 @@ from supermix_pl.arguments import check_at_least, check_not_negative, check_one_
 from supermix_pl.engine import BatchEngine
 from supermix_pl.experiments import building
 from supermix_pl.experiments.mixes import External, Fixed
+from supermix_pl.experiments.tasks.distillation import check_both_have_features
 from supermix_pl.experiments.teachers import checked_path
 
 _STEPS_TO_TRY = 1_000_000  # more than any warm-up has
@@ -85,10 +86,10 @@ def check_choices(config: DictConfig) -> None:
             "expected natural images alone for task=contrastive, got mixes or others beside them, which are no "
             "training samples: choose mixer=none mixes=none"
         )
-    if building.is_contrastive(config) and config.compile:
+    if (building.is_contrastive(config) or config.task.get("features")) and config.compile:
         raise ValueError(
-            "expected compile=false for task=contrastive, which takes the network apart for its features, got "
-            "compile=true: teacher.compile=true compiles the teacher alone"
+            "expected compile=false for task=contrastive and task.features, which take the network apart for its "
+            "features, got compile=true: teacher.compile=true compiles the teacher alone"
         )
     if building.learns_from_teacher(config) and not config.teacher:
         raise ValueError(f"expected a teacher for {config.task._target_}, got teacher=none: {_TEACHERS}")
@@ -122,11 +123,20 @@ def check_choices(config: DictConfig) -> None:
             f"expected engine=auto or batch with mixes={_name(mixes)}, whose images are made before, got "
             f"{config.engine._target_}; to mix on the fly give mixes=none and a mixer"
         )
-    for node in (
-        [config.teacher, *config.teacher.get("teachers", {}).values()] if building.needs_teacher(config) else []
-    ):
+    if not building.needs_teacher(config):
+        return
+    check_both_have_features(config.task.get("features"), config.teacher.get("features"))
+    averaged = config.teacher.get("teachers", {})
+    for node in (config.teacher, *averaged.values()):
         if "checkpoint" in node:
             checked_path(node.checkpoint)
+    for name, node in averaged.items():
+        for setting in ("compile", "features"):
+            if node.get(setting):
+                raise ValueError(
+                    f"expected no {setting} of teachers that are averaged, got teacher.teachers.{name}.{setting}="
+                    f"{node[setting]}: leave it out, or choose one teacher"
+                )
 
 
 def _check_cache(config: DictConfig) -> None:

@@ -37,6 +37,7 @@ class Passes(TypedDict, total=False):
     fold: bool
     channels_last: bool
     compile: bool
+    features: str | None
 
 
 def load_teacher(

@@ -3,7 +3,7 @@
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import cross_entropy, kl_div
+from torch.nn.functional import cross_entropy, kl_div, normalize
 
 from supermix_pl.arguments import check_not_negative, check_positive
 
@@ -171,6 +171,36 @@ def dist_loss(
     student, teacher = _softened(student_logits, temperature), _softened(teacher_logits.detach(), temperature)
     inter, intra = (1 - _correlation(student, teacher, dim=dim).mean() for dim in (1, 0))
     return beta * inter + gamma * intra
+
+
+def similarity_loss(
+    student_features: Float[Tensor, "b ..."], teacher_features: Float[Tensor, "b ..."]
+) -> Float[Tensor, ""]:
+    """Return how far student and teacher differ in which images of a batch are alike, in float32 at least.
+
+    Tung and Mori, "Similarity-Preserving Knowledge Distillation", ICCV 2019, Eq. 2 to 4: the mean square of G_T - G_S,
+    where G are the products of each image's features with those of every image, each row divided by its norm. The
+    features of the two may have any shapes. The paper's weight is 3000.
+
+    Args:
+        student_features: The student's.
+        teacher_features: The teacher's of the same images, such as `SuperMixCallback.teacher_features`; no gradient
+            flows to them.
+
+    Raises:
+        ValueError: If they are of different numbers of images.
+    """
+    if len(student_features) != len(teacher_features):
+        raise ValueError(
+            f"expected features of the same images, got {len(student_features)} of the student and "
+            f"{len(teacher_features)} of the teacher"
+        )
+    similar = []
+    with torch.autocast(student_features.device.type, enabled=False):
+        for features in (student_features, teacher_features.detach()):
+            rows = features.flatten(1).to(torch.promote_types(features.dtype, torch.float32))
+            similar.append(normalize(rows @ rows.T, dim=1))
+    return (similar[0] - similar[1]).square().mean()
 
 
 def _correlation(log_a: Float[Tensor, "b n"], log_b: Float[Tensor, "b n"], *, dim: int) -> Tensor:

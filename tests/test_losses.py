@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from supermix_pl.losses import dist_loss, distillation_loss, dkd_loss, soft_cross_entropy, soft_distillation_loss
+from supermix_pl.losses import (
+    dist_loss,
+    distillation_loss,
+    dkd_loss,
+    similarity_loss,
+    soft_cross_entropy,
+    soft_distillation_loss,
+)
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -261,3 +268,23 @@ def test_distillation_is_no_coarser_than_float32() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = distillation_loss(student, teacher)
     torch.testing.assert_close(loss, distillation_loss(student.double(), teacher.double()).float())
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_similarities_are_compared_as_the_paper_has_it() -> None:
+    student, teacher = random(4, 2, 3, 3).requires_grad_(), random(4, 7, seed=1).requires_grad_()
+    rows: list[list[list[float]]] = []
+    for features in (student.detach(), teacher.detach()):
+        products = [[float((one * other).sum()) for other in features] for one in features]
+        rows.append([[value / math.hypot(*row) for value in row] for row in products])
+    expected = sum((a - b) ** 2 for pair in zip(*rows, strict=True) for a, b in zip(*pair, strict=True)) / 16
+    loss = similarity_loss(student, teacher)
+    assert loss.item() == pytest.approx(expected)
+    loss.backward()
+    assert teacher.grad is None
+    assert student.grad is not None
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert similarity_loss(student.float(), teacher.float()).item() == pytest.approx(expected, rel=1e-5)
+    assert similarity_loss(torch.zeros(2, 3), torch.zeros(2, 5)).item() == 0  # no image has any features
+    with pytest.raises(ValueError, match="features of the same images, got 3 of the student and 4 of the teacher"):
+        similarity_loss(student[:3], teacher)

@@ -80,7 +80,7 @@ EXPERIMENTS: dict[str, set[str]] = {
     "resolvers": set(),
     "teachers": {"data", "networks", "shared", "tasks"},
     "building": {"data", "mixes", "networks", "resolvers", "shared", "tasks"},
-    "checks": {"building", "mixes", "teachers"},
+    "checks": {"building", "mixes", "tasks", "teachers"},
     "cli": set(),
     "opening": {"building", "checks", "data", "mixes", "shared"},
     "record": set(),

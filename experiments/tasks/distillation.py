@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from supermix_pl import FrozenTeacher
 from supermix_pl.arguments import check_not_negative, check_one_of, check_positive
 from supermix_pl.experiments.tasks.classification import Batch, Classification, rows_of
-from supermix_pl.losses import dist_loss, distillation_loss, dkd_loss, soft_cross_entropy
+from supermix_pl.losses import dist_loss, distillation_loss, dkd_loss, similarity_loss, soft_cross_entropy
 from supermix_pl.metrics import hard_targets
+from supermix_pl.teacher.outputs import Reader, check_features
 
 _ROWS = ("natural", "all")
 
@@ -32,10 +33,11 @@ class Distillation(Classification):
     with average="rows" both are means over their rows. Where mixes replace the natural images, both are on the mixes.
 
     loss="dkd" or "dist" puts `dkd_loss` or `dist_loss` in the place of T^2 KL; DKD's target class is the label's of
-    largest weight.
+    largest weight. With features, feature_weight `similarity_loss` of all rows that are matched is added, to the
+    teacher's `features`.
     Deviation: there is no warm-up of the weights.
 
-    The teacher's logits are always of exactly the images that the student sees: those that came with the batch, where
+    The teacher's outputs are always of exactly the images that the student sees: those that came with the batch, where
     the callback labels all rows (`label_natural=True`) with this teacher, else those of a pass of its own.
 
     Args:
@@ -45,10 +47,16 @@ class Distillation(Classification):
         kd_weight: Weight of the divergence, >= 0.
         temperature: T, > 0.
         loss: How the student matches the teacher's logits: "kd", "dkd" or "dist".
-        matched: Where the student matches the teacher's logits: on the "natural" images of an extended batch, or on
+        features: Name of the part of the student whose similarities between images match those of the teacher's
+            features; None if both have none.
+        feature_weight: Weight of their difference, >= 0.
+        matched: Where the student matches the teacher: on the "natural" images of an extended batch, or on
             "all". Deviation: the latter is not in the paper, whose mixes carry no more than the teacher's class.
         classified: Where it learns from labels: on "all" rows, or on the "natural" images alone, likewise.
         common: Arguments of `Classification`.
+
+    Raises:
+        ValueError: If an argument is out of its range, or one side alone has features.
     """
 
     def __init__(
@@ -60,17 +68,26 @@ class Distillation(Classification):
         kd_weight: float = 0.9,
         temperature: float = 4.0,
         loss: str = "kd",
+        features: str | None = None,
+        feature_weight: float = 3000.0,
         matched: str = "natural",
         classified: str = "all",
         **common: Any,
     ) -> None:
         super().__init__(network, ce_weight=ce_weight, **common)
         check_not_negative("kd_weight", kd_weight)
+        check_not_negative("feature_weight", feature_weight)
         check_positive("temperature", temperature)
         check_one_of("loss", loss, tuple(_LOSSES))
         check_one_of("matched", matched, _ROWS)
         check_one_of("classified", classified, _ROWS)
+        check_both_have_features(features, teacher.features)
+        if features is not None:
+            check_features(network, features)
         self.teacher = teacher
+        self.feature_weight = feature_weight
+        self._features: list[Tensor] = []  # of the training step at hand
+        self._reader = None if features is None else Reader(network, features, detached=False)
         self.kd_weight = kd_weight
         self.temperature = temperature
         self.loss = loss
@@ -80,10 +97,20 @@ class Distillation(Classification):
     def on_fit_start(self) -> None:
         self.teacher.to(self.device)
 
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n"]:
+        """Return the network's logits; while training, keep the features that are to be matched."""
+        if self._reader is None or not self.training:
+            return super().forward(images)
+        logits, features = self._reader(images)
+        assert features is not None
+        self._features.append(features)
+        return logits
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Match the labels of the batch and the teacher's logits of its images."""
+        """Match the labels of the batch and what the teacher gives for its images."""
         images, targets, *_ = batch
-        teacher_logits = self.teacher_logits(images)  # first: a compiled teacher begins new CUDA graphs
+        self._features.clear()
+        teacher_logits, teacher_features = self.taught(images)  # first: a compiled teacher begins new CUDA graphs
         logits, count, matched = self.classify(images), len(images), len(teacher_logits)
         natural = self._count(self.classified, count)
         if natural < count:
@@ -95,17 +122,35 @@ class Distillation(Classification):
             return _LOSSES[self.loss](logits[rows], teacher_logits[rows], rows_of(targets, rows), self.temperature)
 
         divergence = self.sum_over_kinds(divergence_of, count) if matched == count else divergence_of(slice(matched))
-        return self.log_step(loss + self.kd_weight * divergence, logits, targets)
+        loss = loss + self.kd_weight * divergence
+        if teacher_features is not None:
+            features, self._features = torch.cat(self._features), []
+            loss = loss + self.feature_weight * similarity_loss(features[:matched], teacher_features)
+        return self.log_step(loss, logits, targets)
 
-    def teacher_logits(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "m n"]:
-        """Return the logits to match: of the natural images of a training batch, which stand first, or of all."""
+    def taught(self, images: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "m n"], Float[Tensor, "m ..."] | None]:
+        """Return what is to be matched: of the natural images of a training batch, which stand first, or of all."""
         count = self._count(self.matched, len(images))
         mixing = self.mixing
         if mixing is not None and mixing.teacher is self.teacher and mixing.teacher_logits is not None:
-            return mixing.teacher_logits[:count]
+            features = mixing.teacher_features
+            return mixing.teacher_logits[:count], None if features is None else features[:count]
         with torch.no_grad():
-            return self.teacher(images[:count].float())
+            return self.teacher.look(images[:count].float())
 
     def _count(self, rows: str, count: int) -> int:
         """Count the first rows of a batch of so many: its natural images, or all; of mixes that are alone all."""
         return count if rows == "all" else self.num_natural(count) or count
+
+
+def check_both_have_features(student: str | None, teacher: str | None) -> None:
+    """Refuse features of one side alone.
+
+    Raises:
+        ValueError: If there are such.
+    """
+    if (student is None) != (teacher is None):
+        raise ValueError(
+            f"expected features of both student and teacher, or of none, got task.features={student} and "
+            f"teacher.features={teacher}: name a part of each, with task=distillation and one teacher"
+        )

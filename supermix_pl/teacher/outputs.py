@@ -20,10 +20,11 @@ class Reader:
     Args:
         network: Classifies images.
         features: Name of the part whose output is wanted; None for none.
+        detached: Whether the features are without a graph.
     """
 
-    def __init__(self, network: nn.Module, features: str | None) -> None:
-        self._network, self._features = network, features
+    def __init__(self, network: nn.Module, features: str | None, *, detached: bool = True) -> None:
+        self._network, self._features, self._detached = network, features, detached
         self._taken: Any = None
 
     def __call__(self, images: Tensor, run: Callable[[Tensor], tuple[Tensor, Any]] | None = None) -> Outputs:
@@ -64,7 +65,9 @@ class Reader:
 
     def _take(self, part: nn.Module, given: Any, output: Any) -> None:
         # Cloned, as the next part may work in place
-        self._taken = output.detach().clone() if isinstance(output, Tensor) else output
+        if isinstance(output, Tensor):
+            output = (output.detach() if self._detached else output).clone()
+        self._taken = output
 
 
 def check_part(argument: str, module: nn.Module, name: str) -> None:

@@ -213,6 +213,15 @@ NO_EMA = (
         ("untrained", [*EXTERNAL, "task=contrastive"], "expected natural images alone for task=contrastive, got mixes"),
         ("untrained", [*FOLDER, "engine=stream"], "expected engine=auto or batch with mixes=folder"),
         ("untrained", ["task=contrastive", "compile=true"], "expected compile=false for task=contrastive"),
+        ("untrained", [*LEARNS, "task.features=layer3"], "expected features of both student and teacher"),
+        ("untrained", [*MIXER, "teacher.features=layer3"], "got task.features=None and teacher.features=layer3"),
+        (
+            "untrained",
+            [*LEARNS, "task.features=layer3", "teacher.features=layer3", "compile=true"],
+            "expected compile=false for task=contrastive and task.features",
+        ),
+        ("mean", [*LEARNS, "compile=true"], "got teacher.teachers.first.compile=True: leave it out"),
+        ("mean", [*LEARNS, "teacher.teachers.second.features=layer3"], "got teacher.teachers.second.features=layer3"),
         ("ema", LEARNS, NO_EMA),
         ("ema", [*MIXER, *FIXED], NO_EMA),
         (

@@ -80,7 +80,11 @@ def fidelity(student: nn.Module, teacher: nn.Module) -> list[float]:
         pytest.param(["mixer=mixup", "mixing.targets=pairs"], id="mixup-pairs", marks=pytest.mark.slow),
         pytest.param(["task=distillation", "mixer=supermix", "mixer.max_steps=2"], id="distillation"),
         pytest.param(["method=kd_all_supermix", "task.loss=dkd"], id="dkd"),
-        pytest.param(["method=kd_all_supermix", "task.loss=dist"], id="dist"),
+        pytest.param(["method=kd_all_supermix", "task.loss=dist"], id="dist", marks=pytest.mark.slow),
+        pytest.param(
+            ["method=kd_all_supermix", "task.features=layer2", "teacher.features=layer3", "task.loss=dist"],
+            id="features",
+        ),
         pytest.param(["task=distillation", "mixer=none"], id="distillation-plain", marks=pytest.mark.slow),
         pytest.param(["optimizer=adamw", "scheduler=multistep", "augment=none"], id="adamw", marks=pytest.mark.slow),
         pytest.param(["callbacks=default", "logger=both"], id="loggers", marks=pytest.mark.slow),
@@ -104,6 +108,19 @@ def test_a_run_leaves_config_metrics_and_weights(tmp_path: Path, teacher_path: P
         assert followed == pytest.approx(fidelity(student, teacher), rel=1e-3)
     else:
         assert followed == [None, None]
+
+
+@pytest.mark.usefixtures("configs")
+def test_a_run_under_several_teachers(tmp_path: Path, teacher_path: Path) -> None:
+    several = ["teacher=mean"]
+    for name in ("first", "second"):
+        several += [f"teacher@teacher.teachers.{name}=checkpoint", f"teacher.teachers.{name}.checkpoint={teacher_path}"]
+        several += [f"network@teacher.teachers.{name}.network=resnet8"]
+    metrics = train(composed(tmp_path, *several, "method=kd_all_supermix"))
+    student, teacher = (load_checkpoint(resnet8(10), path) for path in (tmp_path / "weights.pth", teacher_path))
+    followed = [metrics[f"test/teacher_{name}"] for name in ("agreement", "kl")]
+    assert followed == pytest.approx(fidelity(student, teacher), rel=1e-3)
+    assert metrics["supermix/mixes"] == 20
 
 
 @pytest.mark.usefixtures("configs")

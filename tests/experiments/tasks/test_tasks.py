@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from supermix_pl import FrozenTeacher, MixedBatch, MixUp, SuperMixCallback
 from supermix_pl.experiments.tasks import Classification, Distillation
 from supermix_pl.experiments.tasks.schedules import constant
-from supermix_pl.losses import dist_loss, dkd_loss
+from supermix_pl.losses import dist_loss, dkd_loss, similarity_loss
 from tests.experiments.mixes.mixes_toys import SIZE, teacher_of
 
 NATURAL = 4
@@ -115,6 +115,33 @@ def test_other_losses_against_the_teachers_logits(name: str, average: str, match
     torch.testing.assert_close(loss, 0.5 * cast(Tensor, expected))
 
 
+@pytest.mark.parametrize("separate", [False, True], ids=["one-forward", "two-forwards"])
+@pytest.mark.parametrize("matched", ["natural", "all"])
+@pytest.mark.parametrize("labelled", [False, True])
+def test_similarities_of_features(labelled: bool, matched: str, separate: bool) -> None:
+    teacher = FrozenTeacher(teacher_of().module, features="0")
+    mixing, images, labels = batch_of(teacher, labelled=labelled)
+    taught = teacher.look(images)[1]
+    assert taught is not None
+    mixing.teacher_features = taught if labelled else None
+    options: Any = {"mixing": mixing, "teacher": teacher, "ce_weight": 0.0, "kd_weight": 0.0, "matched": matched}
+    task = task_of(Distillation, features="0", feature_weight=7.0, separate_forwards=separate, **options)
+    with torch.no_grad():
+        task.eval()(images)  # what is not trained on counts for nothing
+        task.train()
+    norm = cast(nn.Sequential, student())[0]
+    features = torch.cat([norm(part) for part in (images.split(NATURAL) if separate else [images])])
+    rows = slice(NATURAL if matched == "natural" else None)
+    for _ in range(2):
+        loss = task.training_step((images, labels), 0)
+        torch.testing.assert_close(loss, 7 * similarity_loss(features[rows], taught[rows]))
+    loss.backward()
+    assert cast(nn.Sequential, task.network)[0].weight.grad.abs().sum() > 0  # pyright: ignore
+    for one in ({}, {"features": "0"}):
+        with pytest.raises(ValueError, match="expected features of both student and teacher, or of none, got"):
+            task_of(Distillation, teacher=teacher_of() if one else teacher, **one)
+
+
 @pytest.mark.parametrize("targets", ["teacher", "teacher_soft", "pairs"])
 def test_means_over_rows_and_cross_entropy_on_the_natural_images(targets: str) -> None:
     teacher = teacher_of()
@@ -191,6 +218,7 @@ def test_a_batch_of_one_kind_passes_once_and_counts_once(mode: str, kind: type[C
     [
         (Classification, {"ce_weight": -1.0}, "expected ce_weight >= 0, got -1.0"),
         (Distillation, {"kd_weight": -1.0}, "expected kd_weight >= 0, got -1.0"),
+        (Distillation, {"feature_weight": -1.0}, "expected feature_weight >= 0, got -1.0"),
         (Distillation, {"temperature": 0.0}, "expected temperature > 0, got 0.0"),
         (Distillation, {"loss": "at"}, "expected loss to be one of kd, dkd, dist, got 'at'"),
         (Distillation, {"matched": "mixed"}, "expected matched to be one of natural, all, got 'mixed'"),
