@@ -131,6 +131,10 @@ def check_choices(config: DictConfig) -> None:
         if "checkpoint" in node:
             checked_path(node.checkpoint)
     for name, node in averaged.items():
+        if get_object(node._target_) is MovingAverage:
+            raise ValueError(
+                f"expected trained teachers to average, got ema as teacher.teachers.{name}: choose another"
+            )
         for setting in ("compile", "features"):
             if node.get(setting):
                 raise ValueError(

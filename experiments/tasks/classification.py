@@ -93,9 +93,15 @@ class Classification(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Classify the batch as it comes."""
-        images, targets, *_ = batch
+        images, targets = self.labelled(batch)
         logits = self.classify(images)
         return self.log_step(self.cross_entropy(logits, targets), logits, targets)
+
+    def labelled(self, batch: Batch) -> Batch:
+        """Return the images of a training batch with its labels, or with the teacher's, where `target_key` is None."""
+        images, targets, *_ = batch
+        of_teacher = None if self.mixing is None else self.mixing.teacher_labels
+        return images, targets if of_teacher is None else of_teacher
 
     def num_natural(self, count: int) -> int:
         """Count the natural images of a batch of so many; they stand first."""

@@ -108,7 +108,7 @@ class Distillation(Classification):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Match the labels of the batch and what the teacher gives for its images."""
-        images, targets, *_ = batch
+        images, targets = self.labelled(batch)
         self._features.clear()
         teacher_logits, teacher_features = self.taught(images)  # first: a compiled teacher begins new CUDA graphs
         logits, count, matched = self.classify(images), len(images), len(teacher_logits)

@@ -43,7 +43,7 @@ def paths(folder: Path) -> list[str]:
 
 
 def composed(folder: Path, *overrides: str, teacher: str = "untrained") -> DictConfig:
-    groups = [override for override in overrides if "." not in override.partition("=")[0]]
+    groups = [each for each in overrides if "@" in each or "." not in each.partition("=")[0]]
     config = copy.deepcopy(_composed(f"teacher={teacher}", *groups))
     config.merge_with_dotlist([*paths(folder), *(override for override in overrides if override not in groups)])
     return config
@@ -219,6 +219,11 @@ NO_EMA = (
             "untrained",
             [*LEARNS, "task.features=layer3", "teacher.features=layer3", "compile=true"],
             "expected compile=false for task=contrastive and task.features",
+        ),
+        (
+            "mean",
+            [*LEARNS, "teacher@teacher.teachers.first=ema"],
+            "expected trained teachers to average, got ema as teacher.teachers.first",
         ),
         ("mean", [*LEARNS, "compile=true"], "got teacher.teachers.first.compile=True: leave it out"),
         ("mean", [*LEARNS, "teacher.teachers.second.features=layer3"], "got teacher.teachers.second.features=layer3"),

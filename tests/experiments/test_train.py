@@ -77,6 +77,7 @@ def fidelity(student: nn.Module, teacher: nn.Module) -> list[float]:
         pytest.param(["mixer=none"], id="plain"),
         pytest.param(["mixer=supermix", "mixer.max_steps=2"], id="supermix"),
         pytest.param(["mixer=cutmix", "mixing.mode=replace", "mixing.targets=soft"], id="cutmix-replace"),
+        pytest.param(["mixer=fmix", "mixing.target_key=null", "mixing.targets=soft"], id="unlabelled"),
         pytest.param(["mixer=mixup", "mixing.targets=pairs"], id="mixup-pairs", marks=pytest.mark.slow),
         pytest.param(["task=distillation", "mixer=supermix", "mixer.max_steps=2"], id="distillation"),
         pytest.param(["method=kd_all_supermix", "task.loss=dkd"], id="dkd"),

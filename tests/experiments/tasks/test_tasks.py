@@ -79,6 +79,21 @@ def test_the_losses_by_hand(separate: bool, labelled: bool) -> None:
     assert not torch.allclose(kl, divergence(mixed, teacher(images[NATURAL:]), 3.0))
 
 
+@pytest.mark.parametrize("kind", [Classification, Distillation])
+def test_labels_that_the_batch_has_no_place_for(kind: type[Classification]) -> None:
+    teacher = teacher_of()
+    mixing, images, labels = batch_of(teacher)
+    own = {"teacher": teacher} if kind is Distillation else {}
+    expected, given = (
+        task_of(kind, mixing=mixing, **own).training_step((images, each), 0)
+        for each in (1 - labels.clamp_max(1), labels)
+    )
+    mixing.teacher_labels = 1 - labels.clamp_max(1)
+    loss = task_of(kind, mixing=mixing, **own).training_step((images, labels), 0)
+    torch.testing.assert_close(loss, expected)
+    assert not torch.allclose(loss, given)
+
+
 @pytest.mark.parametrize("labelled", [False, True])
 def test_the_divergence_of_natural_images_and_mixes(labelled: bool) -> None:
     teacher = teacher_of()
