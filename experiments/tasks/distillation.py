@@ -12,7 +12,7 @@ from supermix_pl.arguments import check_not_negative, check_one_of, check_positi
 from supermix_pl.experiments.tasks.classification import Batch, Classification, rows_of
 from supermix_pl.losses import dist_loss, distillation_loss, dkd_loss, similarity_loss, soft_cross_entropy
 from supermix_pl.metrics import hard_targets
-from supermix_pl.teacher.outputs import Reader, check_features
+from supermix_pl.teacher.outputs import Reader, check_part
 
 _ROWS = ("natural", "all")
 
@@ -83,7 +83,7 @@ class Distillation(Classification):
         check_one_of("classified", classified, _ROWS)
         check_both_have_features(features, teacher.features)
         if features is not None:
-            check_features(network, features)
+            check_part("features", network, features)
         self.teacher = teacher
         self.feature_weight = feature_weight
         self._features: list[Tensor] = []  # of the training step at hand
