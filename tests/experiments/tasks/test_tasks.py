@@ -150,11 +150,11 @@ def test_similarities_of_features(labelled: bool, matched: str, separate: bool) 
     for _ in range(2):
         loss = task.training_step((images, labels), 0)
         torch.testing.assert_close(loss, 7 * similarity_loss(features[rows], taught[rows]))
-    loss.backward()
+        loss.backward()
     assert cast(nn.Sequential, task.network)[0].weight.grad.abs().sum() > 0  # pyright: ignore
-    for one in ({}, {"features": "0"}):
+    for own, taught_by in ((None, teacher), ("0", teacher_of())):
         with pytest.raises(ValueError, match="expected features of both student and teacher, or of none, got"):
-            task_of(Distillation, teacher=teacher_of() if one else teacher, **one)
+            task_of(Distillation, teacher=taught_by, features=own)
 
 
 @pytest.mark.parametrize("targets", ["teacher", "teacher_soft", "pairs"])
