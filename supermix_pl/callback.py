@@ -40,8 +40,8 @@ from supermix_pl.trainer.student_classes import class_note
 from supermix_pl.trainer.supervision import Supervision, TeacherSource
 
 _ENGINES: dict[str, Callable[[], Engine]] = {"stream": StreamEngine, "batch": BatchEngine}
-_OF_BATCH = ("mix", "teacher_logits", "teacher_features", "teacher_labels")
 _OF_LIGHTNING = ("log", "log_dict")  # methods of the module, put here for a fit
+_NOTHING = Rewritten(None, None)
 
 
 class SuperMixCallback(LightningCallback):
@@ -231,10 +231,6 @@ class SuperMixCallback(LightningCallback):
         if teacher is None and (label_natural or distillation_weight):
             raise ValueError("expected a teacher for label_natural=True or a distillation_weight, got None")
         self._supervision = Supervision(teacher)
-        self.mix: MixedBatch | None = None
-        self.teacher_logits: Tensor | None = None
-        self.teacher_features: Tensor | None = None
-        self.teacher_labels: Targets | None = None
         self.seed = seed
         self.log_metrics = log
         self._rewriter = BatchRewriter(
@@ -262,6 +258,7 @@ class SuperMixCallback(LightningCallback):
         self._save_state = save_state
         self._distils = {"weight": distillation_weight, "temperature": distillation_temperature, "part": logits_of}
         self._fit: Fit | None = None
+        self._held, self._number = _NOTHING, 0
         self._kept: weakref.WeakKeyDictionary[Any, Kept] | None = None  # lives as long as each trainer
         self._takes_up_state = True
         self._milliseconds = 0.0
@@ -302,13 +299,38 @@ class SuperMixCallback(LightningCallback):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what belongs to a run, so that a module that holds this can be copied and sent while it trains."""
-        state = vars(self) | dict.fromkeys((*_OF_BATCH, "_fit", "_kept")) | {"_takes_up_state": True}
+        state = vars(self) | {"_fit": None, "_kept": None, "_held": _NOTHING, "_takes_up_state": True}
         return {name: value for name, value in state.items() if name not in _OF_LIGHTNING}
 
     @property
     def teacher(self) -> FrozenTeacher | None:
         """The teacher; None until fitting starts, if a function, a path or "ema" was given."""
         return self._supervision.teacher
+
+    @property
+    def mix(self) -> MixedBatch | None:
+        """The mixes of the current training batch; None if it was not mixed, and outside the training step."""
+        return self._current.mix
+
+    @property
+    def teacher_logits(self) -> Tensor | None:
+        """With `label_natural`, the teacher's logits, one row for each row that `training_step` gets."""
+        return self._current.teacher_logits
+
+    @property
+    def teacher_features(self) -> Tensor | None:
+        """Likewise the output of the part of the teacher that `FrozenTeacher(features=...)` names."""
+        return self._current.teacher_features
+
+    @property
+    def teacher_labels(self) -> Targets | None:
+        """With target_key=None, the labels of these rows."""
+        return self._current.labels
+
+    @property
+    def _current(self) -> Rewritten:
+        """What belongs to the training step that the trainer is in; nothing outside of one."""
+        return self._held if self._fit is None or self._fit.is_in_step(self._number) else _NOTHING
 
     @property
     def period(self) -> int:
@@ -330,6 +352,11 @@ class SuperMixCallback(LightningCallback):
                 "mixes of the other; keep one"
             )
         check_step_takes_batches(pl_module)
+        if self._fit is not None and self._fit.trainer is not trainer:
+            raise ValueError(
+                "expected a SuperMixCallback in one fit at a time, got another fit that begins within it; give the "
+                "inner trainer a callback of its own, for instance copy.deepcopy(callback)"
+            )
         self._end()
         self._takes_up_state = True
         kept = None if self._kept is None else self._kept.pop(trainer, None)
@@ -341,7 +368,6 @@ class SuperMixCallback(LightningCallback):
             pl_module,
             self._engine,
             lambda batch: self._rewrite(trainer, batch),
-            self._let_go,
             self._end,
             pictures_every=self._log_images_every,
             save_state=self._save_state,
@@ -388,15 +414,19 @@ class SuperMixCallback(LightningCallback):
         pl_module.log_dict(values, batch_size=len(mix))
 
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
-        """Let go of the training batch."""
-        self._let_go()
+        """Hide the training batch from a validation within its step, and let go of one whose step is over."""
+        if (fit := self._fit_of(trainer)) is not None:
+            if not fit.is_in_step(self._number):
+                self._let_go()
+            fit.validating = True
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """Go on with the training."""
+        if (fit := self._fit_of(trainer)) is not None:
+            fit.validating = False
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Let go of the training batch."""
-        self._let_go()
-
-    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Let go of the training batch."""
+        """Let go of the last batch."""
         self._let_go()
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -407,12 +437,14 @@ class SuperMixCallback(LightningCallback):
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Let go of what belongs to the run."""
-        self._end()
+        if self._fit_of(trainer) is not None:
+            self._end()
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Stop catching batches: Lightning calls no teardown after an exception; a checkpoint may be saved yet."""
-        if self._fit is not None:
-            self._fit.interception.remove()
+        if (fit := self._fit_of(trainer)) is None:
+            return
+        fit.interception.remove()
         n = None if self.mix is None or self.teacher is None else self.teacher.num_classes
         note = None if n is None else class_note(exception, pl_module, n)
         if note is not None:
@@ -425,8 +457,8 @@ class SuperMixCallback(LightningCallback):
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Take up the state only of a run that goes on, and remember where its checkpoint is."""
         self._takes_up_state = trainer.state.fn == "fit"
-        if self._takes_up_state and self._fit is not None:
-            self._fit.checkpoint = trainer.ckpt_path
+        if self._takes_up_state and (fit := self._fit_of(trainer)) is not None:
+            fit.checkpoint = trainer.ckpt_path
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the state of the run that is resumed."""
@@ -466,21 +498,26 @@ class SuperMixCallback(LightningCallback):
         logs = bool(self.log_metrics)
         return Distillation(trainer, pl_module, lambda: self.teacher_logits, log=logs, **self._distils)
 
+    def _fit_of(self, trainer: Any) -> Fit | None:
+        """Return the fit that goes on, if it is this trainer's: another one may validate or test in the midst of it."""
+        return self._fit if self._fit is not None and self._fit.trainer is trainer else None
+
     def _let_go(self) -> None:
-        self.mix = self.teacher_logits = self.teacher_features = self.teacher_labels = None
+        self._held = _NOTHING
 
     def _hold(self, rewritten: Rewritten) -> Any:
         """Keep what comes beside a batch for its training step, and return the batch."""
-        self.mix, self.teacher_labels = rewritten.mix, rewritten.labels
-        self.teacher_logits, self.teacher_features = rewritten.teacher_logits, rewritten.teacher_features
+        self._held = replace(rewritten, batch=None)
         return rewritten.batch
 
     def _rewrite(self, trainer: Any, batch: Any) -> Any:
-        self._let_go()
         fit = self._fit
         assert fit is not None
+        if fit.validating:
+            return batch
+        self._let_go()
         self._supervision.complete(trainer, fit.module)
-        number = trainer.fit_loop.epoch_loop.batch_progress.total.completed
+        self._number = number = fit.batch_number
         early = trainer.current_epoch < self._start_epoch
         self._supervision.stand_in(fit.module)
         if has_other_loaders(trainer) and is_exhausted(batch, self._rewriter.input_key):

@@ -72,11 +72,15 @@ class Viewer:
 def seeded(seed: Sequence[int]) -> Iterator[None]:
     """Seed Python's, NumPy's and torch's global generators for a while, and put them back."""
     drawn = int(np.random.default_rng(list(seed)).integers(2**63))
-    with isolate_rng():
+    isolated = isolate_rng()
+    isolated.__enter__()
+    try:
         random.seed(drawn)
         np.random.seed(drawn % 2**32)  # noqa: NPY002
         torch.manual_seed(drawn)
         yield
+    finally:
+        isolated.__exit__(None, None, None)  # of an exception it would not put them back
 
 
 _TRIES = 8  # a policy such as RandAugment lets a gradient through in some of its draws

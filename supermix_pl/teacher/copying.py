@@ -2,7 +2,7 @@
 
 import copy
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -16,7 +16,7 @@ def copy_of(module: nn.Module) -> nn.Module:
     """Copy a module that a trainer may hold, as it was before any compilation and without trainer and callbacks.
 
     Tensors that hang on a graph are copied without it, and what cannot be copied and holds nothing else, such as a
-    lock, is shared.
+    lock or a generator, is shared.
 
     Raises:
         ValueError: If the module holds something that cannot be copied.
@@ -54,6 +54,8 @@ def _stand_ins(module: nn.Module, seen: set[int]) -> dict[int, Any]:
         if isinstance(value, Tensor):
             if not value.is_leaf:
                 found[id(value)] = value.detach().clone()
+        elif isinstance(value, Iterator):  # generators, files and iterators of data loaders
+            found[id(value)] = value
         elif isinstance(value, Mapping):
             left.extend(value.values())
         elif isinstance(value, list | tuple | set | frozenset | deque):

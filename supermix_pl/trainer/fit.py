@@ -29,7 +29,6 @@ class Fit:
         module: That it trains.
         engine: Begins with the fit.
         rewrite: Gives the batch that `training_step` is to see.
-        let_go: Is called where the training batch is no more the one that the loop is at.
         on_end: Is called once, when the fit ends.
         pictures_every: Batches from picture to picture; None for no pictures.
         save_state: Whether the engine's tensors are saved beside the checkpoints.
@@ -39,6 +38,7 @@ class Fit:
         checkpoint: Path of the checkpoint whose run goes on, until its files were read.
         trained: Whether training has begun, or an earlier fit of the trainer goes on.
         mixing: Whether a batch is being mixed; still so after an exception from there.
+        validating: Whether the trainer validates, which code of the user's may let it do in the midst of a step.
     """
 
     def __init__(
@@ -47,7 +47,6 @@ class Fit:
         module: Any,
         engine: Engine,
         rewrite: Callable[[Any], Any],
-        let_go: Callable[[], None],
         on_end: Callable[[], None],
         *,
         pictures_every: int | None,
@@ -56,7 +55,7 @@ class Fit:
     ) -> None:
         self.trainer, self.module = trainer, module
         self.checkpoint: Any = None
-        self.trained = self.mixing = False
+        self.trained = self.mixing = self.validating = False
         self.stopwatch = Stopwatch(trainer.strategy.root_device)
         self.log = MixingLog(engine, self.stopwatch)
         engine.begin(
@@ -66,7 +65,7 @@ class Fit:
                 training_seconds=self.stopwatch.training_seconds,
             )
         )
-        self.interception = Interception(trainer, rewrite, let_go)
+        self.interception = Interception(trainer, rewrite)
         self.distillation = distillation
         self.pictures = None if pictures_every is None else Pictures(pictures_every, trainer)
         self._files = None
@@ -81,6 +80,15 @@ class Fit:
             teardown()
 
         self._wrapped = Wrapped(trainer.strategy, teardown=end_and_teardown)
+
+    @property
+    def batch_number(self) -> int:
+        """Training batches before the one that is fetched or trained on now; restored when a run resumes."""
+        return self.trainer.fit_loop.epoch_loop.batch_progress.total.completed
+
+    def is_in_step(self, number: int) -> bool:
+        """Return whether the trainer is in the training step of a batch, from its transfer to `on_train_batch_end`."""
+        return not self.validating and self.batch_number == number
 
     def end(self) -> None:
         """Give the strategy its own methods back."""

@@ -19,19 +19,14 @@ class Interception:
     Args:
         trainer: Of `pytorch_lightning` or of `lightning`.
         rewrite: Gives the batch that `training_step` is to see.
-        let_go: Is called where the loop goes on to another batch, before the user's transfer hooks. The finders of
-            Lightning take the callbacks out of the trainer while they try a module out, so a callback's hooks do not
-            tell.
     """
 
-    def __init__(self, trainer: Any, rewrite: Callable[[Any], Any], let_go: Callable[[], None]) -> None:
+    def __init__(self, trainer: Any, rewrite: Callable[[Any], Any]) -> None:
         transfer = getattr(trainer.strategy, _METHOD)
 
         def transfer_and_rewrite(batch: Any, *args: Any, **kwargs: Any) -> Any:
             # The loop names the hook that it is in; code that transfers a batch of its own is in another one
             of_the_loop = trainer.lightning_module._current_fx_name == _METHOD
-            if of_the_loop:
-                let_go()
             batch = transfer(batch, *args, **kwargs)
             return rewrite(batch) if trainer.training and of_the_loop and batch is not None else batch
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from supermix_pl.mixing import MixedBatch, Mixer
+from supermix_pl.mixing.targets import widened
 from supermix_pl.teacher.copying import copy_of
 from supermix_pl.teacher.frozen import FrozenTeacher, as_teacher
 from supermix_pl.teacher.moving_average import (
@@ -156,6 +157,7 @@ class Supervision:
         """
         if self._labels_seen >= _LABELS_TO_JUDGE or self.teacher is None or labels is None:
             return
+        labels = widened(labels)
         given = labels >= 0 if labels.ndim == 1 else torch.ones(len(labels), dtype=torch.bool)
         rows = given.nonzero().squeeze(1)[: _LABELS_TO_JUDGE - self._labels_seen].to(images.device)
         logits = None if mix.natural_logits is None else mix.natural_logits[rows]

@@ -11,6 +11,7 @@ import torch
 from supermix_pl import MixUp, SuperMixCallback
 from supermix_pl.experiments.record import RunRecorder
 from supermix_pl.solver import Outcome
+from supermix_pl.trainer.rewriting import Rewritten
 from tests.experiments.mixes.mixes_toys import SIZE, teacher_of
 
 
@@ -43,7 +44,7 @@ def mixing() -> SuperMixCallback:
     mix = callback.mixer(teacher, torch.randn(4, 3, SIZE, SIZE), seed=0)
     solved = torch.tensor([Outcome.SOLVED, Outcome.SOLVED, Outcome.CAPPED, Outcome.SOLVED])
     holds = torch.tensor([False, True, False, False])
-    callback.mix = replace(mix, outcomes=solved, holds=holds, teacher_forwards=12)
+    callback._held = Rewritten(None, replace(mix, outcomes=solved, holds=holds, teacher_forwards=12))
     return callback
 
 

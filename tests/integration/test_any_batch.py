@@ -175,7 +175,7 @@ def caught(layout: Layout) -> None:
         strategy=SimpleNamespace(batch_to_device=lambda batch: batch),
         lightning_module=SimpleNamespace(_current_fx_name="batch_to_device"),
     )
-    Interception(trainer, lambda batch: rewriter.rewrite(batch, TEACHER, stream=(0, next(number))).batch, lambda: None)
+    Interception(trainer, lambda batch: rewriter.rewrite(batch, TEACHER, stream=(0, next(number))).batch)
     for step, size in enumerate(layout.sizes):
         batch = layout.batch(size, step)
         kept = copy.deepcopy(batch)

@@ -68,14 +68,19 @@ def test_transfer_hooks_see_no_mix_of_the_batch_before(tmp_path: Path, engine: s
     callback = make_callback(engine=engine, label_natural=True)
 
     class Asking(Student):
-        def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
             assert callback.mix is None
             assert callback.teacher_logits is None
             return batch
 
+        def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
+            return self.on_before_batch_transfer(batch, dataloader_idx)
+
+        on_after_batch_transfer = on_before_batch_transfer
+
     student = Asking()
-    make_trainer(tmp_path, callback).fit(student, loader())
-    assert [mix is not None for mix in student.mixes] == [True] * 3
+    make_trainer(tmp_path, callback, max_epochs=2).fit(student, loader())
+    assert [mix is not None for mix in student.mixes] == [True] * 6
 
 
 def test_on_train_batch_start_sees_the_mixes(tmp_path: Path) -> None:
@@ -133,6 +138,52 @@ def test_sanity_and_validation_batches_are_natural(tmp_path: Path) -> None:
         assert torch.equal(labels, natural[number % 2][1])
     for step in range(4):  # a validation run lies between each two of them
         assert_extended(student, step, *natural[step % 2])
+
+
+@pytest.mark.parametrize("says_so", [False, True])
+@pytest.mark.parametrize("hook", ["on_train_epoch_start", "on_train_batch_start", "on_before_optimizer_step"])
+def test_validation_within_a_step_sees_no_mixes_and_leaves_them(tmp_path: Path, hook: str, says_so: bool) -> None:
+    callback = make_callback()
+
+    class Checked(Evaluated):
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            assert callback.mix is None
+            super().validation_step(batch, batch_idx)
+
+    def validate(trainer: Any, *arguments: Any) -> None:
+        first = trainer._logger_connector._first_loop_iter
+        trainer.validating = says_so
+        trainer.training = not says_so
+        trainer.fit_loop.epoch_loop.val_loop.run()
+        trainer.training, trainer._logger_connector._first_loop_iter = True, first
+
+    validating = pl.Callback()
+    setattr(validating, hook, validate)
+    student = Checked()
+    trainer = make_trainer(tmp_path, callback, validating, limit_val_batches=1)
+    trainer.fit(student, loader(8), loader(4))
+    assert len(student.evaluated) >= 2
+    assert all(torch.equal(batch[0], natural_data(4)[0]) for _, batch in student.evaluated)
+    assert [mix is not None for mix in student.mixes] == [True] * 2
+    assert [len(images) for images in student.images] == [8, 8]
+
+
+@pytest.mark.parametrize("stage", ["fit", "validate"])
+def test_another_trainer_with_the_same_callback_in_the_midst_of_a_fit(tmp_path: Path, stage: str) -> None:
+    callback, student = make_callback(), Student()
+
+    class Nested(pl.Callback):
+        def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+            inner = make_trainer(tmp_path, callback, logger=False)
+            if stage == "validate":
+                inner.validate(Evaluated(), loader(4), verbose=False)
+                return
+            with pytest.raises(ValueError, match="in one fit at a time, got another fit that begins within it"):
+                inner.fit(Student(), loader(4))
+
+    make_trainer(tmp_path, callback, Nested()).fit(student, loader(8))
+    assert [mix is not None for mix in student.mixes] == [True] * 2
+    assert [len(images) for images in student.images] == [8, 8]
 
 
 @pytest.mark.parametrize("stage", ["validate", "test", "predict"])

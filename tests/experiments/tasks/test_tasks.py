@@ -13,6 +13,7 @@ from supermix_pl import FrozenTeacher, MixedBatch, MixUp, SuperMixCallback
 from supermix_pl.experiments.tasks import Classification, Distillation
 from supermix_pl.experiments.tasks.schedules import constant
 from supermix_pl.losses import dist_loss, dkd_loss, similarity_loss
+from supermix_pl.trainer.rewriting import Rewritten
 from tests.experiments.mixes.mixes_toys import SIZE, teacher_of
 
 NATURAL = 4
@@ -39,8 +40,8 @@ def mixing_of(teacher: FrozenTeacher, images: Tensor, *, labelled: bool) -> tupl
     mix = callback.mixer(teacher, images, seed=0)
     mix.images = mix.images + 2
     mix.natural_logits = teacher(images + 1)
-    callback.mix = mix
-    callback.teacher_logits = teacher(torch.cat([images, mix.images])) if labelled else None
+    logits = teacher(torch.cat([images, mix.images])) if labelled else None
+    callback._held = Rewritten(None, mix, logits)
     return callback, mix
 
 
@@ -217,7 +218,7 @@ def test_a_batch_of_one_kind_passes_once_and_counts_once(mode: str, kind: type[C
     rows = slice(NATURAL) if mode == "natural" else slice(NATURAL, None)
     images, labels = images[rows], labels[rows]
     wanted = teacher(images)
-    mixing.mix = mixing.mix if mode == "replace" else None
+    mixing._held = Rewritten(None, mixing.mix if mode == "replace" else None)
     own = {"teacher": teacher, "kd_weight": 0.5, "temperature": 2.0, "matched": rows_of, "classified": rows_of}
     options = own if kind is Distillation else {}
     task = task_of(kind, mixing=mixing, ce_weight=1.5, separate_forwards=True, **options)
