@@ -83,8 +83,8 @@ class SuperMixCallback(LightningCallback):
             all rows are in `teacher_labels` then, and a batch may be a tensor, the images.
         mixed_transform: The view under which the student sees the mixes (b, c, h, w). The teacher labels exactly what
             is shown. None is the engine's own view: `RandomCropFlip()` for the stream, none for the batch engine. The
-            paper's is `RandomCropFlip(padding=2)`. Its random numbers come from `seed`; the generators of Python, NumPy
-            and torch are seeded for it and put back.
+            paper's is `RandomCropFlip(padding=2)`. Its random numbers come from `seed`; the global generators of
+            Python, NumPy and torch are seeded for it and put back. One that the view holds itself is not.
         probability: Share of batches that are mixed, in [0, 1]. All ranks mix the same batches.
         every_n_batches: Mixes every n-th batch only, n >= 1.
         start_epoch: The first epoch, counted from 0, in which the teacher supervises mixes.

@@ -7,14 +7,22 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 Network = TypeVar("Network", bound=nn.Module)
 
 _WRAPPED_UNDER = ("model", "state_dict", "net", "model_state_dict")
-_WRAPPERS = {"module", "_orig_mod"}  # what DataParallel, DDP, AveragedModel and torch.compile put into names
+_WRAPPERS = {  # what DataParallel, DDP, AveragedModel, torch.compile, Fabric, FSDP and checkpointing put into names
+    "module",
+    "_orig_mod",
+    "_forward_module",
+    "_fsdp_wrapped_module",
+    "_checkpoint_wrapped_module",
+}
 _NAMES_SHOWN = 3
 
 
@@ -26,7 +34,8 @@ def load_checkpoint(module: Network, path: str | Path, *, prefix: str = "") -> N
     "best_acc", "model"}`). Pickles that would run code are refused; `convert_checkpoint` is for those.
 
     Whatever the module's own `load_state_dict` takes strictly is taken, names that it upgrades among it. What wrappers
-    put into names, wherever in them, makes no difference: "module." (DDP, AveragedModel) and "_orig_mod." (compiled).
+    put into names, wherever in them, makes no difference: "module." (DDP, AveragedModel), "_orig_mod." (compiled),
+    "_forward_module." (Fabric), "_fsdp_wrapped_module." and "_checkpoint_wrapped_module.".
 
     Args:
         module: The network that the weights belong to. If they are refused it stays as it was.
@@ -51,7 +60,8 @@ def load_checkpoint(module: Network, path: str | Path, *, prefix: str = "") -> N
 
 def _loads(module: nn.Module, weights: Mapping[str, Tensor]) -> RuntimeError | None:
     """Load weights strictly, or leave the module as it was and give torch's error."""
-    before = {name: value.clone() for name, value in module.state_dict().items() if isinstance(value, Tensor)}
+    own = module.state_dict()
+    before = {name: value.clone() for name, value in own.items() if isinstance(value, Tensor) and not is_lazy(value)}
     try:
         module.load_state_dict(weights)
     except RuntimeError as error:
@@ -65,8 +75,8 @@ def _loads(module: nn.Module, weights: Mapping[str, Tensor]) -> RuntimeError | N
 def convert_checkpoint(path: str | Path, new_path: str | Path) -> None:
     """Write the weights of a file that you trust as a file that `load_checkpoint` reads. Code in the file is run.
 
-    Takes what `load_checkpoint` takes, and pickles of other things beside the weights (settings, paths), and modules
-    saved whole, whose classes must be there to be imported.
+    Takes what `load_checkpoint` takes, pickles of other things beside the weights (settings, paths), weights as arrays
+    of NumPy, also of `pickle.dump`, and modules saved whole, whose classes must be there to be imported.
 
     Args:
         path: Of the trusted file.
@@ -74,11 +84,19 @@ def convert_checkpoint(path: str | Path, new_path: str | Path) -> None:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If there are no weights in it.
+        ValueError: If there are no weights in it, or it is damaged.
     """
     path = Path(path)
     _check_is_file(path)
-    torch.save({"model": _state_dict(torch.load(path, map_location="cpu", weights_only=False), path)}, new_path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=False)
+    except (RuntimeError, pickle.UnpicklingError):  # no file of torch.save
+        try:
+            with path.open("rb") as file:
+                content = pickle.load(file)
+        except Exception as error:  # of any code
+            raise ValueError(_damaged(path)) from error
+    torch.save({"model": _state_dict(content, path)}, new_path)
 
 
 def _renamed(held: Mapping[str, Tensor], module: nn.Module, prefix: str, path: Path) -> "OrderedDict[str, Tensor]":
@@ -168,10 +186,13 @@ def _damaged(path: Path) -> str:
 def _state_dict(content: Any, path: Path) -> Mapping[str, Tensor]:
     for name in _WRAPPED_UNDER:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping | nn.Module):
-            content = content[name]
-            break
+            return _state_dict(content[name], path)
     if isinstance(content, nn.Module):
         content = content.state_dict()
+    if isinstance(content, Mapping) and any(isinstance(value, np.ndarray) for value in content.values()):
+        content = {
+            n: torch.as_tensor(value) if isinstance(value, np.ndarray) else value for n, value in content.items()
+        }
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         held = list(content)[:8] if isinstance(content, Mapping) else type(content).__name__
         raise ValueError(f"expected a state dict, or one under {', '.join(_WRAPPED_UNDER)}, in {path}, got {held}")
@@ -185,7 +206,7 @@ def _difference(expected: Mapping[str, Tensor], got: Mapping[str, Tensor], path:
     shapes = [
         f"{name}: expected {tuple(expected[name].shape)}, got {tuple(got[name].shape)}"
         for name in expected
-        if name in got and got[name].shape != expected[name].shape
+        if name in got and not is_lazy(expected[name]) and got[name].shape != expected[name].shape
     ]
     found = (("missing", missing), ("unexpected", surplus), ("of another shape", shapes))
     parts = [f"{len(names)} {what} ({_first(names)})" for what, names in found if names]

@@ -64,7 +64,7 @@ def test_safetensors(tmp_path: Path, weights: dict[str, Tensor]) -> None:
     assert_loads(tmp_path / "teacher.safetensors", weights)
 
 
-STARTS = ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "module.module."]
+STARTS = ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "module.module.", "_forward_module."]
 
 
 @pytest.mark.parametrize("start", STARTS)
@@ -334,6 +334,8 @@ REFUSED: dict[str, Any] = {
     "timm": lambda weights: {"arch": "x", "state_dict": weights, "args": Namespace()},
     "whole module": lambda weights: network(seed=1),
     "module under a name": lambda weights: {"model": network(seed=1)},
+    "twice under a name": lambda weights: {"model": {"state_dict": weights, "args": Namespace()}},
+    "arrays": lambda weights: {"model": {name: value.numpy() for name, value in weights.items()}},
 }
 
 
@@ -345,6 +347,25 @@ def test_the_advice_of_the_refusal_works(tmp_path: Path, kind: str) -> None:
     assert_refused(path)
     convert_checkpoint(path, new_path)
     assert_loads(new_path, weights)
+
+
+def test_arrays_of_a_plain_pickle_are_converted(tmp_path: Path, weights: dict[str, Tensor]) -> None:
+    path, new_path = tmp_path / "teacher.pkl", tmp_path / "converted.pth"
+    path.write_bytes(pickle.dumps({"model": {name: value.numpy() for name, value in weights.items()}}, protocol=2))
+    assert_refused(path)
+    convert_checkpoint(path, new_path)
+    assert_loads(new_path, weights)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ValueError, match="damaged or of another kind"):
+        convert_checkpoint(path, new_path)
+
+
+def test_lazy_layers_take_the_shapes_of_the_file(tmp_path: Path) -> None:
+    torch.save(nn.Linear(4, 5).state_dict(), tmp_path / "teacher.pth")
+    assert load_checkpoint(nn.LazyLinear(5), tmp_path / "teacher.pth").weight.shape == (5, 4)
+    torch.save({"weight": torch.ones(5, 4)}, tmp_path / "teacher.pth")
+    with pytest.raises(ValueError, match=r"expected the weights of this network .*1 missing \(bias\)"):
+        load_checkpoint(nn.LazyLinear(5), tmp_path / "teacher.pth")
 
 
 def test_nothing_to_convert(tmp_path: Path) -> None:

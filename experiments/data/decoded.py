@@ -92,6 +92,7 @@ def _write(folder: Path, rows: Iterable[Pixels], count: int, place: str) -> None
         if images is None:
             shape = (count, *pixels.shape)
             images = np.lib.format.open_memmap(folder / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
+            _reserve(folder / "images.npy")
         if pixels.shape != images.shape[1:]:
             first, other = (f"{height}x{width}" for height, width in (images.shape[2:], pixels.shape[1:]))
             raise ValueError(
@@ -105,6 +106,19 @@ def _write(folder: Path, rows: Iterable[Pixels], count: int, place: str) -> None
     mean, std = _statistics(images)
     about = {"mean": mean, "std": std, "checksum": zlib.crc32(images.data)}
     (folder / "about.json").write_text(json.dumps(about))  # last: a folder without it is partial
+
+
+def _reserve(path: Path) -> None:
+    """Allocates a file: where the disk is full, writing to its memory map would kill the process."""
+    try:
+        if hasattr(os, "posix_fallocate"):
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        raise OSError(
+            f"expected room for {path.stat().st_size} bytes of decoded images in {path.parent}, got: {error}; free "
+            "some, or give another cache_dir"
+        ) from error
 
 
 def _read(folder: Path) -> DecodedImages | None:

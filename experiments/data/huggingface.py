@@ -1,5 +1,6 @@
 """Encoded images in the Hugging Face layout, from local Parquet shards or the Hub, opened by `datasets`."""
 
+import errno
 import glob
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ TEST_PARTS = ("test", "validation", "val")
 _LABEL_NAMES = ("label", "labels", "fine_label", "fine_labels", "target", "targets", "class", "coarse_label")
 
 _SHARD = "-*.parquet"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 Names = tuple[str, ...] | None
 
@@ -137,8 +139,14 @@ def _open_files(files: Mapping[str, Sequence[Path]], choice: Choice | None, cach
             cache_dir=str(cache_dir),
         )
     except (datasets.exceptions.DatasetGenerationError, OSError, ValueError) as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, OSError) and cause.errno in _NO_ROOM:
+            raise OSError(
+                f"expected room for a copy of the shards in {cache_dir}, got: {cause}; free some, or give another "
+                "cache_dir"
+            ) from error
         raise ValueError(
-            f"expected whole Parquet files with rows in {next(iter(opened)).parent}, got {error.__cause__ or error}: "
+            f"expected whole Parquet files with rows in {next(iter(opened)).parent}, got {cause}: "
             f"fetch them again or, if it is the copy in {cache_dir} that is damaged, delete that"
         ) from error
     shards = {role: [(path, opened[path].metadata.num_rows) for path in paths] for role, paths in files.items()}

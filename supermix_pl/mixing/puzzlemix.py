@@ -16,6 +16,7 @@ from supermix_pl.mixing.grid_labels import least_labels
 from supermix_pl.mixing.sampling import draw_weights
 from supermix_pl.mixing.transport import transport
 from supermix_pl.teacher.frozen import FrozenTeacher
+from supermix_pl.teacher.outputs import image_gradient
 from supermix_pl.teacher.passes import Chunks
 
 _LEAST_SHARE = 1e-6
@@ -176,7 +177,7 @@ def region_saliency(
     def look(rows: slice) -> Float[Tensor, "r c h w"]:
         with torch.enable_grad():
             shown = images[rows].detach().clone().requires_grad_()
-            return torch.autograd.grad(cross_entropy(teacher(shown), known[rows], reduction="sum"), shown)[0]
+            return image_gradient(cross_entropy(teacher(shown), known[rows], reduction="sum"), shown)
 
     gradient = torch.cat(chunks.run(look, len(images)))
     largest = gradient.abs().amax(dim=(1, 2, 3), keepdim=True)  # of a teacher that is sure, gradients are tiny

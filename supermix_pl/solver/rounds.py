@@ -14,6 +14,7 @@ from supermix_pl.solver.rows import Rows
 from supermix_pl.solver.state import Outcome, Sets, SolverState
 from supermix_pl.solver.update_rule import UpdateRule, bound_step
 from supermix_pl.teacher.frozen import FrozenTeacher
+from supermix_pl.teacher.outputs import image_gradient
 
 TeacherFunction = Callable[[Float[Tensor, "r c h w"]], Float[Tensor, "r n"]]
 """Returns logits of images, differentiably."""
@@ -115,8 +116,7 @@ class Solver:
             losses = self.objective.of_logits(logits, sets.soft_targets, sets.membership)
         if goes_on is not None and not goes_on(logits.detach()):
             return Seen(logits.detach(), losses.detach(), torch.zeros_like(images))
-        (gradients,) = torch.autograd.grad(losses.sum(), images)
-        return Seen(logits.detach(), losses.detach(), gradients, features)
+        return Seen(logits.detach(), losses.detach(), image_gradient(losses.sum(), images), features)
 
     def record(self, sets: Sets, state: SolverState, logits: Float[Tensor, "b n"]) -> SolverState:
         """Take in what the teacher says of the masks: keep the best of those that may end a set, and see who ends."""

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from supermix_pl.solver.smoothing import smooth
+from supermix_pl.teacher.outputs import image_gradient
 
 _CONTRAST, _WIDTH, _LEAST_WEIGHT = 1.7, 4.0, 1e-3
 
@@ -30,7 +31,7 @@ def input_saliency(
     images = images.detach().clone().requires_grad_()  # a clone, because the batch may come from inference mode
     logits = teacher(images)
     chosen = logits.argmax(dim=1) if classes is None else classes
-    (gradient,) = torch.autograd.grad(logits.gather(1, chosen[:, None]).sum(), images)
+    gradient = image_gradient(logits.gather(1, chosen[:, None]).sum(), images)
     return logits.detach(), (images.detach() * gradient).abs().sum(dim=1)
 
 

@@ -238,7 +238,7 @@ class Attributes:
         self._held: list[tuple[Any, list[Any]]] = []
         self._written: list[tuple[Any, Any]] = []
         parts = [] if module is None else list(_parts(module))
-        self._forwards = [(type(part), type(part).forward) for part in parts]
+        self._forwards = [(part, type(part).forward) for part in parts]
         seen = {id(part) for part in parts}
         left: list[Any] = [vars(part) for part in parts]
         while left:
@@ -256,7 +256,7 @@ class Attributes:
 
     def changed(self) -> bool:
         """Return whether anything was added, taken away or replaced."""
-        if any(kind.forward is not forward for kind, forward in self._forwards):
+        if any(type(part).forward is not forward for part, forward in self._forwards):
             return True
         for held, then in self._held:
             now = _inside(held)

@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 
 from supermix_pl.arguments import check_at_least, check_flag, check_statistics
 from supermix_pl.teacher.folding import FoldedCopy
-from supermix_pl.teacher.outputs import Outputs, Reader, check_part
+from supermix_pl.teacher.outputs import NO_GRADIENT, Outputs, Reader, check_part
 from supermix_pl.teacher.published import of_timm, of_torchvision
 from supermix_pl.teacher.several import ProbabilityMean
 
@@ -262,10 +262,7 @@ class FrozenTeacher:
                     )
                 raise
         if images.requires_grad and torch.is_grad_enabled() and not logits.requires_grad:
-            raise ValueError(
-                "expected the teacher's logits to have a gradient with respect to its images, got none; let its "
-                "forward run without torch.no_grad(), detach() and rounding"
-            )
+            raise ValueError(NO_GRADIENT)
         logits = self._of_chosen_classes(logits)
         self.num_classes = logits.shape[1]
         features = None if features is None else features.to(self.weight_dtype)

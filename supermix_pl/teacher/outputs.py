@@ -11,6 +11,11 @@ from torch import Tensor, nn
 Outputs = tuple[Float[Tensor, "b n"], Float[Tensor, "b ..."] | None]
 """Logits, and the features that are asked for."""
 
+NO_GRADIENT = (
+    "expected the teacher's logits to have a gradient with respect to its images, got none; let its forward run "
+    "without torch.no_grad(), detach(), rounding and quantised layers"
+)
+
 
 class Reader:
     """Runs a network, and reads logits and features.
@@ -68,6 +73,18 @@ class Reader:
         if isinstance(output, Tensor):
             output = (output.detach() if self._detached else output).clone()
         self._taken = output
+
+
+def image_gradient(value: Float[Tensor, ""], images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """Return the gradient of a number that the teacher's logits give with respect to its images.
+
+    Raises:
+        ValueError: If none flows, for instance through quantised layers.
+    """
+    (gradient,) = torch.autograd.grad(value, images, allow_unused=True)
+    if gradient is None:
+        raise ValueError(NO_GRADIENT)
+    return gradient
 
 
 def check_part(argument: str, module: nn.Module, name: str) -> None:

@@ -4,8 +4,8 @@ from types import TracebackType
 
 from torch import Tensor, nn
 
-_LOSSES = ("cross_entropy", "nll_loss")
-_ON_DEVICE = "device-side assert"
+_LOSSES = ("cross_entropy", "nll_loss", "multi_margin_loss")
+_OUT_OF_RANGE = ("device-side assert", "out of bounds", "out of range", "smaller than num_classes")
 
 
 def class_note(error: BaseException, module: nn.Module, num_classes: int) -> str | None:
@@ -19,12 +19,12 @@ def class_note(error: BaseException, module: nn.Module, num_classes: int) -> str
     Returns:
         A note for the error; None where the numbers agree, or nothing speaks for it that they do not.
     """
-    on_device = _ON_DEVICE in str(error)
+    out_of_range = any(text in str(error) for text in _OUT_OF_RANGE)
     given = _logits_in(error.__traceback__)
     where = "the trained module gives {} logits"
-    if given is None and on_device:  # raised later than the loss ran
+    if given is None and out_of_range:  # a loss of the user's own, or one that failed later, on a device
         given, where = _last_layer(module), "the last linear layer of the trained module gives {} values"
-    if given is None or given == num_classes or (on_device and given > num_classes):
+    if given is None or given == num_classes or (out_of_range and given > num_classes):
         return None
     return (
         f"SuperMixCallback: mixes are labelled with the {num_classes} classes of the teacher, and "

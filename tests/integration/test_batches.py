@@ -223,7 +223,7 @@ def test_soft_natural_labels_pass_as_they_are(tmp_path: Path) -> None:
     assert torch.equal(student.labels[0], torch.cat([soft, mix.soft_targets]))
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.int16, torch.int32])
 def test_integer_labels_are_of_a_dtype_in_which_no_class_wraps(tmp_path: Path, dtype: torch.dtype) -> None:
     for mode in ("extend", "replace"):
         student = Student()

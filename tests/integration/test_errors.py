@@ -320,6 +320,17 @@ def test_a_student_with_fewer_classes_than_the_teacher_is_told_of_them(tmp_path:
     assert [said in note for note in caught_error.value.__notes__] == [True]
 
 
+def test_a_loss_of_ones_own_too(tmp_path: Path) -> None:
+    class Gathering(Student):
+        def loss(self, batch: Any) -> Tensor:
+            return -self.layer(batch[0].flatten(1)).gather(1, batch[1][:, None]).mean()
+
+    with pytest.raises(RuntimeError, match="out of bounds") as caught_error:
+        make_trainer(tmp_path, make_callback(mode="replace")).fit(Gathering(num_classes=1), loader(8, 4))
+    said = "the 3 classes of the teacher, and the last linear layer of the trained module gives 1 values."
+    assert [said in note for note in caught_error.value.__notes__] == [True]
+
+
 def test_other_errors_get_no_such_note(tmp_path: Path) -> None:
     class Reaching(Student):
         def training_step(self, batch: Any, batch_idx: int) -> Any:

@@ -1,5 +1,6 @@
 """SuperMix under views: under which it solves, that one and the other see the same, and that chunks change nothing."""
 
+import random
 import warnings
 from typing import Any
 
@@ -242,6 +243,17 @@ def test_known_logits_of_the_natural_images_spare_their_pass() -> None:
     assert counting.forwards == mix.teacher_forwards == expected.teacher_forwards - 8
     torch.testing.assert_close(mix.images, expected.images)
     assert mix.natural_logits is logits
+
+
+def test_generators_are_put_back_after_an_error_too() -> None:
+    def transform(images: Tensor) -> Tensor:
+        random.random()
+        raise LookupError
+
+    before = random.getstate()
+    with pytest.raises(LookupError):
+        Viewer(transform, (0,))(torch.rand(1, 3, 2, 2), torch.tensor([0]), torch.tensor([0]))
+    assert random.getstate() == before
 
 
 def test_half_precision_is_rounded_before_the_teacher_looks() -> None:

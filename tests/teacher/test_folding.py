@@ -390,6 +390,11 @@ class Shift:
         return logits + self.by
 
 
+class TwiceLinear(nn.Linear):
+    def forward(self, input: Tensor) -> Tensor:
+        return 2 * super().forward(input)
+
+
 class Settings(Net):
     """Reads more than tensors."""
 
@@ -431,6 +436,7 @@ SETTINGS: dict[str, Callable[[Settings], Any]] = {
     ),
     "a setting of code": lambda module: setattr(module.shift, "by", 1.0),
     "a set": lambda module: module.names.add("y"),
+    "the class of a part": lambda module: setattr(module.head, "__class__", TwiceLinear),
     "an array in place": lambda module: np.multiply(module.table, 2, out=module.table),
     "a tensor in place": lambda module: module.scale.mul_(2),
     "a tensor in a list in place": lambda module: module.scales[0].mul_(2),

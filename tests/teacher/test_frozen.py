@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from supermix_pl import FrozenTeacher, SuperMix, SuperMixCallback
+from supermix_pl.mixing import PuzzleMix
 from supermix_pl.teacher.frozen import as_teacher
 from tests.problems import NUM_CLASSES, SmoothTeacher, natural_images
 
@@ -52,6 +53,28 @@ def test_weights_that_let_no_gradient_through_are_refused(buffers: bool) -> None
         module = nn.BatchNorm2d(3, affine=not buffers, track_running_stats=buffers)
     with pytest.raises(ValueError, match=r"weights of BatchNorm2d to be made outside of torch\.inference_mode"):
         FrozenTeacher(module)
+
+
+class Lost(torch.autograd.Function):
+    """Gives no gradient, as quantised layers do."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return images.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return None
+
+
+@pytest.mark.parametrize("mixer", [SuperMix(mask_size=2, max_steps=1), SuperMix.fast(), PuzzleMix()])
+def test_a_gradient_that_gets_lost_on_its_way_is_told_of(mixer: Any) -> None:
+    class Losing(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return Lost.apply(images.mean(dim=(2, 3)))
+
+    with pytest.raises(ValueError, match=r"expected the teacher's logits to have a gradient .* quantised layers"):
+        mixer(Losing(), torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 2, 0]), seed=0)
 
 
 def test_images_pass_as_they_are_by_default() -> None:

@@ -199,11 +199,17 @@ def locks(module: Network) -> None:
     module.guard = SimpleNamespace(lock=threading.Lock())  # pyright: ignore[reportArgumentType]
 
 
+def iterators(module: Network) -> None:
+    module.batches = (batch for batch in ())  # pyright: ignore[reportArgumentType]
+    module.held = [iter(torch.utils.data.DataLoader([0]))]  # pyright: ignore[reportArgumentType]
+
+
 HARD = [
     pytest.param(old_weight_norm, marks=pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")),
     new_weight_norm,
     keeps_features,
     locks,
+    iterators,
 ]
 
 

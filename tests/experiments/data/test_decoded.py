@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,6 +69,16 @@ def test_a_decoding_that_fails_leaves_nothing_to_open(tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
     with pytest.raises(ValueError, match="expected images in toys, got no rows"):
         open_or_decode(tmp_path / "x", lambda: (0, ()), "toys")
+
+
+def test_a_full_disk_is_an_error_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    with pytest.raises(OSError, match=r"expected room for 308 bytes of decoded images in .*x, got: .*No space left"):
+        opened(tmp_path / "x")
+    assert not (tmp_path / "x").exists()
 
 
 def test_threads_keep_the_order_over_several_chunks() -> None:

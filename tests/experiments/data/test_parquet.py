@@ -255,6 +255,15 @@ def test_a_damaged_copy_of_the_shards_says_what_to_delete(folder: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_disk_without_room_for_the_copy_is_told_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("datasets.load_dataset", refuse)
+    with pytest.raises(OSError, match=r"expected room for a copy of the shards in .*got: .*No space left on device"):
+        opened(folder)
+
+
 def test_processes_that_start_at_once_decode_once(folder: Path) -> None:
     arguments = f"folder={str(folder)!r}, cache_dir={str(folder.parent / 'cache')!r}"
     code = f"from supermix_pl.experiments.data import Parquet; Parquet({arguments}).setup()"
