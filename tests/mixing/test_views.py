@@ -1,6 +1,5 @@
 """SuperMix under views: under which it solves, that one and the other see the same, and that chunks change nothing."""
 
-import random
 import warnings
 from typing import Any
 
@@ -247,13 +246,14 @@ def test_known_logits_of_the_natural_images_spare_their_pass() -> None:
 
 def test_generators_are_put_back_after_an_error_too() -> None:
     def transform(images: Tensor) -> Tensor:
-        random.random()
+        torch.rand(())
         raise LookupError
 
-    before = random.getstate()
+    images = torch.rand(1, 3, 2, 2)
+    before = torch.get_rng_state()
     with pytest.raises(LookupError):
-        Viewer(transform, (0,))(torch.rand(1, 3, 2, 2), torch.tensor([0]), torch.tensor([0]))
-    assert random.getstate() == before
+        Viewer(transform, (0,))(images, torch.tensor([0]), torch.tensor([0]))
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_half_precision_is_rounded_before_the_teacher_looks() -> None:
