@@ -291,7 +291,7 @@ def by_hand(num_ranks: int, epochs: int) -> ContrastiveDistillation:
     """Train as the ranks together ought to, in one process: mean of their losses, one memory, one Z."""
     task, source = task_of(), data_of().train_dataloader().source
     optimizer = torch.optim.SGD(task.trained_parameters(), lr=0.1, momentum=0.9)
-    options: dict[str, Any] = {"batch_size": BATCH_SIZE, "seed": 5, "world_size": num_ranks}
+    options: dict[str, Any] = {"batch_size": BATCH_SIZE, "seed": 5, "world_size": num_ranks, "with_indices": True}
     loaders = [ResumableLoader(source, rank=rank, **options) for rank in range(num_ranks)]
     number = 0
     for epoch in range(epochs):
