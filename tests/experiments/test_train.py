@@ -16,10 +16,11 @@ from PIL import Image
 from torch import nn
 
 from supermix_pl.checkpoint import load_checkpoint
+from supermix_pl.experiments.building import build_mixing
 from supermix_pl.experiments.data import ImageFolder, Shapes
 from supermix_pl.experiments.networks import resnet8
 from supermix_pl.experiments.teachers import fit_teacher
-from supermix_pl.experiments.train import build_mixing, train
+from supermix_pl.experiments.train import train
 
 SMALL = [
     "network=resnet8",
