@@ -127,7 +127,7 @@ def _train(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _table(rows: Sequence[Mapping[str, Any]], seeds: pd.DataFrame) -> Table:
-    means = 100 * seeds.groupby("student").mean()
+    means = pd.DataFrame(seeds.groupby("student").mean()) * 100
     cells = [
         (
             row["student"],

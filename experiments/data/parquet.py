@@ -75,7 +75,7 @@ class HuggingFace(Parquet):
     """Small images of a data set of the Hugging Face Hub, as `Parquet` opens those of a folder; parts are splits."""
 
     folder: str | Path = field(init=False)
-    name: str = field()  # of the data set, such as "uoft-cs/cifar100", or a folder that `datasets` can open
+    name: str = field()  # pyright: ignore[reportIncompatibleVariableOverride] # of the data set, such as "uoft-cs/cifar100", or a folder that `datasets` can open
 
     def __post_init__(self) -> None:
         self.folder = self.name

@@ -82,7 +82,8 @@ def find_points(runs: Sequence[Run], *, best: bool = False) -> pd.DataFrame:
     if not rows:
         return pd.DataFrame()
     found = pd.DataFrame(rows).drop_duplicates(["parameter", "group", "value", "seed"], keep="last")
-    found = found[found.groupby(["parameter", "group"])["value"].transform("nunique") > 1]
+    counts = pd.Series(found.groupby(["parameter", "group"])["value"].transform("nunique"))
+    found = found[counts > 1]
     alike = {names: differences(list(own["rest"])) for names, own in found.groupby(["parameter", "dataset", "method"])}
     found["curve"] = [
         ", ".join(filter(None, [row.method, label(row.rest, alike[row.parameter, row.dataset, row.method])]))
@@ -125,7 +126,7 @@ def _draw_panel(axes: Axes, parameter: str, dataset: str, points: pd.DataFrame) 
         if colour is None or colour in taken:
             colour = next(others)
         taken.add(colour)
-        seeds = " to ".join(map(str, sorted({own["count"].min(), own["count"].max()})))
+        seeds = " to ".join(map(str, sorted({int(own["count"].min()), int(own["count"].max())})))
         axes.errorbar(
             own["value"],
             own["mean"],
