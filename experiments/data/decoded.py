@@ -137,4 +137,4 @@ def _statistics(images: UInt8[np.ndarray, "n 3 h w"]) -> tuple[list[float], list
     blocks = np.array_split(images, 1 + (images.nbytes >> 24))  # all at once would take eight times their memory
     sums = sum(np.stack([block.sum((0, 2, 3)), np.square(block, dtype=np.int64).sum((0, 2, 3))]) for block in blocks)
     mean, square = 3 * np.asarray(sums) / images.size / np.array([[255], [255**2]])
-    return mean.tolist(), np.sqrt(square - mean**2).tolist()
+    return mean.tolist(), np.sqrt(np.maximum(square - mean**2, 0)).tolist()

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 _COMPILED_STEPS = ("forward", "training_step", "validation_step", "test_step", "predict_step")
@@ -21,6 +22,13 @@ def copy_of(module: nn.Module) -> nn.Module:
     Raises:
         ValueError: If the module holds something that cannot be copied.
     """
+    scripted = [name for name, part in module.named_modules() if isinstance(part, torch.jit.ScriptModule)]
+    if scripted:
+        raise ValueError(
+            f"expected a module without TorchScript programs for a teacher made of the module itself, got "
+            f"{scripted[0]!r}, whose copies share its graph; give the network that it was made of, or a teacher of "
+            "another kind"
+        )
     children = {id(child) for child in module.children()}
     callbacks = [value for value in vars(module).values() if hasattr(value, "on_train_batch_start")]
     left_out = [value for value in callbacks if id(value) not in children]

@@ -268,8 +268,9 @@ def test_few_images_have_the_protocol_of_the_study() -> None:
         assert (config.data.augment is True) == (arm != "kd_randaugment")
         assert instantiate(config.mixing.mixed_transform) == RandomCropFlip(padding=2)
         assert config.num_mixes == 20_000
-        distils = arm not in ("plain", "default", "supermix_callback")
+        distils = arm not in ("plain", "default", "supermix_callback", "callback_distils")
         assert config.task._target_.endswith("Distillation") == distils
+        assert config.mixing.distillation_weight == (0.9 if arm == "callback_distils" else 0)
         if distils:
             assert (config.task.classified, config.task.average) == ("natural", "rows")
     augment = composed(*given, "method=kd_randaugment").data.augment

@@ -271,7 +271,7 @@ def test_natural_labels_that_cannot_be(options: dict[str, Any], message: str) ->
 @pytest.mark.usefixtures("unchecked")
 def test_nobody_labels_natural_images_without_a_teacher() -> None:
     mixer = MixUp(num_classes=3)
-    with pytest.raises(ValueError, match="expected a teacher for label_natural=True, got None"):
+    with pytest.raises(ValueError, match="expected a teacher for label_natural=True or a distillation_weight"):
         SuperMixCallback(None, mixer, targets="soft", label_natural=True)
     with pytest.raises(ValueError, match='expected a teacher for MixUp and targets="teacher_soft", got None'):
         SuperMixCallback(None, mixer, targets="teacher_soft", natural_targets="teacher")

@@ -248,6 +248,13 @@ class Twins(nn.Module):
         return self.two(self.one(images))
 
 
+def test_torchscript_is_refused_with_words() -> None:
+    with pytest.warns(FutureWarning, match="deprecated"):
+        module = nn.Sequential(torch.jit.script(nn.Linear(2, 2)))
+    with pytest.raises(ValueError, match="without TorchScript programs"):
+        copy_of(module)
+
+
 def test_weights_meet_by_name() -> None:
     module, average = Twins(), MovingAverage(decay=0.0)
     teacher = average.start(module, 0)

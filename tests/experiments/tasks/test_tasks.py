@@ -1,5 +1,6 @@
 """The losses of both tasks by hand, in one forward and in two; the best epoch."""
 
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
@@ -89,7 +90,7 @@ def test_labels_that_the_batch_has_no_place_for(kind: type[Classification]) -> N
         task_of(kind, mixing=mixing, **own).training_step((images, each), 0)
         for each in (1 - labels.clamp_max(1), labels)
     )
-    mixing.teacher_labels = 1 - labels.clamp_max(1)
+    mixing._held = replace(mixing._held, labels=1 - labels.clamp_max(1))
     loss = task_of(kind, mixing=mixing, **own).training_step((images, labels), 0)
     torch.testing.assert_close(loss, expected)
     assert not torch.allclose(loss, given)
@@ -139,7 +140,7 @@ def test_similarities_of_features(labelled: bool, matched: str, separate: bool) 
     mixing, images, labels = batch_of(teacher, labelled=labelled)
     taught = teacher.look(images)[1]
     assert taught is not None
-    mixing.teacher_features = taught if labelled else None
+    mixing._held = replace(mixing._held, teacher_features=taught if labelled else None)
     options: Any = {"mixing": mixing, "teacher": teacher, "ce_weight": 0.0, "kd_weight": 0.0, "matched": matched}
     task = task_of(Distillation, features="0", feature_weight=7.0, separate_forwards=separate, **options)
     with torch.no_grad():
