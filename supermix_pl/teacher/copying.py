@@ -16,7 +16,7 @@ _PLAIN = (int, float, str, bool, bytes, type(None), type, FunctionType, MethodTy
 def copy_of(module: nn.Module) -> nn.Module:
     """Copy a module that a trainer may hold, as it was before any compilation and without trainer and callbacks.
 
-    Tensors that hang on a graph are copied without it, and what cannot be copied and holds nothing else, such as a
+    A copy of weights in float16 has them in float32. Tensors that hang on a graph are copied without it, and what cannot be copied and holds nothing else, such as a
     lock or a generator, is shared.
 
     Raises:
@@ -47,6 +47,8 @@ def copy_of(module: nn.Module) -> nn.Module:
         for name in _COMPILED_STEPS:
             vars(copied).pop(name, None)
         vars(copied)["_compiler_ctx"] = None
+    if any(weight.dtype == torch.float16 for weight in copied.parameters()):
+        copied.float()  # input gradients underflow in float16
     return copied
 
 

@@ -218,7 +218,8 @@ def _follow_buffers(averaged: nn.Module, module: nn.Module) -> None:
             del mine._buffers[key]
         for key, buffer in part._buffers.items():
             held = mine._buffers.get(key)
-            if buffer is not None and held is not None and (held.shape, held.dtype) == (buffer.shape, buffer.dtype):
+            alike = buffer is not None and held is not None and held.shape == buffer.shape
+            if alike and held.is_floating_point() == buffer.is_floating_point():
                 held.copy_(buffer)
             else:
                 mine._buffers[key] = None if buffer is None else buffer.detach().clone()
@@ -236,10 +237,7 @@ def teacher_from_checkpoint(module: nn.Module, path: str) -> FrozenTeacher:
     """Make a teacher of an earlier run of the same module: the paper's own way for Table 1."""
     check_gives_logits(module)
     check_whole(module)
-    copied = copy_of(module)
-    if any(weight.dtype == torch.float16 for weight in copied.parameters()):
-        copied.float()  # input gradients underflow in float16
-    return FrozenTeacher(load_checkpoint(copied, path))
+    return FrozenTeacher(load_checkpoint(copy_of(module), path))
 
 
 def check_gives_logits(module: nn.Module) -> None:
