@@ -16,8 +16,8 @@ _PLAIN = (int, float, str, bool, bytes, type(None), type, FunctionType, MethodTy
 def copy_of(module: nn.Module) -> nn.Module:
     """Copy a module that a trainer may hold, as it was before any compilation and without trainer and callbacks.
 
-    A copy of weights in float16 has them in float32. Tensors that hang on a graph are copied without it, and what cannot be copied and holds nothing else, such as a
-    lock or a generator, is shared.
+    A copy of weights in float16 has them in float32. Tensors that hang on a graph are copied without it. What cannot be
+    copied and holds nothing else, such as a lock or a generator, is shared.
 
     Raises:
         ValueError: If the module holds something that cannot be copied.

@@ -218,8 +218,11 @@ def _follow_buffers(averaged: nn.Module, module: nn.Module) -> None:
             del mine._buffers[key]
         for key, buffer in part._buffers.items():
             held = mine._buffers.get(key)
-            alike = buffer is not None and held is not None and held.shape == buffer.shape
-            if alike and held.is_floating_point() == buffer.is_floating_point():
+            if (
+                buffer is not None
+                and held is not None
+                and (held.shape, held.is_floating_point()) == (buffer.shape, buffer.is_floating_point())
+            ):
                 held.copy_(buffer)
             else:
                 mine._buffers[key] = None if buffer is None else buffer.detach().clone()
