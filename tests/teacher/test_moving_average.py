@@ -251,7 +251,7 @@ class Twins(nn.Module):
 
 
 def test_torchscript_is_refused_with_words() -> None:
-    with pytest.warns(FutureWarning, match="deprecated"):
+    with pytest.warns((FutureWarning, DeprecationWarning), match="deprecated"):
         module = nn.Sequential(torch.jit.script(nn.Linear(2, 2)))
     with pytest.raises(ValueError, match="without TorchScript programs"):
         copy_of(module)
