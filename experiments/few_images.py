@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 from filelock import FileLock
 
 from supermix_pl.experiments.evaluate import open_run
@@ -108,16 +107,18 @@ def add_rows(table: Path, folders: Sequence[Path]) -> tuple[int, list[str]]:
 
 
 def _key_of_run(run: Run) -> tuple[str, ...]:
-    path = run.folder / ".hydra" / "overrides.yaml"
-    overrides = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else []
-    return key_of(run.config | {"method": {"name": run.name_of("method")}}, overrides or [])
+    return key_of(run.config | {"method": {"name": run.name_of("method")}}, _origin(run).get("overrides", []))
+
+
+def _origin(run: Run) -> dict[str, Any]:
+    path = run.folder / ORIGIN
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _row(run: Run, key: tuple[str, ...], known: dict[str, Any]) -> list[str]:
-    origin = run.folder / ORIGIN
     values = dict(zip(_KEY, key, strict=True)) | quality(*open_run(run.folder, known))
     values |= {column: run.metrics.get(name) for column, name in _MEASURED.items()}
-    values |= json.loads(origin.read_text(encoding="utf-8")) if origin.is_file() else {}
+    values |= _origin(run)
     return [_text(values.get(column)) for column in COLUMNS]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import yaml
 from filelock import FileLock, Timeout
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.utilities import rank_zero_only
@@ -137,8 +138,11 @@ def _deciding(config: Any) -> dict[str, Any]:
     return {name: settings[name] for name in settings if not f"{name}.".startswith(tuple(f"{free}." for free in _FREE))}
 
 
-def _origin(config: DictConfig) -> dict[str, str | None]:
+def _origin(config: DictConfig) -> dict[str, Any]:
+    """Return commit, machine and command line; Hydra writes .hydra anew for a run that is then refused."""
     on_gpu = torch.cuda.is_available() and config.trainer.accelerator != "cpu"
     made = collect("supermix_pl.experiments.train", [], seeds=[config.seed], device="cuda" if on_gpu else "cpu")
     commit = None if made.commit is None else made.commit[:7] + " (dirty)" * bool(made.dirty)
-    return {"commit": commit, "machine": ", ".join(f"{name} {value}" for name, value in made.machine.items())}
+    machine = ", ".join(f"{name} {value}" for name, value in made.machine.items())
+    overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    return {"commit": commit, "machine": machine, "overrides": overrides}

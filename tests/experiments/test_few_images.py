@@ -34,11 +34,13 @@ def config(method: str = "kd_natural", images: int | None = 10, seed: int = 1) -
 def leave(folder: Path, *overrides: str, **changes: Any) -> None:
     """Leave what a training leaves."""
     (folder / ".hydra").mkdir(parents=True)
-    (folder / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(list(overrides)))
+    (folder / ".hydra" / "overrides.yaml").write_text("[mixer.k=9]\n")  # of a run that was refused afterwards
     (folder / "config.yaml").write_text(yaml.safe_dump(config(**changes)))
     metrics = {name: 1.5 for name in few_images._MEASURED.values() if name != "supermix/holds"}
     (folder / "metrics.json").write_text(json.dumps(metrics | {"test/accuracy": 0.5}))
-    (folder / "origin.json").write_text(json.dumps({"commit": "abc1234", "machine": "CPU x, cores 2"}))
+    (folder / "origin.json").write_text(
+        json.dumps({"commit": "abc1234", "machine": "CPU x, cores 2", "overrides": overrides})
+    )
 
 
 @pytest.fixture
