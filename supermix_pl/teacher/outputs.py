@@ -113,6 +113,13 @@ def check_part(argument: str, module: nn.Module, name: str) -> None:
     )
 
 
+def unwrapped(output: Any) -> Any:
+    """Return what a network's output holds as its logits, if it holds some; else the output."""
+    if isinstance(output, Mapping) and "logits" in output:
+        output = output["logits"]
+    return getattr(output, "logits", output)
+
+
 def logits_of(output: Any) -> Float[Tensor, "b n"]:
     """Find the logits in what a classifier gives.
 
@@ -120,9 +127,7 @@ def logits_of(output: Any) -> Float[Tensor, "b n"]:
         TypeError: If it gives none.
         ValueError: If they are of another kind or shape.
     """
-    if isinstance(output, Mapping) and "logits" in output:
-        output = output["logits"]
-    output = getattr(output, "logits", output)
+    output = unwrapped(output)
     if not isinstance(output, Tensor):
         raise TypeError(
             "expected the teacher to give a tensor of logits, an output with .logits or a mapping with 'logits', got "

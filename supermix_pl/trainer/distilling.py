@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from supermix_pl.losses import distillation_loss
-from supermix_pl.teacher.outputs import check_part
+from supermix_pl.teacher.outputs import check_part, unwrapped
 from supermix_pl.trainer.wrapping import Wrapped
 
 _METHOD = "training_step"
@@ -81,7 +81,7 @@ class Distillation:
             check_part("logits_of", module, self._part)
 
     def _parts(self, module: nn.Module) -> list[nn.Module]:
-        return list(_called_parts(module)) if self._part is None else [module.get_submodule(self._part)]
+        return [module, *_called_parts(module)] if self._part is None else [module.get_submodule(self._part)]
 
     def _loss(self, caught: "Catcher", taught: Float[Tensor, "rows n"]) -> Float[Tensor, ""]:
         """Return the distillation loss; its mean where a part has run several times."""
@@ -141,7 +141,7 @@ class Catcher:
 
     def _leave(self, part: nn.Module, given: Any, output: Any) -> None:
         within = self._open.pop()
-        output = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", output)
+        output = unwrapped(output)
         if isinstance(output, Tensor):
             self.shapes.append(tuple(output.shape))
             if output.shape == self._shape and output.requires_grad:
@@ -158,11 +158,9 @@ def _refuse_probabilities(logits: Float[Tensor, "rows n"]) -> None:
 
 
 def _called_parts(module: nn.Module) -> Iterator[nn.Module]:
-    """Yield a module and its direct parts; of a container that is never called, such as a ModuleDict, its parts."""
-    if not isinstance(module, torch.jit.ScriptModule):  # takes no hooks
-        yield module
+    """Yield the direct parts of a module; of a container that is never called, such as a ModuleDict, its parts."""
     for part in module.children():
         if isinstance(part, nn.ModuleList | nn.ModuleDict):
-            yield from (each for each in _called_parts(part) if each is not part)
-        elif not isinstance(part, torch.jit.ScriptModule):
+            yield from _called_parts(part)
+        elif not isinstance(part, torch.jit.ScriptModule):  # which takes no hooks
             yield part

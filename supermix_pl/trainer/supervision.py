@@ -57,7 +57,7 @@ class Supervision:
         self._labels_seen, self._labels_hit = 0, 0
         several: list[Any] = list(source) if isinstance(source, Sequence) and not isinstance(source, str) else [source]
         if several and all(isinstance(each, FrozenTeacher | nn.Module) for each in several):
-            self.teacher = as_teacher(several[0] if len(several) == 1 else several)
+            self.teacher = _one_of(several)
         elif isinstance(source, MovingAverage):
             self.average = source
         elif isinstance(source, str) and source == "ema":
@@ -123,8 +123,7 @@ class Supervision:
         if self._complete:
             return
         if self._checkpoints and self.teacher is None:
-            several = [teacher_from_checkpoint(module, path) for path in self._checkpoints]
-            self.teacher = several[0] if len(several) == 1 else as_teacher(several)
+            self.teacher = _one_of([teacher_from_checkpoint(module, path) for path in self._checkpoints])
             self.teacher.to(trainer.strategy.root_device)
         if self.average is None and self.teacher is not None:
             _check_not_trained(self.teacher, module)
@@ -223,3 +222,8 @@ def _memory(weight: Tensor) -> tuple[str, int]:
     if is_lazy(weight) or hasattr(weight, "full_tensor") or weight.data_ptr() == 0:
         return "id", id(weight)
     return "memory", weight.data_ptr()
+
+
+def _one_of(teachers: Sequence[FrozenTeacher | nn.Module]) -> FrozenTeacher:
+    """Average teachers, unless there is one alone."""
+    return as_teacher(teachers[0] if len(teachers) == 1 else teachers)
