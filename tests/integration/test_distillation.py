@@ -1,6 +1,7 @@
 """`distillation_weight`: Hinton's loss beside that of any module, equal to the two lines that somebody would write."""
 
 import copy
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from supermix_pl import MixUp, MovingAverage, SuperMixCallback
@@ -90,6 +92,20 @@ class ReturnsADict(Student):
         return {"loss": super().training_step(batch, batch_idx), "more": 1}
 
 
+class AsksOthers(Student):
+    """What is frozen and what is TorchScript stands beside its network, and gives as many numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frozen = Flat().requires_grad_(False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch calls it deprecated
+            self.scripted = torch.jit.script(nn.Identity())
+
+    def logits(self, images: Tensor) -> Tensor:
+        return self.network(images) + 0 * self.scripted(self.frozen(images))
+
+
 class LooksTwice(Student):
     def logits(self, images: Tensor) -> Tensor:
         return (self(images) + self(images)) / 2
@@ -116,6 +132,16 @@ class GivesProbabilities(Student):
         return self.network(images).softmax(dim=1)
 
 
+class ForgetsTheLoss(Student):
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return {"its": super().training_step(batch, batch_idx)}
+
+
+class SkipsSteps(Student):
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return None if batch_idx else super().training_step(batch, batch_idx)
+
+
 class OptimizesItself(Student):
     def __init__(self) -> None:
         super().__init__()
@@ -137,7 +163,8 @@ def by_hand(folder: Path, options: dict[str, Any] | None = None, **trainer: Any)
 
 
 @pytest.mark.parametrize(
-    "student", [Student, CallsItsPart, KeepsADict, GivesAnOutput, ReturnsADict, LooksTwice, GivesLogProbabilities]
+    "student",
+    [Student, CallsItsPart, KeepsADict, GivesAnOutput, ReturnsADict, AsksOthers, LooksTwice, GivesLogProbabilities],
 )
 def test_any_module_learns_what_the_two_lines_teach(student: type[Student], tmp_path: Path) -> None:
     module = student()
@@ -211,6 +238,20 @@ def test_the_loss_is_logged_and_the_module_s_own_stays_in_its_logs(tmp_path: Pat
     trainer = fit(tmp_path, Student(), mixing, log_every_n_steps=1)
     assert trainer.callback_metrics["supermix/distillation_loss"] > 0
     assert "distillation_weight=0.9" in repr(mixing)
+    assert "label_natural" not in repr(mixing)
+    trainer = fit(tmp_path, Student(), make_callback(distillation_weight=0.9, log=False), log_every_n_steps=1)
+    assert not trainer.callback_metrics
+    fit(tmp_path, Student(), make_callback(distillation_weight=0.9), barebones=True)  # which warns of what is logged
+
+
+def test_a_step_that_is_skipped_or_has_no_loss_is_lightning_s_affair(tmp_path: Path) -> None:
+    skipping, once = SkipsSteps(), Student()
+    with pytest.warns(UserWarning, match="returned `None`"):
+        fit(tmp_path, skipping, make_callback(distillation_weight=0.9))
+    fit(tmp_path, once, make_callback(distillation_weight=0.9), limit_train_batches=1)
+    assert_same_tensors(weights(skipping), weights(once))
+    with pytest.raises(MisconfigurationException, match="the 'loss' key needs to be present"):
+        fit(tmp_path, ForgetsTheLoss(), make_callback(distillation_weight=0.9))
 
 
 def test_a_copy_in_the_midst_of_a_fit_has_no_hooks(tmp_path: Path) -> None:
