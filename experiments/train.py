@@ -64,9 +64,7 @@ def train(config: DictConfig) -> dict[str, Any]:
     )
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", "Checkpoint directory .* exists and is not empty"
-            )  # of a run that goes on
+            warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # it goes on
             trainer.fit(task, datamodule=datamodule, ckpt_path=restart.newest_checkpoint(folder) or config.ckpt_path)
     except SystemExit as error:  # Lightning's answer to Ctrl-C and SIGTERM
         _log.warning("stopped in epoch %d; the same command goes on", trainer.current_epoch)

@@ -62,9 +62,8 @@ class ImageDataModule(pl.LightningDataModule):
     # of which a pass is too short to validate or to save after
     epoch_batches: int | None = None
     with_indices: bool = False  # whether training batches are (images, labels, indices), indices of `train_labels`
-    mean: Sequence[float] | None = (
-        None  # of each channel on the scale [0, 1], for normalisation; None for the data's own
-    )
+    # of each channel on the scale [0, 1], for normalisation; None for the data's own
+    mean: Sequence[float] | None = None
     std: Sequence[float] | None = None  # standard deviation, likewise
 
     def __post_init__(self) -> None:
