@@ -4,7 +4,7 @@
     supermix-report rows runs.csv multirun/few_images
 
 The first command, given again, goes on where it was stopped; with `rows` it also passes over what has a row already.
-The second adds a row for each run that has none, and keeps the others.
+The second adds a row for each run that has none, keeps the others, and compares the arms.
 """
 
 import csv
@@ -19,7 +19,9 @@ from filelock import FileLock
 from supermix_pl.experiments.evaluate import open_run
 from supermix_pl.experiments.evaluation import quality
 from supermix_pl.experiments.shared.files import write_whole
+from supermix_pl.experiments.shared.render import Table
 from supermix_pl.experiments.shared.runs.folders import ORIGIN, Run, find_runs
+from supermix_pl.experiments.shared.statistics import interval
 
 ARMS = {  # in the second half of the batch, and the config in conf/method
     "kd": "kd_natural",
@@ -88,7 +90,7 @@ def add_rows(table: Path, folders: Sequence[Path]) -> tuple[int, list[str]]:
 
     Return how many rows were added, and what was passed over, a line each.
     """
-    runs, problems = find_runs(folders)
+    runs, problems = find_runs(folders) if folders else ([], [])
     added, passed_over = 0, [f"{problem.folder}: {problem.reason}" for problem in problems]
     known: dict[str, Any] = {}
     with FileLock(f"{table}.lock"):
@@ -104,6 +106,56 @@ def add_rows(table: Path, folders: Sequence[Path]) -> tuple[int, list[str]]:
                 added += 1
                 write_whole(table, rows.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_MINIMAL))
     return added, passed_over
+
+
+def compare(rows: pd.DataFrame) -> list[Table]:
+    """Return a table for each number of images: means over the seeds, and differences to other arms, seed by seed.
+
+    After ± stands half the width of the 95 % confidence interval, by Student's t, and behind it how many seeds there
+    are; a single seed has no interval.
+    """
+    tables = []
+    for images, part in rows.groupby("images", sort=False):
+        part = part.assign(arm=(part["arm"] + " " + part["settings"]).str.strip())
+        values = {name: _by_seed(part, name) for name in ("accuracy", "calibration_error", "nll", "holds")}
+        accuracy = values["accuracy"]
+        others = {
+            "mixup": ["mixup"],
+            "cutmix or half, the better": ["cutmix", "half"],
+            "kd": ["kd"],
+            "control": ["control"],
+        }
+        best = {name: accuracy.reindex(arms).max() for name, arms in others.items()}
+        cells = [
+            (
+                arm,
+                *(
+                    _mean(values[name].loc[arm], factor)
+                    for name, factor in zip(values, (100, 100, 1, 100), strict=True)
+                ),
+                *("-" if arm in others[name] else _mean(accuracy.loc[arm] - best[name], 100, "+") for name in others),
+            )
+            for arm in accuracy.mean(axis=1).sort_values(ascending=False).index
+        ]
+        columns = ("arm", "accuracy %", "calibration error %", "NLL", "holds %", *(f"minus {name}" for name in others))
+        tables.append(Table(title=f"{images} images a class", columns=columns, sections=(tuple(cells),)))
+    return tables
+
+
+def _by_seed(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    """A row for each arm, a column for each seed."""
+    numbers = rows.assign(value=pd.to_numeric(rows[column]))
+    return numbers.pivot(index="arm", columns="seed", values="value")
+
+
+def _mean(values: pd.Series, factor: float, sign: str = "") -> str:
+    known = list(factor * values.dropna())
+    if not known:
+        return "-"
+    mean, half = interval(known)
+    digits = 1 if factor > 1 else 2
+    spread = f" ± {half:.{digits}f} ({len(known)})" if len(known) > 1 else ""
+    return f"{mean:{sign}.{digits}f}{spread}"
 
 
 def _key_of_run(run: Run) -> tuple[str, ...]:

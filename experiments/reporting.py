@@ -24,18 +24,19 @@ _WHAT = {
     "figure4": "Draw sources, masks and mixes of SuperMix, CutMix and MixUp for several k.",
     "figure5": "Draw accuracy against the size of D', k, alpha, lambda_s, sigma, mask_size, of runs that differ in it.",
     "html": "Write the runs of a sweep on one page that needs no other file: results, curves, settings.",
-    "rows": "Add a row to a CSV for each finished run of experiment=few_images that has none; the others stay.",
+    "rows": "Add a row to a CSV for each finished run of experiment=few_images that has none, and compare the arms.",
 }
 _OUTPUTS = {
     **dict.fromkeys(TABLES, "file to write, .md or .csv; the terminal if not given"),
     **{name: f"path of the files; figures/{name} if not given" for name in ("figure4", "figure5")},
     "html": "file to write; report.html in the first of the folders if not given",
+    "rows": "file of the comparison, as Markdown; the terminal if not given",
 }
 _USE = """usage: supermix-report table1|table2|table3|table5|custom FOLDER ...
        supermix-report figure4 [OVERRIDE ...]
        supermix-report figure5 FOLDER ...
        supermix-report html FOLDER ...
-       supermix-report rows CSV FOLDER ...
+       supermix-report rows CSV [FOLDER ...]
 
 Tables put what was measured beside the paper's numbers; Table 4 is printed by its benchmark. Figures are drawn of runs,
 or of a teacher and data that are chosen as in supermix-train. Each has its own help: supermix-report table2 --help"""
@@ -80,13 +81,14 @@ def _parser(word: str) -> argparse.ArgumentParser:
     else:
         if word == "rows":
             add("csv", type=Path, help="file of the rows")
-        add("runs", type=Path, nargs="+", metavar="FOLDER", help="searched for runs of supermix-train")
+        many = "*" if word == "rows" else "+"
+        add("runs", type=Path, nargs=many, metavar="FOLDER", help="searched for runs of supermix-train")
     if word in (*TABLES, "figure5"):
         add("--best", action="store_true", help="take the accuracies of the best epochs, not of the last ones")
     if word == "html":
         add("--title", default="Runs of supermix-train", help="default %(default)s")
-    if word in _OUTPUTS:
-        add("--output", type=Path, help=_OUTPUTS[word])
+    add("--output", type=Path, help=_OUTPUTS[word])
+    if word != "rows":
         add("--note", action="append", default=[], help="a remark for the head, such as how the data were split")
     return parser
 
@@ -110,13 +112,17 @@ def _table(word: str, options: argparse.Namespace, arguments: Sequence[str]) -> 
     made = ("The report's own, not the runs':", *origin.lines())
     parts: list[Part] = [*parts, Heading(text="Where this report comes from"), Notes(lines=made)]
     if output is None:
-        console = Console()
-        (console if console.is_terminal else Console(width=_WIDE)).print(render.terminal(parts))
+        _show(parts)
         return
     if report.not_counted:
         print("not counted:", *report.not_counted, sep="\n", file=sys.stderr)
     write_whole(output, report.records.to_csv(index=False) if output.suffix == ".csv" else render.markdown(parts))
     print(f"written to {output}", file=sys.stderr)
+
+
+def _show(parts: Sequence[Part]) -> None:
+    console = Console()
+    (console if console.is_terminal else Console(width=_WIDE)).print(render.terminal(parts))
 
 
 def _page(word: str, options: argparse.Namespace, arguments: Sequence[str]) -> None:
@@ -132,7 +138,13 @@ def _rows(word: str, options: argparse.Namespace, arguments: Sequence[str]) -> N
 
     added, passed_over = few_images.add_rows(options.csv, options.runs)
     print(*(f"passed over {line}" for line in passed_over), sep="\n", end="\n" * bool(passed_over))
-    print(f"{added} rows added to {options.csv}, which has {len(few_images.read(options.csv))}")
+    rows = few_images.read(options.csv)
+    print(f"{added} rows added to {options.csv}, which has {len(rows)}")
+    tables = few_images.compare(rows)
+    if options.output is None:
+        _show(tables)
+    else:
+        write_whole(options.output, render.markdown(tables))
 
 
 def _figure(word: str, options: argparse.Namespace, arguments: Sequence[str]) -> None:

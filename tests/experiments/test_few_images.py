@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 
 from supermix_pl.experiments import few_images, reporting
-from supermix_pl.experiments.few_images import COLUMNS, add_rows, has_row, key_of, read
+from supermix_pl.experiments.few_images import COLUMNS, add_rows, compare, has_row, key_of, read
+from supermix_pl.experiments.shared.render import markdown
 
 RESULTS = Path(__file__).resolve().parents[2] / "experiments" / "results" / "few_images" / "runs.csv"
 TINY = [
@@ -70,7 +72,7 @@ def test_a_row_a_run_and_none_twice(tmp_path: Path, measured: list[Path], capsys
     leave(runs / "a", "seed=1", "data.folder=x")
     leave(runs / "b", "mixer.k=3", method="kd_all_mixup")
     reporting.main(["rows", str(table), str(runs)])
-    assert capsys.readouterr().out == f"2 rows added to {table}, which has 2\n"
+    assert capsys.readouterr().out.startswith(f"2 rows added to {table}, which has 2\n10 images a class")
     first = table.read_text()
     assert first.splitlines()[:2] == [
         ",".join(COLUMNS),
@@ -83,6 +85,33 @@ def test_a_row_a_run_and_none_twice(tmp_path: Path, measured: list[Path], capsys
     assert has_row(str(table), config(seed=2), ["data.folder=y"])
     assert not has_row(str(table), config(seed=3), [])
     assert not has_row(str(table), config(seed=2), ["mixer.k=3"])
+
+
+def test_arms_are_compared_seed_by_seed() -> None:
+    accuracies = {  # seed 3 has no MixUp, and no arm has another's seeds
+        ("mixup", "1"): 0.3, ("mixup", "2"): 0.5, ("cutmix", "1"): 0.2, ("half", "1"): 0.35, ("cutmix", "2"): 0.1,
+        ("supermix", "1"): 0.5, ("supermix", "2"): 0.6, ("supermix", "3"): 0.9, ("kd", "3"): 0.25,
+    }  # fmt: skip
+    rows = pd.DataFrame(
+        [
+            dict.fromkeys(COLUMNS, "") | {"arm": arm, "images": "10", "seed": seed, "accuracy": str(accuracy)}
+            for (arm, seed), accuracy in accuracies.items()
+        ]
+    )
+    (table,) = compare(rows)
+    cells = {row[0]: dict(zip(table.columns, row, strict=True)) for row in table.sections[0]}
+    assert list(cells) == ["supermix", "mixup", "half", "kd", "cutmix"]
+    assert cells["supermix"]["accuracy %"] == "66.7 ± 51.7 (3)"
+    assert cells["supermix"]["minus mixup"] == "+15.0 ± 63.5 (2)"  # .2 and .1
+    assert cells["supermix"]["minus cutmix or half, the better"] == "+32.5 ± 222.4 (2)"  # .5 - .35, .6 - .1
+    assert cells["supermix"]["minus kd"] == "+65.0"
+    assert cells["kd"]["minus mixup"] == cells["mixup"]["minus mixup"] == "-"
+
+
+def test_the_page_of_the_study_repeats_its_rows() -> None:
+    page = RESULTS.with_name("README.md").read_text()
+    for line in markdown(compare(read(RESULTS))).splitlines():
+        assert line in page, "write the tables of `supermix-report rows` into README.md again"
 
 
 def test_rows_that_are_there_stay_as_they_are(tmp_path: Path, measured: list[Path]) -> None:
