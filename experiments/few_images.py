@@ -128,7 +128,7 @@ def compare(rows: pd.DataFrame) -> list[Table]:
         best = {name: accuracy.reindex(arms).max() for name, arms in others.items()}
         cells = [
             (
-                arm,
+                str(arm),
                 *(
                     _mean(values[name].loc[arm], factor)
                     for name, factor in zip(values, (100, 100, 1, 100), strict=True)
