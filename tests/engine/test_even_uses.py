@@ -12,6 +12,9 @@ from supermix_pl.engine.stream.solving import replay_shares
 from tests.engine.streams import EARLY, EXACT, SIZE, names_of, run, teacher_of
 from tests.problems import FlatTeacher
 
+pytestmark = pytest.mark.usefixtures("unchecked")  # many steps
+SLOW = pytest.mark.slow
+
 
 def test_shares_are_what_is_left_of_twice_the_mean() -> None:
     assert replay_shares(np.array([0, 4, 8])) == pytest.approx([2 / 3, 1 / 3, 0], abs=1e-3)
@@ -21,7 +24,7 @@ def test_shares_are_what_is_left_of_twice_the_mean() -> None:
     assert shares.sum() == pytest.approx(1)
 
 
-@pytest.mark.parametrize("mixer", [EXACT, EARLY], ids=["fixed", "early"])
+@pytest.mark.parametrize("mixer", [EXACT, pytest.param(EARLY, marks=SLOW)], ids=["fixed", "early"])
 def test_the_first_sets_are_not_shown_over_and_over(mixer: object) -> None:
     shown: Counter[tuple[float, ...]] = Counter()  # in the order of the first view
     reuse, steps = 4, 300
@@ -46,6 +49,7 @@ class Learning(nn.Module):
         return logits if self.knows else 0 * logits + torch.eye(logits.shape[1])[0]
 
 
+@SLOW
 def test_uses_follow_a_teacher_that_learns() -> None:
     teacher = Learning()
 

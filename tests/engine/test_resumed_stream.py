@@ -12,6 +12,7 @@ from supermix_pl.engine import StreamEngine
 from tests.engine.streams import FAST, SIZE, VIEWED, batch_of, run, teacher_of
 from tests.problems import NUM_CLASSES, FlatTeacher
 
+pytestmark = pytest.mark.usefixtures("unchecked")  # many steps
 SAVED_AT = 12
 CPU = torch.device("cpu")
 ANEW = "so its store fills anew"

@@ -361,7 +361,10 @@ def test_the_store_keeps_its_bound_and_grows_as_it_fills() -> None:
     assert sum(column.nbytes for column in held) == found[-1]
 
 
-@pytest.mark.parametrize("mixer", [FAST, EARLY, SuperMix(mask_size=4, max_steps=40, max_logit_step=0.05)])
+ENDLESS = SuperMix(mask_size=4, max_steps=40, max_logit_step=0.05)
+
+
+@pytest.mark.parametrize("mixer", [FAST, pytest.param(EARLY, marks=SLOW), pytest.param(ENDLESS, marks=SLOW)])
 @unchecked
 def test_sets_die_with_their_images(mixer: SuperMix) -> None:
     """In a small store the oldest images are written over; no set shows the images of others."""
@@ -446,6 +449,7 @@ def test_batches_of_one_image(k: int) -> None:
     assert not any(last.images.allclose(named_batch(step, 1)[0]) for step in range(30))
 
 
+@SLOW
 @unchecked
 def test_a_first_batch_that_is_small_does_not_decide_for_ever_what_is_asked() -> None:
     ran = run(StreamEngine(reuse=8), 300, sizes=[5, *[SIZE] * 299])
@@ -647,7 +651,9 @@ def timed(monkeypatch: pytest.MonkeyPatch, visit: float, label: float | None) ->
     monkeypatch.setattr(PassTimes, "per_row", per_row)
 
 
-@pytest.mark.parametrize(("budget", "reuse"), [(0.3, 12.0), pytest.param(0.15, 24.0, marks=SLOW), (0.9, 192 / 44)])
+@pytest.mark.parametrize(
+    ("budget", "reuse"), [(0.3, 12.0), pytest.param(0.15, 24.0, marks=SLOW), pytest.param(0.9, 192 / 44, marks=SLOW)]
+)
 @unchecked
 def test_a_budget_becomes_the_uses_that_it_pays_for(
     budget: float, reuse: float, monkeypatch: pytest.MonkeyPatch

@@ -48,6 +48,7 @@ def test_all_of_it(tmp_path: Path, unchecked: None) -> None:
     assert text.count("\n### ") == 1
 
 
+@pytest.mark.slow
 def test_steps_beside_the_reference(tmp_path: Path) -> None:
     text, content = run(tmp_path, "bench.compiled=[false]")
     (found,) = content["steps"]

@@ -264,6 +264,7 @@ def test_a_disk_without_room_for_the_copy_is_told_of(folder: Path, monkeypatch: 
         opened(folder)
 
 
+@pytest.mark.slow
 def test_processes_that_start_at_once_decode_once(folder: Path) -> None:
     arguments = f"folder={str(folder)!r}, cache_dir={str(folder.parent / 'cache')!r}"
     code = f"from supermix_pl.experiments.data import Parquet; Parquet({arguments}).setup()"
