@@ -67,6 +67,7 @@ def test_pictures_are_drawn(ran: tuple[Path, str]) -> None:
         assert name in ran[1].replace("\n", "")
 
 
+@pytest.mark.slow
 def test_students_that_are_trained_are_passed_over(ran: tuple[Path, str]) -> None:
     before = runs_in(ran[0])
     with contextlib.redirect_stdout(io.StringIO()):

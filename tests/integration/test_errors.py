@@ -459,6 +459,7 @@ UNCHECKED = """
 """
 
 
+@pytest.mark.slow
 def test_in_a_program_without_run_time_type_checks(tmp_path: Path) -> None:
     """In this one jaxtyping is faster, with a message of its own, repeats warnings and advances Python's generator."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -165,6 +165,7 @@ def test_batch_size_finder(tmp_path: Path, mode: Any) -> None:
         assert_extended(student, trials + step, *batch)
 
 
+@pytest.mark.slow
 def test_batch_size_finder_as_a_callback(tmp_path: Path) -> None:
     student = TunableStudent()
     finder = BatchSizeFinder("power", init_val=2, max_trials=2, steps_per_trial=1)

@@ -189,7 +189,7 @@ def reached_from(*roots: Any) -> list[Any]:
     return found
 
 
-@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("fails", [False, pytest.param(True, marks=pytest.mark.slow)])
 @each_engine
 def test_after_a_fit_nothing_of_the_run_is_held(tmp_path: Path, engine: str, fails: bool) -> None:
     class Failing(Student):

@@ -17,6 +17,7 @@ from supermix_pl.solver.saliency import input_saliency
 from tests.experiments.bench.small import CLASSES, SMALL, settings, written
 
 
+@pytest.mark.slow
 def test_rows_are_what_the_mixers_give(tmp_path: Path, unchecked: None) -> None:
     few = [
         "bench.sets=6",
