@@ -3,17 +3,12 @@
 import itertools
 import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from hydra import compose, initialize_config_module
 from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
@@ -40,15 +35,6 @@ VARIED = {
     "ablation_mixes": ("num_mixes", [4, 8]),
     "ablation_sigma": ("mixer.sigma", [0, 0.5, 1, 2, 4]),
 }
-TINY = ["data.train_size=100", "data.test_size=20", "data.batch_size=10", "teacher.epochs=1", "mixer.max_steps=2"]
-TINY += ["trainer.max_epochs=1", "trainer.precision=32-true", "trainer.limit_train_batches=2", "mixing.log=false"]
-TINY += [
-    "teacher.progress=false",
-    "trainer.log_every_n_steps=1",
-    "trainer.enable_progress_bar=false",
-    "callbacks=none",
-    "logger=none",
-]
 
 
 @pytest.fixture(autouse=True)
@@ -369,96 +355,3 @@ def test_a_job_of_slurm_with_a_task_for_every_device_goes_on_to_its_data(
 def test_an_unknown_pair_or_method_lists_those_that_exist(group: str, known: str) -> None:
     with pytest.raises(ConfigCompositionException, match=rf"(?s)Available options in '{group}'.*\t{known}\n"):
         compose("train", [f"{group}=unknown"])
-
-
-def started(folder: Path, *overrides: str) -> list[DictConfig]:
-    """Run a sweep: the resolved configs of the jobs that left metrics."""
-    command = [str(Path(sys.executable).with_name("supermix-train")), "-m", "hydra.sweep.dir=sweep"]
-    command += [f"paths.cache_dir={folder}/cache", *overrides]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=500)
-    assert done.returncode == 0, done.stderr[-3000:]
-    configs = [OmegaConf.load(path.with_name("config.yaml")) for path in sorted(folder.glob("sweep/*/metrics.json"))]
-    return [config for config in configs if isinstance(config, DictConfig)]
-
-
-@SLOW
-def test_an_ablation_runs(tmp_path: Path) -> None:
-    found = started(tmp_path, "experiment=ablation_k", "scale=smoke")
-    assert [config.mixer.k for config in found] == [2, 3, 4]
-
-
-LONG = ["network=resnet8", "data.train_size=200", "trainer=cpu", "trainer.precision=32-true", "restart.minutes=0"]
-LONG += ["data.test_size=20", "data.batch_size=10", "trainer.max_epochs=3", "trainer.log_every_n_steps=1"]
-LONG += ["callbacks=none", "logger=none", "trainer.enable_progress_bar=false", "seed=0,1"]
-
-
-def interrupted(folder: Path, launcher: str, number: signal.Signals) -> None:
-    """Signal the processes of a sweep that are at its second job, as soon as that has a checkpoint."""
-    command = [sys.executable, "-m", "supermix_pl.experiments.train", "-m", "hydra.sweep.dir=sweep", *LONG]
-    command.append(f"hydra/launcher={launcher}")
-    with subprocess.Popen(command, cwd=folder, stdout=-3, stderr=-3, start_new_session=True) as sweep:
-        while not list(folder.glob("sweep/seed=1/checkpoints/*.ckpt")):
-            assert sweep.poll() is None
-            time.sleep(0.02)
-        if number == signal.SIGKILL:
-            os.killpg(sweep.pid, number)
-            return
-        for process in Path("/proc").glob("[0-9]*/cmdline"):
-            if f"submitit.core._submit\0{folder}" in process.read_text():
-                os.kill(int(process.parent.name), number)
-        assert sweep.wait(timeout=300) == 0
-
-
-@SLOW
-@pytest.mark.parametrize("launcher", ["basic", "joblib"])
-def test_a_killed_sweep_goes_on(tmp_path: Path, launcher: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # joblib shares the cores out, and sums depend on the threads
-    interrupted(tmp_path, launcher, signal.SIGKILL)
-    finished = {path: path.stat().st_mtime_ns for path in tmp_path.glob("sweep/*/metrics.json")}
-    assert [config.seed for config in started(tmp_path, *LONG, f"hydra/launcher={launcher}")] == [0, 1]
-    assert "going on from" in (tmp_path / "sweep" / "seed=1" / "train.log").read_text()
-    assert {path: path.stat().st_mtime_ns for path in finished} == finished  # passed over
-    whole = tmp_path / "whole"
-    whole.mkdir()
-    started(whole, *LONG)
-    for seed in (0, 1):
-        weights, expected = (
-            torch.load(each / f"sweep/seed={seed}/weights.pth", weights_only=True)["model"]
-            for each in (tmp_path, whole)
-        )
-        assert all(torch.equal(weights[name], expected[name]) for name in expected)
-
-
-@SLOW
-def test_jobs_of_submitit_that_are_preempted_are_saved_and_queued_again(tmp_path: Path) -> None:
-    interrupted(tmp_path, "local", signal.SIGUSR2)
-    logs = [path.read_text() for path in sorted(tmp_path.glob("sweep/seed=*/train.log"))]
-    assert any("going on from" in log for log in logs)
-    assert len(list(tmp_path.glob("sweep/*/metrics.json"))) == 2
-    assert any("Requeued job" in path.read_text() for path in tmp_path.glob("sweep/.submitit/**/*_log.*"))
-
-
-@SLOW
-def test_a_search_runs(tmp_path: Path) -> None:
-    found = started(tmp_path, "hparams_search=optuna", "experiment=quickstart", "hydra.sweeper.n_trials=2", *TINY)
-    assert len({config.optimizer.lr for config in found}) == 2
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("sweep/*/metrics.json")}
-    started(tmp_path, "hparams_search=optuna", "experiment=quickstart", "hydra.sweeper.n_trials=2", *TINY)
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("sweep/*/metrics.json")} == before
-    best = OmegaConf.load(tmp_path / "sweep" / "optimization_results.yaml")
-    assert 0 <= best.best_value <= 1
-
-
-@SLOW
-def test_a_sweep_runs_as_tasks_of_ray(tmp_path: Path) -> None:
-    pytest.importorskip("hydra_plugins.hydra_ray_launcher", reason="no extra of dev: it pins an old cloudpickle")
-    protocol = ["experiment=table2", "scale=smoke", "seed=0,1"]
-    tasks = ["hydra/launcher=ray", "+hydra.launcher.ray.remote.num_cpus=1"]
-    assert [config.seed for config in started(tmp_path, *protocol, *tasks)] == [0, 1]
-
-
-@SLOW
-def test_a_sweep_runs_as_processes_of_submitit(tmp_path: Path) -> None:
-    protocol = ["experiment=table2", "scale=smoke", "seed=0,1"]  # with sums that a new process has to know
-    assert [config.seed for config in started(tmp_path, *protocol, "hydra/launcher=local")] == [0, 1]
-    assert len(list(tmp_path.glob("sweep/.submitit/*/*_result.pkl"))) == 2
