@@ -19,6 +19,7 @@ from supermix_pl import FrozenTeacher
 from supermix_pl.experiments.building import build_data, build_mixes, build_teacher, works_on_gpu
 from supermix_pl.experiments.checks import SettingsError, check_choices, check_settings, named_errors
 from supermix_pl.experiments.mixes import Fixed, FixedMixes
+from supermix_pl.experiments.shared.files import FULL
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +31,13 @@ def main(config: DictConfig) -> None:
         run(config)
     except SettingsError as error:
         sys.exit(f"supermix-generate: error: {error}")
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        sys.exit(
+            f"supermix-generate: error: expected room for the mixes, got: {error}; make some, and give the same "
+            "command again: it makes what is missing"
+        )
 
 
 def run(config: DictConfig) -> None:

@@ -1,6 +1,5 @@
 """`supermix-train`: trains a teacher or a student as the configs say, and leaves its figures behind."""
 
-import errno
 import json
 import logging
 import sys
@@ -22,12 +21,11 @@ from supermix_pl.experiments import building, restart
 from supermix_pl.experiments.checkpoints import Restart, WholeCheckpoints
 from supermix_pl.experiments.checks import SettingsError, check_choices, check_settings, named_errors
 from supermix_pl.experiments.record import RunRecorder
-from supermix_pl.experiments.shared.files import write_whole
+from supermix_pl.experiments.shared.files import FULL, write_whole
 from supermix_pl.experiments.tasks.classification import save_weights
 from supermix_pl.experiments.teachers import teacher_accuracy
 
 _TERMINATED = 128 + 15  # what a shell says of a process that SIGTERM ended
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _log = logging.getLogger(__name__)
 
 
@@ -137,7 +135,7 @@ def main(config: DictConfig) -> float | None:
                 return train(config)["val/accuracy_best"]
         _log.info("%s: another process is at it", folder)
     except (SettingsError, OSError) as error:
-        if isinstance(error, OSError) and error.errno not in _FULL:
+        if isinstance(error, OSError) and error.errno not in FULL:
             raise
         if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
             raise  # of this job; the others go on

@@ -1,10 +1,31 @@
-"""Work in a child process that is killed at a chosen moment."""
+"""Work in a child process that is killed at a chosen moment, and on a disk that is full."""
 
 import os
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Callable[[int], None]]:
+    """Let a folder be a disk of 64 KiB in the memory; yield what sets its size, in KiB. Skip a test that may not."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(folder)]
+    try:
+        if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+            pytest.skip("needs the right to mount")
+    except FileNotFoundError:
+        pytest.skip("needs mount")
+    try:
+        yield lambda size: subprocess.check_call(["mount", "-o", f"remount,size={size}k", str(folder)])
+    finally:
+        subprocess.check_call(["umount", str(folder)])
 
 
 def in_child(work: Callable[[int], None], alive: tuple[int, float] | None) -> int:

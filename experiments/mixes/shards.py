@@ -19,7 +19,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float16, Float32, Int32, Int64, UInt8
 from PIL import Image
-from safetensors.numpy import save_file
+from safetensors.numpy import save
+
+from supermix_pl.experiments.shared.files import whole_file
 
 FORMAT = 3
 _LARGEST_RAW = 64 * 64  # pixels
@@ -72,12 +74,8 @@ def write_shard(path: Path, mixes: Mixes) -> None:
         content["images"] = np.frombuffer(b"".join(encoded), np.uint8)
         content[_ENDS] = np.cumsum([len(image) for image in encoded])
     # Of this process: another one may write the same shard where locks do not reach from machine to machine
-    part = path.with_suffix(f".{node()}-{os.getpid()}.part")
-    part.touch()
-    mode = part.stat().st_mode  # as the umask has it: safetensors makes files that nobody else can read
-    save_file(content, part)
-    part.chmod(mode)
-    part.replace(path)
+    with whole_file(path, path.with_suffix(f".{node()}-{os.getpid()}.part")) as file:
+        file.write(save(content))
 
 
 def open_shard(path: Path) -> dict[str, np.ndarray]:

@@ -1,5 +1,6 @@
 """Files that are there whole or not at all, whatever kills their writer, and of which several processes make one."""
 
+import errno
 import io
 import os
 from collections.abc import Iterator
@@ -10,15 +11,18 @@ from typing import Any, BinaryIO
 import torch
 from filelock import FileLock
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # numbers of the errors of a disk without room
+
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
+def whole_file(path: Path, part: Path | None = None) -> Iterator[BinaryIO]:
     """Open a file of another name in the same folder, which takes the place of `path` when it is on the disk.
 
-    A file that is there stays as it is until then, and after an exception.
+    A file that is there stays as it is until then, and after an exception. Where several processes may write the same
+    file at once, each gives a `part` of its own.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
+    part = part or path.with_name(f"{path.name}.part")
     try:
         with part.open("wb") as file:
             yield file

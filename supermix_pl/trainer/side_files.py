@@ -2,12 +2,11 @@
 
 import glob
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from supermix_pl.trainer.wrapping import Wrapped
@@ -91,19 +90,19 @@ def read(path: Path) -> dict[str, Tensor] | None:
 
 
 def _write(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write in a temporary folder, where safetensors may leave temporary files of its own, then rename."""
-    folder = path.with_name(f"{path.name}.part")
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / path.name
+    """Write beside the place, then rename; a full disk is an `OSError`, which safetensors' own writing is not."""
+    part = path.with_name(f"{path.name}.part")
+    part.parent.mkdir(parents=True, exist_ok=True)
     on_host = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
-    temporary.touch()
-    mode = temporary.stat().st_mode  # as the umask has it: safetensors makes files that nobody else can read
-    save_file(on_host, temporary)
-    temporary.chmod(mode)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    shutil.rmtree(folder)
+    try:
+        with part.open("wb") as file:
+            file.write(save(on_host))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+    part.replace(path)
 
 
 def _remove(
@@ -116,7 +115,5 @@ def _remove(
         gone = rank == 0 and world_size is not None and of.isdecimal() and int(of) >= world_size
         if of != str(rank) and not gone:
             continue
-        if found.is_dir():
-            shutil.rmtree(found)
-        elif found != keep:
+        if found != keep:
             found.unlink(missing_ok=True)

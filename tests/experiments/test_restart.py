@@ -21,7 +21,9 @@ from supermix_pl.experiments import train as program
 from supermix_pl.experiments.checkpoints import Restart, found, is_whole
 from supermix_pl.experiments.checks import SettingsError
 from supermix_pl.experiments.record import RunRecorder
+from supermix_pl.experiments.shared.files import FULL
 from supermix_pl.experiments.train import train
+from tests.killing import small_disk
 
 TIMES = ("fit_seconds", "ms_per_step")
 RUNS = {
@@ -179,13 +181,31 @@ def test_a_full_disk_leaves_the_checkpoints_that_are_there(
     monkeypatch.setattr(Restart, "_save", on_full_disk)
     with pytest.raises(OSError, match="too large") as error:
         run(folder, "kd")
-    assert error.value.errno in program._FULL
+    assert error.value.errno in FULL
     left = found(folder / restart.CHECKPOINTS)
     assert [path.name for path in left] == ["step-000000003.ckpt", "step-000000002.ckpt"]
     assert all(map(is_whole, left))
     assert not any(name.endswith(".part") for name in names(folder))
     run(folder, "kd")
     assert_same_run(folder, whole("kd"))
+
+
+@SLOW
+@pytest.mark.parametrize("kind", ["kd", "stream"])
+def test_a_disk_that_is_full_again_and_again(tmp_path: Path, whole: Callable[[str], Path], kind: str) -> None:
+    """It grows a little whenever it is full: most often in the middle of a file, whichever that is."""
+    folder, errors = tmp_path / "run", []
+    with small_disk(folder) as resize:
+        while not (folder / "metrics.json").is_file():
+            try:
+                run(folder, kind)
+            except (OSError, SettingsError) as error:
+                errors.append(str(error))
+            assert all(map(is_whole, found(folder / restart.CHECKPOINTS)))
+            resize(64 + 190 * len(errors))
+        assert len(errors) >= 8
+        assert all("No space left" in error for error in errors)
+        assert_same_run(folder, whole(kind))
 
 
 def test_a_full_disk_ends_the_run_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

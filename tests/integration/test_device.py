@@ -10,13 +10,18 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from omegaconf import OmegaConf
+from PIL import Image
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
+from torchvision.transforms import v2
 
 from supermix_pl import CutMix, FrozenTeacher, MixedBatch, MixUp, SuperMix, SuperMixCallback
 from supermix_pl.engine import BatchEngine, Engine, Run, StreamEngine
 from supermix_pl.experiments.bench.gpu import open_case
 from supermix_pl.experiments.data import ArraySource, SmallImageView
+from supermix_pl.experiments.data.decoding import DecodingSource
+from supermix_pl.experiments.networks.classifier import compile_in_place
 from supermix_pl.experiments.shared.subject import Subject
 from supermix_pl.mixing import Mixer
 from supermix_pl.transforms import RandomCropFlip
@@ -107,15 +112,51 @@ def test_labels_are_the_teachers_of_the_very_image(
             assert apart <= TOLERANCE[torch.float32] < mirrored
 
 
-def test_batches_made_on_the_device_equal_the_cpus() -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (64, 3, 32, 32), dtype=np.uint8)
-    labels, middle = np.arange(len(pixels)), (0.5, 0.5, 0.5)
-    source = ArraySource(images=pixels, labels=labels, mean=middle, std=middle, augment=SmallImageView(cutout=16))
+class Encoded:
+    """Images that workers decode."""
+
+    labels = np.arange(64)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        return Image.fromarray(PIXELS[index].transpose(1, 2, 0))
+
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (64, 3, 32, 32), dtype=np.uint8)
+STATISTICS: Any = {"mean": (0.5, 0.5, 0.5), "std": (0.2, 0.3, 0.4)}
+CROP = v2.Compose([v2.RandomResizedCrop(32), v2.PILToTensor()])
+SOURCES = {
+    "small": ArraySource(images=PIXELS, labels=Encoded.labels, augment=SmallImageView(cutout=16), **STATISTICS),
+    "decoded": DecodingSource(
+        images=Encoded(), training_view=CROP, evaluation_view=CROP, augment=None, num_workers=2, **STATISTICS
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_batches_made_on_the_device_equal_the_cpus(kind: str) -> None:
     here, there = (
-        [images.cpu() for images, _ in source.batches(np.split(labels, 4), stream=(0, 1), device=device)]
+        [images for images, _ in SOURCES[kind].batches(np.split(Encoded.labels, 4), stream=(0, 1), device=device)]
         for device in (DEVICE, torch.device("cpu"))
     )
-    assert all(map(torch.equal, here, there))
+    assert {images.device.type for images in here} == {DEVICE.type}
+    assert all(torch.equal(one.cpu(), other) for one, other in zip(here, there, strict=True))
+
+
+@pytest.mark.slow
+def test_a_compiled_student_trains_as_an_eager_one(opened: Subject, unchecked: None) -> None:
+    weights = []
+    for compiled in (False, True):
+        student = copy.deepcopy(opened.teacher.module).double().train().requires_grad_(True)
+        if compiled:
+            compile_in_place(student, on_gpu=ON_GPU)
+        optimizer = torch.optim.SGD(student.parameters(), lr=0.1, momentum=0.9)
+        with torch._dynamo.config.patch(disable=not ON_GPU):
+            for _ in range(4):  # CUDA graphs are recorded in the second step
+                optimizer.zero_grad()
+                cross_entropy(student(opened.images.double()), opened.labels).backward()
+                optimizer.step()
+        weights.append(torch.cat([weight.detach().flatten() for weight in student.parameters()]))
+    torch.testing.assert_close(weights[1], weights[0], rtol=0, atol=1e-6)
 
 
 @pytest.mark.skipif(not ON_GPU, reason="FSDPStrategy refuses the CPU")

@@ -12,7 +12,6 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from supermix_pl.engine import StreamEngine
-from supermix_pl.trainer import side_files
 from supermix_pl.trainer.side_files import SideFiles, read, side_path
 from tests.integration.test_resume import SavingOnException
 from tests.integration.toys import Student, loader, make_callback, make_trainer
@@ -130,7 +129,7 @@ def test_the_file_is_there_before_the_checkpoint_and_the_old_one_until_after(tmp
     assert names(tmp_path) == old
 
 
-CUTS = ["save_file", "fsync", "replace", "unlink", "barrier 0", "save", "saved", "barrier 1"]
+CUTS = ["fsync", "replace", "unlink", "barrier 0", "save", "saved", "barrier 1"]
 
 
 @pytest.mark.parametrize("cut", CUTS)
@@ -150,7 +149,7 @@ def test_whenever_power_is_cut_a_checkpoint_has_its_file(
 
         return cut_call
 
-    owners = {"save_file": side_files, "fsync": os, "replace": Path, "unlink": Path}
+    owners = {"fsync": os, "replace": Path, "unlink": Path}
     run.disk.cut_at = cut
     with monkeypatch.context() as patches:
         if cut in owners:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -29,6 +29,7 @@ from supermix_pl.mixing import Mixer
 from supermix_pl.mixing.views import Transform
 from supermix_pl.transforms import RandomCropFlip
 from tests.experiments.mixes.mixes_toys import MIXER, NUM_TRAIN, PLAN, SIZE, data_of, make, shard_bytes, teacher_of
+from tests.killing import small_disk
 
 UNDER_VIEWS = SuperMix.fast(mask_size=4, max_steps=3)
 
@@ -321,6 +322,21 @@ def test_a_disk_that_is_too_small_is_told_of(
     caplog.clear()
     make(tmp_path)  # all is there
     assert not caplog.records
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_loses_nothing(tmp_path: Path, made: Path) -> None:
+    folder, size = tmp_path / "mixes", 8
+    with small_disk(folder) as resize:
+        while len(shard_bytes(folder)) < len(shard_bytes(made)):
+            resize(size)
+            with suppress(OSError):
+                make(folder)
+            size += 4
+        assert size > 24
+        make(folder, Failing(MIXER, 0))
+        assert shard_bytes(folder) == shard_bytes(made)
+        assert {path.name for path in folder.iterdir()} == {path.name for path in made.iterdir()}
 
 
 def test_rate_and_size_are_of_what_is_made_by_all(

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supermix_pl.experiments.mixes import FixedMixes, Mixes, shards
+from supermix_pl.experiments.mixes import FixedMixes, Mixes
 from supermix_pl.experiments.mixes.shards import FORMAT, bytes_of_image, is_whole, open_shard, shard_path, write_shard
 from tests.problems import repeatable
 
@@ -72,14 +72,14 @@ def test_open_shards_are_mapped_and_keep_no_file_open(tmp_path: Path) -> None:
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def half(tensors: Any, path: Path) -> None:
-        path.write_bytes(b"half")
+    def full(file: int) -> None:
         raise OSError("disk full")
 
     write_shard(tmp_path / "s.safetensors", mixes_of(7))
-    monkeypatch.setattr(shards, "save_file", half)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="disk full"):
         write_shard(tmp_path / "s.safetensors", mixes_of(9))
+    assert [path.name for path in tmp_path.iterdir()] == ["s.safetensors"]
     assert_equal(Mixes(**open_shard(tmp_path / "s.safetensors")), mixes_of(7))
 
 
