@@ -89,7 +89,7 @@ EXPERIMENTS: dict[str, set[str]] = {
     "checkpoints": {"shared"},
     "restart": {"checkpoints", "shared"},
     "train": {"building", "checkpoints", "checks", "few_images", "record", "restart", "shared", "tasks", "teachers"},
-    "generate": {"building", "checks", "mixes"},
+    "generate": {"building", "checks", "mixes", "shared"},
     "evaluate": {"data", "evaluation", "shared"},
     "sweep": {"resolvers"},
     "few_images": {"evaluate", "evaluation", "shared"},
