@@ -13,7 +13,7 @@ import pytest
 
 
 @contextmanager
-def small_disk(folder: Path) -> Iterator[Callable[[int], None]]:
+def small_disk(folder: Path) -> Iterator[Callable[[int], object]]:
     """Let a folder be a disk of 64 KiB in the memory; yield what sets its size, in KiB. Skip a test that may not."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(folder)]
