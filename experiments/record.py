@@ -98,17 +98,12 @@ class RunRecorder(pl.Callback):
     def metrics(self) -> dict[str, float]:
         """Return times of training (s) and step (median, ms), the images that the student saw on all ranks, the costs.
 
-        Times, mixes and passes are those of this rank. Steps between which the mixing has its turns count by their
-        mean.
+        Times, mixes and passes are those of this rank.
         """
         counts, seconds = self._all_counts(), list(self._mixed_seconds or self._seconds)
         metrics: dict[str, float] = {"fit_seconds": self.fit_seconds, "student_samples": counts["samples"]}
         if seconds:
-            period = 1 if self._mixing is None else self._mixing.period
-            starts = range(0, max(1, len(seconds) - period + 1), period)
-            metrics["ms_per_step"] = 1000 * statistics.median(
-                statistics.fmean(seconds[start : start + period]) for start in starts
-            )
+            metrics["ms_per_step"] = 1000 * statistics.median(seconds)
         if mixes := counts["mixes"]:
             metrics["supermix/mixes"] = mixes
             metrics["supermix/solved_fraction"] = counts["solved"] / mixes

@@ -23,7 +23,7 @@ from supermix_pl.arguments import (
 )
 from supermix_pl.batch import Key, check_key, is_exhausted
 from supermix_pl.engine import BatchEngine, Engine, StreamEngine
-from supermix_pl.mixing import FunctionMixer, MixedBatch, Mixer, MixUp, SuperMix, present, takes_seed
+from supermix_pl.mixing import FunctionMixer, MixedBatch, Mixer, MixUp, SuperMix, takes_seed
 from supermix_pl.mixing.targets import TargetFormat, Targets
 from supermix_pl.mixing.views import Transform
 from supermix_pl.teacher.frozen import FrozenTeacher
@@ -42,6 +42,7 @@ from supermix_pl.trainer.supervision import Supervision, TeacherSource
 _ENGINES: dict[str, Callable[[], Engine]] = {"stream": StreamEngine, "batch": BatchEngine}
 _OF_LIGHTNING = ("log", "log_dict")  # methods of the module, put here for a fit
 _NOTHING = Rewritten(None, None)
+_APART = ("self", "__class__", "teacher", "mixer", "engine")  # no settings that `repr` names where they are given
 
 
 class SuperMixCallback(LightningCallback):
@@ -161,6 +162,7 @@ class SuperMixCallback(LightningCallback):
         log_images_every: int | None = None,
         save_state: bool = False,
     ) -> None:
+        self._given = {name: value for name, value in locals().items() if name not in _APART}
         super().__init__()
         check_one_of("mode", mode, ("extend", "replace"))
         check_one_of("targets", targets, get_args(TargetFormat))
@@ -193,7 +195,7 @@ class SuperMixCallback(LightningCallback):
         if mixer is None:  # no mixer as default: a config that names another one would keep its settings
             mixer = SuperMix.fast()
         if not isinstance(mixer, Mixer) and takes_seed(mixer):
-            mixer = FunctionMixer(mixer, present)
+            mixer = FunctionMixer(mixer)
         if not isinstance(mixer, Mixer):
             raise TypeError(f"expected mixer to be a SuperMix, MixUp, CutMix or other Mixer, got {mixer!r}")
         if isinstance(engine, str):
@@ -265,35 +267,8 @@ class SuperMixCallback(LightningCallback):
         self._advice = Advice(mixer, engine, start_epoch)
 
     def __repr__(self) -> str:
-        """Name teacher, mixer, engine, and the settings that are not the defaults."""
-        rewriter = self._rewriter
-        settings = {
-            "mode": rewriter.mode,
-            "targets": rewriter.targets,
-            "natural_targets": rewriter.natural_share or "given",
-            "target_temperature": rewriter.target_temperature,
-            "label_natural": rewriter.label_natural and not self._distils["weight"],
-            "distillation_weight": self._distils["weight"],
-            "distillation_temperature": self._distils["temperature"],
-            "logits_of": self._distils["part"],
-            "input_key": rewriter.input_key,
-            "target_key": rewriter.target_key,
-            "mixed_transform": rewriter.mixed_transform,
-            "probability": self._probability,
-            "every_n_batches": self._every_n_batches,
-            "start_epoch": self._start_epoch,
-            "before_start": "mixup" if self._mixes_early else "nothing",
-            "mix_ratio": rewriter.mix_ratio,
-            "stop_epoch": None if self._stop_epoch == math.inf else self._stop_epoch,
-            "seed": self.seed,
-            "log": self.log_metrics,
-            "log_images_every": self._log_images_every,
-            "save_state": self._save_state,
-        }
-        if rewriter.mixed_transform == self._engine.default_transform:
-            del settings["mixed_transform"]
-        defaults = inspect.signature(type(self).__init__).parameters
-        given = [f"{name}={value!r}" for name, value in settings.items() if value != defaults[name].default]
+        defaults = inspect.signature(SuperMixCallback.__init__).parameters
+        given = [f"{name}={value!r}" for name, value in self._given.items() if value != defaults[name].default]
         parts = [repr(self._supervision), repr(self.mixer), *given, f"engine={self._engine!r}"]
         return f"{type(self).__name__}({', '.join(parts)})"
 
@@ -331,11 +306,6 @@ class SuperMixCallback(LightningCallback):
     def _current(self) -> Rewritten:
         """What belongs to the training step that the trainer is in; nothing outside of one."""
         return self._held if self._fit is None or self._fit.is_in_step(self._number) else _NOTHING
-
-    @property
-    def period(self) -> int:
-        """Length of the engine's work cycle in batches; 1 if every batch does the same amount of work."""
-        return self._engine.period
 
     @property
     def mixer(self) -> Mixer:

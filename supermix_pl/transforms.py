@@ -131,7 +131,6 @@ class RandomCropFlip(View):
     flip_probability: float = 0.5
 
     def __post_init__(self) -> None:
-        """Check every argument."""
         if self.padding is not None:
             check_at_least("padding", self.padding, 0)
         check_probability("flip_probability", self.flip_probability)
@@ -178,7 +177,6 @@ class RandomResizedCropFlip(View):
     flip_probability: float = 0.5
 
     def __post_init__(self) -> None:
-        """Check every argument."""
         for name in ("scale", "ratio"):  # lists come from configs
             object.__setattr__(self, name, check_interval(name, getattr(self, name)))
         if self.scale[1] > 1:
@@ -240,7 +238,6 @@ class PerImage(nn.Module):
         self._std = torch.tensor([1.0] if std is None else list(std))[:, None, None]
 
     def __repr__(self) -> str:
-        """Name the settings."""
         mean, std = (values.flatten().tolist() for values in (self._mean, self._std))
         return f"PerImage({self.transform!r}, mean={mean}, std={std})"
 

@@ -63,10 +63,11 @@ STREAM: dict[str, set[str]] = {
     "timing": set(),
     "step": set(),
     "images": {"quantization", "ring"},
-    "slots": {"images"},
+    "slots": {"images", "ring"},
     "blind": {"images"},
-    "solving": {"images", "plan", "ring", "slots"},
-    "engine": {"blind", "images", "plan", "slots", "solving", "step", "timing"},
+    "solving": {"images", "plan", "ring", "slots", "timing"},
+    "now": {"images", "solving"},
+    "engine": {"blind", "images", "now", "plan", "slots", "solving", "step"},
     "__init__": {"engine"},
 }
 EXPERIMENTS: dict[str, set[str]] = {

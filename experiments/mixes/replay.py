@@ -36,6 +36,8 @@ class ReplayEngine(Engine):
     `batch_size` kept images, mixes or others without labels, join a whole batch, which is normalised with mean and std.
     """
 
+    solves_now = False  # that was before
+
     def __init__(
         self,
         images: FixedMixes | MisplacedMixes | UInt8[np.ndarray, "m 3 height width"],
@@ -48,11 +50,6 @@ class ReplayEngine(Engine):
         self._normalisation = Normalisation(mean, std)
         self._batch_size = batch_size
         self._rows = ReadAhead(self._read)
-
-    @property
-    def solves_now(self) -> bool:
-        """Whether the sets of a batch have been solved to their end when it is shown: that was before."""
-        return False
 
     def mix(
         self,

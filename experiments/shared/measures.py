@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from supermix_pl import FrozenTeacher, MixedBatch, PuzzleMix
-from supermix_pl.mixing import DirectMixer
+from supermix_pl.mixing import Chosen, DirectMixer
 from supermix_pl.mixing.presenting import holds
 
 
@@ -48,7 +48,7 @@ def saliency_placed(
         mixer = replace(mixer, gamma=mixer.gamma * (1 + 1 / images.shape[1]))
     seeing = FrozenTeacher(_Without(teacher), fold=False)
     both = torch.cat([images, rider[:, None]], dim=1)
-    composed = mixer.compose(np.random.default_rng(seed), both, classes, mix.source_indices, seeing)
+    composed = mixer.compose(Chosen(np.random.default_rng(seed), both, classes, mix.source_indices, seeing))
     placed = composed.sources[:, :, -1]
     return ((placed * composed.masks).sum(dim=(2, 3)) / placed.sum(dim=(2, 3))).mean(dim=1)
 

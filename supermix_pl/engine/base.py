@@ -55,21 +55,15 @@ class Engine(ABC):
 
     budget: float | None = None
     """Time that solving may add, as a share of a training step; None where that is not bounded."""
+    takes_natural_logits: bool = False
+    """Whether logits of the natural images spare this engine passes of the teacher."""
+    solves_now: bool = True
+    """Whether the sets of a batch are solved to their end when the batch is shown."""
 
     @property
     def default_transform(self) -> Transform | None:
         """The view of the mixes if the user names none; None for the mixes as they are."""
         return None
-
-    @property
-    def takes_natural_logits(self) -> bool:
-        """Whether logits of the natural images spare this engine passes of the teacher."""
-        return False
-
-    @property
-    def solves_now(self) -> bool:
-        """Whether the sets of a batch are solved to their end when the batch is shown."""
-        return True
 
     @abstractmethod
     def mix(
@@ -101,11 +95,6 @@ class Engine(ABC):
     def steps(self) -> int:
         """Batches that were mixed so far, if the engine counts them."""
         return 0
-
-    @property
-    def period(self) -> int:
-        """Length of the work cycle in batches; logged costs are averaged over it."""
-        return 1
 
     def check(self, mixer: Mixer) -> None:  # noqa: B027
         """Raise an error if this engine cannot work with the mixer."""

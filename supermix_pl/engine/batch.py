@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 
 from supermix_pl.engine.base import Engine
 from supermix_pl.mixing import MixedBatch, Mixer, Seed
-from supermix_pl.mixing.presenting import numbers
+from supermix_pl.mixing.checks import numbers
 from supermix_pl.mixing.views import Transform
 from supermix_pl.teacher.frozen import FrozenTeacher
 

@@ -1,9 +1,10 @@
 """What a mixed batch is, and the mixers."""
 
-from supermix_pl.mixing.blind import BlindMixer, Composed, DirectMixer
+from supermix_pl.mixing.blind import BlindMixer, Chosen, Composed, DirectMixer
 from supermix_pl.mixing.cutmix import CutMix
 from supermix_pl.mixing.fmix import FMix
-from supermix_pl.mixing.mixer import FunctionMixer, MixedBatch, Mixer, Seed, takes_seed
+from supermix_pl.mixing.function import FunctionMixer, takes_seed
+from supermix_pl.mixing.mixer import MixedBatch, Mixer, Seed
 from supermix_pl.mixing.mixup import MixUp
 from supermix_pl.mixing.one_of import OneOf
 from supermix_pl.mixing.presenting import present
@@ -14,6 +15,7 @@ from supermix_pl.mixing.supermix import SuperMix
 
 __all__ = [
     "BlindMixer",
+    "Chosen",
     "Composed",
     "CutMix",
     "DirectMixer",

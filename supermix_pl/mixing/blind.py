@@ -11,24 +11,38 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from supermix_pl.arguments import check_at_least, check_one_of, check_positive
-from supermix_pl.mixing.assembly import assemble
-from supermix_pl.mixing.checks import check_images, check_labels, generator
-from supermix_pl.mixing.drawn import DrawnSets
+from supermix_pl.mixing.checks import check_images, generator
 from supermix_pl.mixing.mixer import MixedBatch, Mixer, Seed
-from supermix_pl.mixing.natural import (
-    NaturalPass,
-    check_seen,
-    classes_seen,
-    count_classes,
-    float_autograd,
-    show_natural,
-)
+from supermix_pl.mixing.natural import NaturalPass, float_autograd, look
 from supermix_pl.mixing.presenting import holds, present
 from supermix_pl.mixing.sampling import Pairing, draw_keys, draw_known_sources, draw_weights
 from supermix_pl.mixing.views import Transform
 from supermix_pl.solver import Outcome
 from supermix_pl.teacher.frozen import FrozenTeacher, as_teacher
-from supermix_pl.teacher.passes import Chunks
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Sets whose sources were chosen.
+
+    Attributes:
+        rng: Where chance comes from.
+        images: Among which the sources are, m of them.
+        classes: Of the images.
+        source_indices: The sources of each of b sets, in [0, m).
+        teacher: Of mixers that need one.
+    """
+
+    rng: np.random.Generator
+    images: Float[Tensor, "m c h w"]
+    classes: Int[Tensor, " m"]
+    source_indices: Int[Tensor, "b k"]
+    teacher: FrozenTeacher | None
+
+    @property
+    def sources(self) -> Float[Tensor, "b k c h w"]:
+        """The images of the sets."""
+        return self.images[self.source_indices]
 
 
 @dataclass(frozen=True)
@@ -71,7 +85,6 @@ class DirectMixer(Mixer):
     chunk_size: int | None = field(default=None, repr=False)  # fixed mixes are known by the repr
 
     def __post_init__(self) -> None:
-        """Check every argument."""
         check_one_of("pairing", self.pairing, get_args(Pairing))
         if self.num_classes is not None:
             check_at_least("num_classes", self.num_classes, 1)
@@ -92,38 +105,42 @@ class DirectMixer(Mixer):
         """Return a mixer that knows n, for mixing without a teacher."""
         return dataclasses.replace(self, num_classes=num_classes)
 
-    def compose(
-        self,
-        rng: np.random.Generator,
-        images: Float[Tensor, "m c h w"],
-        classes: Int[Tensor, " m"],
-        source_indices: Int[Tensor, "b k"],
-        teacher: FrozenTeacher | None,
-    ) -> Composed:
-        """Place the sources of sets and find their masks; a source without a partner keeps all of its pixels.
-
-        Args:
-            rng: Where chance comes from.
-            images: Among which the sources are.
-            classes: Of the images.
-            source_indices: The sources of each set.
-            teacher: Of mixers that need one.
-        """
-        if source_indices.shape[1] > 1:
-            return self.place(rng, images, classes, source_indices, teacher)
-        sources = images[source_indices]
+    def compose(self, chosen: Chosen) -> Composed:
+        """Place the sources of sets and find their masks; a source without a partner keeps all of its pixels."""
+        if chosen.source_indices.shape[1] > 1:
+            return self.place(chosen)
+        sources = chosen.sources
         return Composed.of(sources, torch.ones_like(sources[:, :, 0]))
 
     @abstractmethod
-    def place(
-        self,
-        rng: np.random.Generator,
-        images: Float[Tensor, "m c h w"],
-        classes: Int[Tensor, " m"],
-        source_indices: Int[Tensor, "b k"],
-        teacher: FrozenTeacher | None,
-    ) -> Composed:
+    def place(self, chosen: Chosen) -> Composed:
         """Do what `compose` says, of two sources or more."""
+
+    def mix(self, chosen: Chosen, num_classes: int) -> MixedBatch:
+        """Mix sets in the precision of the images, not labelled yet."""
+        composed, indices = self.compose(chosen), chosen.source_indices
+        return MixedBatch.of(
+            composed.sources,
+            composed.masks,
+            indices,
+            chosen.classes[indices],
+            composed.weights,
+            num_classes,
+            teacher_forwards=composed.passes,
+            teacher_backwards=composed.passes,
+        )
+
+    def classes_of(
+        self,
+        teacher: FrozenTeacher | None,
+        images: Float[Tensor, "b c h w"],
+        labels: Int[Tensor, " b"] | None,
+        logits: Float[Tensor, "b n"] | None = None,
+    ) -> tuple[NaturalPass, Int[Tensor, " b"]]:
+        """Find the class of each image: the label, else the teacher's; see `look`."""
+        labelled = labels is not None
+        options = {"num_classes": self.num_classes, "chunk_size": self.chunk_size}
+        return look(teacher, images, labels, logits, labelled=labelled, **options)
 
     def __call__(
         self,
@@ -150,37 +167,30 @@ class DirectMixer(Mixer):
         Raises:
             ValueError: If images, labels and teacher do not fit together.
         """
-        if num_classes is None:
-            num_classes = self.num_classes
-        else:
-            check_at_least("num_classes", num_classes, 1)
+        if num_classes is not None:
+            return self.with_classes(num_classes)(
+                teacher, images, labels, seed=seed, view=view, natural_logits=natural_logits
+            )
         if teacher is None and self.needs_teacher:
             raise ValueError(f"expected a teacher, whose gradients {type(self).__name__} asks for, got None; give one")
         rng = generator(seed)
         pixels = check_images(images)
         with float_autograd(images.device), torch.no_grad():
             teacher = None if teacher is None else as_teacher(teacher)
-            natural, classes = classes_of(teacher, pixels, labels, num_classes, self.chunk_size, natural_logits)
-            check_seen(natural)
-            labelled = labels is not None
-            chosen, left_out = draw_known_sources(rng, classes, self.k, self.pairing, labelled=labelled)
-            source_indices = torch.from_numpy(chosen).to(pixels.device)
-            composed = self.compose(rng, pixels, classes, source_indices, teacher)
+            natural, classes = self.classes_of(teacher, pixels, labels, natural_logits)
+            drawn, left_out = draw_known_sources(rng, classes, self.k, self.pairing, labelled=labels is not None)
+            indices = torch.from_numpy(drawn).to(pixels.device)
+            mix = self.mix(Chosen(rng, pixels, classes, indices, teacher), natural.num_classes)
             keys = torch.from_numpy(draw_keys(rng, len(pixels))).to(pixels.device)
-            drawn = DrawnSets.of(pixels, natural, classes, source_indices, composed.weights, keys)
-            mix = assemble(
-                dataclasses.replace(drawn, sources=composed.sources),
-                composed.masks,
-                teacher_logits=None,
-                outcomes=torch.full_like(drawn.source_classes[:, 0], Outcome.CAPPED),
-                num_steps=torch.zeros_like(drawn.source_classes[:, 0]),
-                natural=natural,
+            mix = dataclasses.replace(
+                mix,
+                natural_logits=natural.logits,
                 left_out=left_out,
-                teacher_forwards=natural.forwards + composed.passes,
-                teacher_backwards=composed.passes,
+                teacher_forwards=mix.teacher_forwards + natural.forwards,
             )
-            mix = present(mix, teacher, images, view, seed=seed, exact=False, keys=keys, chunk_size=self.chunk_size)
-            return judge(mix)
+            return judge(
+                present(mix, teacher, images, view, seed=seed, exact=False, keys=keys, chunk_size=self.chunk_size)
+            )
 
 
 def judge(mix: MixedBatch) -> MixedBatch:
@@ -189,31 +199,6 @@ def judge(mix: MixedBatch) -> MixedBatch:
         return mix
     solved = holds(mix, mix.teacher_logits) & ~mix.non_finite
     return dataclasses.replace(mix, outcomes=mix.outcomes.masked_fill(solved, int(Outcome.SOLVED)))
-
-
-def classes_of(
-    teacher: FrozenTeacher | None,
-    images: Float[Tensor, "b c h w"],
-    labels: Int[Tensor, " b"] | None,
-    num_classes: int | None,
-    chunk_size: int | None,
-    natural_logits: Float[Tensor, "b n"] | None,
-) -> tuple[NaturalPass, Int[Tensor, " b"]]:
-    """Find the class of every image: the given label, else the teacher's argmax; -1 where that is not to be had."""
-    if labels is None:
-        if teacher is None:
-            raise ValueError("expected labels or a teacher to give the classes of the images, got neither")
-        natural = NaturalPass.known(natural_logits)
-        natural = natural or show_natural(teacher, images, chunks=Chunks(teacher, chunk_size))
-        assert natural.logits is not None
-        return natural, classes_seen(natural.logits, None)
-    if teacher is not None:
-        natural = NaturalPass.known(natural_logits) or count_classes(teacher, images)
-    elif num_classes is not None:
-        natural = NaturalPass(None, None, num_classes, 0, 0)
-    else:
-        raise ValueError("expected num_classes where there is no teacher to tell it, got None; give num_classes=")
-    return natural, check_labels(labels, len(images), natural.num_classes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,7 +220,6 @@ class BlindMixer(DirectMixer):
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        """Check every argument."""
         check_at_least("k", self.k, 1)
         check_positive("alpha", self.alpha)
         super().__post_init__()
@@ -250,17 +234,10 @@ class BlindMixer(DirectMixer):
         """Draw mixing weights."""
         return draw_weights(rng, count, k, self.alpha)
 
-    def place(
-        self,
-        rng: np.random.Generator,
-        images: Float[Tensor, "m c h w"],
-        classes: Int[Tensor, " m"],
-        source_indices: Int[Tensor, "b k"],
-        teacher: FrozenTeacher | None,
-    ) -> Composed:
+    def place(self, chosen: Chosen) -> Composed:
         """Draw the masks; the sources stay as they are."""
-        size = (images.shape[2], images.shape[3])
-        count, k = source_indices.shape
-        masks, weights = self.draw_masks(rng, count, k, size)
-        masks = torch.from_numpy(masks).to(images).expand(-1, -1, *size)
-        return Composed(images[source_indices], masks, torch.from_numpy(weights).to(images))
+        size = (chosen.images.shape[2], chosen.images.shape[3])
+        count, k = chosen.source_indices.shape
+        masks, weights = self.draw_masks(chosen.rng, count, k, size)
+        masks, weights = (torch.from_numpy(each).to(chosen.images) for each in (masks, weights))
+        return Composed(chosen.sources, masks.expand(-1, -1, *size), weights)

@@ -11,12 +11,17 @@ from torch import Tensor
 from supermix_pl.mixing.mixer import Seed
 
 
+def numbers(seed: Seed) -> list[int]:
+    """Return the numbers of a seed."""
+    return list(seed) if isinstance(seed, Sequence) else [seed]
+
+
 def generator(seed: Seed) -> np.random.Generator:
     """Make the one source of chance of a batch."""
-    numbers = list(seed) if isinstance(seed, Sequence) else [seed]
-    if not numbers or not all(isinstance(number, int | np.integer) and number >= 0 for number in numbers):
+    named = numbers(seed)
+    if not named or not all(isinstance(number, int | np.integer) and number >= 0 for number in named):
         raise ValueError(f"expected seed to be a non-negative integer or a sequence of them, got {seed!r}")
-    return np.random.default_rng(numbers)
+    return np.random.default_rng(named)
 
 
 def check_images(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:

@@ -36,7 +36,6 @@ class FMix(BlindMixer):
     decay_power: float = 3.0
 
     def __post_init__(self) -> None:
-        """Check every argument."""
         check_positive("decay_power", self.decay_power)
         super().__post_init__()
 

@@ -17,11 +17,7 @@ def least_labels(
     Rows and columns are the trees, each neighbourhood in half of them. All messages are sent at once and halved with
     the last ones, for 60 rounds; of the labels found on the way the best are kept, after each cell has once more taken
     its best label in turns. The optimum is not guaranteed.
-
-    Args:
-        unary: Cost of each label of each cell.
-        down: Cost of each label of a cell with each of the one below it.
-        right: Cost of each label of a cell with each of the one to the right of it.
+    Costs are those of each label of a cell, and of it with each of the cell below and of the one to the right.
     """
     to_below, to_above, to_right, to_left = (torch.zeros_like(unary) for _ in range(4))
     best = unary.argmin(dim=1)

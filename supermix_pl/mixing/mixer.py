@@ -1,16 +1,18 @@
 """What a mixed batch is, and what mixes one."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from inspect import Parameter, ismethod, signature
 from typing import Any
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from supermix_pl.mixing.views import Transform
 from supermix_pl.solver import Outcome
+from supermix_pl.solver.criterion import soft_targets
+from supermix_pl.solver.masks import mix_images
 from supermix_pl.teacher.frozen import FrozenTeacher
 
 Seed = int | Sequence[int]
@@ -55,16 +57,42 @@ class MixedBatch:
     mix_weights: Float[Tensor, "b k"]
     outcomes: Int[Tensor, " b"]
     num_steps: Int[Tensor, " b"]
-    natural_logits: Float[Tensor, "m n"] | None
-    teacher_forwards: int
-    teacher_backwards: int
+    natural_logits: Float[Tensor, "m n"] | None = None
+    teacher_forwards: int = 0
+    teacher_backwards: int = 0
     label_forwards: int = 0
     holds: Bool[Tensor, " b"] | None = None
     teacher_features: Float[Tensor, "b ..."] | None = None
     left_out: int = 0
 
+    @classmethod
+    def of(
+        cls,
+        sources: Float[Tensor, "b k c h w"],
+        masks: Float[Tensor, "b k h w"],
+        source_indices: Int[Tensor, "b k"],
+        source_classes: Int[Tensor, "b k"],
+        mix_weights: Float[Tensor, "b k"],
+        num_classes: int,
+        **known: Any,
+    ) -> "MixedBatch":
+        """Mix sources under masks, in their precision; as sets that nothing has solved or labelled, unless `known`."""
+        unsolved = {
+            "teacher_logits": None,
+            "outcomes": torch.full_like(source_classes[:, 0], Outcome.CAPPED),
+            "num_steps": torch.zeros_like(source_classes[:, 0]),
+        }
+        return cls(
+            images=mix_images(sources, masks),
+            masks=masks,
+            soft_targets=soft_targets(source_classes, mix_weights, num_classes),
+            source_indices=source_indices,
+            source_classes=source_classes,
+            mix_weights=mix_weights,
+            **(unsolved | known),
+        )
+
     def __len__(self) -> int:
-        """Return the number of mixes."""
         return len(self.images)
 
     def take(self, rows: slice) -> "MixedBatch":
@@ -138,44 +166,3 @@ class Mixer(ABC):
             view: The view under which the student sees the mixes; None for the mixes as they are.
             natural_logits: The teacher's logits of `images`, if they are known already.
         """
-
-
-class FunctionMixer(Mixer):
-    """A function as a mixer: it is called as mixers are, and what it gives is shown and labelled as theirs is.
-
-    Args:
-        function: Takes (teacher, images, labels, *, seed) and gives a `MixedBatch`.
-        present: Shows and labels the mixes, see `supermix_pl.mixing.presenting.present`.
-    """
-
-    def __init__(self, function: Callable[..., MixedBatch], present: Callable[..., MixedBatch]) -> None:
-        self._function = function
-        self._present = present
-        self.k = getattr(function, "k", 2)
-
-    def __repr__(self) -> str:
-        """Name the function."""
-        return f"FunctionMixer({self._function!r})"
-
-    def __call__(
-        self,
-        teacher: FrozenTeacher | nn.Module | None,
-        images: Float[Tensor, "b c h w"],
-        labels: Int[Tensor, " b"] | None = None,
-        *,
-        seed: Seed,
-        view: Transform | None = None,
-        natural_logits: Float[Tensor, "b n"] | None = None,
-    ) -> MixedBatch:
-        """Call the function, and show its mixes."""
-        mix = self._function(teacher, images, labels, seed=seed)
-        return self._present(mix, teacher, images, view, seed=seed, exact=True)
-
-
-def takes_seed(value: object) -> bool:
-    """Return whether a function mixes; a class, a method that makes mixers and a network are called otherwise."""
-    if not callable(value) or isinstance(value, type) or (ismethod(value) and isinstance(value.__self__, type)):
-        return False
-    call: Any = value.forward if isinstance(value, nn.Module) else value
-    parameters = signature(call).parameters
-    return "seed" in parameters or any(each.kind is Parameter.VAR_KEYWORD for each in parameters.values())

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from supermix_pl.mixing.checks import check_images, check_labels
 from supermix_pl.solver.saliency import input_saliency
 from supermix_pl.teacher.frozen import FrozenTeacher
 from supermix_pl.teacher.passes import Chunks, in_chunks, is_out_of_memory, joined
@@ -19,24 +20,24 @@ class NaturalPass:
 
     Attributes:
         logits: Its logits; None if the batch was not shown to it.
-        saliency: Where its class lies in each image; None if not asked for.
         num_classes: Its n.
+        saliency: Where its class lies in each image; None if not asked for.
         forwards: Images passed forward.
         backwards: Rows of input gradients.
         features: The teacher's, of the pass without saliency; None if it gives none.
     """
 
     logits: Float[Tensor, "b n"] | None
-    saliency: Float[Tensor, "b h w"] | None
     num_classes: int
-    forwards: int
-    backwards: int
+    saliency: Float[Tensor, "b h w"] | None = None
+    forwards: int = 0
+    backwards: int = 0
     features: Float[Tensor, "b ..."] | None = None
 
     @classmethod
     def known(cls, logits: Float[Tensor, "b n"] | None) -> "NaturalPass | None":
         """Make one of logits that are there already; None where there are none."""
-        return None if logits is None else cls(logits, None, logits.shape[1], 0, 0)
+        return None if logits is None else cls(logits, logits.shape[1])
 
 
 @contextlib.contextmanager
@@ -75,8 +76,14 @@ def show_natural(
     if logits.shape[0] != len(images):
         raise ValueError(f"expected the teacher to give {len(images)} rows of logits, got {logits.shape[0]}")
     if with_saliency:
-        return NaturalPass(logits, beside, logits.shape[1], len(images), len(images))
-    return NaturalPass(logits, None, logits.shape[1], len(images), 0, beside)
+        return NaturalPass(logits, logits.shape[1], beside, len(images), len(images))
+    return NaturalPass(logits, logits.shape[1], forwards=len(images), features=beside)
+
+
+def show_batch(teacher: FrozenTeacher, images: Float[Tensor, "b c h w"], chunk_size: int | None) -> NaturalPass:
+    """Show images to the teacher as the user has them, whatever mode the caller is in."""
+    with float_autograd(images.device):
+        return show_natural(teacher, check_images(images), chunks=Chunks(teacher, chunk_size))
 
 
 def _hint(error: Exception) -> str:
@@ -104,18 +111,63 @@ def classes_seen(logits: Float[Tensor, "b n"], labels: Int[Tensor, " b"] | None)
     return torch.where(logits.isfinite().all(dim=1), logits.nan_to_num().argmax(dim=1), missing)
 
 
-def check_seen(natural: NaturalPass) -> None:
-    """Refuse a teacher that sees nothing in any image of a batch."""
+def count_classes(
+    teacher: FrozenTeacher | None, images: Float[Tensor, "b c h w"], num_classes: int | None = None
+) -> NaturalPass:
+    """Learn n without showing the batch to the teacher: at most one image, once. `num_classes` is for want of one."""
+    if teacher is None:
+        if num_classes is None:
+            raise ValueError("expected num_classes where there is no teacher to tell it, got None; give num_classes=")
+        return NaturalPass(None, num_classes)
+    if teacher.num_classes is not None:
+        return NaturalPass(None, teacher.num_classes)
+    shown = show_natural(teacher, images[:1])
+    return NaturalPass(None, shown.num_classes, forwards=shown.forwards)
+
+
+def look(
+    teacher: FrozenTeacher | None,
+    images: Float[Tensor, "b c h w"],
+    labels: Int[Tensor, " b"] | None,
+    logits: Float[Tensor, "b n"] | None = None,
+    *,
+    labelled: bool,
+    num_classes: int | None = None,
+    with_saliency: bool = False,
+    chunk_size: int | None = None,
+) -> tuple[NaturalPass, Int[Tensor, " b"]]:
+    """Show natural images to the teacher as far as that is needed, and find the class of each; -1 of none.
+
+    Args:
+        teacher: None if there is none.
+        images: The batch.
+        labels: Class indices, if there are some.
+        logits: The teacher's, if they are known already.
+        labelled: Whether the classes are the labels, which must be there; else the teacher's, see `classes_seen`.
+        num_classes: n, for want of a teacher.
+        with_saliency: Whether to find where the class lies in each image.
+        chunk_size: Images that the teacher sees at once; None for all.
+
+    Raises:
+        ValueError: If images, labels and teacher do not fit together, or the teacher sees nothing in any image.
+    """
+    natural = counted = NaturalPass.known(logits)
+    if labelled:
+        assert labels is not None
+        natural = counted = counted or count_classes(teacher, images, num_classes)
+        labels = check_labels(labels, len(images), natural.num_classes)
+    if natural is None or with_saliency:
+        if teacher is None:
+            raise ValueError("expected labels or a teacher to give the classes of the images, got neither")
+        chunks, classes = Chunks(teacher, chunk_size), labels if labelled else None
+        natural = show_natural(teacher, images, saliency_classes=classes, with_saliency=with_saliency, chunks=chunks)
+        natural.forwards += 0 if counted is None else counted.forwards
     if natural.logits is not None and not bool(natural.logits.isfinite().all(dim=1).any()):
         raise ValueError(
             "expected finite logits from the teacher, got NaN or infinity for every image of the batch; look at its "
             "weights, its normalisation and its dtype"
         )
-
-
-def count_classes(teacher: FrozenTeacher, images: Float[Tensor, "b c h w"]) -> NaturalPass:
-    """Learn the teacher's n without showing it the batch: at most one image, once."""
-    if teacher.num_classes is not None:
-        return NaturalPass(None, None, teacher.num_classes, 0, 0)
-    shown = show_natural(teacher, images[:1])
-    return NaturalPass(None, None, shown.num_classes, shown.forwards, 0)
+    if labelled and labels is not None:
+        return natural, labels
+    assert natural.logits is not None
+    return natural, classes_seen(natural.logits, labels)

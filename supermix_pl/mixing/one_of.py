@@ -1,16 +1,13 @@
 """One of several mixers for each mix."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
 from supermix_pl.arguments import check_not_negative
-from supermix_pl.mixing.blind import Composed, DirectMixer
-from supermix_pl.teacher.frozen import FrozenTeacher
+from supermix_pl.mixing.blind import Chosen, Composed, DirectMixer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +32,6 @@ class OneOf(DirectMixer):
     k: int = field(default=2, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Check every argument."""
         object.__setattr__(self, "mixers", tuple(self.mixers))
         if not self.mixers:
             raise ValueError("expected at least one mixer in mixers, got none; give for instance [MixUp(), CutMix()]")
@@ -63,23 +59,17 @@ class OneOf(DirectMixer):
         """Whether one of the mixers does."""
         return any(mixer.needs_teacher for mixer in self.mixers)
 
-    def place(
-        self,
-        rng: np.random.Generator,
-        images: Float[Tensor, "m c h w"],
-        classes: Int[Tensor, " m"],
-        source_indices: Int[Tensor, "b k"],
-        teacher: FrozenTeacher | None,
-    ) -> Composed:
+    def place(self, chosen: Chosen) -> Composed:
         """Let each set's mixer make it."""
         shares = None if self.weights is None else np.array(self.weights, dtype=float) / sum(self.weights)
-        chosen = rng.choice(len(self.mixers), size=len(source_indices), p=shares)
+        indices, device = chosen.source_indices, chosen.images.device
+        makers = chosen.rng.choice(len(self.mixers), size=len(indices), p=shares)
         parts: list[Composed] = []
         for number, mixer in enumerate(self.mixers):
-            if (chosen == number).any():
-                rows = torch.from_numpy(np.flatnonzero(chosen == number)).to(images.device)
-                parts.append(mixer.place(rng, images, classes, source_indices[rows], teacher))
-        back = torch.from_numpy(np.argsort(np.argsort(chosen, kind="stable"), kind="stable")).to(images.device)
+            if (makers == number).any():
+                rows = torch.from_numpy(np.flatnonzero(makers == number)).to(device)
+                parts.append(mixer.place(replace(chosen, source_indices=indices[rows])))
+        back = torch.from_numpy(np.argsort(np.argsort(makers, kind="stable"), kind="stable")).to(device)
         sources, masks, weights = (
             torch.cat([getattr(part, name) for part in parts])[back] for name in ("sources", "masks", "weights")
         )

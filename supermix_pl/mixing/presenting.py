@@ -1,13 +1,12 @@
 """What the student sees of mixes: a view of each, with the teacher's logits of exactly that view."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from supermix_pl.mixing.checks import generator
+from supermix_pl.mixing.checks import generator, numbers
 from supermix_pl.mixing.mixer import MixedBatch, Seed
 from supermix_pl.mixing.natural import float_autograd
 from supermix_pl.mixing.views import Transform, Viewer
@@ -72,12 +71,12 @@ def label(
     viewed: bool,
     forwards: int,
 ) -> MixedBatch:
-    """Label mixes with the teacher's logits of what is shown.
+    """Label mixes with the teacher's logits, and features, of exactly what is shown.
 
     Args:
         mix: As it is shown.
-        logits: Of exactly its images.
-        features: Likewise, if there are some.
+        logits: Of its images.
+        features: Of its images.
         viewed: Whether these are views that the masks were not solved on.
         forwards: Passes that only labelled.
     """
@@ -109,8 +108,3 @@ def like_batch(mixes: Float[Tensor, "b c h w"], images: Float[Tensor, "_ c _ _"]
     channels_last = images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     return mixes.to(images.dtype).contiguous(memory_format=memory_format)
-
-
-def numbers(seed: Seed) -> Sequence[int]:
-    """Return the numbers of a seed."""
-    return [seed] if isinstance(seed, int) else list(seed)

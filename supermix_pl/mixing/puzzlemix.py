@@ -4,14 +4,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, cross_entropy
 
 from supermix_pl.arguments import check_at_least, check_not_negative, check_positive
-from supermix_pl.mixing.blind import Composed, DirectMixer
+from supermix_pl.mixing.blind import Chosen, Composed, DirectMixer
 from supermix_pl.mixing.grid_labels import least_labels
 from supermix_pl.mixing.sampling import draw_weights
 from supermix_pl.mixing.transport import transport
@@ -78,7 +77,6 @@ class PuzzleMix(DirectMixer):
     grids: Sequence[int] = (2, 4, 8, 16)
 
     def __post_init__(self) -> None:
-        """Check every argument."""
         check_positive("alpha", self.alpha)
         for name in ("beta", "gamma", "eta", "xi"):
             if getattr(self, name) is not None:
@@ -96,25 +94,20 @@ class PuzzleMix(DirectMixer):
         """Whether a teacher gives the saliency."""
         return True
 
-    def place(
-        self,
-        rng: np.random.Generator,
-        images: Float[Tensor, "m c h w"],
-        classes: Int[Tensor, " m"],
-        source_indices: Int[Tensor, "b 2"],
-        teacher: FrozenTeacher | None,
-    ) -> Composed:
+    def place(self, chosen: Chosen) -> Composed:
         """Look for the masks, and move the regions."""
+        images, source_indices, teacher = chosen.images, chosen.source_indices, chosen.teacher
         assert teacher is not None
-        shares = torch.from_numpy(draw_weights(rng, len(source_indices), 2, self.alpha)[:, 1]).to(images)
+        shares = torch.from_numpy(draw_weights(chosen.rng, len(source_indices), 2, self.alpha)[:, 1]).to(images)
         height, width = images.shape[2:]
-        wanted = self.grids[int(rng.integers(len(self.grids)))]
+        wanted = self.grids[int(chosen.rng.integers(len(self.grids)))]
         grid = max(each for each in range(1, wanted + 1) if height % each == width % each == 0)
         used, places = source_indices.unique(return_inverse=True)
         if teacher.compile:  # passes of one shape
             used, places = torch.arange(len(images), device=images.device), source_indices
-        saliency = region_saliency(teacher, images[used], classes[used], grid, Chunks(teacher, self.chunk_size))[places]
-        sources = images[source_indices]
+        chunks = Chunks(teacher, self.chunk_size)
+        saliency = region_saliency(teacher, images[used], chosen.classes[used], grid, chunks)[places]
+        sources = chosen.sources
         z = least_labels(*self.costs(sources, saliency, shares)).to(images) / self.levels
         masks = torch.stack([1 - z, z], dim=1)
         if self.xi is not None:
@@ -129,13 +122,7 @@ class PuzzleMix(DirectMixer):
         saliency: Float[Tensor, "b 2 g g"],
         shares: Float[Tensor, " b"],
     ) -> tuple[Float[Tensor, "b l g g"], Float[Tensor, "b l l g-1 g"], Float[Tensor, "b l l g g-1"]]:
-        """Return the costs of the values of the mask: of each region, and with those of the region below and beside.
-
-        Args:
-            sources: Of each set.
-            saliency: Of their regions.
-            shares: lambda, the chance of the second source.
-        """
+        """Return the costs of the values of the mask: of each region, and with those of the region below and beside."""
         z = torch.arange(self.levels + 1).to(saliency) / self.levels
         ways = torch.tensor([math.comb(self.levels, level) for level in range(self.levels + 1)]).to(z)
         chance = shares.clamp(_LEAST_SHARE, 1 - _LEAST_SHARE)[:, None]

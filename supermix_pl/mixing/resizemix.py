@@ -5,12 +5,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from jaxtyping import Bool, Float
 
 from supermix_pl.arguments import check_interval
-from supermix_pl.mixing.blind import Composed, DirectMixer
-from supermix_pl.teacher.frozen import FrozenTeacher
+from supermix_pl.mixing.blind import Chosen, Composed, DirectMixer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,25 +36,18 @@ class ResizeMix(DirectMixer):
     scale: Sequence[float] = (0.1, 0.8)
 
     def __post_init__(self) -> None:
-        """Check every argument."""
         object.__setattr__(self, "scale", check_interval("scale", self.scale))
         if self.scale[1] > 1:
             raise ValueError(f"expected scale in (0, 1], as shares of the image's sides, got {self.scale}")
         super().__post_init__()
 
-    def place(
-        self,
-        rng: np.random.Generator,
-        images: Float[Tensor, "m c h w"],
-        classes: Int[Tensor, " m"],
-        source_indices: Int[Tensor, "b 2"],
-        teacher: FrozenTeacher | None,
-    ) -> Composed:
+    def place(self, chosen: Chosen) -> Composed:
         """Resize the second sources; they are 0 outside their box."""
-        tau = rng.uniform(*self.scale, size=len(source_indices))
+        rng, images = chosen.rng, chosen.images
+        tau = rng.uniform(*self.scale, size=len(chosen.source_indices))
         (rows, in_rows), (columns, in_columns) = (_interval(rng, tau, length) for length in images.shape[2:])
         box = torch.from_numpy(in_rows[:, :, None] & in_columns[:, None, :]).to(images)
-        own, other = images[source_indices].unbind(dim=1)
+        own, other = chosen.sources.unbind(dim=1)
         down, right = (torch.from_numpy(axis).to(images)[:, None] for axis in (rows, columns))
         return Composed.of(torch.stack([own, down @ other @ right.mT], dim=1), torch.stack([1 - box, box], dim=1))
 

@@ -2,15 +2,13 @@
 
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from supermix_pl.arguments import check_positive
-from supermix_pl.mixing.blind import Composed, DirectMixer
+from supermix_pl.mixing.blind import Chosen, Composed, DirectMixer
 from supermix_pl.mixing.sampling import draw_weights
-from supermix_pl.teacher.frozen import FrozenTeacher
 
 _RADII = (12, 24, 28, 48, 56, 112)
 
@@ -42,27 +40,19 @@ class SaliencyMix(DirectMixer):
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        """Check every argument."""
         check_positive("alpha", self.alpha)
         super().__post_init__()
 
-    def place(
-        self,
-        rng: np.random.Generator,
-        images: Float[Tensor, "m c h w"],
-        classes: Int[Tensor, " m"],
-        source_indices: Int[Tensor, "b 2"],
-        teacher: FrozenTeacher | None,
-    ) -> Composed:
+    def place(self, chosen: Chosen) -> Composed:
         """Look for the centres, and paste the boxes."""
-        share = torch.from_numpy(draw_weights(rng, len(source_indices), 2, self.alpha)[:, 1]).sqrt().to(images)
-        sources = images[source_indices]
+        sources = chosen.sources
+        share = torch.from_numpy(draw_weights(chosen.rng, len(sources), 2, self.alpha)[:, 1]).sqrt().to(sources)
         peaks = fine_grained_saliency(sources[:, 1]).flatten(1).argmax(dim=1)
-        height, width = images.shape[2:]
+        height, width = sources.shape[3:]
         rows, columns = (
             _interval(share, centre, length) for centre, length in ((peaks // width, height), (peaks % width, width))
         )
-        box = (rows[:, :, None] & columns[:, None, :]).to(images)
+        box = (rows[:, :, None] & columns[:, None, :]).to(sources)
         return Composed.of(sources, torch.stack([1 - box, box], dim=1))
 
 

@@ -31,15 +31,7 @@ def draw_keys(rng: np.random.Generator, num_sets: int) -> Int[np.ndarray, " b"]:
 def draw_sources(
     rng: np.random.Generator, num_images: int, k: int, pairing: Pairing, classes: Int[np.ndarray, " b"] | None = None
 ) -> Int[np.ndarray, "b k"]:
-    """Choose the k sources of the set of every image.
-
-    Args:
-        rng: Where chance comes from.
-        num_images: Images in the batch, >= k.
-        k: Sources in a set; no image is twice in one.
-        pairing: How the others are chosen.
-        classes: Class of each image; needed for "distinct".
-    """
+    """Choose the k <= num_images sources of the set of every image, none of them twice in one."""
     if pairing == "distinct":
         if classes is None:
             raise ValueError('expected the classes of the images for pairing="distinct", got None')
@@ -51,14 +43,10 @@ def draw_sources(
 def draw_known_sources(
     rng: np.random.Generator, classes: Int[Tensor, " b"], k: int, pairing: Pairing, *, labelled: bool
 ) -> tuple[Int[np.ndarray, "b k"], int]:
-    """Choose the sources of b sets among the images whose class is known.
+    """Choose the sources of b sets among the images whose class is known, which is not -1.
 
-    Args:
-        rng: Where chance comes from.
-        classes: Class of each image; -1 where it is not known. The host waits for them only where it has to look.
-        k: Sources in a set; fewer where there are fewer images of known class.
-        pairing: How the others are chosen.
-        labelled: Whether all classes are known, because they are labels that were checked.
+    The host waits for the classes only where it has to look: labels that were checked are all known. k shrinks where
+    fewer images are.
 
     Returns:
         Sets whose first source is the image itself; of an image without a class the sources of another one's set. And
@@ -102,12 +90,9 @@ def _distinct_sources(rng: np.random.Generator, classes: Int[np.ndarray, " b"], 
 
 
 def choose_sources(ranks: Float[Tensor, "b m"], classes: Int[Tensor, " m"] | None, k: int) -> Int[Tensor, "b k"]:
-    """Choose the sources of b sets among m images, on the device: the host need not know the classes.
+    """Choose the k <= m images of lowest rank for b sets, on the device: the host need not know the classes.
 
-    Args:
-        ranks: Random in [0, 1): the images of lowest rank are chosen. Changed in place.
-        classes: Of the images: those of a set differ as far as there are enough; None if that does not matter.
-        k: Sources in a set, <= m.
+    The ranks, in [0, 1), are changed in place. Given classes differ within a set as far as there are enough.
     """
     if classes is None:
         return ranks.topk(k, dim=1, largest=False).indices

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
@@ -21,19 +20,10 @@ from supermix_pl.arguments import (
     check_share,
     check_transform,
 )
-from supermix_pl.mixing.assembly import assemble
-from supermix_pl.mixing.checks import check_images, check_labels, generator
-from supermix_pl.mixing.drawn import DrawnSets
+from supermix_pl.mixing.checks import check_images, generator, numbers
 from supermix_pl.mixing.mixer import MixedBatch, Mixer, Seed
-from supermix_pl.mixing.natural import (
-    NaturalPass,
-    check_seen,
-    classes_seen,
-    count_classes,
-    float_autograd,
-    show_natural,
-)
-from supermix_pl.mixing.presenting import numbers, present
+from supermix_pl.mixing.natural import NaturalPass, float_autograd, look, show_natural
+from supermix_pl.mixing.presenting import log_targets, present
 from supermix_pl.mixing.sampling import Pairing, draw_keys, draw_known_sources, draw_weights
 from supermix_pl.mixing.views import Transform, Viewer, keeps_graph
 from supermix_pl.solver import SGD, Newton, NewtonSmoothProjection, Outcome, Sets, Solution, Solver, UpdateRule, solve
@@ -135,7 +125,6 @@ class SuperMix(Mixer):
     chunk_size: int | None = dataclasses.field(default=None, repr=False)  # fixed mixes are known by the repr
 
     def __post_init__(self) -> None:
-        """Check every argument."""
         if isinstance(self.mask_size, Sequence):
             object.__setattr__(self, "mask_size", tuple(self.mask_size))
         check_at_least("k", self.k, 1)
@@ -293,90 +282,57 @@ class SuperMix(Mixer):
         pixels = check_images(images)
         self.check_labels_given(labels)
         with float_autograd(images.device):
-            natural, classes = self.look(teacher, pixels, labels, natural_logits)
-            check_seen(natural)
-            source_indices, left_out = draw_known_sources(
-                rng, classes, self.k, self.pairing, labelled=self.takes_labels
-            )
-            mix_weights = draw_weights(rng, len(pixels), source_indices.shape[1], self.alpha)
-            keys = draw_keys(rng, len(pixels))
-            drawn, start = self.draw(pixels, natural, classes, source_indices, mix_weights, keys)
+            natural, classes = self._look(teacher, pixels, labels, natural_logits, with_saliency=self.init != "zeros")
+            drawn, left_out = draw_known_sources(rng, classes, self.k, self.pairing, labelled=self.takes_labels)
+            mix_weights = torch.from_numpy(draw_weights(rng, *drawn.shape, self.alpha)).to(pixels)
+            keys = torch.from_numpy(draw_keys(rng, len(pixels))).to(pixels.device)
+            indices = torch.from_numpy(drawn).to(pixels.device)
+            sets = Sets.of(pixels[indices], classes[indices], mix_weights, natural.num_classes, keys)
             solution = solve(
                 self.solver,
                 teacher,
-                drawn.sets,
-                start,
+                sets,
+                self._start(natural.saliency, indices, mix_weights, self.grid_for(pixels)),
                 show=Viewer(self.solving_view(view, pixels), (*numbers(seed), _SOLVING), images.dtype),
                 chunks=Chunks(teacher, self.chunk_size),
                 static_shapes=teacher.compile,
             )
-            mix = dataclasses.replace(self.finish(teacher, drawn, solution, natural), left_out=left_out)
+            with torch.no_grad():
+                mix = self._finish(teacher, sets, solution, natural, indices, classes[indices], mix_weights)
         return present(
-            mix,
+            dataclasses.replace(mix, left_out=left_out),
             teacher,
             images,
             view,
             seed=seed,
             exact=mix.teacher_logits is not None,
-            keys=drawn.keys,
+            keys=keys,
             look=self.max_steps + 1,
             chunk_size=self.chunk_size,
         )
 
-    def look(
+    def classes_of(
         self,
-        teacher: FrozenTeacher,
+        teacher: FrozenTeacher | None,
         images: Float[Tensor, "b c h w"],
         labels: Int[Tensor, " b"] | None,
-        natural_logits: Float[Tensor, "b n"] | None = None,
-        *,
-        with_saliency: bool | None = None,
+        logits: Float[Tensor, "b n"] | None = None,
     ) -> tuple[NaturalPass, Int[Tensor, " b"]]:
-        """Show natural images to the teacher as far as that is needed, and find the class of each; -1 of none."""
-        counted, known = None, NaturalPass.known(natural_logits)
-        if self.classes == "labels" and labels is not None:
-            counted = known or count_classes(teacher, images)
-            labels = check_labels(labels, len(images), counted.num_classes)
-        with_saliency = self.init != "zeros" if with_saliency is None else with_saliency
-        if counted is None and known is not None and not with_saliency:
-            natural = known
-        elif counted is None or with_saliency:
-            natural = show_natural(
-                teacher,
-                images,
-                with_saliency=with_saliency,
-                saliency_classes=None if counted is None else labels,
-                chunks=Chunks(teacher, self.chunk_size),
-            )
-        else:
-            natural = counted
-        if counted is None or labels is None:
-            assert natural.logits is not None
-            return natural, classes_seen(natural.logits, labels)
-        extra = counted.forwards if natural is not counted else 0
-        return dataclasses.replace(natural, forwards=natural.forwards + extra), labels
+        """Find the class of each image: the label or the teacher's, as `classes` says; see `look`."""
+        return self._look(teacher, images, labels, logits, with_saliency=False)
 
-    def draw(
+    def _look(
         self,
+        teacher: FrozenTeacher | None,
         images: Float[Tensor, "b c h w"],
-        natural: NaturalPass,
-        classes: Int[Tensor, " b"],
-        source_indices: Int[np.ndarray, "r k"],
-        mix_weights: Float[np.ndarray, "r k"],
-        keys: Int[np.ndarray, " r"],
-    ) -> tuple[DrawnSets, Float[Tensor, "r k s t"]]:
-        """Put sets together from the images that were looked at; give them with the masks that they start from."""
-        drawn = DrawnSets.of(
-            images,
-            natural,
-            classes,
-            torch.from_numpy(source_indices).to(images.device),
-            torch.from_numpy(mix_weights).to(images),
-            torch.from_numpy(keys).to(images.device),
-        )
-        if natural.saliency is None:
-            return drawn, images.new_zeros(*source_indices.shape, *self.grid_for(images))
-        return drawn, self._start(natural.saliency, drawn.source_indices, drawn.mix_weights)
+        labels: Int[Tensor, " b"] | None,
+        logits: Float[Tensor, "b n"] | None,
+        *,
+        with_saliency: bool,
+    ) -> tuple[NaturalPass, Int[Tensor, " b"]]:
+        labelled = self.takes_labels and labels is not None
+        options = {"with_saliency": with_saliency, "chunk_size": self.chunk_size}
+        return look(teacher, images, labels, logits, labelled=labelled, **options)
 
     def start(
         self,
@@ -386,19 +342,16 @@ class SuperMix(Mixer):
         mix_weights: Float[Tensor, "r k"],
     ) -> Float[Tensor, "r k s t"]:
         """Return the masks that sets of these sources start from; a start from saliency costs k passes a set."""
-        if self.init == "zeros":
-            return sources.new_zeros(*classes.shape, *self.grid_for(sources))
-        images = sources.flatten(0, 1)
-        saliency = show_natural(
-            teacher,
-            images,
-            with_saliency=True,
-            saliency_classes=classes.flatten(),
-            chunks=Chunks(teacher, self.chunk_size),
-        ).saliency
-        assert saliency is not None
-        indices = torch.arange(len(images), device=images.device).view(classes.shape)
-        return self._start(saliency, indices, mix_weights)
+        saliency, indices = None, torch.arange(classes.numel(), device=classes.device).view(classes.shape)
+        if self.init != "zeros":
+            saliency = show_natural(
+                teacher,
+                sources.flatten(0, 1),
+                with_saliency=True,
+                saliency_classes=classes.flatten(),
+                chunks=Chunks(teacher, self.chunk_size),
+            ).saliency
+        return self._start(saliency, indices, mix_weights, self.grid_for(sources))
 
     def start_passes(self, num_sets: int) -> int:
         """Count the images that `start` passes forward and backward."""
@@ -406,13 +359,16 @@ class SuperMix(Mixer):
 
     def _start(
         self,
-        saliency: Float[Tensor, "n h w"],
+        saliency: Float[Tensor, "n h w"] | None,
         source_indices: Int[Tensor, "r k"],
         mix_weights: Float[Tensor, "r k"],
+        grid: tuple[int, int],
     ) -> Float[Tensor, "r k s t"]:
+        if saliency is None:
+            return mix_weights.new_zeros(*source_indices.shape, *grid)
         if self.init == "saliency":
-            return saliency_logits(saliency, source_indices, self.grid_for(saliency), self.sigma)
-        return contrast_logits(saliency, source_indices, mix_weights, self.grid_for(saliency), self.sigma)
+            return saliency_logits(saliency, source_indices, grid, self.sigma)
+        return contrast_logits(saliency, source_indices, mix_weights, grid, self.sigma)
 
     def settle(
         self,
@@ -421,44 +377,61 @@ class SuperMix(Mixer):
         outcomes: Int[Tensor, " r"],
     ) -> tuple[Float[Tensor, "r k s t"], Float[Tensor, "r k"]]:
         """Return the masks and weights that sets are kept with: what `on_unsolved` says, on the mask grid."""
-        restored, averaged = outcomes == Outcome.NON_FINITE, torch.zeros_like(outcomes, dtype=torch.bool)
-        if self.early_stop and self.on_unsolved != "keep":
-            capped = outcomes == Outcome.CAPPED
-            restored, averaged = (restored | capped, averaged) if self.on_unsolved == "source" else (restored, capped)
-        alone = one_hot(torch.zeros_like(outcomes), mix_weights.shape[1]).to(mix_weights.dtype)
-        weights = torch.where(restored[:, None], alone, mix_weights)
-        logits = uniform_logits(weights)[:, :, None, None]
-        return torch.where((restored | averaged)[:, None, None, None], logits, mask_logits), weights
+        weights, changed = self._restored(mix_weights, outcomes)
+        if self._treats("mixup"):
+            changed = changed | (outcomes == Outcome.CAPPED)
+        return torch.where(
+            changed[:, None, None, None], uniform_logits(weights)[:, :, None, None], mask_logits
+        ), weights
 
-    @torch.no_grad()
-    def finish(self, teacher: FrozenTeacher, drawn: DrawnSets, solution: Solution, natural: NaturalPass) -> MixedBatch:
+    def _treats(self, how: str) -> bool:
+        """Return whether capped sets are treated so: without `early_stop` there are none."""
+        return bool(self.early_stop) and self.on_unsolved == how
+
+    def _restored(
+        self, mix_weights: Float[Tensor, "b k"], outcomes: Int[Tensor, " b"]
+    ) -> tuple[Float[Tensor, "b k"], Bool[Tensor, " b"]]:
+        """Give all weight to the first source of sets that get it back, and say which these are."""
+        restored = outcomes == Outcome.NON_FINITE
+        if self._treats("source"):
+            restored = restored | (outcomes == Outcome.CAPPED)
+        alone = torch.zeros_like(mix_weights)
+        alone[:, 0] = 1
+        return torch.where(restored[:, None], alone, mix_weights), restored
+
+    def _finish(
+        self,
+        teacher: FrozenTeacher,
+        sets: Sets,
+        solution: Solution,
+        natural: NaturalPass,
+        indices: Int[Tensor, "b k"],
+        classes: Int[Tensor, "b k"],
+        mix_weights: Float[Tensor, "b k"],
+    ) -> MixedBatch:
         """Mix the sets as they were solved, and do with the others what `on_unsolved` says.
 
-        Args:
-            teacher: Labels the averages of on_unsolved="mixup".
-            drawn: The sets.
-            solution: How they ended.
-            natural: What the look at the natural images gave and cost.
-
-        Returns:
-            The mixes, with the teacher's logits where the last pass was of exactly their pixels.
+        The mixes have the teacher's logits where the last pass was of exactly their pixels.
         """
-        masks = normalized_masks(solution.mask_logits, (drawn.sources.shape[3], drawn.sources.shape[4]))
-        restored = solution.outcomes == Outcome.NON_FINITE
-        if self.early_stop and self.on_unsolved == "mixup":
-            chunks = Chunks(teacher, self.chunk_size)
-            masks = _average_unsolved(teacher, drawn.sets, solution, masks, drawn.mix_weights, chunks)
-            restored = solution.outcomes == Outcome.NON_FINITE
-        elif self.early_stop and self.on_unsolved == "source":
-            restored = solution.outcomes != Outcome.SOLVED
-        return assemble(
-            drawn,
+        masks = normalized_masks(solution.mask_logits, (sets.sources.shape[3], sets.sources.shape[4]))
+        if self._treats("mixup"):
+            masks = _average_unsolved(teacher, sets, solution, masks, mix_weights, Chunks(teacher, self.chunk_size))
+        weights, restored = self._restored(mix_weights, solution.outcomes)
+        masks = torch.where(restored[:, None, None, None], weights[:, :, None, None], masks)
+        logits = None
+        if self.early_stop:
+            logits = torch.where(restored[:, None], _own_logits(natural, indices, classes), solution.teacher_logits)
+        return MixedBatch.of(
+            sets.sources,
             masks,
-            teacher_logits=solution.teacher_logits if self.early_stop else None,
+            indices,
+            classes,
+            weights,
+            natural.num_classes,
+            teacher_logits=logits,
             outcomes=solution.outcomes,
             num_steps=solution.num_steps,
-            natural=natural,
-            restored=restored,
+            natural_logits=natural.logits,
             teacher_forwards=natural.forwards + solution.forwards,
             teacher_backwards=natural.backwards + solution.backwards,
         )
@@ -467,6 +440,15 @@ class SuperMix(Mixer):
         """Refuse labels that are missing."""
         if self.classes == "labels" and labels is None:
             raise ValueError('expected labels for classes="labels", got None; give them or choose classes="teacher"')
+
+
+def _own_logits(natural: NaturalPass, indices: Int[Tensor, "b k"], classes: Int[Tensor, "b k"]) -> Float[Tensor, "b n"]:
+    """Return the teacher's logits of the first sources: certainty of the class where it gave none that are finite."""
+    certain = log_targets(one_hot(classes[:, 0], natural.num_classes).float())
+    if natural.logits is None:
+        return certain
+    logits = natural.logits[indices[:, 0]]
+    return torch.where(logits.isfinite().all(dim=1, keepdim=True), logits, certain.to(logits))
 
 
 def _average_unsolved(

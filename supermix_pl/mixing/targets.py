@@ -23,24 +23,8 @@ TargetFormat = Literal["teacher", "soft", "teacher_soft", "pairs"]
 Targets = Tensor | tuple[Int[Tensor, "b k"], Float[Tensor, "b k"]]
 
 
-def soft_targets(
-    source_classes: Int[Tensor, "b k"], mix_weights: Float[Tensor, "b k"], num_classes: int
-) -> Float[Tensor, "b n"]:
-    """Put the weight of every source on its class (Eq. 2 of Dabouei et al., 2021); repeated classes add up."""
-    return (one_hot(source_classes, num_classes) * mix_weights.unsqueeze(2)).sum(dim=1)
-
-
 def mixed_targets(mix: MixedBatch, target_format: TargetFormat, temperature: float = 1.0) -> Targets:
-    """Label the mixes in a format; what is floating point in it is in float32.
-
-    Args:
-        mix: The mixes.
-        target_format: The format.
-        temperature: Softens the teacher's probabilities of "teacher_soft", > 0.
-
-    Raises:
-        ValueError: If the format needs a teacher and there was none.
-    """
+    """Label the mixes in a format, in float32; `temperature` softens the probabilities of "teacher_soft"."""
     if target_format == "soft":
         return mix.soft_targets.float()
     if target_format == "pairs":
@@ -62,11 +46,7 @@ def is_probabilities(labels: Tensor) -> Bool[Tensor, " b"]:
 
 
 def check_probabilities(labels: Tensor) -> None:
-    """Refuse rows of floats that are no probabilities.
-
-    Raises:
-        ValueError: If there are some; the message names the first.
-    """
+    """Refuse rows of floats that are no probabilities; the message names the first."""
     if labels.ndim != 2 or not labels.is_floating_point():
         return
     wrong = ~is_probabilities(labels)
@@ -114,14 +94,7 @@ def natural_targets(labels: Tensor, target_format: TargetFormat, num_classes: in
 def blend(
     given: Float[Tensor, "b n"], logits: Float[Tensor, "b n"], share: float | Float[Tensor, "b 1"], temperature: float
 ) -> Float[Tensor, "b n"]:
-    """Blend the labels of natural images with a share of the teacher's probabilities.
-
-    Args:
-        given: The given labels, as probabilities.
-        logits: The teacher's; rows that are not finite keep the given labels.
-        share: Of the teacher's, in [0, 1]; of all rows or of each.
-        temperature: Softens them, > 0.
-    """
+    """Blend given probabilities with a share of the teacher's, softened; rows of logits that are not finite stay."""
     finite = logits.isfinite().all(dim=1, keepdim=True)
     taught = (logits / temperature).softmax(dim=1).to(given.dtype)
     return torch.where(finite, given + share * (taught - given), given)

@@ -41,16 +41,7 @@ class Viewer:
     def __call__(
         self, images: Float[Tensor, "b c h w"], keys: Int[Tensor, " b"], rounds: Int[Tensor, " b"]
     ) -> Float[Tensor, "b c height width"]:
-        """Show the images.
-
-        Args:
-            images: Mixes, in the solver's precision.
-            keys: Name the stream of chance of each, int64.
-            rounds: Which look at each this is.
-
-        Raises:
-            ValueError: If the transform gives something else than as many images.
-        """
+        """Show the images; of each, the key names its stream of chance, and the round which look at it this is."""
         shown = self._transformed(images, keys, rounds)
         return shown if self._dtype is None or self._dtype == shown.dtype else shown.to(self._dtype).to(images.dtype)
 
@@ -90,9 +81,7 @@ _tried: WeakKeyDictionary[Transform, bool] = WeakKeyDictionary()
 def keeps_graph(transform: Transform, images: Float[Tensor, "b c h w"]) -> bool:
     """Return whether gradients flow from what a transform gives to all images that it takes, in several draws.
 
-    Args:
-        transform: To be tried, the first time that it is asked about.
-        images: Of the kind that it will take; two of them are tried.
+    It is tried once, on two of the images.
     """
     if isinstance(transform, View):
         return True

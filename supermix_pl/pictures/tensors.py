@@ -34,11 +34,7 @@ def displayable(
 ) -> list[Float[Tensor, "_ d _ _"]]:
     """Bring images that belong together into [0, 1] alike, with d = 3 channels or 1.
 
-    Args:
-        groups: Tensors of images, whose sizes may differ.
-        mean: Per channel, what they were normalised with; None if that is unknown: then images outside [0, 1] are
-            stretched to it, from their least to their largest value.
-        std: Per channel, likewise.
+    Without mean and std, images outside [0, 1] are stretched to it, from their least to their largest value.
     """
     check_statistics(mean, std)
     shown = [group.detach().float() for group in groups]

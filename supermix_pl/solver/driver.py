@@ -45,13 +45,13 @@ def solve(
     Returns:
         The masks of each set, and how it ended.
     """
-    state = SolverState.start(sets, mask_logits)
+    state = SolverState.start(mask_logits, sets.soft_targets.shape[1])
     if not solver.early_stop:
         for _ in range(solver.max_steps):
             state, _, _ = advance(solver, teacher, sets, state, show, chunks)
         passed = solver.max_steps * len(mask_logits)
         return Solution.of(state, passed, passed)
-    ended = SolverState.start(sets, mask_logits)
+    ended = SolverState.start(mask_logits, sets.soft_targets.shape[1])
     rows = torch.arange(len(mask_logits), device=mask_logits.device)
     passes = _Passes(solver, teacher, chunks, len(mask_logits) if static_shapes else None)
     forwards = backwards = 0
@@ -83,15 +83,7 @@ def advance(
 ) -> tuple[SolverState, Float[Tensor, "b c h w"], Seen]:
     """Do one round of all sets without a question to the device: each is shown, and moved where it goes on.
 
-    Shapes stay as they are from round to round; the host waits for nothing.
-
-    Args:
-        solver: How.
-        teacher: Gives logits of images.
-        sets: What is to be solved.
-        state: Where the sets stand; those that have ended are left alone.
-        show: Shows the mixes.
-        chunks: How many sets the teacher sees at once; None for all.
+    Shapes stay as they are from round to round; the host waits for nothing. Sets that have ended are left alone.
 
     Returns:
         Where the sets stand now, the images that the teacher was shown before they moved, and what it gave for these.
@@ -108,14 +100,7 @@ def advance(
 
 @dataclass(frozen=True)
 class _Passes:
-    """The teacher's passes of a round in which sets may end.
-
-    Args:
-        solver: How.
-        teacher: Gives logits of images.
-        chunks: How many sets it sees at once.
-        most: Sets that there are in all, for shapes that repeat; None for as many as there are left.
-    """
+    """The teacher's passes of a round in which sets may end; filled up to shapes that repeat, of `most` sets."""
 
     solver: Solver
     teacher: TeacherFunction

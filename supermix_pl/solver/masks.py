@@ -20,12 +20,7 @@ def _upsampling_matrix(grid: int, size: int, device: torch.device, dtype: torch.
 
 
 def upsample(grids: Float[Tensor, "*batch s t"], size: tuple[int, int]) -> Float[Tensor, "*batch h w"]:
-    """Up-sample bilinearly, as two matrix products: deterministic on every device, also in the backward pass.
-
-    Args:
-        grids: Values on the mask grid.
-        size: Height and width in pixels, not smaller than the grid.
-    """
+    """Up-sample bilinearly, as two matrix products: deterministic on every device, also in the backward pass."""
     rows = _upsampling_matrix(grids.shape[-2], size[0], grids.device, grids.dtype)
     columns = _upsampling_matrix(grids.shape[-1], size[1], grids.device, grids.dtype)
     return rows @ grids @ columns.T
@@ -37,13 +32,6 @@ def normalized_masks(mask_logits: Float[Tensor, "b k s t"], size: tuple[int, int
     The quotient of sigmoids is computed as a softmax of log-sigmoids, so it stays finite for any finite logits.
 
     Deviation: the paper normalises before it up-samples; here the masks sum to 1 at every pixel.
-
-    Args:
-        mask_logits: Unbounded logits of the k masks of b sets.
-        size: Height and width of the images in pixels.
-
-    Returns:
-        Masks in [0, 1] that sum to 1 over the k sources.
     """
     return logsigmoid(upsample(mask_logits, size)).softmax(dim=1)
 

@@ -36,7 +36,6 @@ class NewtonSmoothProjection:
     roughness_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check every argument."""
         check_not_negative("sigma", self.sigma)
         check_not_negative("roughness_weight", self.roughness_weight)
 
@@ -58,7 +57,6 @@ class Newton:
     roughness_weight: float = 250.0
 
     def __post_init__(self) -> None:
-        """Check every argument."""
         check_not_negative("roughness_weight", self.roughness_weight)
 
     def step(self, loss: Float[Tensor, " b"], gradient: Float[Tensor, "b k s t"]) -> Float[Tensor, "b k s t"]:

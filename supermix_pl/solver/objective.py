@@ -8,18 +8,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import pad, softplus
 
-from supermix_pl.solver.criterion import extreme_logits
+from supermix_pl.solver.criterion import margin
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """A loss a set, in the part that reads the teacher's logits and the part that reads the masks.
-
-    Attributes:
-        of_logits: Logits of the mixes, soft targets and class membership to the first part.
-        sparsity_weight: Of `sparsity`, >= 0.
-        roughness_weight: Of `total_variation`, >= 0.
-    """
+    """A loss a set: `of_logits` reads logits, soft targets and membership; the weighted terms read the masks."""
 
     of_logits: Callable[[Float[Tensor, "b n"], Float[Tensor, "b n"], Bool[Tensor, "b n"]], Float[Tensor, " b"]]
     sparsity_weight: float
@@ -64,19 +58,12 @@ def total_variation(masks: Float[Tensor, "b k h w"]) -> Float[Tensor, " b"]:
 
 
 def paper_objective(sparsity_weight: float, roughness_weight: float = 0.0) -> Objective:
-    """Build KL + lambda_s L_s + lambda_sigma L_sigma (Eq. 3 of Dabouei et al., 2021).
-
-    Args:
-        sparsity_weight: lambda_s, >= 0.
-        roughness_weight: lambda_sigma, >= 0; 0 for Newton's method with smooth projection, which needs no such term.
-    """
-
-    def of_logits(
-        logits: Float[Tensor, "b n"], soft_targets: Float[Tensor, "b n"], membership: Bool[Tensor, "b n"]
-    ) -> Float[Tensor, " b"]:
-        return divergence(logits, soft_targets)
-
-    return Objective(of_logits=of_logits, sparsity_weight=sparsity_weight, roughness_weight=roughness_weight)
+    """Build KL + lambda_s L_s + lambda_sigma L_sigma (Eq. 3 of Dabouei et al., 2021)."""
+    return Objective(
+        of_logits=lambda logits, soft_targets, _: divergence(logits, soft_targets),
+        sparsity_weight=sparsity_weight,
+        roughness_weight=roughness_weight,
+    )
 
 
 _PAPERS_SHARE = 0.2  # beside the term that knows the criterion
@@ -87,20 +74,11 @@ def margin_objective(sparsity_weight: float, roughness_weight: float = 0.0) -> O
 
     Deviation: not in the paper. The first term pulls on the two classes that decide whether the set is solved, so that
     sets end in fewer steps, with softer masks.
-
-    Args:
-        sparsity_weight: lambda_s, >= 0.
-        roughness_weight: lambda_sigma, >= 0.
     """
-
-    def of_logits(
-        logits: Float[Tensor, "b n"], soft_targets: Float[Tensor, "b n"], membership: Bool[Tensor, "b n"]
-    ) -> Float[Tensor, " b"]:
-        inside, outside = extreme_logits(logits, membership)
-        return softplus(outside - inside) + _PAPERS_SHARE * divergence(logits, soft_targets)
-
     return Objective(
-        of_logits=of_logits,
+        of_logits=lambda logits, soft_targets, membership: (
+            softplus(-margin(logits, membership)) + _PAPERS_SHARE * divergence(logits, soft_targets)
+        ),
         sparsity_weight=_PAPERS_SHARE * sparsity_weight,
         roughness_weight=_PAPERS_SHARE * roughness_weight,
     )
@@ -128,15 +106,11 @@ def criterion_objective(sparsity_weight: float, roughness_weight: float = 0.0) -
     Deviation: not in the paper. KL alone asks for the mixing weights, which few mixes meet, so that its steps grow long
     where little can be gained. The margin adds what decides whether a set is solved, and smoothly, so that a step
     towards one class does not lose another; the KL keeps the share of each source near its weight.
-
-    Args:
-        sparsity_weight: lambda_s, >= 0.
-        roughness_weight: lambda_sigma, >= 0.
     """
-
-    def of_logits(
-        logits: Float[Tensor, "b n"], soft_targets: Float[Tensor, "b n"], membership: Bool[Tensor, "b n"]
-    ) -> Float[Tensor, " b"]:
-        return divergence(logits, soft_targets) - _MARGIN_WEIGHT * smooth_margin(logits, membership)
-
-    return Objective(of_logits=of_logits, sparsity_weight=sparsity_weight, roughness_weight=roughness_weight)
+    return Objective(
+        of_logits=lambda logits, soft_targets, membership: (
+            divergence(logits, soft_targets) - _MARGIN_WEIGHT * smooth_margin(logits, membership)
+        ),
+        sparsity_weight=sparsity_weight,
+        roughness_weight=roughness_weight,
+    )

@@ -32,13 +32,7 @@ def show_exactly(
 
 @dataclass(frozen=True)
 class Rendered:
-    """What all sets look like in a round, with the graph back to their masks.
-
-    Attributes:
-        mask_logits: The leaves of the graph.
-        images: What the teacher is to see.
-        mask_losses: The part of the loss that reads the masks.
-    """
+    """What the teacher is to see of all sets in a round, and the losses of their masks, with a graph to these."""
 
     mask_logits: Float[Tensor, "b k s t"]
     images: Float[Tensor, "b c h w"]
@@ -102,13 +96,9 @@ class Solver:
         images: Float[Tensor, "r c h w"],
         goes_on: Callable[[Float[Tensor, "r n"]], bool] | None = None,
     ) -> Seen:
-        """Show images to the teacher: one forward a set, and one row of input gradient if one of them goes on.
+        """Show images of `render` to the teacher: one forward a set, and one row of input gradient if one goes on.
 
-        Args:
-            teacher: Gives logits of images.
-            sets: What they are to be.
-            images: From `render`.
-            goes_on: Asked after the forward whether gradients are needed; None where they are.
+        `goes_on` is asked after the forward; None where gradients are needed anyway.
         """
         with torch.enable_grad():
             images = images.detach().requires_grad_()

@@ -20,13 +20,7 @@ def input_saliency(
 ) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b h w"]]:
     """Weigh each pixel by |image x input gradient of a class's logit|, summed over the channels.
 
-    Args:
-        teacher: Returns logits of images, differentiably.
-        images: The natural images.
-        classes: The class of each image; None for the teacher's own.
-
-    Returns:
-        The teacher's logits of the images, and the saliency.
+    The class is the given one, else the teacher's own. Its logits of the images come back before the saliency.
     """
     images = images.detach().clone().requires_grad_()  # a clone, because the batch may come from inference mode
     logits = teacher(images)
@@ -41,14 +35,7 @@ def saliency_logits(
     mask_size: tuple[int, int],
     sigma: float,
 ) -> Float[Tensor, "b k s t"]:
-    """Turn saliency into mask logits: pooled to the mask grid, smoothed, standardised across each set.
-
-    Args:
-        saliency: Of each natural image.
-        source_indices: The sources of each set.
-        mask_size: Height and width of the mask grid.
-        sigma: Standard deviation of the smoothing in cells of the grid.
-    """
+    """Turn the saliency of images into mask logits: pooled to the grid, smoothed, standardised across each set."""
     grids = _pooled(saliency, mask_size, sigma)[source_indices]
     return _standardised(grids - grids.mean(dim=(1, 2, 3), keepdim=True))
 
@@ -64,15 +51,9 @@ def contrast_logits(
 
     Every image's saliency counts as shares of its whole, so that no source wins everywhere. What a source has more than
     the mean of its set is scaled to a deviation of 1.7 across the set; the logarithms of the mixing weights are added.
-    The largest logit of a place is then brought to 0: of logits that are large together Eq. 4 makes an average.
-
-    Args:
-        saliency: Of each natural image.
-        source_indices: The sources of each set.
-        mix_weights: Their mixing weights; those below 0.001 count as 0.001.
-        mask_size: Height and width of the mask grid.
-        sigma: A quarter of the standard deviation of the smoothing, in cells of the grid: masks take over the outlines
-            of their start, which a few updates of width sigma then correct.
+    The largest logit of a place is then brought to 0: of logits that are large together Eq. 4 makes an average. Sigma
+    is a quarter of the deviation of the smoothing, in cells of the grid: masks take over the outlines of their start,
+    which a few updates of width sigma then correct.
     """
     pooled = _pooled(saliency, mask_size, _WIDTH * sigma)
     shares = (pooled / (pooled.sum(dim=(1, 2), keepdim=True) + torch.finfo(pooled.dtype).tiny))[source_indices]

@@ -29,7 +29,6 @@ class SGD:
     roughness_weight: float = 250.0
 
     def __post_init__(self) -> None:
-        """Check every argument."""
         check_positive("learning_rate", self.learning_rate)
         check_not_negative("roughness_weight", self.roughness_weight)
 

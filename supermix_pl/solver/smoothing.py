@@ -26,10 +26,6 @@ def smooth(grids: Float[Tensor, "*batch s t"], sigma: float) -> Float[Tensor, "*
     """Convolve grids with a Gaussian of odd width and radius ceil(3 sigma), padded with zeros.
 
     Deviation: the paper leaves the size open; of an even width the masks would shift.
-
-    Args:
-        grids: Values on the mask grid.
-        sigma: Standard deviation in cells of the grid, >= 0; 0 leaves the grids as they are.
     """
     if sigma == 0:
         return grids

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from supermix_pl.solver.criterion import class_membership, soft_targets
 from supermix_pl.solver.rows import Rows
 
 
@@ -37,6 +38,19 @@ class Sets(Rows):
     membership: Bool[Tensor, "b n"]
     keys: Int[Tensor, " b"]
 
+    @classmethod
+    def of(
+        cls,
+        sources: Float[Tensor, "b k c h w"],
+        classes: Int[Tensor, "b k"],
+        mix_weights: Float[Tensor, "b k"],
+        num_classes: int,
+        keys: Int[Tensor, " b"],
+    ) -> "Sets":
+        """Derive what the teacher should see from the classes and the weights of the sources."""
+        targets = soft_targets(classes, mix_weights, num_classes)
+        return cls(sources, targets, class_membership(classes, num_classes), keys)
+
 
 @dataclass
 class SolverState(Rows):
@@ -64,14 +78,14 @@ class SolverState(Rows):
     running: Bool[Tensor, " b"]
 
     @classmethod
-    def start(cls, sets: Sets, mask_logits: Float[Tensor, "b k s t"]) -> "SolverState":
+    def start(cls, mask_logits: Float[Tensor, "b k s t"], num_classes: int) -> "SolverState":
         """Start with the initial masks and nothing known of them."""
         unset = mask_logits.new_full((len(mask_logits),), -torch.inf)
         return cls(
             mask_logits=mask_logits.clone(),
             last_change=torch.zeros_like(mask_logits),
             best_mask_logits=mask_logits.clone(),
-            teacher_logits=sets.soft_targets.new_zeros(sets.soft_targets.shape),
+            teacher_logits=mask_logits.new_zeros(len(mask_logits), num_classes),
             margins=unset,
             outcomes=torch.full_like(unset, Outcome.CAPPED, dtype=torch.long),
             num_steps=torch.zeros_like(unset, dtype=torch.long),

@@ -140,9 +140,9 @@ class FoldedCopy:
 
     Args:
         module: In eval mode.
-        features: Name of the part whose output must be the same too; None for none.
+        features: Name of the part whose output must be the same too.
         channels_last: Whether the copy has this memory format.
-        autocast_dtype: In which the passes are made, under autocast; None for the weights' own.
+        autocast_dtype: In which the passes are made, under autocast.
     """
 
     def __init__(
@@ -171,11 +171,7 @@ class FoldedCopy:
 
     @torch.inference_mode(False)
     def for_images(self, images: Float[Tensor, "b c h w"]) -> nn.Module:
-        """Return the copy, or the network itself where none can be made that agrees with it.
-
-        Args:
-            images: As the network takes them; the first two are shown to both when the copy is new.
-        """
+        """Return the copy, or the network itself where none can be made that agrees with it on the first two images."""
         stamp = _stamp(self._module)
         if stamp != self._stamp or self._attributes.changed():
             self.forget()
@@ -228,11 +224,7 @@ def _close(found: Tensor, expected: Tensor) -> bool:
 
 
 class Attributes:
-    """The attributes of a network's parts and what they hold, to see whether something else is there now.
-
-    Args:
-        module: None for nothing, which never changes.
-    """
+    """The attributes of a network's parts and what they hold, to see whether something else is there now."""
 
     def __init__(self, module: nn.Module | None = None) -> None:
         self._held: list[tuple[Any, list[Any]]] = []

@@ -108,7 +108,6 @@ class FrozenTeacher:
         self._held_affine: Float[Tensor, "2 c 1 1"] | None = None
 
     def __repr__(self) -> str:
-        """Name the network and the settings that were given."""
         if isinstance(self.module, ProbabilityMean):
             return f"FrozenTeacher.mean_of({self.module.teachers!r})"
         settings: dict[str, Any] = {name: getattr(self, name) for name in _STATISTICS}

@@ -77,7 +77,6 @@ class MovingAverage:
         self._step = 0
 
     def __repr__(self) -> str:
-        """Name the settings."""
         given = {"dtype": self.dtype, "features": self.features}
         more = [f", {name}={value}" for name, value in given.items() if value is not None]
         return f"MovingAverage(decay={self.decay}{''.join(more)})"
@@ -264,15 +263,7 @@ def shards(strategy: str) -> bool:
 
 
 def check_whole(module: nn.Module, strategy: str = "") -> None:
-    """Refuse a module whose weights are spread over ranks.
-
-    Args:
-        module: That is trained.
-        strategy: Class of the trainer's, if it may shard the module yet.
-
-    Raises:
-        ValueError: If they are, or will be.
-    """
+    """Refuse a module whose weights are spread over ranks, or will be by a class of strategies."""
     spread = any(hasattr(weight, "full_tensor") for weight in module.parameters())
     if shards(strategy) or spread:
         raise ValueError(

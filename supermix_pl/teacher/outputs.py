@@ -18,14 +18,9 @@ NO_GRADIENT = (
 
 
 class Reader:
-    """Runs a network, and reads logits and features.
+    """Runs a network, and reads its logits and the output of the part named `features`, with a graph unless `detached`.
 
     A hook takes the features, for the time of a pass only: the network may be someone's own.
-
-    Args:
-        network: Classifies images.
-        features: Name of the part whose output is wanted; None for none.
-        detached: Whether the features are without a graph.
     """
 
     def __init__(self, network: nn.Module, features: str | None, *, detached: bool = True) -> None:
@@ -33,16 +28,7 @@ class Reader:
         self._taken: Any = None
 
     def __call__(self, images: Tensor, run: Callable[[Tensor], tuple[Tensor, Any]] | None = None) -> Outputs:
-        """Return what a pass gives.
-
-        Args:
-            images: As the network takes them.
-            run: This reader's `run`, compiled; None for `run` itself.
-
-        Raises:
-            TypeError: If the network gives no logits.
-            ValueError: If logits or features are of another shape.
-        """
+        """Return what a pass gives; `run` is this reader's, compiled."""
         if self._features is None:
             return (run or self.run)(images)
         hook = self._network.get_submodule(self._features).register_forward_hook(self._take)
@@ -76,11 +62,7 @@ class Reader:
 
 
 def image_gradient(value: Float[Tensor, ""], images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """Return the gradient of a number that the teacher's logits give with respect to its images.
-
-    Raises:
-        ValueError: If none flows, for instance through quantised layers.
-    """
+    """Return the gradient of a number that the teacher's logits give with respect to its images, or refuse it."""
     (gradient,) = torch.autograd.grad(value, images, allow_unused=True)
     if gradient is None:
         raise ValueError(NO_GRADIENT)
@@ -88,16 +70,7 @@ def image_gradient(value: Float[Tensor, ""], images: Float[Tensor, "b c h w"]) -
 
 
 def check_part(argument: str, module: nn.Module, name: str) -> None:
-    """Refuse what is no name of a part of a network.
-
-    Args:
-        argument: Whose value the name is.
-        module: The network.
-        name: Of its part.
-
-    Raises:
-        ValueError: If it is none, with the nearest ones, or if it is one of a TorchScript program.
-    """
+    """Refuse a value of an argument that names no part of a network, or one of a TorchScript program."""
     if isinstance(module, torch.jit.ScriptModule):
         raise ValueError(
             f"expected {argument}=None for a TorchScript program, whose parts cannot be looked into, got {name!r}; "
@@ -121,12 +94,7 @@ def unwrapped(output: Any) -> Any:
 
 
 def logits_of(output: Any) -> Float[Tensor, "b n"]:
-    """Find the logits in what a classifier gives.
-
-    Raises:
-        TypeError: If it gives none.
-        ValueError: If they are of another kind or shape.
-    """
+    """Find the logits in what a classifier gives, or refuse what it gives."""
     output = unwrapped(output)
     if not isinstance(output, Tensor):
         raise TypeError(

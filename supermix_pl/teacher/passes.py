@@ -113,13 +113,7 @@ def _free_memory() -> None:
 
 
 def show(teacher: FrozenTeacher, images: Float[Tensor, "b c h w"], largest: int | None = None) -> Outputs:
-    """Ask the teacher for its logits and features, without gradients and some images at a time.
-
-    Args:
-        teacher: Who looks.
-        images: As it takes them.
-        largest: Images at once, >= 1; None for all.
-    """
+    """Ask the teacher for its logits and features, without gradients and at most `largest` images at a time."""
     with torch.no_grad():
         logits, features = zip(
             *Chunks(teacher, largest).run(lambda rows: teacher.look(images[rows]), len(images)), strict=True

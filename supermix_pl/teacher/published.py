@@ -10,16 +10,7 @@ Published = tuple[nn.Module, tuple[float, ...], tuple[float, ...]]
 
 
 def of_timm(name: str, pretrained: bool, **settings: Any) -> Published:
-    """Build a network of timm.
-
-    Args:
-        name: As `timm.create_model` takes it.
-        pretrained: Whether timm fetches its weights.
-        settings: Handed to `timm.create_model`.
-
-    Raises:
-        ModuleNotFoundError: If timm is not installed.
-    """
+    """Build a network of timm; see `FrozenTeacher.from_timm`."""
     try:
         import timm
     except ModuleNotFoundError as error:
@@ -30,15 +21,7 @@ def of_timm(name: str, pretrained: bool, **settings: Any) -> Published:
 
 
 def of_torchvision(weights: Any, pretrained: bool) -> Published:
-    """Build the classifier of torchvision that weights belong to.
-
-    Args:
-        weights: A member of an enum such as `torchvision.models.ResNet50_Weights`, or its name in full.
-        pretrained: Whether torchvision fetches the weights.
-
-    Raises:
-        ValueError: If it is no such member, or of something else than a classifier.
-    """
+    """Build the classifier of torchvision that weights belong to; see `FrozenTeacher.from_torchvision`."""
     if isinstance(weights, str):
         weights = torchvision.models.get_weight(weights)
     names = torchvision.models.list_models(torchvision.models)

@@ -10,15 +10,7 @@ from torch import Tensor, nn
 
 
 class ProbabilityMean(nn.Module):
-    """Gives the logarithm of the mean of several teachers' probabilities, whose softmax is that mean.
-
-    Args:
-        teachers: Each a `FrozenTeacher`, with its own size, normalisation and dtype.
-
-    Raises:
-        ValueError: If there is none, if they know different numbers of classes, or if one is compiled or gives
-            features.
-    """
+    """Gives the logarithm of the mean of several teachers' probabilities; see `FrozenTeacher.mean_of`."""
 
     def __init__(self, teachers: Sequence[Any]) -> None:
         super().__init__()

@@ -40,13 +40,7 @@ class Success:
 
 
 class Advice:
-    """Warns of mixes that cannot help, and of settings that do nothing, once each.
-
-    Args:
-        mixer: Makes the mixes.
-        engine: Says when they are solved.
-        start_epoch: The first epoch that the teacher supervises.
-    """
+    """Warns of mixes that cannot help, and of settings that do nothing, once each."""
 
     def __init__(self, mixer: Mixer, engine: Engine, start_epoch: int) -> None:
         self._mixer, self._engine, self._start_epoch = mixer, engine, start_epoch

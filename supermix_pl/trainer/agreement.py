@@ -4,11 +4,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from supermix_pl.mixing import MixedBatch
-from supermix_pl.mixing.checks import check_images
-from supermix_pl.mixing.natural import float_autograd, show_natural
+from supermix_pl.mixing.natural import show_batch
 from supermix_pl.mixing.targets import is_probabilities
 from supermix_pl.teacher.frozen import FrozenTeacher
-from supermix_pl.teacher.passes import Chunks
 
 
 def natural_hits(
@@ -22,13 +20,7 @@ def natural_hits(
 ) -> Int[Tensor, ""] | None:
     """Count on how many natural images the teacher agrees with the label, or the likeliest class of a row.
 
-    Args:
-        mix: Of the batch.
-        teacher: Of the mixes.
-        images: r of the natural batch.
-        labels: (r,) class indices or (r, n) probabilities; of others, such as several classes a row, None comes back.
-        logits: The teacher's, of them; None where they have not been shown to it.
-        chunk_size: Images that the teacher sees at once; None for all.
+    Of labels that are neither (r,) class indices nor (r, n) probabilities None comes back.
     """
     by_row = labels.ndim == 2 and labels.shape[1] == mix.soft_targets.shape[1]
     if by_row and not bool(is_probabilities(labels).all()):
@@ -36,7 +28,6 @@ def natural_hits(
     if not by_row and (labels.ndim != 1 or labels.is_floating_point()):
         return None
     if logits is None:
-        with float_autograd(images.device):
-            logits = show_natural(teacher, check_images(images), chunks=Chunks(teacher, chunk_size)).logits
+        logits = show_batch(teacher, images, chunk_size).logits
     assert logits is not None
     return (logits.argmax(dim=1) == (labels.argmax(dim=1) if by_row else labels.long())).sum()

@@ -14,7 +14,7 @@ from supermix_pl.trainer.wrapping import Wrapped
 _METHOD = "training_step"
 
 
-class Distillation:
+class Distillation(Wrapped):
     """Blends the loss that `training_step` returns with the distillation loss over all rows of the batch.
 
     `training_step` is wrapped on the strategy, and `remove` leaves it as it was. Hooks catch the logits; they stand on
@@ -59,11 +59,7 @@ class Distillation:
                 module.log("supermix/distillation_loss", distilled.detach(), batch_size=len(taught))
             return self._blend(result, distilled)
 
-        self._wrapped = Wrapped(trainer.strategy, **{_METHOD: distilled_step})
-
-    def remove(self) -> None:
-        """Give the strategy its own method back."""
-        self._wrapped.remove()
+        super().__init__(trainer.strategy, **{_METHOD: distilled_step})
 
     def check(self, module: Any) -> None:
         """Refuse a module that optimizes by itself, or that has no such part.

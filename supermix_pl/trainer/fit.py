@@ -68,18 +68,17 @@ class Fit:
         self.interception = Interception(trainer, rewrite)
         self.distillation = distillation
         self.pictures = None if pictures_every is None else Pictures(pictures_every, trainer)
-        self._files = None
+        self._ours: list[Wrapped] = [self.interception] if distillation is None else [self.interception, distillation]
         if save_state:
-            self._files = SideFiles(
-                trainer.strategy, trainer.global_rank, engine.tensors, lambda: engine.steps, trainer.world_size
-            )
+            rank, ranks = trainer.global_rank, trainer.world_size
+            self._ours.append(SideFiles(trainer.strategy, rank, engine.tensors, lambda: engine.steps, ranks))
         teardown = trainer.strategy.teardown
 
         def end_and_teardown() -> None:
             on_end()
             teardown()
 
-        self._wrapped = Wrapped(trainer.strategy, teardown=end_and_teardown)
+        self._ours.append(Wrapped(trainer.strategy, teardown=end_and_teardown))
 
     @property
     def batch_number(self) -> int:
@@ -92,12 +91,8 @@ class Fit:
 
     def end(self) -> None:
         """Give the strategy its own methods back."""
-        self._wrapped.remove()
-        if self._files is not None:
-            self._files.remove()
-        if self.distillation is not None:
-            self.distillation.remove()
-        self.interception.remove()
+        while self._ours:
+            self._ours.pop().remove()
 
 
 @dataclass

@@ -9,16 +9,11 @@ from supermix_pl.trainer.wrapping import Wrapped
 _METHOD = "batch_to_device"
 
 
-class Interception:
+class Interception(Wrapped):
     """Hands every training batch of a trainer through a function, after its transfer to the device.
 
     Lightning lets no callback replace a batch. The last function that each batch of the training loop passes on its way
-    is `trainer.strategy.batch_to_device`, after all of the user's transfer hooks; it is wrapped on the instance, and
-    `remove` leaves the strategy as it was.
-
-    Args:
-        trainer: Of `pytorch_lightning` or of `lightning`.
-        rewrite: Gives the batch that `training_step` is to see.
+    is `trainer.strategy.batch_to_device`, after all of the user's transfer hooks.
     """
 
     def __init__(self, trainer: Any, rewrite: Callable[[Any], Any]) -> None:
@@ -30,11 +25,7 @@ class Interception:
             batch = transfer(batch, *args, **kwargs)
             return rewrite(batch) if trainer.training and of_the_loop and batch is not None else batch
 
-        self._wrapped = Wrapped(trainer.strategy, **{_METHOD: transfer_and_rewrite})
-
-    def remove(self) -> None:
-        """Give the strategy its own method back."""
-        self._wrapped.remove()
+        super().__init__(trainer.strategy, **{_METHOD: transfer_and_rewrite})
 
 
 def check_step_takes_batches(module: Any) -> None:

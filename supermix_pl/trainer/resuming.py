@@ -11,10 +11,7 @@ def count_next_epoch(fit_loop: Any) -> None:
     From a checkpoint that was written in `on_train_batch_end` of that batch, Lightning 2.6 goes on with the next epoch
     as if it stood in its middle: the epoch is not counted as begun, and `on_train_epoch_start` is not called.
     Checkpoints from within it then tell a wrong place, and a run that resumes from one of those repeats or loses
-    batches.
-
-    Args:
-        fit_loop: Of the trainer, in `on_train_start`.
+    batches. To be called in `on_train_start`.
     """
     epoch_loop = fit_loop.epoch_loop
     if (
@@ -26,11 +23,7 @@ def count_next_epoch(fit_loop: Any) -> None:
 
 
 def warn_of_lost_place(fit_loop: Any) -> None:
-    """Warn where a run that resumes within an epoch cannot repeat the uninterrupted one.
-
-    Args:
-        fit_loop: Of the trainer, in `on_train_start`.
-    """
+    """Warn, in `on_train_start`, where a run that resumes within an epoch cannot repeat the uninterrupted one."""
     loaders = [] if fit_loop._combined_loader is None else fit_loop._combined_loader.flattened
     progress = fit_loop.epoch_loop.batch_progress
     # `completed` lags by one in checkpoints that are written in `on_train_batch_end`
@@ -45,11 +38,8 @@ def warn_of_lost_place(fit_loop: Any) -> None:
 
 
 def validation_follows(fit_loop: Any) -> bool:
-    """Return whether the trainer validates before its next training step.
+    """Return, in `on_train_batch_end`, whether the trainer validates before its next training step.
 
     A run that resumes from a checkpoint of that moment would pass the validation over.
-
-    Args:
-        fit_loop: Of the trainer, in `on_train_batch_end`.
     """
     return fit_loop.epoch_loop._should_check_val_fx(fit_loop._data_fetcher)

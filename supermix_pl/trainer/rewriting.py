@@ -12,7 +12,7 @@ from supermix_pl.batch import ITSELF, Key, extend_fields, get_field, like, set_f
 from supermix_pl.engine import Engine, count_mixes
 from supermix_pl.mixing import MixedBatch, Mixer
 from supermix_pl.mixing.checks import check_images, check_labels
-from supermix_pl.mixing.natural import NaturalPass, classes_seen, count_classes, float_autograd, show_natural
+from supermix_pl.mixing.natural import NaturalPass, classes_seen, count_classes, float_autograd, show_batch
 from supermix_pl.mixing.targets import (
     TargetFormat,
     Targets,
@@ -25,7 +25,6 @@ from supermix_pl.mixing.targets import (
 )
 from supermix_pl.mixing.views import Transform
 from supermix_pl.teacher.frozen import FrozenTeacher
-from supermix_pl.teacher.passes import Chunks
 
 
 @dataclass(frozen=True)
@@ -71,17 +70,12 @@ class BatchRewriter:
     every_batch: bool = True
 
     def rewrite(self, batch: Any, teacher: FrozenTeacher | None, *, stream: tuple[int, ...]) -> Rewritten:
-        """Mix the images of a batch and give the batch that the student is to see.
+        """Mix the images of a batch, which stays as it is, and return the batch that the student is to see.
 
         Args:
-            batch: The user's batch, on the teacher's device; it stays as it is.
+            batch: The user's batch, on the teacher's device.
             teacher: Supervises and labels the mixes.
             stream: Names the batch's stream of chance.
-
-        Raises:
-            KeyError: If the batch lacks a key.
-            TypeError: If there are no tensors behind the keys.
-            ValueError: If images, labels and teacher do not fit together.
         """
         images, given = self._fields(batch)
         missing, labels, natural = _missing_labels(images, given), given, None
@@ -217,8 +211,7 @@ class BatchRewriter:
         return Rewritten(batch, mix, logits, features)
 
     def _look(self, teacher: FrozenTeacher, images: Tensor) -> NaturalPass:
-        with float_autograd(images.device):
-            return show_natural(teacher, check_images(images), chunks=Chunks(teacher, self.mixer.chunk_size))
+        return show_batch(teacher, images, self.mixer.chunk_size)
 
     def _label(
         self, teacher: FrozenTeacher | None, images: Tensor, labels: Tensor | None, missing: Bool[Tensor, " b"]

@@ -12,7 +12,7 @@ from torch import Tensor
 from supermix_pl.trainer.wrapping import Wrapped
 
 
-class SideFiles:
+class SideFiles(Wrapped):
     """Writes a file beside every checkpoint that a strategy saves, and removes it with the checkpoint.
 
     No hook of a callback is told where a checkpoint goes, so the strategy's methods are wrapped on the instance;
@@ -50,11 +50,7 @@ class SideFiles:
             remove(filepath)
             _remove(filepath, rank, world_size)
 
-        self._wrapped = Wrapped(strategy, save_checkpoint=save_both, remove_checkpoint=remove_both)
-
-    def remove(self) -> None:
-        """Give the strategy its own methods back; once."""
-        self._wrapped.remove()
+        super().__init__(strategy, save_checkpoint=save_both, remove_checkpoint=remove_both)
 
 
 def side_path(checkpoint: str | os.PathLike[str], step: int, rank: int) -> Path:

@@ -1,24 +1,17 @@
 """How long mixing and the rest of a training step take, without waiting for the device."""
 
-import time
 from collections import deque
 from statistics import fmean, median
-from typing import Any
 
 import torch
 
-_REMEMBERED = 64
+from supermix_pl.engine.stream.timing import Mark, mark, seconds
 
-Mark = Any
-"""Seconds of the host's clock, or a `torch.cuda.Event`."""
+_REMEMBERED = 64
 
 
 class Stopwatch:
-    """Times the mixing of a batch and its training step, on the device's own clock where that is a GPU.
-
-    Args:
-        device: Where the work runs.
-    """
+    """Times the mixing of a batch and its training step, on the device's own clock where that is a GPU."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -29,17 +22,17 @@ class Stopwatch:
 
     def start(self) -> None:
         """Mark the start of the mixing."""
-        self._marks = [self._mark()]
+        self._marks = [mark(self._device)]
 
     def mixed(self) -> None:
         """Mark its end."""
-        self._marks.append(self._mark())
+        self._marks.append(mark(self._device))
 
     def trained(self) -> None:
         """Mark the start and then the end of the training step of a mixed batch."""
         if len(self._marks) < 2:
             return
-        self._marks.append(self._mark())
+        self._marks.append(mark(self._device))
         if len(self._marks) == 4:
             self._pending.append(self._marks)
             self._marks = []
@@ -57,23 +50,12 @@ class Stopwatch:
         self._collect()
         return median(self._training) if self._training else None
 
-    def _mark(self) -> Mark:
-        if self._device.type != "cuda":
-            return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        return event
-
     def _collect(self) -> None:
         while self._pending and _reached(self._pending[0][-1]):
             start, mixed, began, ended = self._pending.popleft()
-            self._mixing.append(_seconds(start, mixed))
-            self._training.append(_seconds(began, ended))
+            self._mixing.append(seconds(start, mixed))
+            self._training.append(seconds(began, ended))
 
 
 def _reached(mark: Mark) -> bool:
     return isinstance(mark, float) or mark.query()
-
-
-def _seconds(first: Mark, second: Mark) -> float:
-    return second - first if isinstance(first, float) else first.elapsed_time(second) / 1000

@@ -9,16 +9,7 @@ _OUT_OF_RANGE = ("device-side assert", "out of bounds", "out of range", "smaller
 
 
 def class_note(error: BaseException, module: nn.Module, num_classes: int) -> str | None:
-    """Return how many classes teacher and trained module have, where a loss may have failed because they differ.
-
-    Args:
-        error: Raised by a training step.
-        module: The trained one.
-        num_classes: The teacher's n.
-
-    Returns:
-        A note for the error; None where the numbers agree, or nothing speaks for it that they do not.
-    """
+    """Return a note for an error that may have come because the classes of teacher and trained module differ."""
     out_of_range = any(text in str(error) for text in _OUT_OF_RANGE)
     given = _logits_in(error.__traceback__)
     where = "the trained module gives {} logits"

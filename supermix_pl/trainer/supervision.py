@@ -81,7 +81,6 @@ class Supervision:
             )
 
     def __repr__(self) -> str:
-        """Name the teacher, or where it comes from."""
         source = self._checkpoints or self._build or self.average
         if source is self._build and source is not None:
             return getattr(source, "__qualname__", repr(source))
@@ -95,10 +94,7 @@ class Supervision:
     def setup(self, trainer: Any, module: Any, averaged: Averaged | None = None) -> None:
         """Build what is built beforehand, and move it to the device; the module may have no layers yet.
 
-        Args:
-            trainer: Of the fit that begins.
-            module: That it trains.
-            averaged: The moving average of an earlier fit that goes on.
+        `averaged` is the moving average of an earlier fit that goes on.
         """
         strategy = type(trainer.strategy).__name__
         self._complete = False
@@ -146,14 +142,7 @@ class Supervision:
             self.average.update(module, trainer.global_step)
 
     def judge(self, mix: MixedBatch, images: Tensor, labels: Tensor | None, *, chunk_size: int | None = None) -> None:
-        """Warn once when the teacher's classes look unrelated to the first labels.
-
-        Args:
-            mix: Of the batch.
-            images: The natural ones.
-            labels: Theirs; None where they have none, as -1 of one of them.
-            chunk_size: Images that the teacher sees at once; None for all.
-        """
+        """Warn once when the teacher's classes look unrelated to the first labels of natural images; -1 is none."""
         if self._labels_seen >= _LABELS_TO_JUDGE or self.teacher is None or labels is None:
             return
         labels = widened(labels)

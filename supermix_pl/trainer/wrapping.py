@@ -5,12 +5,7 @@ from typing import Any
 
 
 class Wrapped:
-    """Replaces methods on an instance; `remove` gives it back what it had, once.
-
-    Args:
-        owner: The instance.
-        methods: What takes the place of its methods, by name.
-    """
+    """Replaces methods, by name, on an instance; `remove` gives it back what it had, once."""
 
     def __init__(self, owner: Any, **methods: Callable[..., Any]) -> None:
         self._owner = owner

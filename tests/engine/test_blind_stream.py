@@ -29,9 +29,9 @@ each_mixer = pytest.mark.parametrize("mixer", MIXERS, ids=repr)
 
 
 def sources_of(engine: StreamEngine) -> Tensor:
-    assert engine._images is not None
-    assert engine._places is not None
-    return engine._images.at(engine._places)
+    assert engine._now.images is not None
+    assert engine._now.places is not None
+    return engine._now.images.at(engine._now.places)
 
 
 @each_mixer

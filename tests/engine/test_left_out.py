@@ -18,9 +18,9 @@ SOLVING = SuperMix(mask_size=4, max_steps=3, early_stop=False, pairing="random")
 
 def stored(engine: StreamEngine) -> tuple[Tensor, Tensor]:
     """Which stored images are marked, and the classes of all."""
-    assert engine._images is not None
-    places = torch.arange(len(engine._images.ring))
-    return engine._images.at(places[:, None])[:, 0, 0, 0, 0] > 5, engine._images.classes(places)
+    assert engine._now.images is not None
+    places = torch.arange(len(engine._now.images.ring))
+    return engine._now.images.at(places[:, None])[:, 0, 0, 0, 0] > 5, engine._now.images.classes(places)
 
 
 @pytest.mark.parametrize("mixer", [SOLVING, MixUp()], ids=["solving", "blind"])

@@ -13,7 +13,7 @@ from torch import Tensor
 from supermix_pl import FrozenTeacher, SuperMix
 from supermix_pl.engine import Run, StreamEngine
 from supermix_pl.engine.stream.timing import PassTimes
-from supermix_pl.mixing import FunctionMixer, present
+from supermix_pl.mixing import FunctionMixer
 from supermix_pl.solver import Outcome
 from supermix_pl.solver.criterion import class_membership, margin
 from supermix_pl.solver.masks import mix_images
@@ -153,7 +153,7 @@ def test_sets_that_were_spared_visits_are_not_kept(show_from: int | None) -> Non
     slots = ran.engine.plan.slots
     assert ended[-1] - stored[-1] == pytest.approx(slots * (ROUNDS - 1) / ROUNDS, abs=1)
     assert stored[: 8 * ROUNDS].max() == 0
-    solving = ran.engine._solving
+    solving = ran.engine._now.solving
     assert solving is not None
     steps = solving.store.columns["num_steps"][: len(solving.store)]
     assert steps.tolist() == [ROUNDS] * len(steps)  # pyright: ignore
@@ -228,9 +228,9 @@ def test_replays_show_the_masks_that_the_sets_ended_with() -> None:
 
 
 def sources_of(engine: StreamEngine) -> Tensor:
-    assert engine._images is not None
-    assert engine._places is not None
-    return engine._images.at(engine._places)
+    assert engine._now.images is not None
+    assert engine._now.places is not None
+    return engine._now.images.at(engine._now.places)
 
 
 def test_what_is_solved_is_what_the_teacher_said_of_the_masks() -> None:
@@ -355,9 +355,9 @@ def test_the_store_keeps_its_bound_and_grows_as_it_fills() -> None:
     assert found[-1] > 0.85 * bound
     assert found == sorted(found)
     assert len(set(found)) >= 3
-    assert engine._solving is not None
-    assert engine._images is not None
-    held = [*engine._images.ring.columns.values(), *engine._solving.store.columns.values()]
+    assert engine._now.solving is not None
+    assert engine._now.images is not None
+    held = [*engine._now.images.ring.columns.values(), *engine._now.solving.store.columns.values()]
     assert sum(column.nbytes for column in held) == found[-1]
 
 
@@ -383,10 +383,10 @@ def test_sets_die_with_their_images(mixer: SuperMix) -> None:
 
     labelled = SuperMix(**{**vars(mixer), "classes": "labels"})
     run(engine, 220, labelled, batch=named_batch, watch=watch, view=None)
-    assert engine._images is not None
-    assert engine._images.ring.added > 1.5 * engine._images.ring.capacity  # all were written over
-    assert engine._solving is not None
-    assert min(stored[80:]) > 0.3 * engine._solving.store.capacity
+    assert engine._now.images is not None
+    assert engine._now.images.ring.added > 1.5 * engine._now.images.ring.capacity  # all were written over
+    assert engine._now.solving is not None
+    assert min(stored[80:]) > 0.3 * engine._now.solving.store.capacity
 
 
 @pytest.mark.parametrize(
@@ -414,10 +414,10 @@ def test_sets_whose_images_were_written_over_are_not_shown(mixer: SuperMix, reus
     """In the store as in the slots; with rare turns there may be nothing left, so that a turn is due at once."""
     engine = StreamEngine(reuse=reuse, store_bytes=60_000, default_transform=None)
     known = {name for mix in run(engine, 60, mixer, batch=named_batch, view=None).mixes for name in names_of(mix)}
-    assert engine._images is not None
-    flood = engine._images.ring.capacity // SIZE + 1
+    assert engine._now.images is not None
+    flood = engine._now.images.ring.capacity // SIZE + 1
     for step in range(60, 60 + flood):
-        engine._images.add(*named_batch(step))
+        engine._now.images.add(*named_batch(step))
     after = run(engine, range(60 + flood, 90 + flood), mixer, batch=named_batch, view=None)
     assert after.metrics[0]["stored"] == 0
     for mix in after.mixes:
@@ -597,10 +597,10 @@ def test_other_settings_than_those_of_the_checkpoint_begin_anew(
     engine.begin(Run())
     with caplog.at_level("INFO"):
         engine.load_state_dict(first.state_dict())
+        engine.load_tensors(first.tensors(), CPU)
+        assert engine.steps == 12
+        ran = run(engine, range(12, 16), mixer, batch=named_batch, view=None)
     assert caplog.text.count("its settings or the mixer's are others than in the checkpoint, so it begins anew") == 1
-    engine.load_tensors(first.tensors(), CPU)
-    assert engine.steps == 12
-    ran = run(engine, range(12, 16), mixer, batch=named_batch, view=None)
     assert len(ran.mixes[-1]) == SIZE
     numbers = sources_of(engine)[:, :, 0, 0, 0].long()
     assert numbers.min() >= 12 * SIZE
@@ -746,7 +746,7 @@ def test_what_is_no_transform(transform: Any) -> None:
 
 
 def test_mixers_whose_work_cannot_be_spread_are_refused() -> None:
-    mixer = FunctionMixer(EXACT.__call__, present)
+    mixer = FunctionMixer(EXACT.__call__)
     with pytest.raises(
         TypeError, match=r'expected SuperMix, .* for the stream engine, got FunctionMixer.*engine="batch"'
     ):
@@ -769,6 +769,6 @@ def test_images_of_another_size_are_refused() -> None:
 def test_its_own_names() -> None:
     engine = StreamEngine(reuse=3, show_from=2, store_bytes=9)
     assert repr(engine) == "StreamEngine(reuse=3, show_from=2, store_bytes=9)"
-    assert (engine.solves_now, engine.takes_natural_logits, engine.period) == (False, True, 1)
+    assert (engine.solves_now, engine.takes_natural_logits) == (False, True)
     assert engine.default_transform == RandomCropFlip()
     assert engine.plan is None

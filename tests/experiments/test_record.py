@@ -1,7 +1,6 @@
 """What a run counts: on one device, over ranks, and after it was resumed."""
 
 import json
-from collections import deque
 from dataclasses import replace
 
 import pytest
@@ -102,12 +101,3 @@ def test_a_resumed_run_counts_the_time_before_it_was_stopped(monkeypatch: pytest
     monkeypatch.setattr("supermix_pl.experiments.record.time.perf_counter", lambda: 16.0)
     resumed.on_train_end(Ranks(1), pl.LightningModule())
     assert resumed.metrics() == {"fit_seconds": 10.0, "student_samples": 32, "ms_per_step": 2000}
-
-
-def test_the_time_of_steps_between_turns_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    recorder = RunRecorder(mixing())
-    monkeypatch.setattr(SuperMixCallback, "period", 3)
-    recorder._mixed_seconds = deque([0.4, 0.1, 0.1, 0.4, 0.1, 0.1, 0.4, 0.1])
-    assert recorder.metrics()["ms_per_step"] == pytest.approx(200)
-    recorder._mixed_seconds = deque([0.4, 0.1])
-    assert recorder.metrics()["ms_per_step"] == pytest.approx(250)

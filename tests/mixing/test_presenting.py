@@ -152,7 +152,7 @@ def halves(teacher: Any, images: Tensor, labels: Tensor | None, *, seed: Any) ->
 @pytest.mark.parametrize("view", [None, RandomCropFlip(), lambda mixes: mixes.flip(2)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_what_a_function_mixes_is_shown_and_labelled_as_other_mixes_are(dtype: torch.dtype, view: Any) -> None:
-    mixer, labels = FunctionMixer(halves, present), torch.arange(8) % NUM_CLASSES
+    mixer, labels = FunctionMixer(halves), torch.arange(8) % NUM_CLASSES
     images = IMAGES.to(dtype)
     mix = mixer(module(), images, labels, seed=3, view=view)
     assert mix.images.dtype == dtype

@@ -13,8 +13,8 @@ from supermix_pl.mixing.targets import (
     concatenate,
     mixed_targets,
     natural_targets,
-    soft_targets,
 )
+from supermix_pl.solver.criterion import soft_targets
 from tests.problems import NUM_CLASSES, SmoothTeacher, natural_images, repeatable
 
 LABELS = torch.tensor([0, 5, 2, 2])

@@ -16,6 +16,7 @@ from supermix_pl.teacher.passes import Chunks
 from supermix_pl.transforms import RandomCropFlip, View
 from tests import oracle
 from tests.problems import (
+    NUM_CLASSES,
     BlindToMarked,
     Counting,
     SmoothTeacher,
@@ -142,7 +143,7 @@ def test_a_round_gives_what_the_teacher_was_shown_with_its_logits_of_that(
     view: RandomCropFlip | None, chunk_size: int | None
 ) -> None:
     sets, _, _ = problem()
-    state = SolverState.start(sets, torch.zeros(COUNT, 2, 4, 4).double())
+    state = SolverState.start(torch.zeros(COUNT, 2, 4, 4).double(), NUM_CLASSES)
     chunks = Chunks(FrozenTeacher(SmoothTeacher()), chunk_size)
     for look in range(STEPS + 2):
         before = state

@@ -13,7 +13,7 @@ from supermix_pl.solver.buckets import bucket, fill_up
 from supermix_pl.solver.driver import solve
 from supermix_pl.solver.objective import paper_objective
 from supermix_pl.teacher.passes import Chunks, is_out_of_memory
-from tests.problems import Counting, SmoothTeacher, make_sets, natural_images, random_weights
+from tests.problems import NUM_CLASSES, Counting, SmoothTeacher, make_sets, natural_images, random_weights
 
 SOLVER = Solver(
     objective=paper_objective(25.0),
@@ -110,7 +110,7 @@ def test_rounds_on_fixed_shapes() -> None:
     teacher = FrozenTeacher(SmoothTeacher())
     sets = make_sets(images[members], teacher(images).argmax(dim=1)[members], random_weights(9, 2))
     start = torch.zeros(9, 2, 4, 4).double()
-    whole = parts = SolverState.start(sets, start)
+    whole = parts = SolverState.start(start, NUM_CLASSES)
     for _ in range(SOLVER.max_steps + 1):
         whole, _, _ = advance(SOLVER, teacher, sets, whole)
         parts, _, _ = advance(SOLVER, teacher, sets, parts, chunks=Chunks(teacher, 4))

@@ -1,15 +1,16 @@
 """Times of steps on the host's clock."""
 
+import time
+
 import pytest
 import torch
 
-from supermix_pl.trainer import stopwatch
 from supermix_pl.trainer.stopwatch import Stopwatch
 
 
 def test_recent_steps_are_told_as_means(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr(stopwatch.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     watch = Stopwatch(torch.device("cpu"))
     assert watch.recent(2) is None
     for mixing, training in ((9.0, 90.0), (1.0, 10.0), (5.0, 20.0)):

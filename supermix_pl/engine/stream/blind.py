@@ -1,17 +1,16 @@
 """The stream of a mixer that makes its mixes at once: fresh mixes of earlier images in every step."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from supermix_pl.engine.stream.images import ImageStore
-from supermix_pl.mixing import DirectMixer, MixedBatch
+from supermix_pl.mixing import Chosen, DirectMixer, MixedBatch
 from supermix_pl.mixing.sampling import choose_sources, draw_keys
-from supermix_pl.mixing.targets import soft_targets
 from supermix_pl.mixing.views import Viewer
-from supermix_pl.solver import Outcome
-from supermix_pl.solver.masks import mix_images
 from supermix_pl.teacher.frozen import FrozenTeacher
 
 _MOST_CANDIDATES = 512  # images that the sets of one step are drawn from
@@ -27,16 +26,7 @@ def mix_stored(
     viewer: Viewer,
     rng: np.random.Generator,
 ) -> tuple[MixedBatch, Int[Tensor, "b k"]]:
-    """Mix stored images with fresh weights.
-
-    Args:
-        mixer: Makes the mixes.
-        teacher: Of mixers that need one.
-        images: Where the sources come from.
-        count: Mixes to make.
-        num_classes: n.
-        viewer: What the student sees them under.
-        rng: Where chance comes from.
+    """Mix `count` sets of stored images with fresh weights.
 
     Returns:
         The mixes as they are shown, in the solver's precision and not labelled yet, and the places of their sources.
@@ -50,20 +40,7 @@ def mix_stored(
     places = window[choose_sources(ranks, images.classes(window) if mixer.pairing == "distinct" else None, k)]
     classes = images.classes(places)
     own = torch.arange(places.numel(), device=device).view_as(places)
-    composed = mixer.compose(rng, images.at(places).flatten(0, 1), classes.flatten(), own, teacher)
+    mix = mixer.mix(Chosen(rng, images.at(places).flatten(0, 1), classes.flatten(), own, teacher), num_classes)
     keys = torch.from_numpy(draw_keys(rng, count)).to(device)
-    mix = MixedBatch(
-        images=viewer(mix_images(composed.sources, composed.masks), keys, torch.zeros_like(keys)),
-        masks=composed.masks,
-        soft_targets=soft_targets(classes, composed.weights, num_classes),
-        teacher_logits=None,
-        source_indices=torch.full_like(classes, -1),
-        source_classes=classes,
-        mix_weights=composed.weights,
-        outcomes=torch.full_like(classes[:, 0], int(Outcome.CAPPED)),
-        num_steps=torch.zeros_like(classes[:, 0]),
-        natural_logits=None,
-        teacher_forwards=composed.passes,
-        teacher_backwards=composed.passes,
-    )
-    return mix, places
+    shown = viewer(mix.images, keys, torch.zeros_like(keys))
+    return replace(mix, images=shown, source_indices=torch.full_like(classes, -1)), places

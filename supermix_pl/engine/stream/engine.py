@@ -1,8 +1,7 @@
 """The stream engine: every pass of the teacher is a lesson, at a constant cost a step."""
 
-import dataclasses
 import math
-from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,25 +13,19 @@ from torch import Tensor
 from supermix_pl.arguments import check_at_least, check_positive, check_transform
 from supermix_pl.engine.base import Engine, Run
 from supermix_pl.engine.stream.blind import mix_stored
-from supermix_pl.engine.stream.images import (
-    ImageStore,
-    check_room,
-    check_shape,
-    check_sources,
-    image_bytes,
-    images_fit,
-)
+from supermix_pl.engine.stream.images import check_room, check_shape, check_sources, image_bytes
+from supermix_pl.engine.stream.now import Now
 from supermix_pl.engine.stream.plan import Plan, plan_for_store, reuse_for_budget
 from supermix_pl.engine.stream.slots import Slots
-from supermix_pl.engine.stream.solving import Shown, Solving, expected_rounds, same_shapes, set_bytes
+from supermix_pl.engine.stream.solving import Shown, Solving, expected_rounds, set_bytes
 from supermix_pl.engine.stream.step import Step
-from supermix_pl.engine.stream.timing import PassTimes
 from supermix_pl.mixing import DirectMixer, MixedBatch, Mixer, Seed, SuperMix
-from supermix_pl.mixing.blind import classes_of, judge
-from supermix_pl.mixing.checks import check_images, fit_k, generator
-from supermix_pl.mixing.natural import NaturalPass, check_seen, float_autograd
-from supermix_pl.mixing.presenting import label, like_batch, numbers
+from supermix_pl.mixing.blind import judge
+from supermix_pl.mixing.checks import check_images, fit_k, generator, numbers
+from supermix_pl.mixing.natural import float_autograd
+from supermix_pl.mixing.presenting import label, like_batch
 from supermix_pl.mixing.views import Transform
+from supermix_pl.solver.criterion import soft_targets
 from supermix_pl.solver.masks import normalized_masks
 from supermix_pl.solver.rows import concatenate
 from supermix_pl.teacher.frozen import FrozenTeacher
@@ -83,6 +76,9 @@ class StreamEngine(Engine):
         TypeError: If default_transform cannot be called, or sources are no floating point tensor.
     """
 
+    takes_natural_logits = True  # the classes of the sources are known then
+    solves_now = False  # there are sets of all ages
+
     def __init__(
         self,
         *,
@@ -114,32 +110,15 @@ class StreamEngine(Engine):
         self._default_transform = default_transform
         self._mixer = ""
         self._run = Run()
-        self._forget()
+        self._now = Now()
 
     def __repr__(self) -> str:
-        """Name the settings."""
-        settings = {"reuse": self.reuse, "budget": self.budget, "slots": self.slots, "show_from": self.show_from}
-        given = [f"{name}={value}" for name, value in settings.items() if value is not None]
-        given.append(f"store_bytes={self.store_bytes}")
-        if self.sources is not None:
-            given.append(f"sources=<{tuple(self.sources.shape)}>")
-        if self._default_transform != _CROP_AND_FLIP:
-            given.append(f"default_transform={self._default_transform!r}")
-        return f"StreamEngine({', '.join(given)})"
+        view = self._default_transform
+        return f"StreamEngine({self._settings()}{'' if view == _CROP_AND_FLIP else f', default_transform={view!r}'})"
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what belongs to a run: copies begin anew."""
-        fresh = type(self)(
-            reuse=self.reuse,
-            budget=self.budget,
-            slots=self.slots,
-            show_from=self.show_from,
-            store_bytes=self.store_bytes,
-            sources=self.sources,
-            default_transform=self._default_transform,
-        )
-        fresh._mixer = self._mixer
-        return vars(fresh)
+        return vars(self) | {"_run": Run(), "_now": Now()}
 
     @property
     def default_transform(self) -> Transform | None:
@@ -147,24 +126,14 @@ class StreamEngine(Engine):
         return self._default_transform
 
     @property
-    def takes_natural_logits(self) -> bool:
-        """Whether logits of the natural images spare it passes: the classes of the sources are known then."""
-        return True
-
-    @property
-    def solves_now(self) -> bool:
-        """Whether the sets of a batch have been solved to their end when it is shown: there are sets of all ages."""
-        return False
-
-    @property
     def steps(self) -> int:
         """Batches that were mixed so far."""
-        return self._step
+        return self._now.step if self._now.saved is None else self._now.saved["step"]
 
     @property
     def plan(self) -> Plan | None:
         """The size of the stream; None before its first step, and for mixers that solve nothing."""
-        return None if self._solving is None else self._solving.plan
+        return None if self._now.solving is None else self._now.solving.plan
 
     def check(self, mixer: Mixer) -> None:
         """Refuse a mixer whose work cannot be spread over steps."""
@@ -182,15 +151,11 @@ class StreamEngine(Engine):
 
     def begin(self, run: Run) -> None:
         """Start anew with a training run."""
-        self._run = run
-        self._forget()
+        self._run, self._now = run, Now()
 
     def end(self) -> None:
         """Let go of the run and of images, slots and store; the accounts stay."""
-        state = self.state_dict()
-        self._run = Run()
-        self._forget()
-        self.load_state_dict(state)
+        self._run, self._now = Run(), Now(saved=self.state_dict())
 
     def mix(
         self,
@@ -206,10 +171,8 @@ class StreamEngine(Engine):
     ) -> MixedBatch:
         """Advance the sets in the slots, and return views of them; see `Engine.mix`."""
         self.check(mixer)
-        if self._uncompared is not None:
-            loaded = self._loaded
-            self.load_state_dict(self._uncompared)
-            self._loaded = None if self._anew else loaded
+        if self._now.saved is not None:
+            self._now = self._resumed(self._now.saved)
         pixels = check_images(images)
         step = Step(
             images=images,
@@ -221,15 +184,15 @@ class StreamEngine(Engine):
             seed=numbers(seed),
             rng=generator([*numbers(seed), _CHANCE]),
         )
-        if self._images is not None and pixels.shape[1:] != self._image_shape:
+        shape = None if self._now.images is None else self._now.images.shape
+        if shape is not None and pixels.shape[1:] != shape:
             raise ValueError(
                 f"expected images of one shape for the stream engine, got {tuple(pixels.shape[1:])} after "
-                f'{tuple(self._image_shape)}; choose engine="batch"'
+                f'{tuple(shape)}; choose engine="batch"'
             )
-        if self._images is None and self.sources is not None:
+        if self._now.images is None and self.sources is not None:
             check_shape(self.sources, pixels)
-        self._image_shape = pixels.shape[1:]
-        self._left_out = 0
+        self._now.left_out = 0
         with float_autograd(images.device):
             if isinstance(mixer, DirectMixer):
                 mix = self._mix_direct(mixer, teacher, step)
@@ -239,190 +202,154 @@ class StreamEngine(Engine):
                     raise ValueError("expected a teacher to supervise the masks, got None")
                 mixer.check_labels_given(labels)
                 mix = self._mix_solved(mixer, teacher, step)
-        self._step += 1
-        return mix
+        self._now.step += 1
+        return replace(mix, images=like_batch(mix.images, images), left_out=self._now.left_out)
 
     def metrics(self) -> dict[str, float]:
         """Return solved sets of this step, views a set so far, solved sets in the store, and bytes of the store."""
-        return self._metrics
+        return self._now.metrics
 
     def to_show(self, images: Float[Tensor, "b c h w"], mix: MixedBatch) -> tuple[Float[Tensor, "m c h w"], MixedBatch]:
         """Return some mixes as the student saw them, the replays if there are any, and their sources."""
-        if self._images is None or self._places is None:
+        if self._now.images is None or self._now.places is None:
             return images, mix
         rows = slice(max(0, len(mix) - _SHOWN_AT_MOST), None)
-        sources = self._images.at(self._places[rows]).to(mix.images.dtype)
+        sources = self._now.images.at(self._now.places[rows]).to(mix.images.dtype)
         count, k = sources.shape[:2]
         own = torch.arange(count * k, device=sources.device).view(count, k)
-        return sources.flatten(0, 1), dataclasses.replace(mix.take(rows), source_indices=own)
+        return sources.flatten(0, 1), replace(mix.take(rows), source_indices=own)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the number of the step, what was asked for, and the accounts."""
-        return self._uncompared or {
-            "step": self._step,
+        now = self._now
+        return now.saved or {
+            "step": now.step,
             "asked": self._asked(),
-            "reuse": self._reuse,
-            "due": [self._due_visits, self._due_images],
-            "batch_size": self._batch_size,
+            "reuse": now.reuse,
+            "due": [now.due_visits, now.due_images],
+            "batch_size": now.batch_size,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up the accounts; the store fills anew unless `load_tensors` follows. Another engine's state is empty."""
-        self._forget()
-        if not state:
-            return
-        self._step = state["step"]
-        if not self._mixer:
-            self._uncompared = state  # until the first batch brings the mixer
-        elif state["asked"] != self._asked():
+        self._now = Now(saved=state or None)  # until the first batch brings the mixer
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return images, slots and store; what was loaded, while it waits for the first batch."""
+        now = self._now
+        if now.images is None:
+            return now.loaded or {}
+        held = {f"images/{name}": value for name, value in now.images.ring.tensors().items()}
+        return held | {"sizes": torch.tensor(now.sizes)} | ({} if now.solving is None else now.solving.tensors())
+
+    def load_tensors(self, tensors: dict[str, Tensor], device: torch.device) -> None:
+        """Take up what `tensors` gave; nothing, where settings, image size or classes have changed."""
+        self._now.loaded = tensors or None
+
+    def _settings(self) -> str:
+        settings = {name: getattr(self, name) for name in ("reuse", "budget", "slots", "show_from", "store_bytes")}
+        settings["sources"] = None if self.sources is None else f"<{tuple(self.sources.shape)}>"
+        return ", ".join(f"{name}={value}" for name, value in settings.items() if value is not None)
+
+    def _asked(self) -> str:
+        return f"{self._settings()} {self._mixer}"
+
+    def _resumed(self, saved: dict[str, Any]) -> "Now":
+        """Go on with the accounts of a checkpoint, unless they are of other settings."""
+        if saved["asked"] != self._asked():
             rank_zero_info(
                 "Stream engine: its settings or the mixer's are others than in the checkpoint, so it begins anew with "
                 "these."
             )
-            self._anew = True
-            return
-        self._reuse = state["reuse"]
-        self._due_visits, self._due_images = state["due"]
-        self._batch_size = state["batch_size"]
-        self._sizes = []
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return images, slots and store; what was loaded, while it waits for the first batch."""
-        if self._images is None or self._loaded is not None:
-            return self._loaded or {}
-        held = {f"images/{name}": value for name, value in self._images.ring.tensors().items()}
-        return held if self._solving is None else held | self._solving.tensors()
-
-    def load_tensors(self, tensors: dict[str, Tensor], device: torch.device) -> None:
-        """Take up what `tensors` gave; nothing, where settings, image size or classes have changed."""
-        if not self._anew:
-            self._loaded = tensors or None
-
-    def _forget(self) -> None:
-        self._step = 0
-        self._anew = False
-        self._uncompared: dict[str, Any] | None = None
-        self._reuse: float | None = None
-        self._due_visits, self._due_images = 0.0, 0.0
-        self._batch_size = 0
-        self._sizes: list[int] | None = None
-        self._images: ImageStore | None = None
-        self._solving: Solving | None = None
-        self._loaded: dict[str, Tensor] | None = None
-        self._image_shape = torch.Size()
-        self._left_out = 0
-        self._places: Int[Tensor, "b k"] | None = None
-        self._metrics: dict[str, float] = {}
-        self._told_uses = False
-        self._visit_times: PassTimes | None = None
-        self._label_times: PassTimes | None = None
-
-    def _asked(self) -> str:
-        sources = None if self.sources is None else tuple(self.sources.shape)
-        settings = self.reuse, self.budget, self.slots, self.show_from, self.store_bytes, sources
-        return f"{settings} {self._mixer}"
+            return Now(step=saved["step"])
+        names = ("step", "reuse", "batch_size")
+        visits, images = saved["due"]
+        accounts = {name: saved[name] for name in names} | {"due_visits": visits, "due_images": images}
+        return Now(**accounts, batch_sizes=[], loaded=self._now.loaded)
 
     def _mix_direct(self, mixer: DirectMixer, teacher: FrozenTeacher | None, step: Step) -> MixedBatch:
         """Mix images of the store with fresh weights; the batch comes to the store behind."""
-
-        def look(
-            images: Tensor, labels: Tensor | None = None, logits: Tensor | None = None
-        ) -> tuple[NaturalPass, Int[Tensor, " r"]]:
-            return classes_of(teacher, images, labels, mixer.num_classes, mixer.chunk_size, logits)
-
-        natural, classes = look(step.pixels, step.labels, step.logits)
-        check_seen(natural)
-        if self._images is None:
+        now, given = self._now, self.sources is not None
+        natural, classes = mixer.classes_of(teacher, step.pixels, step.labels, step.logits)
+        forwards = natural.forwards
+        if now.images is None:
             capacity = max(1, self.store_bytes // image_bytes(step.pixels))
             if self.sources is not None:
                 capacity = check_room(self.sources, capacity)
-            n = natural.num_classes
-            self._drop_unless(self._loaded is None or images_fit(self._loaded, step.pixels, capacity, n))
-            self._images = ImageStore.from_tensors(self._loaded, capacity, step.pixels.device)
-        store, first = self._images, len(self._images.ring) == 0
-        forwards = natural.forwards
-        if first and self.sources is not None:
-            forwards += self._keep_sources(step.pixels, look)
+            now.sizes = [*step.pixels.shape[1:], step.pixels.element_size(), capacity, natural.num_classes]
+            now.open(capacity, step.pixels.device, now.sizes)
+        store, first = now.stored(), now.is_empty
+        if first and given:
+            forwards += self._keep_sources(mixer, teacher, step.pixels)
         elif first:
-            self._keep(step.pixels, classes, step.labels)
+            now.keep(step.pixels, classes, step.labels)
         fit_k(mixer.k, len(store.ring))
         viewer = step.viewer(step.view, _REPLAYS)
-        mix, self._places = mix_stored(mixer, teacher, store, step.count, natural.num_classes, viewer, step.rng)
-        if not first and self.sources is None:
-            self._keep(step.pixels, classes, step.labels)
-        self._metrics = {"stored": float(len(store.ring)), "store_bytes": float(store.ring.num_bytes)}
-        shown = mix.images
-        mix = dataclasses.replace(
-            mix,
-            images=like_batch(shown, step.images),
-            natural_logits=natural.logits,
-            teacher_forwards=forwards + mix.teacher_forwards,
-            left_out=self._left_out,
-        )
+        mix, now.places = mix_stored(mixer, teacher, store, step.count, natural.num_classes, viewer, step.rng)
+        if not first and not given:
+            now.keep(step.pixels, classes, step.labels)
+        now.metrics = {"stored": float(len(store.ring)), "store_bytes": float(store.ring.num_bytes)}
+        mix = replace(mix, natural_logits=natural.logits, teacher_forwards=forwards + mix.teacher_forwards)
         if teacher is None:
             return mix
-        outputs = show(teacher, shown, mixer.chunk_size)
-        return judge(label(mix, *outputs, viewed=step.view is not None, forwards=len(shown)))
+        outputs = show(teacher, mix.images, mixer.chunk_size)
+        return judge(label(mix, *outputs, viewed=step.view is not None, forwards=len(mix)))
 
     def _mix_solved(self, mixer: SuperMix, teacher: FrozenTeacher, step: Step) -> MixedBatch:
         """Visit sets, and fill the batch with replays."""
         count, view = step.count, step.view
         self._replan(mixer)
         self._follow_batch_size(count)
-        forwards, taken_in = 0, False
+        now, forwards, taken_in = self._now, 0, False
         solving_view = mixer.solving_view(view, step.pixels)
         lessons = solving_view is view or solving_view == view
-        if self._solving is None:
+        if now.solving is None:
             forwards, taken_in = self._start(mixer, teacher, step, lessons=lessons)
-        solving = self._require()
+        solving = now.solving
+        assert solving is not None
         before = solving.ended, solving.start_passes
-        self._due_visits += solving.due_visits(count, self._reuse_now())
+        now.due_visits += solving.due_visits(count, self._reuse_now())
         if not solving.has_sets():  # there must be something to show
-            self._due_visits = max(self._due_visits, solving.plan.visits)
+            now.due_visits = max(now.due_visits, solving.plan.visits)
         visits: list[Shown] = []
         ages: list[np.ndarray] = []
         viewer = step.viewer(solving_view, _VISITS)
-        assert self._visit_times is not None
-        assert self._label_times is not None
-        while self._due_visits >= solving.plan.visits:
-            self._due_visits -= solving.plan.visits
-            with self._visit_times.measure(solving.plan.visits):
+        while now.due_visits >= solving.plan.visits:
+            now.due_visits -= solving.plan.visits
+            with solving.visit_times.measure(solving.plan.visits):
                 visited, age = solving.turn(teacher, viewer, step.rng)
             visits.append(visited)
             ages.append(age)
         parts = _to_student(visits, ages, min(solving.plan.shown * len(visits), count) if lessons else 0)
         left = count - sum(len(part.logits) for part in parts)
         if left:
-            with self._label_times.measure(left):
-                parts.append(solving.replay(teacher, left, step.viewer(view, _REPLAYS), self._step, step.rng))
+            with solving.label_times.measure(left):
+                parts.append(solving.replay(teacher, left, step.viewer(view, _REPLAYS), now.step, step.rng))
         if not taken_in and self.sources is None:
-            forwards += self._take_in(mixer, teacher, step)
-        shown = parts[0] if len(parts) == 1 else concatenate(parts)
+            forwards += self._take_in(mixer, teacher, step, solving.plan.window)
+        shown = concatenate(parts)
         solving.shown += count
-        passed = len(visits) * solving.plan.visits
-        looked = solving.start_passes - before[1]
-        self._places = shown.places
+        passed = len(visits) * solving.plan.visits + solving.start_passes - before[1]
+        now.places = shown.places
         self._tell_of_uses(solving)
-        self._metrics = {
+        now.metrics = {
             "fresh": float(solving.ended - before[0]),
             "uses": solving.shown / solving.ended if solving.ended else 0.0,
             "stored": float(solving.num_alive()),
             "store_bytes": float(solving.images.ring.num_bytes + solving.store.num_bytes),
         }
         mix = MixedBatch(
-            images=like_batch(shown.images, step.images),
+            images=shown.images,
             masks=normalized_masks(shown.mask_logits, (step.pixels.shape[2], step.pixels.shape[3])),
-            soft_targets=shown.soft_targets(),
+            soft_targets=soft_targets(shown.classes, shown.mix_weights, shown.logits.shape[1]),
             teacher_logits=shown.logits,
             source_indices=torch.full_like(shown.classes, -1),
             source_classes=shown.classes,
             mix_weights=shown.mix_weights,
             outcomes=shown.outcomes,
             num_steps=shown.num_steps,
-            natural_logits=None,
-            teacher_forwards=forwards + passed + looked,
-            teacher_backwards=passed + looked,
-            left_out=self._left_out,
+            teacher_forwards=forwards + passed,
+            teacher_backwards=passed,
         )
         return label(mix, shown.logits, shown.features, viewed=view is not None, forwards=left)
 
@@ -432,129 +359,95 @@ class StreamEngine(Engine):
         Returns:
             Images that the teacher passed, and whether the batch was taken in.
         """
-        pixels, device = step.pixels, step.pixels.device
-        self._batch_size = self._batch_size or step.count
-        rounds = expected_rounds(mixer)
+        now, pixels = self._now, step.pixels
+        now.batch_size = now.batch_size or step.count
+        rounds, grid = expected_rounds(mixer), mixer.grid_for(pixels)
         plan, room = plan_for_store(
             self.store_bytes,
             image_bytes(pixels),
-            set_bytes(mixer, mixer.grid_for(pixels)),
+            set_bytes(mixer, grid),
             self._reuse_now(),
-            self._batch_size,
+            now.batch_size,
             rounds,
             self._first_shown(rounds),
             self.slots,
             None if self.sources is None else len(self.sources),
         )
-        self._visit_times, self._label_times = PassTimes(device), PassTimes(device)
-
-        def empty_slots() -> Slots:
-            n = _num_classes(teacher, pixels)
-            return Slots(plan.slots, mixer.k, mixer.grid_for(pixels), n, device, pixels.dtype)
-
-        if self._loaded is not None:
-            n = _num_classes(teacher, pixels)
-            self._drop_unless(
-                images_fit(self._loaded, pixels, room.images, n) and same_shapes(self._loaded, empty_slots(), room.sets)
-            )
-        self._images = ImageStore.from_tensors(self._loaded, room.images, device)
-        forwards, empty = 0, len(self._images.ring) == 0
+        sizes = [*pixels.shape[1:], pixels.element_size(), plan.slots, mixer.k, *grid, room.images, room.sets]
+        n = 0 if now.loaded is None else _num_classes(teacher, pixels)  # else the classes tell it without a pass
+        loaded, forwards = now.open(room.images, pixels.device, [*sizes, n]), 0
+        empty = now.is_empty
         if empty and self.sources is not None:
-            forwards = self._keep_sources(pixels, lambda part: mixer.look(teacher, part, None, with_saliency=False))
+            forwards = self._keep_sources(mixer, teacher, pixels)
         elif empty:
-            forwards = self._look_and_keep(mixer, teacher, pixels, step.labels, step.logits)
-        self._solving = Solving(mixer, plan, self._images, room.sets, empty_slots(), _num_classes(teacher, pixels))
-        if self._loaded is not None:
-            self._solving.load_tensors(self._loaded, device)
-            self._loaded = None
+            forwards = self._keep(mixer, teacher, pixels, step.labels, step.logits)
+        n = _num_classes(teacher, pixels)
+        now.sizes = [*sizes, n]
+        slots = Slots(plan.slots, mixer.k, grid, n, pixels.device, pixels.dtype)
+        now.solving = Solving(mixer, plan, now.stored(), room.sets, slots, n)
+        if loaded is not None:
+            now.solving.load_tensors(loaded, pixels.device)
         shown = plan.shown if lessons else 0
         rank_zero_info(
             f"Stream engine: {plan.visits} visits a turn to {plan.slots} slots, of which {shown} are shown to the "
-            f"student; the other mixes of its {self._batch_size} are replays. A set takes {rounds:g} visits and is "
+            f"student; the other mixes of its {now.batch_size} are replays. A set takes {rounds:g} visits and is "
             f"shown about {plan.reuse:.1f} times; {self.store_bytes / 2**20:.0f} MiB hold {room.sets} solved sets, the "
-            f"last {room.sets * plan.reuse / self._batch_size:.0f} steps"
+            f"last {room.sets * plan.reuse / now.batch_size:.0f} steps"
         )
         return forwards, empty
 
-    def _drop_unless(self, fits: bool) -> None:
-        """Begin anew where what was loaded is of another run."""
-        if not fits:
-            self._loaded = None
-            rank_zero_info(
-                "Stream engine: the images, the classes or the batches are of another size than those that were saved "
-                "beside the checkpoint, so its store fills anew."
-            )
-
-    def _take_in(self, mixer: SuperMix, teacher: FrozenTeacher, step: Step) -> int:
+    def _take_in(self, mixer: SuperMix, teacher: FrozenTeacher, step: Step, window: int) -> int:
         """Keep as many images as sets are drawn in a step; all of them until there is a window of them.
 
         Returns:
             Images that the teacher passed, to know their classes.
         """
-        solving = self._require()
-        count = len(step.pixels)
-        self._due_images += step.count / self._reuse_now()
-        taken = min(int(self._due_images), count)
-        self._due_images -= int(self._due_images)
-        if len(solving.images.ring) < solving.plan.window:
+        now, count = self._now, len(step.pixels)
+        now.due_images += step.count / self._reuse_now()
+        taken = min(int(now.due_images), count)
+        now.due_images -= int(now.due_images)
+        if len(now.stored().ring) < window:
             taken = count
         if taken == 0:
             return 0
         rows = torch.from_numpy(np.sort(step.rng.choice(count, size=taken, replace=False))).to(step.pixels.device)
         labels, logits = (None if given is None else given[rows] for given in (step.labels, step.logits))
-        return self._look_and_keep(mixer, teacher, step.pixels[rows], labels, logits)
+        return self._keep(mixer, teacher, step.pixels[rows], labels, logits)
 
-    def _look_and_keep(
-        self, mixer: SuperMix, teacher: FrozenTeacher, images: Tensor, labels: Tensor | None, logits: Tensor | None
+    def _keep(
+        self,
+        mixer: SuperMix | DirectMixer,
+        teacher: FrozenTeacher | None,
+        images: Tensor,
+        labels: Tensor | None,
+        logits: Tensor | None,
     ) -> int:
-        """Store images of the batch, and return how many of them the teacher passed to know their classes."""
-        natural, classes = mixer.look(teacher, images, labels, logits, with_saliency=False)
-        check_seen(natural)
-        self._keep(images, classes, labels)
+        """Store images, and return how many of them the teacher passed to know their classes."""
+        natural, classes = mixer.classes_of(teacher, images, labels, logits)
+        self._now.keep(images, classes, labels)
         return natural.forwards
 
     def _keep_sources(
-        self,
-        pixels: Float[Tensor, "b c h w"],
-        look: Callable[[Float[Tensor, "r c h w"]], tuple[NaturalPass, Int[Tensor, " r"]]],
+        self, mixer: SuperMix | DirectMixer, teacher: FrozenTeacher | None, pixels: Float[Tensor, "b c h w"]
     ) -> int:
-        """Store the given sources, and return how many images the teacher passed to know their classes."""
+        """Store the given sources, as many at once as a batch has; else as `_keep`."""
         assert self.sources is not None
-        forwards = 0
-        for part in self.sources.split(len(pixels)):
-            images = check_images(part.to(pixels))
-            natural, classes = look(images)
-            check_seen(natural)
-            self._keep(images, classes, None)
-            forwards += natural.forwards
-        return forwards
-
-    def _keep(
-        self, images: Float[Tensor, "r c h w"], classes: Int[Tensor, " r"], labels: Int[Tensor, " b"] | None
-    ) -> None:
-        """Store images of known class. All are, where labels are given, and the host need not wait to know."""
-        assert self._images is not None
-        if labels is None and not bool((classes >= 0).all()):
-            known = classes >= 0
-            images, classes = images[known], classes[known]
-            self._left_out += len(known) - len(images)
-        if len(images):
-            self._images.add(images, classes)
+        parts = (check_images(part.to(pixels)) for part in self.sources.split(len(pixels)))
+        return sum(self._keep(mixer, teacher, images, None, None) for images in parts)
 
     def _replan(self, mixer: SuperMix) -> None:
         """Find, once, the uses of a set that a budget allows, and begin anew with them."""
-        wanted = self.budget is not None and self._reuse is None and self._step > 0
-        if not wanted or self._step % _STEPS_TO_TIME or self._visit_times is None or self._label_times is None:
+        now, budget = self._now, self.budget
+        if budget is None or now.solving is None or now.reuse is not None or now.step % _STEPS_TO_TIME:
             return
-        reuse = None
+        reuse, solving = None, now.solving
         if self._run.is_first_rank:
-            times = self._run.training_seconds(), self._visit_times.per_row(), self._label_times.per_row()
+            times = self._run.training_seconds(), solving.visit_times.per_row(), solving.label_times.per_row()
             if times[0] is not None and times[1] is not None:
-                assert self.budget is not None
                 rounds = expected_rounds(mixer)
                 reuse = reuse_for_budget(
-                    self.budget,
-                    self._batch_size,
+                    budget,
+                    now.batch_size,
                     rounds,
                     self._first_shown(rounds),
                     training=times[0],
@@ -563,7 +456,7 @@ class StreamEngine(Engine):
                 )
         reuse = self._run.broadcast(reuse)
         if reuse is not None:
-            self._begin_anew(self._batch_size, reuse)
+            self._now = Now(step=now.step, batch_size=now.batch_size, reuse=reuse)
 
     def _first_shown(self, rounds: float) -> int:
         """Return the first visit of a set that the student sees."""
@@ -571,32 +464,28 @@ class StreamEngine(Engine):
 
     def _follow_batch_size(self, count: int) -> None:
         """Plan anew where the first two batches of a resumed run have another size: one may be the last of an epoch."""
-        if self._sizes is None:
+        now = self._now
+        if now.batch_sizes is None:
             return
-        self._sizes.append(count)
-        if len(self._sizes) < 2:
+        now.batch_sizes.append(count)
+        if len(now.batch_sizes) < 2:
             return
-        first, self._sizes = self._sizes[0], None
-        if first == count != self._batch_size:
+        first, now.batch_sizes = now.batch_sizes[0], None
+        if first == count != now.batch_size:
             rank_zero_info(
-                f"Stream engine: batches have {count} mixes, {self._batch_size} in the checkpoint, so it begins anew."
+                f"Stream engine: batches have {count} mixes, {now.batch_size} in the checkpoint, so it begins anew."
             )
-            self._begin_anew(count, self._reuse)
-
-    def _begin_anew(self, batch_size: int, reuse: float | None) -> None:
-        step, shape = self._step, self._image_shape
-        self._forget()
-        self._step, self._batch_size, self._image_shape, self._reuse = step, batch_size, shape, reuse
+            self._now = Now(step=now.step, batch_size=count, reuse=now.reuse)
 
     def _tell_of_uses(self, solving: Solving) -> None:
         """Warn once where sets are used far more or less than was planned, after the slots were filled some times."""
         planned = self._reuse_now()
-        if self._told_uses or solving.shown < _TURNS_OF_SLOTS * len(solving.slots) * planned:
+        if self._now.told_uses or solving.shown < _TURNS_OF_SLOTS * len(solving.slots) * planned:
             return
         uses, visits = (count / max(solving.ended, 1) for count in (solving.shown, solving.visited))
         if planned / 2 <= uses <= 2 * planned:
             return
-        self._told_uses = True
+        self._now.told_uses = True
         rank_zero_warn(
             f"Stream engine: sets are shown {uses:.1f} times on average and take {visits:.0f} visits, where reuse="
             f"{planned:.1f} was planned. Give max_steps and min_steps of the mixer a narrower range, or "
@@ -604,11 +493,7 @@ class StreamEngine(Engine):
         )
 
     def _reuse_now(self) -> float:
-        return self._reuse or self.reuse or _DEFAULT_REUSE
-
-    def _require(self) -> Solving:
-        assert self._solving is not None
-        return self._solving
+        return self._now.reuse or self.reuse or _DEFAULT_REUSE
 
 
 def _num_classes(teacher: FrozenTeacher, pixels: Float[Tensor, "b c h w"]) -> int:
@@ -623,6 +508,6 @@ def _to_student(visits: list[Shown], ages: list[np.ndarray], count: int) -> list
     """Take the visits of the sets that have had most of them: their masks are the most finished."""
     if count == 0:
         return []
-    visited = visits[0] if len(visits) == 1 else concatenate(visits)
+    visited = concatenate(visits)
     order = np.argsort(-np.concatenate(ages), kind="stable")[:count]
     return [visited.take(torch.from_numpy(np.sort(order)).to(visited.logits.device))]

@@ -9,14 +9,15 @@ from supermix_pl.engine.stream.ring import Ring, part_of
 
 
 class ImageStore:
-    """The newest natural images with their classes.
-
-    Args:
-        capacity: Images at most, >= 1.
-    """
+    """The newest natural images with their classes, `capacity` at most."""
 
     def __init__(self, capacity: int) -> None:
         self.ring = Ring(capacity)
+
+    @property
+    def shape(self) -> torch.Size | None:
+        """Channels, height and width of the images; None while there are none."""
+        return self._column("levels").shape[1:] if self.ring.columns else None
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor] | None, capacity: int, device: torch.device) -> "ImageStore":
@@ -44,23 +45,6 @@ class ImageStore:
         column = self.ring.columns[name]
         assert isinstance(column, Tensor)
         return column
-
-
-def images_fit(tensors: dict[str, Tensor], pixels: Float[Tensor, "b c h w"], capacity: int, num_classes: int) -> bool:
-    """Return whether images that were saved are of the size, the precision and the classes of a run.
-
-    Args:
-        tensors: What was saved, by names such as "images/levels".
-        pixels: A batch of the run.
-        capacity: Images that its store keeps at most.
-        num_classes: n.
-    """
-    held = part_of(tensors, "images")
-    levels, lowest, classes, counts = (held.get(name) for name in ("levels", "lowest", "classes", "counts"))
-    if levels is None or lowest is None or classes is None or counts is None:
-        return False
-    same = levels.shape[1:] == pixels.shape[1:] and lowest.dtype == pixels.dtype
-    return same and int(counts[0]) == capacity and int(classes.max()) < num_classes
 
 
 def image_bytes(images: Float[Tensor, "b c h w"]) -> int:

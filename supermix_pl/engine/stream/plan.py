@@ -35,13 +35,7 @@ def plan_for_reuse(
 ) -> Plan:
     """Show each set `reuse` times: in its visits from `show_from` on, and in replays.
 
-    Args:
-        reuse: Views of a set, > 0.
-        batch_size: Mixes that a step shows.
-        rounds: Visits that solve a set.
-        show_from: The first visit that may be shown, counted from 0; `rounds` shows none.
-        slots: S; None for as many as keep the visits of a set `apart`.
-        apart: Turns between two visits of a set, and batches in the window.
+    A set takes `rounds` visits, `apart` turns from each other; a step shows `batch_size` mixes.
     """
     visits = max(1, math.ceil(batch_size * rounds / reuse - 1e-9))
     slots = max(slots or apart * visits, visits)
@@ -57,12 +51,7 @@ def plan_for_reuse(
 
 @dataclass(frozen=True, kw_only=True)
 class Room:
-    """What the store has room for.
-
-    Attributes:
-        images: Of natural images.
-        sets: Of solved sets.
-    """
+    """How many natural images and solved sets the store has room for."""
 
     images: int
     sets: int
@@ -133,16 +122,8 @@ def reuse_for_budget(
 ) -> float:
     """Find the uses of a set that make solving take a share of a training step.
 
-    A visit that is shown spares the pass that would label a replay.
-
-    Args:
-        budget: The share, beyond one labelling pass a shown mix.
-        batch_size: Mixes that a step shows.
-        rounds: Visits that solve a set.
-        show_from: The first visit that may be shown.
-        training: Seconds of a training step without mixing.
-        per_visit: Seconds of a visit.
-        per_label: Seconds of a labelling pass of one mix.
+    The share, `budget`, is what comes beyond one labelling pass a shown mix; a visit that is shown spares the pass that
+    would label a replay. Times are seconds: of a training step without mixing, a visit, a labelling pass of one mix.
     """
     shown = shown_visits(math.inf, rounds, show_from) / rounds
     extra = max(per_visit - shown * per_label, 0.1 * per_visit)

@@ -12,9 +12,6 @@ def quantize(
 ) -> tuple[UInt8[Tensor, "b c h w"], Float[Tensor, "b c"], Float[Tensor, "b c"]]:
     """Round images to 256 levels between the least and the greatest pixel of each channel.
 
-    Args:
-        images: In any normalisation.
-
     Returns:
         The levels, and per channel the value of level 0 and the step between levels, for `dequantize`. Its error is at
         most half a step.

@@ -14,9 +14,6 @@ class Ring:
     """Columns of equal length, on the device as tensors or on the host as arrays; it grows as it fills.
 
     The n-th row that ever arrived, counted from 0, has the place n % capacity until it is overwritten.
-
-    Args:
-        capacity: Rows at most, >= 1.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -25,7 +22,6 @@ class Ring:
         self.columns: dict[str, Column] = {}
 
     def __len__(self) -> int:
-        """Count the rows that are there."""
         return min(self.added, self.capacity)
 
     @property

@@ -8,21 +8,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from supermix_pl.engine.stream.images import ImageStore
-from supermix_pl.mixing.targets import soft_targets
-from supermix_pl.solver import Outcome, Sets, SolverState
-from supermix_pl.solver.criterion import class_membership
+from supermix_pl.engine.stream.ring import part_of
+from supermix_pl.solver import Sets, SolverState
 from supermix_pl.solver.rows import Rows
 
 
 @dataclass
 class Drawn(Rows):
-    """What a set is made of.
+    """What sets are made of: the places of their sources in the store of images, and what is known of these.
 
-    Attributes:
-        places: Of its sources, in the store of images.
-        classes: Of its sources.
-        mix_weights: Of its sources, summing to 1 over k.
-        keys: Name the stream of chance of each set.
+    The mixing weights sum to 1 over k; `keys` name the stream of chance of each set.
     """
 
     places: Int[Tensor, "s k"]
@@ -32,24 +27,11 @@ class Drawn(Rows):
 
     def sets(self, images: ImageStore, num_classes: int) -> Sets:
         """Gather what the solver is to know of the sets."""
-        return Sets(
-            sources=images.at(self.places),
-            soft_targets=soft_targets(self.classes, self.mix_weights, num_classes),
-            membership=class_membership(self.classes, num_classes),
-            keys=self.keys,
-        )
+        return Sets.of(images.at(self.places), self.classes, self.mix_weights, num_classes, self.keys)
 
 
 class Slots:
-    """S places for sets on their way.
-
-    Args:
-        count: S, >= 1.
-        k: Sources in a set.
-        grid: Height and width of the mask grid.
-        num_classes: The teacher's n.
-        device: Where they are worked on.
-        dtype: Of masks and logits.
+    """S places for sets on their way, whose masks and logits have a dtype and a device.
 
     Attributes:
         drawn: What the sets are made of.
@@ -70,17 +52,7 @@ class Slots:
             torch.full((count, k), 1 / k, device=device, dtype=dtype),
             torch.zeros(count, dtype=torch.long, device=device),
         )
-        masks = torch.zeros(count, k, *grid, device=device, dtype=dtype)
-        self.state = SolverState(
-            mask_logits=masks,
-            last_change=masks.clone(),
-            best_mask_logits=masks.clone(),
-            teacher_logits=torch.zeros(count, num_classes, device=device, dtype=dtype),
-            margins=torch.full((count,), -torch.inf, device=device, dtype=dtype),
-            outcomes=torch.full((count,), int(Outcome.CAPPED), device=device),
-            num_steps=torch.zeros(count, dtype=torch.long, device=device),
-            running=torch.zeros(count, dtype=torch.bool, device=device),
-        )
+        self.state = SolverState.start(torch.zeros(count, k, *grid, device=device, dtype=dtype), num_classes)
         self.ages = np.zeros(count, dtype=np.int64)
         self.spared = np.zeros(count, dtype=np.int64)
         self.oldest = np.zeros(count, dtype=np.int64)
@@ -89,7 +61,6 @@ class Slots:
         self._flags: HostCopy | None = None
 
     def __len__(self) -> int:
-        """Count the slots."""
         return len(self.ages)
 
     def turn(self, visits: int) -> Int[np.ndarray, " v"]:
@@ -99,13 +70,7 @@ class Slots:
         return places
 
     def ended(self, places: Int[np.ndarray, " v"], rounds: int, *, early: bool) -> Int[np.ndarray, " e"]:
-        """Name those of some slots whose set has ended.
-
-        Args:
-            places: The slots.
-            rounds: Visits after which every set has ended.
-            early: Whether sets may end before.
-        """
+        """Name those of some slots whose set has ended: after `rounds` visits, or before where sets may end early."""
         ended = self.ages[places] >= rounds
         if early and self._flags is not None:
             ended |= ~self._flags.read()[places]
@@ -119,25 +84,10 @@ class Slots:
         spared: Int[np.ndarray, " e"],
         oldest: int,
     ) -> None:
-        """Put new sets into slots.
-
-        Args:
-            places: The slots.
-            drawn: What the sets are made of.
-            start: Their masks.
-            spared: Visits that they are spared.
-            oldest: The least arrival number that a source may have.
-        """
+        """Put new sets into slots, with the masks that they start from; see the attributes for the rest."""
         rows = torch.from_numpy(places).to(start.device)
         self.drawn.put(rows, drawn)
-        for field in ("mask_logits", "best_mask_logits"):
-            getattr(self.state, field)[rows] = start
-        self.state.last_change[rows] = 0.0
-        self.state.teacher_logits[rows] = 0.0
-        self.state.margins[rows] = -torch.inf
-        self.state.outcomes[rows] = int(Outcome.CAPPED)
-        self.state.num_steps[rows] = 0
-        self.state.running[rows] = True
+        self.state.put(rows, SolverState.start(start, self.state.teacher_logits.shape[1]))
         self.ages[places], self.spared[places] = spared, spared
         self.oldest[places], self.occupied[places] = oldest, True
 
@@ -158,13 +108,9 @@ class Slots:
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor], device: torch.device) -> "Slots":
         """Take up what `tensors` gave."""
-        parts: dict[str, dict[str, Tensor]] = {"drawn": {}, "state": {}}
-        for name, value in tensors.items():
-            part, _, field = name.partition("/")
-            if field:
-                parts[part][field] = value.to(device, copy=True)
+        held = {name: value.to(device, copy=True) for name, value in tensors.items()}
         slots = cls.__new__(cls)
-        slots.drawn, slots.state = Drawn(**parts["drawn"]), SolverState(**parts["state"])
+        slots.drawn, slots.state = Drawn(**part_of(held, "drawn")), SolverState(**part_of(held, "state"))
         ages, spared, oldest, occupied = tensors["host"].numpy()
         slots.ages, slots.spared = ages.copy(), spared.copy()
         slots.oldest, slots.occupied = oldest.copy(), occupied.astype(bool)

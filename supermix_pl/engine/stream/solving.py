@@ -12,9 +12,9 @@ from supermix_pl.engine.stream.images import ImageStore
 from supermix_pl.engine.stream.plan import Plan
 from supermix_pl.engine.stream.ring import Ring, part_of
 from supermix_pl.engine.stream.slots import Drawn, Slots
+from supermix_pl.engine.stream.timing import PassTimes
 from supermix_pl.mixing import SuperMix
 from supermix_pl.mixing.sampling import choose_sources, draw_keys, draw_weights
-from supermix_pl.mixing.targets import soft_targets
 from supermix_pl.solver import advance
 from supermix_pl.solver.masks import mix_images, normalized_masks
 from supermix_pl.solver.rounds import Show
@@ -33,18 +33,10 @@ _REPLAYS_APART = 2**20  # numbers of looks of one step and the next: no two look
 
 @dataclass
 class Shown(Rows):
-    """Views that the student is to see, with the teacher's logits of exactly these.
+    """Views that the student is to see, with the teacher's logits (and features) of exactly these.
 
-    Attributes:
-        images: The views.
-        logits: The teacher's, of them.
-        features: Of the same pass; None if the teacher gives none.
-        mask_logits: The masks of the mixes behind them.
-        places: Of the sources, in the store of images.
-        classes: Of the sources.
-        mix_weights: Of the sources.
-        outcomes: Of the last pass that solved each set.
-        num_steps: Updates of the masks.
+    `mask_logits` and `num_steps` are of the mixes behind them, `places` of their sources in the store of images;
+    `outcomes` are of the last pass that solved each set.
     """
 
     images: Float[Tensor, "b c h w"]
@@ -56,10 +48,6 @@ class Shown(Rows):
     outcomes: Int[Tensor, " b"]
     num_steps: Int[Tensor, " b"]
     features: Float[Tensor, "b ..."] | None = None
-
-    def soft_targets(self) -> Float[Tensor, "b n"]:
-        """Return the soft targets (Eq. 2)."""
-        return soft_targets(self.classes, self.mix_weights, self.logits.shape[1])
 
 
 class Solving:
@@ -77,6 +65,8 @@ class Solving:
         shown: Mixes that the student has seen so far.
         visited: Visits so far.
         ended: Sets that have left the slots so far.
+        visit_times: What the teacher takes for visits.
+        label_times: And for replays.
         start_passes: Images that the teacher has passed so far, forward and backward, for the start of masks.
     """
 
@@ -95,19 +85,17 @@ class Solving:
         self.num_classes = num_classes
         self.slots = slots
         self.store = Ring(capacity)
+        device = slots.state.running.device
+        self.visit_times, self.label_times = PassTimes(device), PassTimes(device)
         self.shown, self.visited, self.ended = 0, 0, 0
         self.start_passes = 0
         self._entered = 0
 
     def due_visits(self, count: int, reuse: float) -> float:
-        """Return how many visits the sets take that a step calls for.
+        """Return how many visits the sets take that a step calls for, which shows `count` mixes.
 
         Where sets may end early, the visits of a set are counted as they come, those of sets in the slots too: the sets
         that have ended so far are the easy ones. Sets that are missing, or too many, are made up for slowly.
-
-        Args:
-            count: Mixes that the step shows.
-            reuse: Views of a set.
         """
         rounds, sets = expected_rounds(self._mixer), count / reuse
         if not self._mixer.early_stop:
@@ -120,8 +108,7 @@ class Solving:
     def turn(self, teacher: FrozenTeacher, view: Show, rng: np.random.Generator) -> tuple[Shown, Int[np.ndarray, " v"]]:
         """Visit the next slots: sets that have ended leave, new ones enter, and all of these get a round.
 
-        Returns:
-            What the teacher was shown, and the age of each set in visits.
+        What the teacher was shown comes back, with the age of each set in visits.
         """
         places = self.slots.turn(self.plan.visits)
         early = bool(self._mixer.early_stop)
@@ -150,15 +137,7 @@ class Solving:
 
     @torch.no_grad()
     def replay(self, teacher: FrozenTeacher, count: int, view: Show, step: int, rng: np.random.Generator) -> Shown:
-        """Show solved sets under a new view each; also sets of the slots, while these are more than the solved ones.
-
-        Args:
-            teacher: Labels the views.
-            count: How many, >= 1.
-            view: What the student sees them under.
-            step: Of the training.
-            rng: Where chance comes from.
-        """
+        """Show `count` solved sets under a new view each; sets of the slots too, while these are more than those."""
         stored, in_work = np.flatnonzero(self._alive()), np.flatnonzero(self._in_slots())
         if len(stored) >= len(in_work):
             in_work = in_work[:0]
@@ -174,7 +153,7 @@ class Solving:
         return Shown(images=shown, logits=logits, features=features, **held)
 
     def _stored(self, alive: Int[np.ndarray, " r"], count: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        """Choose from the sets of the store, and count their uses; nothing where count is 0."""
+        """Choose from the sets of the store, and count their uses."""
         if count == 0:
             return {}
         uses = self.store.columns["uses"]
@@ -186,7 +165,6 @@ class Solving:
         return held | {"mask_logits": held["mask_logits"].to(self.slots.state.mask_logits)}
 
     def _in_work(self, occupied: Int[np.ndarray, " r"], count: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        """Choose from the sets of the slots; nothing where count is 0."""
         if count == 0:
             return {}
         chosen = occupied[rng.choice(len(occupied), size=count, replace=count > len(occupied))]
@@ -286,33 +264,9 @@ def replay_shares(uses: Int[np.ndarray, " r"]) -> Float[np.ndarray, " r"]:
     Drawn alike, a set would have as many replays as the logarithm of its age has: the first sets of a run very many.
     So none has more than about twice the mean, and of sets that arrive evenly the n-th oldest part has them in
     proportion to its age.
-
-    Args:
-        uses: Replays that each set has had.
-
-    Returns:
-        Shares, > 0, that sum to 1.
     """
     left = np.maximum(1 - uses / (2 * max(float(uses.mean()), 0.5)), _LEAST_SHARE)
     return left / left.sum()
-
-
-def same_shapes(tensors: dict[str, Tensor], slots: Slots, capacity: int) -> bool:
-    """Return whether what `Solving.tensors` gave is of as many slots, classes, sources and cells, and a store as large.
-
-    Args:
-        tensors: What it gave.
-        slots: As they are now.
-        capacity: Solved sets that are kept at most.
-    """
-    held, ours = part_of(tensors, "slots"), slots.tensors()
-    store = tensors.get("store/counts")
-    return (
-        store is not None
-        and int(store[0]) == capacity
-        and held.keys() == ours.keys()
-        and all(held[name].shape == ours[name].shape and held[name].dtype == ours[name].dtype for name in ours)
-    )
 
 
 def expected_rounds(mixer: SuperMix) -> float:

@@ -12,16 +12,11 @@ from supermix_pl.mixing.views import Transform, Viewer
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """A natural batch, and the mixes that are asked for beside it.
+    """A natural batch, and the mixes that are asked for beside it; see `Engine.mix`.
 
     Attributes:
-        images: The natural images, as the user has them.
-        pixels: The same, in float32 at least.
-        labels: Their class indices in [0, n), if there are any.
-        logits: The teacher's, of them, if they are known.
-        view: What the student sees mixes under; None for the mixes as they are.
+        pixels: The images in float32 at least.
         count: Mixes to return, >= 1.
-        seed: Of the batch.
         rng: Where the draws of the step come from.
     """
 

@@ -10,7 +10,7 @@ import torch
 from supermix_pl import FrozenTeacher, MixUp, PuzzleMix, ResizeMix, SaliencyMix, SuperMix
 from supermix_pl.experiments.shared.measures import accepted, saliency_kept, saliency_placed, softness
 from supermix_pl.experiments.shared.mixers import CUTMIX, EXACT, FAST, MIXUP, PAPER, as_call, fast, named_mixers
-from supermix_pl.mixing import DirectMixer
+from supermix_pl.mixing import Chosen, DirectMixer
 from tests.problems import NUM_CLASSES, SmoothTeacher, natural_images
 
 BASE = SuperMix(mask_size=4, pairing="distinct")
@@ -40,9 +40,8 @@ def test_saliency_kept_by_mixers_follows_what_they_move(mixer: DirectMixer) -> N
     mix = mixer(teacher, images, torch.arange(12) % NUM_CLASSES, seed=0)
     saliency = torch.rand(12, 12, 12, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     found = saliency_placed(mixer, teacher, images, mix, saliency, seed=3)
-    composed = mixer.compose(
-        np.random.default_rng(3), images, torch.arange(12) % NUM_CLASSES, mix.source_indices, teacher
-    )
+    classes = torch.arange(12) % NUM_CLASSES
+    composed = mixer.compose(Chosen(np.random.default_rng(3), images, classes, mix.source_indices, teacher))
     for row, (own, other) in enumerate(mix.source_indices.tolist()):
         shares = [saliency[each] / saliency[each].sum() for each in (own, other)]
         if isinstance(mixer, ResizeMix):  # all of the pasted image is there

@@ -1,0 +1,93 @@
+"""Where a stream stands: what it keeps from step to step of a run."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from pytorch_lightning.utilities import rank_zero_info
+from torch import Tensor
+
+from supermix_pl.engine.stream.images import ImageStore
+from supermix_pl.engine.stream.solving import Solving
+
+
+@dataclass(kw_only=True)
+class Now:
+    """The accounts of a stream, and its stores once there are some.
+
+    Attributes:
+        step: Batches that were mixed so far.
+        reuse: Views of a set, where a budget chose it.
+        due_visits: Visits that are due, less than a turn.
+        due_images: Images that are due to be kept, less than one.
+        batch_size: Mixes of a step that the plan is for; 0 while there is none.
+        batch_sizes: Of the first batches of a resumed run; None once they were compared with `batch_size`.
+        saved: The accounts of a checkpoint that no batch has been compared with yet.
+        loaded: The tensors beside it, likewise.
+        images: Where sources come from.
+        sizes: What must be alike in a run that goes on with the stores.
+        solving: Slots and store of a mixer that solves.
+        places: Where the sources of the last mixes are.
+        left_out: Images of the last batch that were no source, for want of a class.
+        metrics: Of the last batch.
+        told_uses: Whether it was said that sets are used otherwise than was planned.
+    """
+
+    step: int = 0
+    reuse: float | None = None
+    due_visits: float = 0.0
+    due_images: float = 0.0
+    batch_size: int = 0
+    batch_sizes: list[int] | None = None
+    saved: dict[str, Any] | None = None
+    loaded: dict[str, Tensor] | None = None
+    images: ImageStore | None = None
+    sizes: list[int] = field(default_factory=list)
+    solving: Solving | None = None
+    places: Int[Tensor, "b k"] | None = None
+    left_out: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    told_uses: bool = False
+
+    def open(self, capacity: int, device: torch.device, sizes: list[int]) -> dict[str, Tensor] | None:
+        """Open the store of images with what was loaded, if that is of these sizes.
+
+        Args:
+            capacity: Images that it keeps at most.
+            device: Where they are.
+            sizes: What must be alike; not looked at where nothing was loaded.
+
+        Returns:
+            What was loaded; None where there is nothing, or nothing that fits.
+        """
+        loaded, self.loaded = self.loaded, None
+        if loaded is not None and loaded["sizes"].tolist() != sizes:
+            loaded = None
+            rank_zero_info(
+                "Stream engine: the images, the classes or the batches are of another size than those that were saved "
+                "beside the checkpoint, so its store fills anew."
+            )
+        self.images = ImageStore.from_tensors(loaded, capacity, device)
+        return loaded
+
+    def stored(self) -> ImageStore:
+        """Return the open store of images."""
+        assert self.images is not None
+        return self.images
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there are no images to draw from yet."""
+        return len(self.stored().ring) == 0
+
+    def keep(
+        self, images: Float[Tensor, "r c h w"], classes: Int[Tensor, " r"], labels: Int[Tensor, " b"] | None
+    ) -> None:
+        """Store images of known class. All are, where labels are given, and the host need not wait to know."""
+        if labels is None and not bool((classes >= 0).all()):
+            known = classes >= 0
+            images, classes = images[known], classes[known]
+            self.left_out += len(known) - len(images)
+        if len(images):
+            self.stored().add(images, classes)
