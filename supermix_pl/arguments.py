@@ -51,6 +51,20 @@ def check_interval(name: str, value: Sequence[float]) -> tuple[float, float]:
     return float(pair[0]), float(pair[1])
 
 
+def check_size(name: str, value: int | Sequence[int]) -> tuple[int, int]:
+    """Return a side or a (height, width) as the latter.
+
+    Raises:
+        ValueError: Unless these are integers >= 1.
+    """
+    sides = (value, value) if isinstance(value, int) else value
+    if not _is_list(sides) or len(sides) != 2:
+        raise ValueError(f"expected {name} as a side or (height, width), got {value!r}")
+    for side in sides:
+        check_at_least(name, side, 1)
+    return int(sides[0]), int(sides[1])
+
+
 def check_flag(name: str, value: object) -> None:
     """Raise ValueError unless the value is True or False."""
     if not isinstance(value, bool | np.bool_):

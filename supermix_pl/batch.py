@@ -71,14 +71,7 @@ def extend_fields(batch: Any, input_key: Key, target_key: Key, size: int, rows: 
     themselves: it is a list of fields. Entries of other kinds, such as dictionaries, belong to one sample each,
     whatever they hold. Only the smallest container that holds both images and labels is looked at, so the batches of
     other dataloaders beside it are not touched; and in it only what lies in mappings, lists, tuples, data classes and
-    the objects on the way to images and labels. Other objects stay as they are.
-
-    Args:
-        batch: The natural batch.
-        input_key: Where the images are.
-        target_key: Where the labels are.
-        size: Images in the batch.
-        rows: Those that are put behind the others, in [0, size); None for all.
+    the objects on the way to images and labels. Other objects stay as they are. None stands for all rows.
 
     Raises:
         TypeError: If a tensor of `size` rows is stored in a way in which torch cannot repeat it.
@@ -197,13 +190,7 @@ def _refilled(value: Any, children: Iterable[Any]) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class _Repeat:
-    """Puts rows behind what has `size` of them.
-
-    Args:
-        size: Of per-sample fields.
-        rows: In [0, size).
-        kept: Ids of what is not repeated itself.
-    """
+    """Puts rows, in [0, size), behind what has `size` of them; what has an id in `kept` is not repeated itself."""
 
     size: int
     rows: list[int]

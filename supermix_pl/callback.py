@@ -561,11 +561,7 @@ class SuperMixCallback(LightningCallback):
 
 
 def natural_share(natural_targets: object) -> float:
-    """Return the teacher's share in the labels of natural images.
-
-    Raises:
-        ValueError: If it is neither "given", "teacher" nor a number in [0, 1].
-    """
+    """Return the teacher's share in the labels of natural images, or refuse what is none."""
     if isinstance(natural_targets, str):
         check_one_of("natural_targets", natural_targets, ("given", "teacher"))
         return float(natural_targets == "teacher")

@@ -33,13 +33,7 @@ def uniforms(keys: Int[Tensor, " b"], rounds: Int[Tensor, " b"], count: int) -> 
     from a start that the key draws (Cranley & Patterson, SIAM J. Numer. Anal. 1976). So a few views of an image say
     more of all of them than as many independent ones.
 
-    Args:
-        keys: A random seed for each row, int64.
-        rounds: How many times each row has been drawn before, int64, >= 0.
-        count: Numbers for each row.
-
-    Returns:
-        In [0, 1), in steps of 2**-24; the same on every device.
+    Keys and rounds are int64. The numbers are in [0, 1), in steps of 2**-24, and the same on every device.
     """
     dimensions = torch.arange(1, count + 1, device=keys.device)
     starts = _scramble(_scramble(keys + _GOLDEN)[:, None] + dimensions * _GOLDEN)

@@ -80,6 +80,8 @@ class DirectMixer(Mixer):
         ValueError: If an argument is out of its range.
     """
 
+    streams = True  # sources come from the store of the stream engine
+
     pairing: Pairing = "shift"
     num_classes: int | None = None
     chunk_size: int | None = field(default=None, repr=False)  # fixed mixes are known by the repr
@@ -90,11 +92,6 @@ class DirectMixer(Mixer):
             check_at_least("num_classes", self.num_classes, 1)
         if self.chunk_size is not None:
             check_at_least("chunk_size", self.chunk_size, 1)
-
-    @property
-    def streams(self) -> bool:
-        """Whether the stream engine knows how to spread its work: sources come from its store."""
-        return True
 
     @property
     def takes_labels(self) -> bool:

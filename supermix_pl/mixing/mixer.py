@@ -125,6 +125,8 @@ class Mixer(ABC):
     """Images that the teacher sees at once; None for all."""
     num_classes: int | None = None
     """n, where it was told."""
+    streams: bool = False
+    """Whether the stream engine can spread this mixer's work over steps."""
 
     @property
     def needs_teacher(self) -> bool:
@@ -134,11 +136,6 @@ class Mixer(ABC):
     @property
     def takes_labels(self) -> bool:
         """Whether the classes of the sources are the given labels, even if there is a teacher."""
-        return False
-
-    @property
-    def streams(self) -> bool:
-        """Whether the stream engine can spread this mixer's work over steps."""
         return False
 
     def with_classes(self, num_classes: int) -> "Mixer":

@@ -16,15 +16,9 @@ from supermix_pl.teacher.passes import Chunks, in_chunks, is_out_of_memory, join
 
 @dataclass
 class NaturalPass:
-    """The teacher's look at the natural batch.
+    """The teacher's look at the natural batch: what it gave, as far as it was asked, and the images that it passed.
 
-    Attributes:
-        logits: Its logits; None if the batch was not shown to it.
-        num_classes: Its n.
-        saliency: Where its class lies in each image; None if not asked for.
-        forwards: Images passed forward.
-        backwards: Rows of input gradients.
-        features: The teacher's, of the pass without saliency; None if it gives none.
+    `saliency` is where the class lies in each image; features come from a pass without saliency.
     """
 
     logits: Float[Tensor, "b n"] | None
@@ -97,12 +91,7 @@ def _hint(error: Exception) -> str:
 def classes_seen(logits: Float[Tensor, "b n"], labels: Int[Tensor, " b"] | None) -> Int[Tensor, " b"]:
     """Find the class of every image: the teacher's, or the given label where its logits are not finite.
 
-    Args:
-        logits: The teacher's.
-        labels: Class indices; those out of [0, n) and labels of another kind count as missing.
-
-    Returns:
-        Classes; -1 of images that have neither: they can be no sources.
+    Labels out of [0, n) and of another kind count as missing. Images that have neither get -1: they can be no sources.
     """
     missing = torch.full_like(logits[:, 0], -1, dtype=torch.long)
     if labels is not None and labels.shape == missing.shape and not labels.is_floating_point():
@@ -138,18 +127,8 @@ def look(
 ) -> tuple[NaturalPass, Int[Tensor, " b"]]:
     """Show natural images to the teacher as far as that is needed, and find the class of each; -1 of none.
 
-    Args:
-        teacher: None if there is none.
-        images: The batch.
-        labels: Class indices, if there are some.
-        logits: The teacher's, if they are known already.
-        labelled: Whether the classes are the labels, which must be there; else the teacher's, see `classes_seen`.
-        num_classes: n, for want of a teacher.
-        with_saliency: Whether to find where the class lies in each image.
-        chunk_size: Images that the teacher sees at once; None for all.
-
-    Raises:
-        ValueError: If images, labels and teacher do not fit together, or the teacher sees nothing in any image.
+    The classes are the labels if it is `labelled`; else the teacher's, see `classes_seen`. Its `logits` may be known
+    already; `num_classes` is for want of a teacher. It must see something in one of the images at least.
     """
     natural = counted = NaturalPass.known(logits)
     if labelled:

@@ -18,6 +18,7 @@ from supermix_pl.arguments import (
     check_one_of,
     check_positive,
     check_share,
+    check_size,
     check_transform,
 )
 from supermix_pl.mixing.checks import check_images, generator, numbers
@@ -103,6 +104,8 @@ class SuperMix(Mixer):
         ValueError: If an argument is out of its range.
     """
 
+    streams = True
+
     k: int = 2
     alpha: float = 3.0
     lambda_s: float = 25.0
@@ -131,10 +134,7 @@ class SuperMix(Mixer):
         check_positive("alpha", self.alpha)
         check_not_negative("lambda_s", self.lambda_s)
         check_not_negative("sigma", self.sigma)
-        if not isinstance(self.mask_size, int) and (not isinstance(self.mask_size, tuple) or len(self.mask_size) != 2):
-            raise ValueError(f"expected mask_size as a side or (height, width), got {self.mask_size!r}")
-        for side in self.mask_grid:
-            check_at_least("mask_size", side, 1)
+        check_size("mask_size", self.mask_size)
         check_at_least("min_steps", self.min_steps, 0)
         check_at_least("max_steps", self.max_steps, 1)
         if self.max_steps < self.min_steps:
@@ -190,15 +190,9 @@ class SuperMix(Mixer):
         return self.classes == "labels"
 
     @property
-    def streams(self) -> bool:
-        """Whether the stream engine knows how to spread its work."""
-        return True
-
-    @property
     def mask_grid(self) -> tuple[int, int]:
         """Height and width of the mask grid, of images that are no smaller."""
-        height, width = (self.mask_size, self.mask_size) if isinstance(self.mask_size, int) else self.mask_size
-        return height, width
+        return check_size("mask_size", self.mask_size)
 
     def grid_for(self, images: Float[Tensor, "*batch h w"]) -> tuple[int, int]:
         """Return height and width of the mask grid of some images: a grid is not finer than they are."""
@@ -282,7 +276,15 @@ class SuperMix(Mixer):
         pixels = check_images(images)
         self.check_labels_given(labels)
         with float_autograd(images.device):
-            natural, classes = self._look(teacher, pixels, labels, natural_logits, with_saliency=self.init != "zeros")
+            natural, classes = look(
+                teacher,
+                pixels,
+                labels,
+                natural_logits,
+                labelled=self.takes_labels,
+                with_saliency=self.init != "zeros",
+                chunk_size=self.chunk_size,
+            )
             drawn, left_out = draw_known_sources(rng, classes, self.k, self.pairing, labelled=self.takes_labels)
             mix_weights = torch.from_numpy(draw_weights(rng, *drawn.shape, self.alpha)).to(pixels)
             keys = torch.from_numpy(draw_keys(rng, len(pixels))).to(pixels.device)
@@ -319,20 +321,7 @@ class SuperMix(Mixer):
         logits: Float[Tensor, "b n"] | None = None,
     ) -> tuple[NaturalPass, Int[Tensor, " b"]]:
         """Find the class of each image: the label or the teacher's, as `classes` says; see `look`."""
-        return self._look(teacher, images, labels, logits, with_saliency=False)
-
-    def _look(
-        self,
-        teacher: FrozenTeacher | None,
-        images: Float[Tensor, "b c h w"],
-        labels: Int[Tensor, " b"] | None,
-        logits: Float[Tensor, "b n"] | None,
-        *,
-        with_saliency: bool,
-    ) -> tuple[NaturalPass, Int[Tensor, " b"]]:
-        labelled = self.takes_labels and labels is not None
-        options = {"with_saliency": with_saliency, "chunk_size": self.chunk_size}
-        return look(teacher, images, labels, logits, labelled=labelled, **options)
+        return look(teacher, images, labels, logits, labelled=self.takes_labels, chunk_size=self.chunk_size)
 
     def start(
         self,

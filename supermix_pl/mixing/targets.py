@@ -62,16 +62,10 @@ def check_probabilities(labels: Tensor) -> None:
 
 
 def natural_targets(labels: Tensor, target_format: TargetFormat, num_classes: int | None, k: int) -> Targets:
-    """Bring the labels of the natural images into the format of the mixes.
+    """Bring class indices (b,) of the natural images into the format of the mixes; n may be unknown if it needs none.
 
-    Args:
-        labels: Class indices (b,); for the two soft formats rows of probabilities (b, n) pass as they are.
-        target_format: The format of the mixes.
-        num_classes: The teacher's n; None if it is not known, where the format does not need it.
-        k: Sources in a set: in the format "pairs" a natural image has weight 1 on its class and 0 on k - 1 copies.
-
-    Raises:
-        ValueError: If the labels cannot be brought into the format.
+    For the two soft formats rows of probabilities (b, n) pass as they are. In the format "pairs" a natural image has
+    weight 1 on its class and 0 on k - 1 copies.
     """
     indices = labels.ndim == 1 and not labels.is_floating_point()
     probabilities = labels.is_floating_point() and labels.shape[1:] == (num_classes,)

@@ -10,12 +10,7 @@ def transport(costs: Float[Tensor, "b n n"]) -> Int[Tensor, "b n"]:
 
     Every region asks for its cheapest place; of those that ask for one place the cheapest gets it; the others may not
     ask for it again. This is repeated until every place is given away, and has no better swap in which both sides gain.
-
-    Args:
-        costs: Of every region in every place.
-
-    Returns:
-        The place of every region, a permutation.
+    The costs are those of every region in every place.
     """
     count, size = costs.shape[:2]
     rows = torch.arange(count * size, device=costs.device)

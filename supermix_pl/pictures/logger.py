@@ -20,11 +20,8 @@ class Pictures:
     """Draws every n-th batch on rank 0: the first that is mixed, and the first mixed one after every n batches.
 
     Loggers that take images get them as "supermix/mixes" (TensorBoard, Weights & Biases); where there is none, they go
-    to the folder `supermix` of the run's, as PNG. A batch that is not drawn costs a comparison of integers.
-
-    Args:
-        every: n, >= 1.
-        trainer: The run's; every rank has to come by here, as its folder is agreed on.
+    to the folder `supermix` of the run's, as PNG, on which all ranks agree here. A batch that is not drawn costs a
+    comparison of integers.
     """
 
     def __init__(self, every: int, trainer: Any) -> None:

@@ -38,12 +38,9 @@ def solve(
         sets: The sets to solve.
         mask_logits: Where the masks start.
         show: Shows the mixes of a round, of all sets that are left, before they are cut into chunks.
-        chunks: How many sets the teacher sees at once; None for all.
+        chunks: How many sets the teacher sees at once.
         static_shapes: Whether the mixes are filled up to a power of two, for a teacher that is compiled for each
             number of images. What is filled up counts as passes.
-
-    Returns:
-        The masks of each set, and how it ended.
     """
     state = SolverState.start(mask_logits, sets.soft_targets.shape[1])
     if not solver.early_stop:

@@ -41,13 +41,9 @@ class Rendered:
 
 @dataclass(frozen=True)
 class Seen(Rows):
-    """What the teacher gives for some of the sets.
+    """What the teacher gives for some of the sets, and the part of the loss that reads it.
 
-    Attributes:
-        logits: Of what it was shown.
-        losses: The part of the loss that reads them.
-        gradients: Of the losses with respect to the images; 0 where none were asked for.
-        features: Of the same pass; None if the teacher gives none.
+    The gradients are those of these losses with respect to the images, 0 where none were asked for.
     """
 
     logits: Float[Tensor, "r n"]
@@ -60,16 +56,8 @@ class Seen(Rows):
 class Solver:
     """How sets are solved: a step of Algorithm 1 of Dabouei et al., 2021, for sets that need not be at the same step.
 
-    Args:
-        objective: The loss of a set.
-        update_rule: How the mask logits move.
-        max_logit_step: Bound on the largest change of one mask logit in a step; None for none.
-        min_steps: Steps before a set may end, >= 0.
-        max_steps: Steps after which a set ends as it is, >= min_steps.
-        momentum: Share of the last change that is added to the rule's, before the bound, in [0, 1). Nesterov's: the
-            masks of the next round are those to which the momentum alone would carry them.
-        early_stop: Whether a set ends at the first test that it passes, with the masks of its best test; else all sets
-            take `max_steps` steps and end with their last masks.
+    The settings are those of `SuperMix`. The momentum, a share of the last change that is added to the rule's before
+    the bound, is Nesterov's: the masks of the next round are those to which it alone would carry them.
     """
 
     objective: Objective

@@ -26,11 +26,7 @@ class Outcome(IntEnum):
 class Sets(Rows):
     """What is to be solved: the sources of b sets and what the teacher should see in their mixes.
 
-    Attributes:
-        sources: The natural images.
-        soft_targets: Eq. 2.
-        membership: The distinct classes Y of each set.
-        keys: Name the stream of chance of each set, from which its views are drawn.
+    The latter are Eq. 2 and the distinct classes Y; `keys` name the stream of chance that the views are drawn from.
     """
 
     sources: Float[Tensor, "b k c h w"]
@@ -95,16 +91,9 @@ class SolverState(Rows):
 
 @dataclass
 class Solution:
-    """The masks found for each set.
+    """The masks found for each set, the best or last ones of its state, and the teacher's passes in both directions.
 
-    Attributes:
-        mask_logits: Those of the test with the largest margin among those that may end a set, or the last ones.
-        teacher_logits: The teacher's logits of that test; where the last masks count, of the one before they moved.
-        margins: That margin, -inf where there was no such step.
-        outcomes: An `Outcome` a set.
-        num_steps: Updates of the masks that each set has had.
-        forwards: Images that the teacher has passed forward.
-        backwards: Rows of input gradients that the teacher has given.
+    Where the last masks count, `teacher_logits` are those of the test before they moved.
     """
 
     mask_logits: Float[Tensor, "b k s t"]

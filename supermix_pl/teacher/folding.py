@@ -27,9 +27,6 @@ def fold_batch_norm(module: nn.Module) -> nn.Module | None:
 
     The structure is read off a symbolic trace, so that only what holds for every input is folded.
 
-    Args:
-        module: Called with one batch of images; stays as it is.
-
     Returns:
         The copy; None where there is nothing to fold, where the network cannot be traced, or where a copy would be
         missed: by hooks, or by those who read what its `forward` leaves in its attributes.

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from supermix_pl.arguments import check_at_least, check_flag, check_statistics
+from supermix_pl.arguments import check_flag, check_size, check_statistics
 from supermix_pl.teacher.folding import FoldedCopy
 from supermix_pl.teacher.outputs import NO_GRADIENT, Outputs, Reader, check_part
 from supermix_pl.teacher.published import of_timm, of_torchvision
@@ -93,7 +93,7 @@ class FrozenTeacher:
         self.features = features
         self.weight_dtype = _weight_dtype(module)
         self.autocast_dtype = _autocast_dtype(dtype, self.weight_dtype)
-        self.image_size = _image_size(image_size)
+        self.image_size = None if image_size is None else check_size("image_size", image_size)
         self.channels_last = channels_last
         self.compile = compile
         self.class_indices = _class_indices(class_indices)
@@ -349,17 +349,6 @@ def _class_indices(class_indices: Sequence[int] | None) -> list[int] | None:
             f"expected class_indices as two or more different indices of the teacher's classes, from 0 on, got {chosen}"
         )
     return chosen
-
-
-def _image_size(image_size: int | Sequence[int] | None) -> tuple[int, int] | None:
-    if image_size is None:
-        return None
-    sides = (image_size, image_size) if isinstance(image_size, int) else image_size
-    if isinstance(sides, str) or not hasattr(sides, "__len__") or len(sides) != 2:
-        raise ValueError(f"expected image_size as a side or (height, width), got {image_size!r}")
-    for side in sides:
-        check_at_least("image_size", side, 1)
-    return int(sides[0]), int(sides[1])
 
 
 @torch.inference_mode(False)

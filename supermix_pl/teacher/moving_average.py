@@ -22,12 +22,9 @@ _SHARDING = ("FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy")
 
 @dataclass
 class Averaged:
-    """What a moving average has come to.
+    """What a moving average has come to: a copy of the trained module, with the averaged weights in its own dtype.
 
-    Args:
-        module: A copy of the trained one, with the averaged weights in its own dtype.
-        weights: By name, at least in float32; those of the copy where that is their dtype.
-        updates: How many there were.
+    `weights` are these by name, at least in float32; they are those of the copy where that is their dtype.
     """
 
     module: nn.Module

@@ -29,10 +29,6 @@ class Chunks:
 
     A chunk that runs out of memory is tried once more in halves. The teacher remembers the smaller size, so that the
     rest of the run has it too, whichever mixer or engine works with this teacher.
-
-    Args:
-        teacher: Whose memory it is.
-        largest: Rows at once, >= 1; None for all that there are.
     """
 
     def __init__(self, teacher: FrozenTeacher, largest: int | None = None) -> None:
@@ -45,14 +41,7 @@ class Chunks:
         return min([rows, *(limit for limit in limits if limit is not None)])
 
     def run(self, work: Callable[[slice], T], rows: int) -> list[T]:
-        """Work on all rows.
-
-        Args:
-            work: Works on some of the rows (`slice(None)` for all), and leaves everything as it was if it fails.
-            rows: How many there are.
-
-        Returns:
-            Its results, in order.
+        """Return the results of work on some of the rows (`slice(None)` for all), which leaves no trace if it fails.
 
         Raises:
             torch.OutOfMemoryError: If half a chunk is still too much.

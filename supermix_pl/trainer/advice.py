@@ -15,11 +15,7 @@ _MUCH = 5  # training steps
 
 
 class Success:
-    """The share of mixes that hold, or are solved where no view tells, over batches 200 to 400 of a fit.
-
-    Attributes:
-        share: Known from the last of these batches on.
-    """
+    """The share of mixes that hold, or are solved where no view tells, over batches 200 to 400 of a fit."""
 
     def __init__(self) -> None:
         self.share = 1.0

@@ -21,14 +21,10 @@ class Distillation(Wrapped):
     the module during a step only, so that a copy of it has none.
 
     Args:
-        trainer: Of the fit.
-        module: That it trains.
         teacher_logits: Returns the teacher's logits (rows, n) of the training batch. None leaves the module's loss.
         weight: Share of the distillation loss, in (0, 1].
-        temperature: T, > 0.
         part: Name of the part of the module that gives the logits. None looks for them in what the module itself and
             its direct parts give.
-        log: Whether to log the loss.
     """
 
     def __init__(
@@ -62,11 +58,7 @@ class Distillation(Wrapped):
         super().__init__(trainer.strategy, **{_METHOD: distilled_step})
 
     def check(self, module: Any) -> None:
-        """Refuse a module that optimizes by itself, or that has no such part.
-
-        Raises:
-            ValueError: Then.
-        """
+        """Refuse a module that optimizes by itself, or that has no such part."""
         if not module.automatic_optimization:
             raise ValueError(
                 f"expected automatic optimization for distillation_weight={self._weight:g}, got a module with "
@@ -103,14 +95,9 @@ class Distillation(Wrapped):
 
 
 class Catcher:
-    """Catches outputs that may be logits, while it is open: the outermost ones, of parts that call one another.
+    """Catches outputs of parts that are shaped like logits, while it is open, and notes the shapes of all.
 
-    Args:
-        parts: Whose outputs are looked at.
-        like: Logits have its shape.
-
-    Attributes:
-        shapes: Of all tensors that the parts gave.
+    Of parts that call one another, the outermost outputs count.
     """
 
     def __init__(self, parts: list[nn.Module], like: Float[Tensor, "rows n"]) -> None:

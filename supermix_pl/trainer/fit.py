@@ -25,14 +25,10 @@ class Fit:
     they save of it. The strategy then has its own methods again.
 
     Args:
-        trainer: Of the fit.
-        module: That it trains.
-        engine: Begins with the fit.
         rewrite: Gives the batch that `training_step` is to see.
         on_end: Is called once, when the fit ends.
         pictures_every: Batches from picture to picture; None for no pictures.
         save_state: Whether the engine's tensors are saved beside the checkpoints.
-        distillation: Of the trainer, if it distils.
 
     Attributes:
         checkpoint: Path of the checkpoint whose run goes on, until its files were read.
@@ -97,14 +93,7 @@ class Fit:
 
 @dataclass
 class Kept:
-    """What a fit has come to, for the next one of the same trainer and module, with which Lightning trains on.
-
-    Args:
-        module: That was trained.
-        engine: The engine's state.
-        tensors: Its tensors.
-        averaged: The moving average; None where there is none.
-    """
+    """What a fit has come to, for the next one of the same trainer and module, with which Lightning trains on."""
 
     module: weakref.ref[Any]
     engine: dict[str, Any]

@@ -29,14 +29,10 @@ from supermix_pl.teacher.frozen import FrozenTeacher
 
 @dataclass(frozen=True)
 class Rewritten:
-    """What becomes of a batch.
+    """What becomes of a batch: as the student is to see it, the mixes in it, and the teacher's outputs of all its rows.
 
-    Attributes:
-        batch: As the student is to see it.
-        mix: The mixes in it; None if there are none.
-        teacher_logits: The teacher's, one row for each row that the student sees; None where they are not wanted.
-        teacher_features: Likewise; None where the teacher gives none.
-        labels: Of each row, where the batch has no place for them; else None.
+    Outputs that are not wanted, or that the teacher does not give, are None; `labels` are those of a batch that has no
+    place for them.
     """
 
     batch: Any
@@ -72,10 +68,7 @@ class BatchRewriter:
     def rewrite(self, batch: Any, teacher: FrozenTeacher | None, *, stream: tuple[int, ...]) -> Rewritten:
         """Mix the images of a batch, which stays as it is, and return the batch that the student is to see.
 
-        Args:
-            batch: The user's batch, on the teacher's device.
-            teacher: Supervises and labels the mixes.
-            stream: Names the batch's stream of chance.
+        Supervised and labelled by a teacher on the batch's device; `stream` names the batch's stream of chance.
         """
         images, given = self._fields(batch)
         missing, labels, natural = _missing_labels(images, given), given, None
@@ -134,10 +127,7 @@ class BatchRewriter:
     def leave_natural(self, batch: Any, teacher: FrozenTeacher | None, num_classes: int | None) -> Rewritten:
         """Leave the images of a batch as they are, and give its labels the format of the other batches of the fit.
 
-        Args:
-            batch: The user's.
-            teacher: Labels the images, where that is asked for; None if there is none yet.
-            num_classes: n; None if it is unknown, so that the labels stay as they are.
+        The teacher, if there is one yet, labels the images where that is asked for. Without n labels stay as they are.
         """
         images, labels = self._fields(batch)
         missing, natural = _missing_labels(images, labels), None

@@ -24,7 +24,7 @@ class SideFiles(Wrapped):
         rank: Of this process.
         tensors: Gives the tensors to save; nothing is written where there are none.
         step: Gives the number that the checkpoint will know them by.
-        world_size: Of the run. Rank 0 removes the files of ranks from there on, which a larger run left behind.
+        world_size: Rank 0 removes the files of ranks from there on, which a larger run left behind.
     """
 
     def __init__(

@@ -32,19 +32,7 @@ _LABELS_TO_JUDGE = 256
 
 
 class Supervision:
-    """The teacher of a run: given, built when fitting starts, an earlier run's, or the average of the trained module.
-
-    Args:
-        source: As `SuperMixCallback` takes it.
-
-    Attributes:
-        expected: Whether there is, or will be, a teacher.
-        teacher: Once it is there.
-        average: The moving average behind it, where it is one.
-
-    Raises:
-        TypeError: If the source is of another kind.
-    """
+    """The teacher of a run: given, built when fitting starts, an earlier run's, or an average of the module."""
 
     def __init__(self, source: TeacherSource | None) -> None:
         self.expected = source is not None

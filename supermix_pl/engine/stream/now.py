@@ -51,16 +51,7 @@ class Now:
     told_uses: bool = False
 
     def open(self, capacity: int, device: torch.device, sizes: list[int]) -> dict[str, Tensor] | None:
-        """Open the store of images with what was loaded, if that is of these sizes.
-
-        Args:
-            capacity: Images that it keeps at most.
-            device: Where they are.
-            sizes: What must be alike; not looked at where nothing was loaded.
-
-        Returns:
-            What was loaded; None where there is nothing, or nothing that fits.
-        """
+        """Open the store of images with what was loaded, if that is of these sizes, and return that."""
         loaded, self.loaded = self.loaded, None
         if loaded is not None and loaded["sizes"].tolist() != sizes:
             loaded = None
