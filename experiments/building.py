@@ -17,7 +17,7 @@ from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.mixes import Beside, ReplayEngine, Setting
 from supermix_pl.experiments.networks.classifier import compile_in_place
 from supermix_pl.experiments.tasks import Classification, ContrastiveDistillation, Distillation
-from supermix_pl.mixing import FunctionMixer, Mixer, present
+from supermix_pl.mixing import FunctionMixer, Mixer
 from supermix_pl.mixing.views import Transform
 
 resolvers.register()  # here, not in the commands: a launcher's processes import this module
@@ -136,7 +136,7 @@ def build_mixer(config: DictConfig) -> Mixer | None:
     if not config.mixer:
         return None
     mixer = instantiate(config.mixer)
-    return mixer if isinstance(mixer, Mixer) else FunctionMixer(mixer, present)
+    return mixer if isinstance(mixer, Mixer) else FunctionMixer(mixer)
 
 
 def build_engine(config: DictConfig, mixer: Mixer, sources: Tensor | None) -> Engine:

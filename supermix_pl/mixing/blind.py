@@ -135,9 +135,8 @@ class DirectMixer(Mixer):
         logits: Float[Tensor, "b n"] | None = None,
     ) -> tuple[NaturalPass, Int[Tensor, " b"]]:
         """Find the class of each image: the label, else the teacher's; see `look`."""
-        labelled = labels is not None
-        options = {"num_classes": self.num_classes, "chunk_size": self.chunk_size}
-        return look(teacher, images, labels, logits, labelled=labelled, **options)
+        labelled, n, size = labels is not None, self.num_classes, self.chunk_size
+        return look(teacher, images, labels, logits, labelled=labelled, num_classes=n, chunk_size=size)
 
     def __call__(
         self,

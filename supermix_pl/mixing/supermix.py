@@ -286,7 +286,7 @@ class SuperMix(Mixer):
                 chunk_size=self.chunk_size,
             )
             drawn, left_out = draw_known_sources(rng, classes, self.k, self.pairing, labelled=self.takes_labels)
-            mix_weights = torch.from_numpy(draw_weights(rng, *drawn.shape, self.alpha)).to(pixels)
+            mix_weights = torch.from_numpy(draw_weights(rng, len(drawn), drawn.shape[1], self.alpha)).to(pixels)
             keys = torch.from_numpy(draw_keys(rng, len(pixels))).to(pixels.device)
             indices = torch.from_numpy(drawn).to(pixels.device)
             sets = Sets.of(pixels[indices], classes[indices], mix_weights, natural.num_classes, keys)
