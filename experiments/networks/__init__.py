@@ -1,7 +1,7 @@
 """Networks of the paper's experiments, built by name: `resnet20(num_classes=100)`.
 
-All give the logits of images, have `forward_with_features(images)` for logits and pooled features (b, num_features),
-and that width as the attribute `num_features`.
+All give the logits of images, by a last linear layer. The state dicts of those for small images have the key names of
+the checkpoints that the literature publishes.
 """
 
 from supermix_pl.experiments.networks.imagenet import (
@@ -26,6 +26,6 @@ from supermix_pl.experiments.networks.resnet import (
     resnet110,
 )
 from supermix_pl.experiments.networks.shake_shake import ShakeResNet, shake_shake_26_2x96d
-from supermix_pl.experiments.networks.timm_network import TimmNetwork
+from supermix_pl.experiments.networks.timm_network import timm_network
 from supermix_pl.experiments.networks.vgg import vgg8, vgg11, vgg13, vgg16, vgg19
 from supermix_pl.experiments.networks.wide_resnet import WideResNet, wrn_16_1, wrn_16_2, wrn_28_10, wrn_40_1, wrn_40_2

@@ -1,40 +1,34 @@
-"""What all networks share: logits beside the pooled features that they are read from, stages, and first weights."""
+"""What all networks share: the layer that gives the logits, the features that it reads, stages, and first weights."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
+from torchvision.ops import Conv2dNormActivation
 
 Images = Float[Tensor, "b 3 h w"]
 Logits = Float[Tensor, "b n"]
-LogitsAndFeatures = tuple[Float[Tensor, "b n"], Float[Tensor, "b c"]]
 Network = TypeVar("Network", bound=nn.Module)
 
 
-class Classifier(nn.Module, ABC):
-    """A network that gives the logits of images and the pooled features that its last linear layer reads.
+def last_linear(network: nn.Module) -> nn.Linear:
+    """Return the last linear layer of a network, which gives its logits.
 
-    The state dicts of those for small images have the key names of the checkpoints that the literature publishes.
-
-    Args:
-        num_features: Width of the pooled features; every network of the package has it as an attribute.
-        num_classes: Number of classes, at least 1.
+    Raises:
+        TypeError: If it has none.
     """
+    layers = [part for part in network.modules() if isinstance(part, nn.Linear)]
+    if not layers:
+        raise TypeError(f"expected a network that ends in a linear layer, got {type(network).__name__} without one")
+    return layers[-1]
 
-    def __init__(self, *, num_features: int, num_classes: int) -> None:
-        super().__init__()
-        check_num_classes(num_classes)
-        self.num_features = num_features
 
-    def forward(self, images: Images) -> Logits:
-        """Return the logits of normalised images."""
-        return self.forward_with_features(images)[0]
-
-    @abstractmethod
-    def forward_with_features(self, images: Images) -> LogitsAndFeatures:
-        """Return the logits and the pooled features (b, num_features) that the last linear layer reads."""
+def with_features(network: nn.Module, images: Float[Tensor, "b c h w"]) -> tuple[Logits, Float[Tensor, "b d"]]:
+    """Return the logits of images, and the features that the last linear layer reads."""
+    seen: list[Tensor] = []
+    with last_linear(network).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0])):
+        return network(images), seen[0]
 
 
 def named(name: str, network: Callable[..., Network], **settings: Any) -> Callable[..., Network]:
@@ -54,6 +48,12 @@ def check_num_classes(num_classes: int) -> None:
         raise ValueError(f"expected num_classes >= 1, got {num_classes}: give the number of classes of the data")
 
 
+def last_layer(num_features: int, num_classes: int) -> nn.Linear:
+    """Return the layer that gives the logits of at least one class."""
+    check_num_classes(num_classes)
+    return nn.Linear(num_features, num_classes)
+
+
 def stage(
     block: Callable[[int, int, int], nn.Module], in_channels: int, out_channels: int, blocks: int, stride: int
 ) -> nn.Sequential:
@@ -64,7 +64,7 @@ def stage(
 
 def convolution_and_norm(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
     """Return a 1x1 convolution with batch norm: a shortcut where the shape changes."""
-    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))
+    return Conv2dNormActivation(in_channels, out_channels, 1, stride, activation_layer=None)
 
 
 def he_initialise(network: nn.Module) -> None:

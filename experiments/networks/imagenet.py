@@ -1,81 +1,42 @@
-"""ImageNet's networks: torchvision's own ResNets and VGG-16, with pooled features; ResNet-200; EfficientNet-Lite0."""
+"""ImageNet's networks: torchvision's own ResNets and VGG-16; ResNet-200; EfficientNet-Lite0."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from torch import Tensor, nn
-from torchvision.models import ResNet18_Weights, ResNet34_Weights, ResNet50_Weights, VGG16_Weights, WeightsEnum
-from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
-from torchvision.models.vgg import VGG, cfgs, make_layers
+from torch import nn
+from torchvision.models import get_model
+from torchvision.models.resnet import Bottleneck, ResNet
 
 from supermix_pl.checkpoint import load_checkpoint
-from supermix_pl.experiments.networks.classifier import Images, LogitsAndFeatures, check_num_classes
+from supermix_pl.experiments.networks.classifier import check_num_classes
 
 
-class _WithFeatures(nn.Module):
-    """A network of torchvision's that also gives what its last linear layer reads, `num_features` channels."""
-
-    @property
-    def num_features(self) -> int:
-        """Width of the features."""
-        return self._last().in_features
-
-    def forward_with_features(self, images: Images) -> LogitsAndFeatures:
-        """Return the logits and the features that the last linear layer reads."""
-        seen: list[Tensor] = []
-        handle = self._last().register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-        try:
-            return self(images), seen[0]
-        finally:
-            handle.remove()
-
-    def _last(self) -> nn.Linear:
-        return [layer for layer in self.modules() if isinstance(layer, nn.Linear)][-1]
-
-
-class _ResNet(_WithFeatures, ResNet):
-    def __init__(self, num_classes: int, *, block: type[BasicBlock | Bottleneck], blocks: Sequence[int]) -> None:
-        super().__init__(block, list(blocks), num_classes)
-
-
-class _Vgg16(_WithFeatures, VGG):
-    """Without batch norm; its features are 4096."""
-
-    def __init__(self, num_classes: int) -> None:
-        super().__init__(make_layers(cfgs["D"]), num_classes)
-
-
-def _named(
-    name: str, weights: WeightsEnum | None, network: Callable[..., nn.Module] = _ResNet, **settings: object
-) -> Callable[..., nn.Module]:
-    """Return a function of that name that builds a network; `pretrained` fills in torchvision's weights."""
+def _of_torchvision(name: str) -> Callable[..., nn.Module]:
+    """Return a function that builds a network of torchvision's; `pretrained` fills in torchvision's weights."""
 
     def build(num_classes: int = 1000, *, pretrained: bool = False) -> nn.Module:
-        if pretrained and weights is None:
-            raise ValueError(
-                f"expected pretrained=False for {name}, got True: torchvision has no weights for it; train it, or "
-                "load a checkpoint of your own (teacher=checkpoint)"
-            )
-        if pretrained and num_classes != 1000:
-            raise ValueError(
-                f"expected num_classes = 1000 for torchvision's weights of ImageNet, got {num_classes}: choose "
-                "pretrained=False, or data with ImageNet's classes"
-            )
         check_num_classes(num_classes)
-        built = network(num_classes, **settings)
-        if pretrained and weights is not None:
-            built.load_state_dict(weights.get_state_dict(progress=True, check_hash=True))
-        return built
+        return get_model(name, weights="DEFAULT" if pretrained else None, num_classes=num_classes)
 
-    build.__name__ = build.__qualname__ = name
+    build.__name__ = build.__qualname__ = f"imagenet_{name}"
     return build
 
 
-# Parameters at 1000 classes: 11 689 512, 21 797 672, 25 557 032, 64 673 832, 138 357 544
-imagenet_resnet18 = _named("imagenet_resnet18", ResNet18_Weights.DEFAULT, block=BasicBlock, blocks=(2, 2, 2, 2))
-imagenet_resnet34 = _named("imagenet_resnet34", ResNet34_Weights.DEFAULT, block=BasicBlock, blocks=(3, 4, 6, 3))
-imagenet_resnet50 = _named("imagenet_resnet50", ResNet50_Weights.DEFAULT, block=Bottleneck, blocks=(3, 4, 6, 3))
-imagenet_resnet200 = _named("imagenet_resnet200", None, block=Bottleneck, blocks=(3, 24, 36, 3))
-imagenet_vgg16 = _named("imagenet_vgg16", VGG16_Weights.DEFAULT, _Vgg16)
+# Parameters at 1000 classes: 11 689 512, 21 797 672, 25 557 032, 138 357 544
+imagenet_resnet18 = _of_torchvision("resnet18")
+imagenet_resnet34 = _of_torchvision("resnet34")
+imagenet_resnet50 = _of_torchvision("resnet50")
+imagenet_vgg16 = _of_torchvision("vgg16")
+
+
+def imagenet_resnet200(num_classes: int = 1000, *, pretrained: bool = False) -> ResNet:
+    """Build ResNet-200, 64 673 832 parameters at 1000 classes, for which torchvision has no weights."""
+    check_num_classes(num_classes)
+    if pretrained:
+        raise ValueError(
+            "expected pretrained=False for imagenet_resnet200, got True: torchvision has no weights for it; train it, "
+            "or load a checkpoint of your own (teacher=checkpoint)"
+        )
+    return ResNet(Bottleneck, [3, 24, 36, 3], num_classes)
 
 
 def efficientnet_lite0(num_classes: int = 1000, *, pretrained: bool = True) -> nn.Module:

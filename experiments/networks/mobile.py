@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torchvision.ops import Conv2dNormActivation
 
-from supermix_pl.experiments.networks.classifier import Classifier, Images, LogitsAndFeatures, he_initialise, stage
+from supermix_pl.experiments.networks.classifier import Images, Logits, he_initialise, last_layer, stage
 
 _STEM, _GROUPS = 24, 3
 # Expansion, channels at full width, blocks and stride of the first of them
@@ -37,7 +38,7 @@ class GroupedBottleneck(nn.Module):
 
     def forward(self, features: Float[Tensor, "b c_in h_in w_in"]) -> Float[Tensor, "b c_out h_out w_out"]:
         """Transforms features; the last activation comes after the shortcut."""
-        hidden = shuffle(F.relu(self.bn1(self.conv1(features))), self.groups)
+        hidden = F.channel_shuffle(F.relu(self.bn1(self.conv1(features))), self.groups)
         hidden = F.relu(self.bn2(self.conv2(hidden)))
         hidden = self.bn3(self.conv3(hidden))
         if self.stride == 1:
@@ -63,7 +64,7 @@ class SplitBlock(nn.Module):
         hidden = F.relu(self.bn1(self.conv1(hidden)))
         hidden = self.bn2(self.conv2(hidden))
         hidden = F.relu(self.bn3(self.conv3(hidden)))
-        return shuffle(torch.cat((kept, hidden), dim=1), 2)
+        return F.channel_shuffle(torch.cat((kept, hidden), dim=1), 2)
 
 
 class DownBlock(nn.Module):
@@ -87,32 +88,32 @@ class DownBlock(nn.Module):
         left = F.relu(self.bn2(self.conv2(self.bn1(self.conv1(features)))))
         right = F.relu(self.bn3(self.conv3(features)))
         right = F.relu(self.bn5(self.conv5(self.bn4(self.conv4(right)))))
-        return shuffle(torch.cat((left, right), dim=1), 2)
+        return F.channel_shuffle(torch.cat((left, right), dim=1), 2)
 
 
-class ShuffleV1(Classifier):
+class ShuffleV1(nn.Module):
     """ShuffleNetV1 with 3 groups, stages 240-480-960, 949 258 parameters at 100 classes."""
 
     def __init__(self, num_classes: int = 100) -> None:
-        super().__init__(num_features=960, num_classes=num_classes)
+        super().__init__()
         self.conv1 = nn.Conv2d(3, _STEM, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(_STEM)
         self.layer1 = stage(GroupedBottleneck, _STEM, 240, blocks=4, stride=2)
         self.layer2 = stage(GroupedBottleneck, 240, 480, blocks=8, stride=2)
         self.layer3 = stage(GroupedBottleneck, 480, 960, blocks=4, stride=2)
-        self.linear = nn.Linear(960, num_classes)
+        self.linear = last_layer(960, num_classes)
 
-    def forward_with_features(self, images: Images) -> LogitsAndFeatures:
+    def forward(self, images: Images) -> Logits:
         features = F.relu(self.bn1(self.conv1(images)))
         pooled = self.layer3(self.layer2(self.layer1(features))).mean(dim=(2, 3))
-        return self.linear(pooled), pooled
+        return self.linear(pooled)
 
 
-class ShuffleV2(Classifier):
+class ShuffleV2(nn.Module):
     """ShuffleNetV2 x1, stages 116-232-464, 1 355 528 parameters at 100 classes."""
 
     def __init__(self, num_classes: int = 100) -> None:
-        super().__init__(num_features=1024, num_classes=num_classes)
+        super().__init__()
         self.conv1 = nn.Conv2d(3, _STEM, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(_STEM)
         self.layer1 = _split_stage(_STEM, 116, blocks=4)
@@ -120,18 +121,13 @@ class ShuffleV2(Classifier):
         self.layer3 = _split_stage(232, 464, blocks=4)
         self.conv2 = nn.Conv2d(464, 1024, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(1024)
-        self.linear = nn.Linear(1024, num_classes)
+        self.linear = last_layer(1024, num_classes)
 
-    def forward_with_features(self, images: Images) -> LogitsAndFeatures:
+    def forward(self, images: Images) -> Logits:
         features = F.relu(self.bn1(self.conv1(images)))
         features = self.layer3(self.layer2(self.layer1(features)))
         pooled = F.relu(self.bn2(self.conv2(features))).mean(dim=(2, 3))
-        return self.linear(pooled), pooled
-
-
-def shuffle(features: Float[Tensor, "b c h w"], groups: int) -> Float[Tensor, "b c h w"]:
-    """Interleave the channels of groups: the first of every group come first."""
-    return features.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+        return self.linear(pooled)
 
 
 def _split_stage(in_channels: int, out_channels: int, blocks: int) -> nn.Sequential:
@@ -146,8 +142,8 @@ class InvertedResidual(nn.Module):
         width = expansion * in_channels
         self.residual = stride == 1 and in_channels == out_channels
         self.conv = nn.Sequential(
-            *_activated(nn.Conv2d(in_channels, width, 1, bias=False)),
-            *_activated(nn.Conv2d(width, width, 3, stride, padding=1, groups=width, bias=False)),
+            *Conv2dNormActivation(in_channels, width, 1),
+            *Conv2dNormActivation(width, width, 3, stride, groups=width),
             nn.Conv2d(width, out_channels, 1, bias=False),
             nn.BatchNorm2d(out_channels),
         )
@@ -156,12 +152,12 @@ class InvertedResidual(nn.Module):
         return features + self.conv(features) if self.residual else self.conv(features)
 
 
-class MobileNetV2(Classifier):
+class MobileNetV2(nn.Module):
     """MobileNetV2 (Sandler et al., 2018), half the channels, for small images; 812 836 parameters at 100 classes."""
 
     def __init__(self, num_classes: int = 100) -> None:
-        super().__init__(num_features=1280, num_classes=num_classes)
-        self.conv1 = nn.Sequential(*_activated(nn.Conv2d(3, 16, 3, stride=2, padding=1, bias=False)))
+        super().__init__()
+        self.conv1 = Conv2dNormActivation(3, 16, 3, stride=2)
         in_channels = 16
         self.blocks = nn.Sequential()
         for expansion, full_width, blocks, stride in _STAGES:
@@ -170,17 +166,13 @@ class MobileNetV2(Classifier):
                 stage.append(InvertedResidual(in_channels, full_width // 2, 1 if position else stride, expansion))
                 in_channels = full_width // 2
             self.blocks.append(stage)
-        self.conv2 = nn.Sequential(*_activated(nn.Conv2d(in_channels, 1280, 1, bias=False)))
-        linear = nn.Linear(1280, num_classes)
+        self.conv2 = Conv2dNormActivation(in_channels, 1280, 1)
+        linear = last_layer(1280, num_classes)
         self.classifier = nn.Sequential(linear)
         he_initialise(self)
         nn.init.normal_(linear.weight, std=0.01)
         nn.init.zeros_(linear.bias)
 
-    def forward_with_features(self, images: Images) -> LogitsAndFeatures:
+    def forward(self, images: Images) -> Logits:
         pooled = self.conv2(self.blocks(self.conv1(images))).mean(dim=(2, 3))
-        return self.classifier(pooled), pooled
-
-
-def _activated(convolution: nn.Conv2d) -> tuple[nn.Module, ...]:
-    return convolution, nn.BatchNorm2d(convolution.out_channels), nn.ReLU(inplace=True)
+        return self.classifier(pooled)

@@ -6,11 +6,11 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 from supermix_pl.experiments.networks.classifier import (
-    Classifier,
     Images,
-    LogitsAndFeatures,
+    Logits,
     convolution_and_norm,
     he_initialise,
+    last_layer,
     named,
     stage,
 )
@@ -23,7 +23,7 @@ def _basic_block(in_channels: int, out_channels: int, stride: int) -> BasicBlock
     return BasicBlock(in_channels, out_channels, stride, shortcut)
 
 
-class CifarResNet(Classifier):
+class CifarResNet(nn.Module):
     """ResNet for small images: a 3x3 stem, three stages of basic blocks, global average, one linear layer.
 
     Args:
@@ -33,20 +33,20 @@ class CifarResNet(Classifier):
     """
 
     def __init__(self, *, depth: int, widths: tuple[int, int, int, int], num_classes: int) -> None:
-        super().__init__(num_features=widths[3], num_classes=num_classes)
+        super().__init__()
         blocks = (depth - 2) // 6
         self.conv1 = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
         self.layer1 = stage(_basic_block, widths[0], widths[1], blocks, stride=1)
         self.layer2 = stage(_basic_block, widths[1], widths[2], blocks, stride=2)
         self.layer3 = stage(_basic_block, widths[2], widths[3], blocks, stride=2)
-        self.fc = nn.Linear(widths[3], num_classes)
+        self.fc = last_layer(widths[3], num_classes)
         he_initialise(self)
 
-    def forward_with_features(self, images: Images) -> LogitsAndFeatures:
+    def forward(self, images: Images) -> Logits:
         features = F.relu(self.bn1(self.conv1(images)))
         pooled = self.layer3(self.layer2(self.layer1(features))).mean(dim=(2, 3))
-        return self.fc(pooled), pooled
+        return self.fc(pooled)
 
 
 class Bottleneck(nn.Module):
@@ -74,24 +74,24 @@ class Bottleneck(nn.Module):
         return F.relu(self.bn3(self.conv3(hidden)) + self.shortcut(features))
 
 
-class ResNet50(Classifier):
+class ResNet50(nn.Module):
     """ResNet-50 for small images, behind a 3x3 stem without a pool; 23 705 252 parameters at 100 classes."""
 
     def __init__(self, num_classes: int = 100) -> None:
-        super().__init__(num_features=2048, num_classes=num_classes)
+        super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.layer1 = stage(Bottleneck, 64, 256, blocks=3, stride=1)
         self.layer2 = stage(Bottleneck, 256, 512, blocks=4, stride=2)
         self.layer3 = stage(Bottleneck, 512, 1024, blocks=6, stride=2)
         self.layer4 = stage(Bottleneck, 1024, 2048, blocks=3, stride=2)
-        self.linear = nn.Linear(2048, num_classes)
+        self.linear = last_layer(2048, num_classes)
         he_initialise(self)
 
-    def forward_with_features(self, images: Images) -> LogitsAndFeatures:
+    def forward(self, images: Images) -> Logits:
         features = F.relu(self.bn1(self.conv1(images)))
         pooled = self.layer4(self.layer3(self.layer2(self.layer1(features)))).mean(dim=(2, 3))
-        return self.linear(pooled), pooled
+        return self.linear(pooled)
 
 
 _NARROW, _WIDE = (16, 16, 32, 64), (32, 64, 128, 256)

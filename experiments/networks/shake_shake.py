@@ -8,10 +8,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from supermix_pl.experiments.networks.classifier import (
-    Classifier,
     Images,
-    LogitsAndFeatures,
+    Logits,
     he_initialise,
+    last_layer,
     named,
     stage,
 )
@@ -55,9 +55,9 @@ class Shortcut(nn.Module):
         self.bn = nn.BatchNorm2d(out_channels)
 
     def forward(self, features: Float[Tensor, "b c_in h_in w_in"]) -> Float[Tensor, "b c_out h_out w_out"]:
-        activated = F.relu(features)
+        activated, every = F.relu(features), slice(None, None, self.stride)
         offset = F.pad(activated, (-1, 1, -1, 1))
-        halves = self.conv1(_every(activated, self.stride)), self.conv2(_every(offset, self.stride))
+        halves = self.conv1(activated[:, :, every, every]), self.conv2(offset[:, :, every, every])
         return self.bn(torch.cat(halves, dim=1))
 
 
@@ -83,7 +83,7 @@ class ShakeBlock(nn.Module):
         return mixed + (features if self.same_shape else self.shortcut(features))
 
 
-class ShakeResNet(Classifier):
+class ShakeResNet(nn.Module):
     """ResNet of Shake-Shake blocks for small images: a 3x3 stem of 16, three stages, global average, one linear layer.
 
     Args:
@@ -93,7 +93,7 @@ class ShakeResNet(Classifier):
     """
 
     def __init__(self, *, depth: int, width: int, num_classes: int) -> None:
-        super().__init__(num_features=4 * width, num_classes=num_classes)
+        super().__init__()
         if depth < 8 or (depth - 2) % 6:
             raise ValueError(f"expected depth = 6 n + 2 with n >= 1 (8, 14, 20, 26 ...), got {depth}")
         if width < 2 or width % 2:
@@ -103,18 +103,14 @@ class ShakeResNet(Classifier):
         self.layer1 = stage(ShakeBlock, 16, width, blocks, stride=1)
         self.layer2 = stage(ShakeBlock, width, 2 * width, blocks, stride=2)
         self.layer3 = stage(ShakeBlock, 2 * width, 4 * width, blocks, stride=2)
-        self.fc_out = nn.Linear(4 * width, num_classes)
+        self.fc_out = last_layer(4 * width, num_classes)
         he_initialise(self)
         nn.init.zeros_(self.fc_out.bias)
 
-    def forward_with_features(self, images: Images) -> LogitsAndFeatures:
+    def forward(self, images: Images) -> Logits:
         features = self.layer3(self.layer2(self.layer1(self.c_in(images))))
         pooled = F.relu(features).mean(dim=(2, 3))
-        return self.fc_out(pooled), pooled
-
-
-def _every(features: Float[Tensor, "b c h_in w_in"], stride: int) -> Float[Tensor, "b c h_out w_out"]:
-    return features[:, :, ::stride, ::stride]
+        return self.fc_out(pooled)
 
 
 def _branch(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import nn
 
-from supermix_pl.experiments.networks.classifier import Classifier, Images, LogitsAndFeatures, he_initialise, named
+from supermix_pl.experiments.networks.classifier import Images, Logits, he_initialise, last_layer, named
 
 _WIDTHS = (64, 128, 256, 512, 512)
 
 
-class CifarVgg(Classifier):
+class CifarVgg(nn.Module):
     """Five blocks of 3x3 convolutions with batch norm, 64-128-256-512-512 channels, a 2x2 pool after the first three.
 
     Args:
@@ -19,21 +19,21 @@ class CifarVgg(Classifier):
     """
 
     def __init__(self, *, convolutions: Sequence[int], num_classes: int) -> None:
-        super().__init__(num_features=_WIDTHS[-1], num_classes=num_classes)
+        super().__init__()
         in_widths = (3, *_WIDTHS[:-1])
         self.block0, self.block1, self.block2, self.block3, self.block4 = map(_block, in_widths, _WIDTHS, convolutions)
-        self.classifier = nn.Linear(_WIDTHS[-1], num_classes)
+        self.classifier = last_layer(_WIDTHS[-1], num_classes)
         he_initialise(self)
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)
 
-    def forward_with_features(self, images: Images) -> LogitsAndFeatures:
+    def forward(self, images: Images) -> Logits:
         features = images
         for block in (self.block0, self.block1, self.block2):
             features = F.max_pool2d(F.relu(block(features)), 2)
         features = F.relu(self.block4(F.relu(self.block3(features))))
         pooled = features.mean(dim=(2, 3))
-        return self.classifier(pooled), pooled
+        return self.classifier(pooled)
 
 
 def _block(in_channels: int, out_channels: int, convolutions: int) -> nn.Sequential:

@@ -7,10 +7,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from supermix_pl.experiments.networks.classifier import (
-    Classifier,
     Images,
-    LogitsAndFeatures,
+    Logits,
     he_initialise,
+    last_layer,
     named,
     stage,
 )
@@ -40,7 +40,7 @@ class PreActivationBlock(nn.Module):
         return shortcut + self.conv2(hidden)
 
 
-class WideResNet(Classifier):
+class WideResNet(nn.Module):
     """Wide ResNet: a 3x3 stem of 16, three stages, batch norm, global average, one linear layer.
 
     Args:
@@ -50,7 +50,7 @@ class WideResNet(Classifier):
     """
 
     def __init__(self, *, depth: int, width: int, num_classes: int) -> None:
-        super().__init__(num_features=64 * width, num_classes=num_classes)
+        super().__init__()
         if depth < 10 or (depth - 4) % 6:
             raise ValueError(f"expected depth = 6 n + 4 with n >= 1 (16, 28, 40 ...), got {depth}")
         blocks = (depth - 4) // 6
@@ -59,14 +59,14 @@ class WideResNet(Classifier):
         self.block2 = _stage(16 * width, 32 * width, blocks, stride=2)
         self.block3 = _stage(32 * width, 64 * width, blocks, stride=2)
         self.bn1 = nn.BatchNorm2d(64 * width)
-        self.fc = nn.Linear(64 * width, num_classes)
+        self.fc = last_layer(64 * width, num_classes)
         he_initialise(self)
         nn.init.zeros_(self.fc.bias)
 
-    def forward_with_features(self, images: Images) -> LogitsAndFeatures:
+    def forward(self, images: Images) -> Logits:
         features = self.block3(self.block2(self.block1(self.conv1(images))))
         pooled = F.relu(self.bn1(features)).mean(dim=(2, 3))
-        return self.fc(pooled), pooled
+        return self.fc(pooled)
 
 
 def _stage(in_channels: int, out_channels: int, blocks: int, stride: int) -> nn.Sequential:

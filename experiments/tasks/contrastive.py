@@ -10,32 +10,17 @@ from torch import Tensor, nn
 
 from supermix_pl import FrozenTeacher
 from supermix_pl.arguments import check_not_negative
+from supermix_pl.experiments.networks.classifier import last_linear, with_features
 from supermix_pl.experiments.tasks.classification import Classification
 from supermix_pl.experiments.tasks.contrast_critic import ContrastCritic
-
-
-def num_features(network: nn.Module, role: str) -> int:
-    """Return the width of a network's features.
-
-    Raises:
-        TypeError: If the network has no features to give.
-    """
-    width = getattr(network, "num_features", None)
-    if not isinstance(width, int) or not hasattr(network, "forward_with_features"):
-        raise TypeError(
-            f"expected a {role} with forward_with_features and num_features, got {type(network).__name__}: choose one "
-            "of experiments.networks, or give yours both"
-        )
-    return width
 
 
 @torch.no_grad()
 def teacher_features(teacher: FrozenTeacher, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c_teacher"]:
     """Return the features that the teacher's last layer reads, in float32 at least."""
-    module: Any = teacher.module.eval()
     dtype = teacher.autocast_dtype
     with torch.autocast(images.device.type, dtype=dtype, enabled=dtype is not None):
-        features = module.forward_with_features(teacher.prepare(images))[1]
+        _, features = with_features(teacher.module.eval(), teacher.prepare(images))
     return features.to(torch.promote_types(features.dtype, torch.float32))
 
 
@@ -46,8 +31,8 @@ class ContrastiveDistillation(Classification):
     contrasted. The embeddings are trained with the student, the critic runs in float32.
 
     Args:
-        network: The student, with `forward_with_features` and `num_features`.
-        teacher: Gives the features to match; its module has both too.
+        network: The student; like the teacher it ends in a linear layer, which reads its features.
+        teacher: Gives the features to match.
         train_labels: Class of every training sample, in the order of the batches' indices.
         ce_weight: Weight of the cross-entropy, >= 0.
         crd_weight: Weight of the contrast, >= 0.
@@ -72,8 +57,8 @@ class ContrastiveDistillation(Classification):
         self.crd_weight = crd_weight
         self.critic = critic(
             train_labels,
-            student_features=num_features(network, "student"),
-            teacher_features=num_features(teacher.module, "teacher"),
+            student_features=last_linear(network).in_features,
+            teacher_features=last_linear(teacher.module).in_features,
         )
         self._embedded: tuple[Tensor, Tensor, Tensor] | None = None
         # The ranks keep these equal by themselves; DDP would send the memories round before every step
@@ -95,7 +80,7 @@ class ContrastiveDistillation(Classification):
         images, labels, indices = batch
         if batch_idx == 0:
             self.critic.check_batch(indices, labels)
-        logits, features = self.network.forward_with_features(images)  # pyright: ignore[reportCallIssue]
+        logits, features = with_features(self.network, images)
         number = self.trainer.fit_loop.epoch_loop.batch_progress.total.completed
         with torch.autocast(images.device.type, enabled=False):
             student, teacher = self.critic.embed(features.float(), teacher_features(self.teacher, images.float()))

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from supermix_pl.experiments import networks
+from supermix_pl.experiments.networks.classifier import last_linear, with_features
 from tests.experiments.networks.test_networks import FINGERPRINTS, HEAVY, built_on_nothing
 
 # What is light enough to compute with, at a few classes and small images; the quick ones are one of each family
@@ -40,18 +41,18 @@ def network(fresh: Any) -> Any:
 def test_logits_and_features_in_eval_mode(network: Any) -> None:
     network.eval()
     with torch.no_grad():
-        logits, features = network.forward_with_features(images(2, side=24))
+        logits, features = with_features(network, images(2, side=24))
         assert torch.equal(network(images(2, side=24)), logits)
         alone = network(images(2, side=24)[1:])
-    assert (logits.shape, features.shape) == ((2, 7), (2, network.num_features))
+    assert (logits.shape, features.shape) == ((2, 7), (2, last_linear(network).in_features))
     last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
     torch.testing.assert_close(last(features), logits)
     torch.testing.assert_close(alone, logits[1:], rtol=1e-3, atol=1e-3)
 
 
 def test_rectangular_images(network: Any) -> None:
-    logits, features = network.eval().forward_with_features(torch.zeros(3, 3, 24, 40))
-    assert (logits.shape, features.shape) == ((3, 7), (3, network.num_features))
+    logits, features = with_features(network.eval(), torch.zeros(3, 3, 24, 40))
+    assert (logits.shape, features.shape) == ((3, 7), (3, last_linear(network).in_features))
     assert logits.isfinite().all()
 
 
@@ -96,8 +97,8 @@ def test_first_weights(network: Any) -> None:
 )
 def test_heavy_networks_give_shapes_and_gradients(name: str) -> None:
     network = built_on_nothing(name).train()
-    logits, features = network.forward_with_features(torch.zeros(2, 3, 32, 32, device="meta"))
-    assert (logits.shape, features.shape) == ((2, 100), (2, network.num_features))
+    logits, features = with_features(network, torch.zeros(2, 3, 32, 32, device="meta"))
+    assert (logits.shape, features.shape) == ((2, 100), (2, last_linear(network).in_features))
     logits.sum().backward()
     assert all((weight.grad is not None) == weight.requires_grad for weight in network.parameters())
 

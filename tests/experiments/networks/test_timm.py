@@ -1,4 +1,4 @@
-"""Networks of timm: features, timm's own key names, and what is said where timm is missing."""
+"""Networks of timm: features, weights, and what is said where timm is missing."""
 
 import copy
 import sys
@@ -13,24 +13,25 @@ from torch import nn
 
 from supermix_pl import FrozenTeacher
 from supermix_pl.checkpoint import load_checkpoint
-from supermix_pl.experiments.networks import TimmNetwork
+from supermix_pl.experiments.networks import timm_network
+from supermix_pl.experiments.networks.classifier import with_features
 
 timm = pytest.importorskip("timm")
 
 
-def built(name: str = "test_resnet", **arguments: Any) -> TimmNetwork:
+def built(name: str = "test_resnet", **arguments: Any) -> Any:
     torch.manual_seed(0)
-    return TimmNetwork(name, num_classes=7, **arguments)
+    return timm_network(name, num_classes=7, **arguments)
 
 
 @pytest.mark.parametrize(("name", "side"), [("test_resnet", 32), ("test_vit", 160), ("test_convnext", 64)])
 def test_logits_and_features(name: str, side: int) -> None:
     network, images = built(name), torch.rand(3, 3, side, side)
-    logits, features = network.eval().forward_with_features(images)
+    logits, features = with_features(network.eval(), images)
     torch.testing.assert_close(network(images), logits)
-    assert (logits.shape, features.shape) == ((3, 7), (3, network.num_features))
-    torch.testing.assert_close(network.model.get_classifier()(features), logits)
-    logits, features = network.train().forward_with_features(images)
+    assert (logits.shape, features.shape) == ((3, 7), (3, network.head_hidden_size))
+    torch.testing.assert_close(network.get_classifier()(features), logits)
+    logits, features = with_features(network.train(), images)
     (logits.sum() + features.sum()).backward()
     assert all(weight.grad is not None for weight in network.parameters())
 
@@ -38,32 +39,23 @@ def test_logits_and_features(name: str, side: int) -> None:
 @pytest.mark.parametrize("name", ["mobilenetv3_small_050", "vgg11"])
 def test_features_have_the_width_of_the_hidden_head(name: str) -> None:
     with torch.device("meta"):
-        network = TimmNetwork(name, num_classes=7).eval()
-        logits, features = network.forward_with_features(torch.zeros(2, 3, 224, 224))
-    assert (logits.shape, features.shape) == ((2, 7), (2, network.num_features))
+        network = timm_network(name, num_classes=7).eval()
+        logits, features = with_features(network, torch.zeros(2, 3, 224, 224))
+    assert (logits.shape, features.shape) == ((2, 7), (2, network.head_hidden_size))
 
 
 @pytest.mark.parametrize("size", [64, (32, 48)])
 def test_a_size_of_images(size: int | tuple[int, int]) -> None:
     sides = (size, size) if isinstance(size, int) else size
     network = built("test_vit", img_size=size)
-    assert network.model.patch_embed.img_size == sides
+    assert network.patch_embed.img_size == sides
     assert network(torch.rand(2, 3, *sides)).shape == (2, 7)
 
 
 def test_a_size_from_a_config(unchecked: None) -> None:
-    config = OmegaConf.create({"_target_": "supermix_pl.experiments.networks.TimmNetwork", "name": "test_vit"})
+    config = OmegaConf.create({"_target_": "supermix_pl.experiments.networks.timm_network", "name": "test_vit"})
     network = instantiate(config, img_size=[32, 48], num_classes=7)
-    assert network.model.patch_embed.img_size == (32, 48)
-
-
-def test_key_names_are_timms_alone_and_inside_another_module() -> None:
-    network = built()
-    reference = timm.create_model("test_resnet", num_classes=7)
-    assert list(network.state_dict()) == list(reference.state_dict())
-    holder = nn.ModuleDict({"student": network, "head": nn.Linear(2, 2)})
-    expected = [f"student.{key}" for key in reference.state_dict()]
-    assert list(holder.state_dict()) == [*expected, "head.weight", "head.bias"]
+    assert network.patch_embed.img_size == (32, 48)
 
 
 @pytest.mark.parametrize("copied", [False, True])
@@ -76,21 +68,6 @@ def test_weights_of_timm_load_strictly(copied: bool, tmp_path: Path) -> None:
     assert not torch.equal(network.eval()(images), reference(images))
     load_checkpoint(network, tmp_path / "model_best.pth.tar")
     assert torch.equal(network.eval()(images), reference(images))
-
-
-def test_inside_another_module_weights_go_round() -> None:
-    holder, other = nn.ModuleDict({"student": built()}), nn.ModuleDict({"student": built()})
-    with torch.no_grad():
-        for weight in holder.parameters():
-            weight.add_(1)
-    state = holder.state_dict()
-    assert not other.load_state_dict(state, strict=True).missing_keys
-    assert all(value.equal(state[key]) for key, value in other.state_dict().items())
-    del state["student.conv1.0.weight" if "student.conv1.0.weight" in state else "student.conv1.weight"]
-    with pytest.raises(RuntimeError, match=r"Missing key\(s\) in state_dict: \"student\.model\.conv1"):
-        other.load_state_dict(state, strict=True)
-    with pytest.raises(RuntimeError, match=r"Unexpected key\(s\) in state_dict: \"student\.model\.extra"):
-        other.load_state_dict(holder.state_dict() | {"student.extra": torch.ones(1)}, strict=True)
 
 
 def test_as_a_teacher() -> None:
@@ -119,4 +96,4 @@ def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_no_classes_is_refused() -> None:
     with pytest.raises(ValueError, match="expected num_classes >= 1, got 0"):
-        TimmNetwork("test_resnet", num_classes=0)
+        timm_network("test_resnet", num_classes=0)

@@ -126,7 +126,7 @@ def test_methods_that_were_put_together_by_hand(nodes: dict[str, Any], method: s
 
 
 def test_networks_of_timm_have_their_own_names() -> None:
-    nodes = {"_target_": "supermix_pl.experiments.networks.TimmNetwork", "name": "vit_tiny"}
+    nodes = {"_target_": "supermix_pl.experiments.networks.timm_network", "name": "vit_tiny"}
     assert placed(pair=None, table=None, network=nodes, taught_by="resnet20").column == "resnet20-vit_tiny"
 
 

@@ -24,6 +24,7 @@ from supermix_pl import FrozenTeacher
 from supermix_pl.experiments.data import ImageDataModule, ResumableLoader, Shapes
 from supermix_pl.experiments.data.datamodule import Opened
 from supermix_pl.experiments.networks import resnet8, resnet14
+from supermix_pl.experiments.networks.classifier import with_features
 from supermix_pl.experiments.tasks.classification import save_weights
 from supermix_pl.experiments.tasks.contrast_critic import ContrastCritic
 from supermix_pl.experiments.tasks.contrastive import ContrastiveDistillation, teacher_features
@@ -47,23 +48,12 @@ class Noise(ImageDataModule):
 class Network(nn.Module):
     """Features of an image and logits of the features; what is dropped shows whether it trains."""
 
-    def __init__(self, num_features: int) -> None:
+    def __init__(self, num_features: int, dropped: float = 0.0) -> None:
         super().__init__()
-        self.num_features = num_features
-        self.stem, self.fc, self.dropout = nn.Linear(48, num_features), nn.Linear(num_features, 3), nn.Dropout(0.5)
+        self.stem, self.dropout, self.fc = nn.Linear(48, num_features), nn.Dropout(dropped), nn.Linear(num_features, 3)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.forward_with_features(images)[0]
-
-    def forward_with_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.stem(images.flatten(1)).tanh()
-        return self.fc(features), features
-
-
-class Dropping(Network):
-    def forward_with_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        logits, features = super().forward_with_features(images)
-        return logits, self.dropout(features)
+        return self.fc(self.dropout(self.stem(images.flatten(1)).tanh()))
 
 
 def data_of(**options: Any) -> Noise:
@@ -85,7 +75,7 @@ def task_of(
         **options,
     }
     teacher = teacher or FrozenTeacher(
-        Dropping(7), mean=[0.4] * 3, std=[0.3] * 3, input_mean=[0.5] * 3, input_std=[0.5] * 3
+        Network(7, dropped=0.5), mean=[0.4] * 3, std=[0.3] * 3, input_mean=[0.5] * 3, input_std=[0.5] * 3
     )
     return ContrastiveDistillation(network or Network(6), teacher=teacher, **settings)
 
@@ -130,9 +120,9 @@ def test_a_step_is_cross_entropy_and_contrast_and_trains_all_but_the_teacher() -
     module.train()  # as some user's code may do
     loss = task.training_step((images, labels, indices), 0)
 
-    logits, features = task.network.forward_with_features(images)  # pyright: ignore[reportCallIssue]
+    logits, features = with_features(task.network, images)
     seen = ((images * 0.5 + 0.5) - 0.4) / 0.3  # in the teacher's normalisation
-    _, matched = Network.forward_with_features(module, seen)  # pyright: ignore[reportArgumentType]
+    matched = module.get_submodule("stem")(seen.flatten(1)).tanh()
     contrast = task.critic(*task.critic.embed(features, matched), indices, stream=(0, 7))
     torch.testing.assert_close(loss, 0.5 * cross_entropy(logits, labels) + 2 * contrast)
 
@@ -159,7 +149,7 @@ def test_memories_move_after_backward_to_what_the_step_has_seen() -> None:
     before = weights(task.critic)
     task.training_step(batch, 0).backward()
     assert torch.equal(task.critic.student_memory.rows, before["student_memory.rows"])
-    features = task.network.forward_with_features(batch[0])[1]  # pyright: ignore[reportCallIssue]
+    _, features = with_features(task.network, batch[0])
     embeddings = task.critic.embed(features, teacher_features(task.teacher, batch[0]))
     task.on_after_backward()
     for name, seen in zip(("student", "teacher"), embeddings, strict=True):
@@ -240,15 +230,11 @@ def test_indices_into_other_labels_are_refused_in_the_first_batch() -> None:
 
 
 def test_networks_without_features_are_refused() -> None:
-    linear = nn.Sequential(nn.Flatten(), nn.Linear(48, 3))
-    with pytest.raises(
-        TypeError, match="expected a student with forward_with_features and num_features, got Sequential"
-    ):
-        task_of(network=linear)
-    with pytest.raises(
-        TypeError, match="expected a teacher with forward_with_features and num_features, got Sequential"
-    ):
-        task_of(FrozenTeacher(linear))
+    convolution = nn.Sequential(nn.Conv2d(3, 3, 4), nn.Flatten())
+    with pytest.raises(TypeError, match="expected a network that ends in a linear layer, got Sequential without one"):
+        task_of(network=convolution)
+    with pytest.raises(TypeError, match="expected a network that ends in a linear layer, got Sequential without one"):
+        task_of(FrozenTeacher(convolution))
     with pytest.raises(ValueError, match=r"expected crd_weight >= 0, got -0\.5"):
         task_of(crd_weight=-0.5)
 
@@ -299,7 +285,7 @@ def by_hand(num_ranks: int, epochs: int) -> ContrastiveDistillation:
             loader.set_epoch(epoch)
         for batches in zip(*loaders, strict=True):
             losses, embedded = [], []
-            outputs = [task.network.forward_with_features(images) for images, *_ in batches]  # pyright: ignore
+            outputs = [with_features(task.network, images) for images, *_ in batches]
             for (images, *_), (_, features) in zip(batches, outputs, strict=True):
                 embedded.append(task.critic.embed(features, teacher_features(task.teacher, images)))
             streams = [(rank, number) for rank in range(num_ranks)]
