@@ -96,7 +96,7 @@ EXPERIMENTS: dict[str, set[str]] = {
     "few_images": {"evaluate", "evaluation", "shared"},
     "demo": {"evaluate", "evaluation", "figures", "opening", "record", "report", "shared", "train"},
     "reporting": {"few_images", "figures", "opening", "report", "shared"},
-    "bench": {"data", "networks", "opening", "resolvers", "shared"},
+    "bench": {"networks", "opening", "shared"},
 }
 BENCH: dict[str, set[str]] = {
     "__init__": set(),

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -57,12 +58,13 @@ Contenders = Mapping[str, tuple[Mixer, Engine]]
 class StepSettings(Settings):
     """See conf/bench/step.yaml."""
 
-    LEAST = {"batch_sizes": 2, "steps": 1, "blocks": 1}
+    LEAST = {"batch_sizes": 2, "steps": 1, "blocks": 1, "compiled": 0}
 
     images: int
     batch_sizes: list[int]
     streams: list[dict[str, Any]]
     batch_engine: bool
+    compiled: list[bool]
     steps: int
     blocks: int
 
@@ -72,16 +74,18 @@ class StepSettings(Settings):
 
 
 def measure(config: DictConfig, settings: StepSettings) -> Result:
-    """Time the steps of a student, batch size by batch size."""
-    subject = open_subject(config, num_images=settings.images, split="train")
-    torch.manual_seed(config.seed)
-    student = instantiate(config.network, num_classes=subject.teacher.num_classes).to(subject.images.device)
-    student = student.to(memory_format=torch.channels_last) if config.channels_last else student
+    """Time the steps of a student, batch size by batch size, compiled or not."""
+    if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
+        raise ValueError("expected a GPU, got a machine or a build of torch without one; give trainer.accelerator=cpu")
     precision, timings = str(config.trainer.precision), {}
-    for size in settings.batch_sizes:
-        timings[size] = time_steps(
+    for size, compiled in itertools.product(settings.batch_sizes, settings.compiled):
+        config.teacher.compile = compiled
+        subject = open_subject(config, num_images=settings.images, split="train")
+        torch.manual_seed(config.seed)
+        student = instantiate(config.network, num_classes=subject.teacher.num_classes).to(subject.images.device)
+        timings[f"{size}, compiled" if compiled else str(size)] = time_steps(
             contenders(settings.streams, subject.supermix.k, with_batch=settings.batch_engine),
-            student,
+            student.to(memory_format=torch.channels_last) if config.channels_last else student,
             subject.teacher,
             [batch for batch in subject.batches(size) if len(batch[0]) == size],
             subject.view,
@@ -90,18 +94,18 @@ def measure(config: DictConfig, settings: StepSettings) -> Result:
             low_precision=precision.startswith("bf16"),
         )
     tables = [
-        Table(title=f"{size} natural images and {size} mixes", columns=COLUMNS, sections=(rows(found),))
-        for size, found in timings.items()
+        Table(title=f"Natural images, and as many mixes: {name}", columns=COLUMNS, sections=(rows(found),))
+        for name, found in timings.items()
     ]
     return Result(
         name=f"{subject.data}_{subject.network}_{precision}",
         title=f"Training step with mixes: {subject.title}",
-        remark=f"Student {target(dict(config.network))}, {precision}, teacher in {config.teacher.get('dtype')}, "
-        f"compiled: {subject.teacher.compile}.",
+        remark=f"Student {target(dict(config.network))}, {precision}, teacher in {config.teacher.get('dtype')}.",
         tables=[*tables, Notes(lines=NOTES)],
         content={
             "timings": {
-                str(size): {name: asdict(timing) for name, timing in found.items()} for size, found in timings.items()
+                name: {contender: asdict(timing) for contender, timing in found.items()}
+                for name, found in timings.items()
             }
         },
         seeds=[config.seed],

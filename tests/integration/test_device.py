@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from omegaconf import OmegaConf
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -18,10 +17,10 @@ from torchvision.transforms import v2
 
 from supermix_pl import CutMix, FrozenTeacher, MixedBatch, MixUp, SuperMix, SuperMixCallback
 from supermix_pl.engine import BatchEngine, Engine, Run, StreamEngine
-from supermix_pl.experiments.bench.gpu import open_case
 from supermix_pl.experiments.data import ArraySource, SmallImageView
 from supermix_pl.experiments.data.decoding import DecodingSource
-from supermix_pl.experiments.networks.classifier import compile_in_place
+from supermix_pl.experiments.networks.classifier import compile_in_place, last_linear
+from supermix_pl.experiments.opening import composed, open_subject
 from supermix_pl.experiments.shared.subject import Subject
 from supermix_pl.mixing import Mixer
 from supermix_pl.transforms import RandomCropFlip
@@ -39,9 +38,24 @@ TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-2}
 @pytest.fixture(scope="module")
 def opened() -> Subject:
     """Large networks only where they are quick."""
-    node = {"_target_": f"supermix_pl.experiments.networks.{'wrn_16_2' if ON_GPU else 'resnet8'}"}
-    case = OmegaConf.create({"teacher": node, "student": node, "size": 32})
-    return open_case(case, 128 if ON_GPU else 8, DEVICE)[0]
+    accelerator, network = ("gpu", "wrn_16_2") if ON_GPU else ("cpu", "resnet8")
+    chosen = ["data.test_size=128", "teacher=untrained", f"network@teacher.network={network}", "teacher.fold=false"]
+    config = composed("train", [*chosen, "mixer=supermix", f"trainer.accelerator={accelerator}"])
+    subject = open_subject(config, num_images=128 if ON_GPU else 8)
+    calibrate(subject.teacher.module, subject.images)
+    return subject
+
+
+@torch.no_grad()
+def calibrate(module: torch.nn.Module, images: Tensor) -> None:
+    """Fit an untrained network's batch norm and last layer to images, so that it gives them different classes."""
+    module.train()
+    for _ in range(20):
+        module(images)
+    logits, last = module.eval()(images), last_linear(module)
+    scale = 4 / logits.std(dim=0).mean()
+    last.weight *= scale
+    last.bias.copy_((last.bias - logits.mean(dim=0)) * scale)
 
 
 @pytest.fixture(autouse=True)

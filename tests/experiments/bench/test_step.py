@@ -8,6 +8,7 @@ from torch import nn
 
 from supermix_pl import FrozenTeacher, MixUp, SuperMix
 from supermix_pl.engine import BatchEngine, StreamEngine
+from supermix_pl.experiments.bench import gpu, step
 from supermix_pl.experiments.bench.step import (
     BATCH,
     RECOMMENDED,
@@ -109,7 +110,23 @@ def test_rows_side_by_side(tmp_path: Path) -> None:
         assert len(timing["seconds"]) == len(timing["mixing"]) == len(timing["cpu"]) == 2
         assert len(timing["forwards"]) == 2 * (1 if name == BATCH else 2)
         assert f"| {name} |" in text
-    assert "### 8 natural images and 8 mixes" in text
+    assert "### Natural images, and as many mixes: 8" in text
+
+
+def test_the_gpus_settings_compile_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unchecked: None) -> None:
+    made = []
+    monkeypatch.setattr(step, "time_steps", lambda *given, **_: made.append(given) or {REFERENCE: Timing()})
+    monkeypatch.setattr(step, "rows", lambda _: ())
+    small = [*SMALL, "trainer.accelerator=cpu", "bench.images=16", "bench.batch_sizes=[8]", f"bench.folder={tmp_path}"]
+    gpu.main(small)
+    assert list(written(tmp_path)[1]["timings"]) == ["8", "8, compiled"]
+    assert [teacher.compile for _, _, teacher, *_ in made] == [False, True]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_no_gpu() -> None:
+    with pytest.raises(SystemExit, match=r"expected a GPU, got .* give trainer\.accelerator=cpu"):
+        gpu.main(SMALL)
 
 
 @pytest.mark.parametrize(
