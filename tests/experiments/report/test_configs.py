@@ -16,7 +16,7 @@ from supermix_pl.experiments.shared.runs.paper import load
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
-PAIRS = sorted(path.stem for path in (CONF / "pair").glob("*.yaml"))
+PAIRS = sorted(path.stem for path in (CONF / "pair").glob("*-*.yaml"))
 
 
 @functools.cache

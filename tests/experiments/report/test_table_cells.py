@@ -14,7 +14,7 @@ from supermix_pl.experiments.train import train
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
-PAIRS = sorted(path.stem for path in (CONF / "pair").glob("*.yaml"))
+PAIRS = sorted(path.stem for path in (CONF / "pair").glob("*-*.yaml"))
 CIFAR_METHODS = [method for method in METHODS if not method.startswith("imagenet_")]
 HEAVIEST = {"wrn_28_10", "shake_shake_26_2x96d", "imagenet_resnet200", "imagenet_vgg16"}
 HEAVY = {"imagenet_resnet50", "ResNet50", *HEAVIEST}
