@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
 from PIL import Image
 from torchvision.transforms import v2
 
 from supermix_pl.experiments.data import CropFlip, ImageFolder, RandAugment, SmallImageView
 from supermix_pl.experiments.data.crops import CroppedImages
 from supermix_pl.experiments.data.decoding import DecodingSource
+from supermix_pl.experiments.data.pixels import Normalisation
+from supermix_pl.experiments.opening import composed
 
 
 @pytest.fixture
@@ -121,8 +122,7 @@ def test_workers_stay_for_the_next_pass_and_one_batch_needs_none() -> None:
         training_view=v2.PILToTensor(),
         evaluation_view=v2.PILToTensor(),
         augment=None,
-        mean=(0.0, 0.0, 0.0),
-        std=(1 / 255, 1 / 255, 1 / 255),
+        normalisation=Normalisation([0.0] * 3, [1 / 255] * 3),
         num_workers=1,
     )
     order = np.split(np.arange(6), 3)
@@ -182,11 +182,10 @@ def test_a_policy_follows_the_random_resized_crop(folder: Path) -> None:
 
 
 def test_the_config_of_imagenet_evaluates_at_260_and_224() -> None:
-    conf = Path(__file__).resolve().parents[3] / "conf" / "data"
     for name in ("imagenet", "imagenet_parquet"):
-        node = yaml.safe_load((conf / f"{name}.yaml").read_text())
+        node = composed("train", [f"data={name}"]).data
         assert (node["size"], round(node["size"] * node["resize_ratio"]), node["batch_size"]) == (224, 260, 256)
-    stock, parameters = yaml.safe_load((conf / "image_folder.yaml").read_text()), inspect.signature(CroppedImages)
+    stock, parameters = composed("train", ["data=image_folder"]).data, inspect.signature(CroppedImages)
     for name in ("size", "resize_ratio", "num_workers"):
         assert stock[name] == parameters.parameters[name].default
 
