@@ -1,8 +1,6 @@
 """Where the experiments' teachers come from: a checkpoint, or a short training on the data."""
 
 import hashlib
-import itertools
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
@@ -18,8 +16,8 @@ from supermix_pl import FrozenTeacher
 from supermix_pl.arguments import check_at_least
 from supermix_pl.checkpoint import load_checkpoint
 from supermix_pl.experiments.data import ImageDataModule
-from supermix_pl.experiments.shared.digests import digest_images, digest_teacher
-from supermix_pl.experiments.shared.files import to_be_made, write_whole
+from supermix_pl.experiments.shared.digests import digest_images
+from supermix_pl.experiments.shared.files import to_be_made
 from supermix_pl.experiments.tasks.classification import Classification, save_weights
 from supermix_pl.experiments.tasks.schedules import linear
 
@@ -179,37 +177,6 @@ def untrained_teacher(
         torch.manual_seed(0)  # one teacher for all runs, so that a stopped generation of mixes can go on
         module = network(num_classes=datamodule.num_classes)
     return FrozenTeacher(module, **passes)
-
-
-@torch.no_grad()
-def teacher_accuracy(
-    teacher: FrozenTeacher, datamodule: ImageDataModule, folder: str | Path, *, most_batches: float | None = None
-) -> dict[str, float]:
-    """Measure a teacher on the test images, once: later runs read what is kept in the folder.
-
-    Of as many batches as `pl.Trainer(limit_test_batches=most_batches)` would take; None for all.
-
-    Returns:
-        `teacher/accuracy` and `teacher/accuracy_top5`, in [0, 1].
-    """
-    loader = datamodule.test_dataloader()
-    if isinstance(most_batches, float):
-        most_batches = int(most_batches * len(loader))
-    looked_at = digest_images(loader.source, loader.samples), most_batches, loader.batch_size
-    identity = repr((digest_teacher(teacher), *looked_at))
-    path = Path(folder) / f"accuracy-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.json"
-    with to_be_made(path) as missing:
-        if missing:
-            device = next(teacher.module.parameters()).device
-            top = min(5, datamodule.num_classes)
-            hits, count = torch.zeros(2, device=device), 0
-            for images, labels, *_ in itertools.islice(loader, most_batches):
-                best = teacher(images.to(device)).topk(top).indices == labels.to(device)[:, None]
-                hits += torch.stack([best[:, 0].sum(), best.any(dim=1).sum()])
-                count += len(labels)
-            shares = (hits / count).tolist()
-            write_whole(path, json.dumps({"teacher/accuracy": shares[0], "teacher/accuracy_top5": shares[1]}))
-        return json.loads(path.read_text())
 
 
 def _frozen(module: nn.Module, datamodule: ImageDataModule, **settings: Any) -> FrozenTeacher:

@@ -23,7 +23,6 @@ from supermix_pl.experiments.checks import SettingsError, check_choices, check_s
 from supermix_pl.experiments.record import RunRecorder
 from supermix_pl.experiments.shared.files import FULL, write_whole
 from supermix_pl.experiments.tasks.classification import save_weights
-from supermix_pl.experiments.teachers import teacher_accuracy
 
 _TERMINATED = 128 + 15  # what a shell says of a process that SIGTERM ended
 _log = logging.getLogger(__name__)
@@ -79,9 +78,6 @@ def train(config: DictConfig) -> dict[str, Any]:
         "parameters": sum(weights.numel() for weights in task.network.parameters()),
         **recorder.metrics(),
     }
-    if isinstance(teacher, FrozenTeacher):
-        most = config.trainer.limit_test_batches
-        metrics |= teacher_accuracy(teacher, datamodule, Path(config.paths.cache_dir) / "teachers", most_batches=most)
     if trainer.is_global_zero:
         save_weights(task, str(folder / "weights.pth"), trainer.current_epoch)
         on_test = datamodule.validation_fraction == 0

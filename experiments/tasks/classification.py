@@ -39,8 +39,8 @@ class Classification(pl.LightningModule):
             the authors' code does; "rows" is the mean over all of them, as in any module that knows of no mixes.
         separate_forwards: Whether natural and mixed images pass the student apart, so that batch norm sees them apart
             as in the authors' code.
-        reference: A teacher that tests compare the network with, as test/teacher_agreement and test/teacher_kl; None
-            for none.
+        reference: A teacher that tests measure too, as teacher/accuracy and teacher/accuracy_top5, and compare the
+            network with, as test/teacher_agreement and test/teacher_kl; None for none.
 
     Attributes:
         mixing: The callback of the trainer that mixes the batches; None without.
@@ -76,6 +76,7 @@ class Classification(pl.LightningModule):
         }
         self.validation_hits = MetricCollection(dict(hits), prefix="val/")
         self.test_hits = MetricCollection(dict(hits), prefix="test/").clone()
+        self.teacher_hits = MetricCollection(dict(hits), prefix="teacher/").clone()
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n"]:
         return self.network(images)
@@ -144,12 +145,13 @@ class Classification(pl.LightningModule):
             self.reference.to(self.device)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count the hits, and compare with the teacher."""
+        """Count the hits, also the teacher's, and compare with it."""
         images, labels, *_ = batch
         logits = self(images)
         self.test_hits.update(logits, labels)
         if self.reference is not None:
             teacher_logits = self.reference(images.float())
+            self.teacher_hits.update(teacher_logits, labels)
             followed = {
                 "test/teacher_agreement": teacher_agreement(logits, teacher_logits),
                 "test/teacher_kl": teacher_divergence(logits, teacher_logits),
@@ -166,8 +168,9 @@ class Classification(pl.LightningModule):
             self.best = {**best, "epoch": self.current_epoch}
 
     def on_test_epoch_end(self) -> None:
-        self.log_dict(self.test_hits.compute())
-        self.test_hits.reset()
+        for hits in [self.test_hits] if self.reference is None else [self.test_hits, self.teacher_hits]:
+            self.log_dict(hits.compute())
+            hits.reset()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["best"] = dict(self.best)

@@ -1,20 +1,24 @@
 """Where teachers come from, what tells them apart, and how good they are."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torch.optim import SGD
 
 from supermix_pl import FrozenTeacher
 from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.data.datamodule import Opened
 from supermix_pl.experiments.shared.digests import digest_images, digest_teacher
-from supermix_pl.experiments.teachers import load_teacher, teacher_accuracy, untrained_teacher
+from supermix_pl.experiments.tasks import Classification
+from supermix_pl.experiments.tasks.schedules import constant
+from supermix_pl.experiments.teachers import load_teacher, untrained_teacher
 from tests.experiments.mixes.mixes_toys import data_of, network, teacher_of
+from tests.integration.toys import TRAINER
 
 
 def test_a_digest_tells_teachers_apart_by_weights_and_inputs() -> None:
@@ -125,31 +129,12 @@ def grey() -> Grey:
 
 
 @pytest.mark.parametrize(("rank", "first", "fifth"), [(0, 1.0, 1.0), (4, 0.0, 1.0), (5, 0.0, 0.0)])
-def test_the_accuracy_of_a_teacher(tmp_path: Path, rank: int, first: float, fifth: float) -> None:
-    found = teacher_accuracy(FrozenTeacher(Ranking(rank)), grey(), tmp_path)
-    assert found == {"teacher/accuracy": first, "teacher/accuracy_top5": fifth}
-
-
-def test_with_few_classes_the_best_five_are_all(tmp_path: Path) -> None:
-    assert teacher_accuracy(teacher_of(), data_of(), tmp_path)["teacher/accuracy_top5"] == 1.0
-
-
-def test_an_accuracy_is_measured_once_and_kept_apart_from_others(tmp_path: Path) -> None:
-    teacher = FrozenTeacher(Ranking(0))
-    assert teacher_accuracy(teacher, grey(), tmp_path)["teacher/accuracy"] == 1.0
-    (path,) = tmp_path.glob("accuracy-*.json")
-    assert not list(tmp_path.glob("*.part"))
-    path.write_text(json.dumps({"teacher/accuracy": 0.25, "teacher/accuracy_top5": 0.5}))
-    assert teacher_accuracy(teacher, grey(), tmp_path)["teacher/accuracy"] == 0.25
-    assert teacher_accuracy(FrozenTeacher(Ranking(1)), grey(), tmp_path)["teacher/accuracy"] == 0.0
-    shifted = FrozenTeacher(Ranking(0), mean=(-0.1,) * 3, std=(1.0,) * 3, input_mean=(0.0,) * 3, input_std=(1.0,) * 3)
-    assert teacher_accuracy(shifted, grey(), tmp_path)["teacher/accuracy"] == 0.0  # same weights, other inputs
-
-
-@pytest.mark.parametrize(("limit", "batches"), [(None, 4), (2, 2), (0.5, 2), (1.0, 4), (1, 1)])
-def test_the_test_batches_are_limited_as_the_trainer_does(tmp_path: Path, limit: float | None, batches: int) -> None:
-    seen: list[int] = []
-    teacher = FrozenTeacher(Ranking(0))
-    teacher.module.register_forward_hook(lambda module, images, logits: seen.append(len(logits)))
-    teacher_accuracy(teacher, grey(), tmp_path, most_batches=limit)
-    assert len(seen) == batches
+def test_the_accuracy_of_a_teacher(rank: int, first: float, fifth: float) -> None:
+    """A test of its student measures it too, with a student that is always right."""
+    task = Classification(
+        Ranking(0), num_classes=10, optimizer=SGD, scheduler=constant, reference=FrozenTeacher(Ranking(rank))
+    )
+    (found,) = pl.Trainer(**TRAINER).test(task, grey(), verbose=False)
+    assert found["test/accuracy"] == 1.0
+    assert (found["teacher/accuracy"], found["teacher/accuracy_top5"]) == (first, fifth)
+    assert found["test/teacher_agreement"] == first
