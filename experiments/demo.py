@@ -11,18 +11,15 @@ from typing import Any
 
 import pandas as pd
 import torch
-from hydra import compose, initialize_config_module
-from hydra.errors import HydraException
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from supermix_pl.experiments.evaluate import open_run
 from supermix_pl.experiments.evaluation import quality
 from supermix_pl.experiments.figures.comparison import draw_sets, mixed
 from supermix_pl.experiments.figures.style import save
-from supermix_pl.experiments.opening import open_subject
+from supermix_pl.experiments.opening import composed, open_subject
 from supermix_pl.experiments.report.charts import read_log
 from supermix_pl.experiments.shared import render
 from supermix_pl.experiments.shared.render import Table
@@ -52,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console = Console()
     start = time.perf_counter()
     rows, table = [], options.output / "students.csv"
-    with quiet_lightning(), initialize_config_module("supermix_pl.conf", version_base="1.3"):
+    with quiet_lightning():
         _check(options, parser)
         for seed in options.seeds:
             for name in METHODS:
@@ -93,7 +90,7 @@ def _check(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None
     try:
         for name in METHODS:
             _compose(name, options.seeds[0], options.output, options.overrides)
-    except (HydraException, OmegaConfBaseException) as error:
+    except ValueError as error:
         parser.error(f"expected overrides that all students share: {error}")
 
 
@@ -104,7 +101,7 @@ def _folder(name: str, seed: int, output: Path) -> Path:
 def _compose(name: str, seed: int, output: Path, overrides: Sequence[str]) -> DictConfig:
     folder = _folder(name, seed, output)
     own = [f"paths.root_dir={folder}", f"paths.output_dir={folder}", f"paths.cache_dir={output.resolve()}"]
-    return compose("train", ["experiment=demo", f"method={METHODS[name]}", f"seed={seed}", *own, *overrides])
+    return composed("train", ["experiment=demo", f"method={METHODS[name]}", f"seed={seed}", *own, *overrides])
 
 
 def _train(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from supermix_pl.checkpoint import load_checkpoint
+from supermix_pl.experiments.building import build_data
 from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.evaluation import Robustness
 from supermix_pl.experiments.shared.files import write_whole
@@ -83,10 +84,7 @@ def _open(config: DictConfig, known: dict[str, ImageDataModule]) -> ImageDataMod
     assert isinstance(node, dict)
     key = json.dumps({name: value for name, value in node.items() if name not in _OF_TRAINING}, sort_keys=True)
     if key not in known:
-        datamodule: ImageDataModule = instantiate(config.data)
-        datamodule.prepare_data()
-        datamodule.setup("test")
-        known[key] = datamodule
+        known[key] = build_data(config)
     return known[key]
 
 

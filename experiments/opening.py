@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from supermix_pl import FrozenTeacher, SuperMix
 from supermix_pl.experiments.building import build_data, build_teacher
 from supermix_pl.experiments.checks import check_settings
-from supermix_pl.experiments.shared.runs.identity import target, teacher_name
+from supermix_pl.experiments.shared.runs.identity import dataset, teacher_name
 from supermix_pl.experiments.shared.subject import Subject
 
 _EMBEDDED = "experiment=quickstart"
@@ -106,14 +106,9 @@ def open_subject(config: DictConfig, *, num_images: int, split: str = "test", sh
         std=data.std,
         supermix=mixer,
         seed=config.seed,
-        data=_data_name(config),
+        data=dataset({"data": _plain(config.data)}),
         network=network,
     )
-
-
-def _data_name(config: DictConfig) -> str:
-    folder = config.data.get("folder")
-    return Path(folder).name if folder else target(_plain(config.data)).lower()
 
 
 def _plain(node: DictConfig) -> Any:

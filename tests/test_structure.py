@@ -91,7 +91,7 @@ EXPERIMENTS: dict[str, set[str]] = {
     "restart": {"checkpoints", "shared"},
     "train": {"building", "checkpoints", "checks", "few_images", "record", "restart", "shared", "tasks", "teachers"},
     "generate": {"building", "checks", "mixes", "shared"},
-    "evaluate": {"data", "evaluation", "shared"},
+    "evaluate": {"building", "data", "evaluation", "shared"},
     "sweep": {"resolvers"},
     "few_images": {"evaluate", "evaluation", "shared"},
     "demo": {"evaluate", "evaluation", "figures", "opening", "record", "report", "shared", "train"},

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.progress import track
 
-from supermix_pl.arguments import check_at_least, check_one_of
+from supermix_pl.arguments import check_at_least
 from supermix_pl.experiments.opening import composed, one_line
 from supermix_pl.experiments.shared import provenance, render
 from supermix_pl.experiments.shared.render import Heading, Notes, Part
@@ -32,8 +32,6 @@ class Settings:
 
     LEAST: ClassVar[Mapping[str, int]] = {}
     """Lower limits of numbers, and of all numbers in lists, which may not be empty."""
-    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    """What names may be, alone or in lists."""
 
     folder: str  # where its files go
     name: str | None  # of the files, before the device; None for what was measured
@@ -46,10 +44,6 @@ class Settings:
                 raise ValueError(f"expected bench.{name} with numbers >= {least}, got {value}")
             if isinstance(value, int):
                 check_at_least(f"bench.{name}", value, least)
-        for name, known in self.CHOICES.items():
-            value = getattr(self, name)
-            for each in value if isinstance(value, list) else [value]:
-                check_one_of(f"bench.{name}", each, known)
         self.check()
 
     def check(self) -> None:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
 from supermix_pl import SuperMix
+from supermix_pl.arguments import check_one_of
 from supermix_pl.experiments.bench.cost import NOTE, Batch, Cost, mix_batches, numbers
 from supermix_pl.experiments.bench.passes import recorded, replay, timed
 from supermix_pl.experiments.bench.program import Result, Settings, check_sets, named, run, tracked
@@ -64,7 +65,6 @@ class SolverSettings(Settings):
     """See conf/bench/solver.yaml."""
 
     LEAST = {"seeds": 0}
-    CHOICES = {"split": ("train", "test")}
 
     split: str
     sets: int
@@ -74,6 +74,7 @@ class SolverSettings(Settings):
     changes: list[dict[str, Any]]
 
     def check(self) -> None:
+        check_one_of("bench.split", self.split, ("train", "test"))
         if any(each < 1 for each in self.rounds):
             raise ValueError(f"expected bench.rounds with numbers >= 1, got {self.rounds}")
         if self.rounds and any("max_steps" in each for each in self.changes):

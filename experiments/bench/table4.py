@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from supermix_pl import FrozenTeacher, MixedBatch, SuperMix
 from supermix_pl.experiments.bench.cost import Batch, cost_of, numbers, total
@@ -18,7 +18,6 @@ from supermix_pl.experiments.bench.program import Result, Settings, check_sets, 
 from supermix_pl.experiments.opening import open_subject
 from supermix_pl.experiments.shared.mixers import as_call
 from supermix_pl.experiments.shared.render import Notes, Part, Table
-from supermix_pl.experiments.shared.runs.identity import dataset
 from supermix_pl.experiments.shared.runs.paper import Paper, canonical, load
 
 REFERENCE = "newton_sp"
@@ -88,7 +87,7 @@ def measure(config: DictConfig, settings: Table4Settings) -> Result:
     mixers = {name: replace(paper, **_built(changes)) for name, changes in settings.solvers.items()}
     runs = compare(mixers, subject.teacher, batches, seed=subject.seed)
     right = accuracy(subject.teacher, batches)
-    facts: dict[str, Any] = {"dataset": dataset({"data": OmegaConf.to_container(config.data)}), "k": paper.k}
+    facts: dict[str, Any] = {"dataset": subject.data, "k": paper.k}
     facts |= {"network": subject.network, "teacher_accuracy": right}
     solvers = {name: facts | {"solver": name, "mixer": as_call(mixer)} for name, mixer in mixers.items()}
     costs = [about | _at(runs[name], cap) for name, about in solvers.items() for cap in caps]
