@@ -116,9 +116,9 @@ def build_mixing(
     with isolate_rng():
         if mixes is not None:
             assert isinstance(teacher, FrozenTeacher)  # the settings are checked
-            mean, std = datamodule.opened.mean, datamodule.opened.std
             size = count_mixes(config.mixing.mix_ratio, datamodule.batch_size)
-            engine: Engine = ReplayEngine(mixes.open(teacher), mean=mean, std=std, batch_size=size)
+            normalisation = datamodule.opened.normalisation
+            engine: Engine = ReplayEngine(mixes.open(teacher), normalisation=normalisation, batch_size=size)
         else:
             assert mixer is not None
             sources = datamodule.training_images() if config.engine.get("sources") else None
@@ -170,5 +170,4 @@ def is_contrastive(config: DictConfig) -> bool:
 def _build_view(config: DictConfig, datamodule: ImageDataModule) -> Transform | None:
     """Build what the student sees mixes under; one that is still to be told the data's statistics is told."""
     view = instantiate(config.mixing.mixed_transform)
-    opened = datamodule.opened
-    return view(mean=opened.mean, std=opened.std) if isinstance(view, partial) else view
+    return view(mean=datamodule.mean, std=datamodule.std) if isinstance(view, partial) else view

@@ -135,8 +135,3 @@ class SmallImageView:
         for name, step in self.steps.items():
             images = step.apply(images, draws[name], fill=fill)
         return images
-
-
-def mean_pixel(mean: tuple[float, float, float]) -> UInt8[np.ndarray, "3"]:
-    """Return the pixel nearest to a mean on the scale [0, 1]; within half a grey level of 0 once normalised."""
-    return np.round(255 * np.asarray(mean)).clip(0, 255).astype(np.uint8)

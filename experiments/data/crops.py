@@ -10,8 +10,9 @@ from torchvision.transforms import v2
 
 from supermix_pl.arguments import check_at_least
 from supermix_pl.experiments.data.augment import CropFlip, SmallImageView
-from supermix_pl.experiments.data.datamodule import ImageDataModule, Opened, height_width, three
+from supermix_pl.experiments.data.datamodule import ImageDataModule, Opened, height_width
 from supermix_pl.experiments.data.decoding import DecodingSource, EncodedImages
+from supermix_pl.experiments.data.pixels import Normalisation
 from supermix_pl.experiments.data.rgb import EncodedFiles, images_below
 
 MEAN = (0.485, 0.456, 0.406)
@@ -48,7 +49,7 @@ class CroppedImages(ImageDataModule):
         self, *, train: EncodedImages | None, test: EncodedImages | None, class_names: list[str]
     ) -> Opened:
         """Wraps encoded images; for subclasses."""
-        mean, std = three("mean", self.mean) or MEAN, three("std", self.std) or STD
+        normalisation = Normalisation(self.mean or MEAN, self.std or STD)
         size = height_width(self.size)
         short_side = round(max(size) * self.resize_ratio)
         evaluation = v2.Compose([v2.Resize(short_side), v2.CenterCrop(size), v2.PILToTensor()])
@@ -60,8 +61,7 @@ class CroppedImages(ImageDataModule):
                 training_view=training if self.augment else evaluation,
                 evaluation_view=evaluation,
                 augment=None if isinstance(self.augment, bool) else self.augment,
-                mean=mean,
-                std=std,
+                normalisation=normalisation,
                 num_workers=self.num_workers or 0,
             )
 
@@ -70,8 +70,7 @@ class CroppedImages(ImageDataModule):
             test=None if test is None else source(test),
             class_names=class_names,
             image_size=size,
-            mean=mean,
-            std=std,
+            normalisation=normalisation,
         )
 
 

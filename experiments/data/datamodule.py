@@ -15,7 +15,7 @@ from torch import Tensor
 from supermix_pl.arguments import check_at_least, check_share
 from supermix_pl.experiments.data.augment import Augmentation, CropFlip
 from supermix_pl.experiments.data.loader import ResumableLoader
-from supermix_pl.experiments.data.pixels import CPU
+from supermix_pl.experiments.data.pixels import CPU, Normalisation
 from supermix_pl.experiments.data.source import ArraySource, BatchSource
 
 _MOST_BYTES = 2**32
@@ -31,8 +31,7 @@ class Opened:
     test: BatchSource | None
     class_names: list[str]  # in the order of the labels
     image_size: tuple[int, int]  # height and width of what the loaders give
-    mean: Statistics  # of each channel, on the scale [0, 1], that the sources subtract
-    std: Statistics  # likewise, that they divide by
+    normalisation: Normalisation  # of the sources
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -90,7 +89,7 @@ class ImageDataModule(pl.LightningDataModule):
         """Opens the data, whatever the stage."""
         if self._opened is None:
             self._opened = self.open_data()
-            self.mean, self.std = self._opened.mean, self._opened.std
+            self.mean, self.std = self._opened.normalisation.mean, self._opened.normalisation.std
 
     def with_all_images(self) -> "ImageDataModule":
         """Return a copy that trains on every training image that is not held out, in epochs of one pass."""
@@ -174,17 +173,21 @@ class ImageDataModule(pl.LightningDataModule):
         std: Statistics,
     ) -> Opened:
         """Wraps decoded images; for subclasses. Statistics that the user gave win over the ones given here."""
-        mean, std = three("mean", self.mean) or mean, three("std", self.std) or std
+        normalisation = Normalisation(self.mean or mean, self.std or std)
         augment = CropFlip() if self.augment is True else self.augment or None
         sources = [
-            data and ArraySource(images=data[0], labels=data[1], mean=mean, std=std, augment=augment)
+            data and ArraySource(images=data[0], labels=data[1], normalisation=normalisation, augment=augment)
             for data in (train, test)
         ]
         sizes = {data[0].shape[2:] for data in (train, test) if data is not None}
         if len(sizes) != 1:
             raise ValueError(f"expected training and test images of one size, got {sizes}: give size")
         return Opened(
-            train=sources[0], test=sources[1], class_names=class_names, image_size=sizes.pop(), mean=mean, std=std
+            train=sources[0],
+            test=sources[1],
+            class_names=class_names,
+            image_size=sizes.pop(),
+            normalisation=normalisation,
         )
 
     def _source(self, part: str) -> BatchSource:

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from supermix_pl.experiments.data.augment import Augmentation, mean_pixel
+from supermix_pl.experiments.data.augment import Augmentation
 from supermix_pl.experiments.data.pixels import CPU, Normalisation, send
 from supermix_pl.experiments.data.source import Batch, Indices
 
@@ -47,8 +47,7 @@ class DecodingSource:
     training_view: Callable[[Image.Image], Pixels]
     evaluation_view: Callable[[Image.Image], Pixels]  # the same for evaluation
     augment: Augmentation | None  # what follows on the pixels of the training view; `None` for nothing
-    mean: tuple[float, float, float]  # mean of each channel, on the scale [0, 1]
-    std: tuple[float, float, float]  # standard deviation of each channel, on the scale [0, 1]
+    normalisation: Normalisation
     num_workers: int  # decoding processes; 0 decodes in this one
     _idle: dict[bool, tuple[list[Key], DataLoader]] = field(default_factory=dict, init=False, repr=False)
 
@@ -59,10 +58,9 @@ class DecodingSource:
     def batches(
         self, index_batches: Sequence[Indices], *, stream: tuple[int, ...] | None, device: torch.device = CPU
     ) -> Iterator[Batch]:
-        normalisation = Normalisation(self.mean, self.std)
         keys = [(stream, indices) for indices in index_batches]
         for pixels, labels in self._decoded(keys, pinned=device.type == "cuda"):
-            yield normalisation.normalise(send(pixels, device)), send(labels, device)
+            yield self.normalisation.normalise(send(pixels, device)), send(labels, device)
 
     def _decoded(self, keys: list[Key], *, pinned: bool) -> Iterator[tuple[Tensor, Tensor]]:
         views: Any = replace(self)  # without the workers, which cannot be sent to workers
@@ -105,4 +103,4 @@ class DecodingSource:
         if self.augment is None:
             return pixels
         draws = self.augment.draw(np.random.default_rng((*stream, _AUGMENT)), 1)
-        return self.augment.apply(pixels[None], draws, fill=mean_pixel(self.mean))[0]
+        return self.augment.apply(pixels[None], draws, fill=self.normalisation.mean_pixel)[0]

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
-from supermix_pl.experiments.data.augment import Augmentation, mean_pixel
+from supermix_pl.experiments.data.augment import Augmentation
 from supermix_pl.experiments.data.pixels import CPU, Normalisation, send
 
 # Batches of one epoch differ in size, so these have no named axis
@@ -49,8 +49,7 @@ class ArraySource:
 
     images: UInt8[np.ndarray, "n 3 h w"]  # pixels, 0 to 255
     labels: Int64[np.ndarray, " n"]  # classes
-    mean: tuple[float, float, float]  # mean of each channel, on the scale [0, 1]
-    std: tuple[float, float, float]  # standard deviation of each channel, on the scale [0, 1]
+    normalisation: Normalisation
     augment: Augmentation | None = None  # the training view; `None` for the images as they are
     _held: dict[torch.device, tuple[Tensor, Tensor]] = field(default_factory=dict, init=False, repr=False)
 
@@ -60,8 +59,6 @@ class ArraySource:
         """Yields the batches of the given samples; see `BatchSource.batches`."""
         augment = None if stream is None else self.augment
         draws = None if augment is None else augment.draw(np.random.default_rng(stream), len(self.labels))
-        fill = mean_pixel(self.mean)
-        normalisation = Normalisation(self.mean, self.std)
         on_host = self.images.nbytes > _MOST_BYTES or (augment is not None and augment.on_host)
         home = CPU if on_host else device
         images, labels = self._on(home)
@@ -69,8 +66,8 @@ class ArraySource:
             rows = send(torch.from_numpy(indices), home)
             pixels = images.index_select(0, rows)
             if augment is not None and draws is not None:
-                pixels = augment.apply(pixels, draws[indices], fill=fill)
-            yield normalisation.normalise(send(pixels, device)), send(labels.index_select(0, rows), device)
+                pixels = augment.apply(pixels, draws[indices], fill=self.normalisation.mean_pixel)
+            yield self.normalisation.normalise(send(pixels, device)), send(labels.index_select(0, rows), device)
 
     def _on(self, device: torch.device) -> tuple[UInt8[Tensor, "n 3 h w"], Int64[Tensor, " n"]]:
         """Return images and labels on a device, where they stay."""

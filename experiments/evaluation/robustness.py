@@ -44,7 +44,7 @@ class Robustness:
             numbers of images, and `settings`.
         """
         network.eval()
-        normalisation = Normalisation(datamodule.opened.mean, datamodule.opened.std)
+        normalisation = datamodule.opened.normalisation
         logits, labels, attacked = [], [], []
         for images, classes in self._batches(network, datamodule, self.per_class):
             logits.append(_classify(network, images))
@@ -100,10 +100,7 @@ def fgsm(
     Images come and go normalised; epsilon, >= 0, is on the scale [0, 1] of pixels. The network is in eval mode.
     """
     check_not_negative("epsilon", epsilon)
-    mean, std = (
-        torch.tensor(list(values), dtype=images.dtype, device=images.device)[:, None, None]
-        for values in (normalisation.mean, normalisation.std)
-    )
+    _, mean, std = normalisation.constants(images.device)
     with torch.enable_grad():
         inputs = images.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(cross_entropy(network(inputs).float(), labels, reduction="sum"), inputs)

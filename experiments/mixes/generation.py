@@ -22,7 +22,6 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from supermix_pl import FrozenTeacher, MixedBatch
 from supermix_pl.experiments.data import ImageDataModule
-from supermix_pl.experiments.data.pixels import Normalisation
 from supermix_pl.experiments.data.source import BatchSource
 from supermix_pl.experiments.mixes.description import Plan, describe, keep_description, resolve_views, source_order
 from supermix_pl.experiments.mixes.shards import Mixes, bytes_of_image, is_whole, shard_number, shard_path, write_shard
@@ -146,7 +145,7 @@ def _mix(
 ) -> Mixes:
     """Return the mixes of a shard; the last batch of all is mixed whole and cut."""
     images, labels, rows = sources
-    normalisation = Normalisation(datamodule.opened.mean, datamodule.opened.std)
+    normalisation = datamodule.opened.normalisation
     device, seed = next(teacher.module.parameters()).device, (plan.seed, shard)
     images = images.to(device)
     mix = mixer(teacher, images, labels.to(device), seed=seed)

@@ -7,7 +7,6 @@ import torch
 from jaxtyping import Int64
 
 from supermix_pl.experiments.data import ImageDataModule
-from supermix_pl.experiments.data.pixels import Normalisation
 from supermix_pl.experiments.mixes.shards import FixedMixes, Mixes
 from supermix_pl.solver.masks import mix_images, upsample
 
@@ -27,7 +26,7 @@ class MisplacedMixes:
     def __init__(self, mixes: FixedMixes, datamodule: ImageDataModule, seed: int) -> None:
         self._mixes = mixes
         self._source, self._samples = datamodule.training_samples()
-        self._normalisation = Normalisation(datamodule.opened.mean, datamodule.opened.std)
+        self._normalisation = datamodule.opened.normalisation
         self._seed = seed
         count = len(self._samples)
         if mixes.about["num_sources"] != count or count < 2:

@@ -33,7 +33,7 @@ class ReplayEngine(Engine):
     the authors' code does: the logits are those of exactly what is shown. The images are no mixes of the batch at hand:
     `source_indices` of what it gives are -1. Threads read the next images meanwhile.
 
-    `batch_size` kept images, mixes or others without labels, join a whole batch, which is normalised with mean and std.
+    `batch_size` kept images, mixes or others without labels, join a whole batch, which is normalised so.
     """
 
     solves_now = False  # that was before
@@ -42,12 +42,11 @@ class ReplayEngine(Engine):
         self,
         images: FixedMixes | MisplacedMixes | UInt8[np.ndarray, "m 3 height width"],
         *,
-        mean: tuple[float, float, float],
-        std: tuple[float, float, float],
+        normalisation: Normalisation,
         batch_size: int,
     ) -> None:
         self._images = images
-        self._normalisation = Normalisation(mean, std)
+        self._normalisation = normalisation
         self._batch_size = batch_size
         self._rows = ReadAhead(self._read)
 

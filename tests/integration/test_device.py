@@ -19,6 +19,7 @@ from supermix_pl import CutMix, FrozenTeacher, MixedBatch, MixUp, SuperMix, Supe
 from supermix_pl.engine import BatchEngine, Engine, Run, StreamEngine
 from supermix_pl.experiments.data import ArraySource, SmallImageView
 from supermix_pl.experiments.data.decoding import DecodingSource
+from supermix_pl.experiments.data.pixels import Normalisation
 from supermix_pl.experiments.networks.classifier import compile_in_place, last_linear
 from supermix_pl.experiments.opening import composed, open_subject
 from supermix_pl.experiments.shared.subject import Subject
@@ -136,12 +137,12 @@ class Encoded:
 
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (64, 3, 32, 32), dtype=np.uint8)
-STATISTICS: Any = {"mean": (0.5, 0.5, 0.5), "std": (0.2, 0.3, 0.4)}
+STATISTICS = Normalisation((0.5, 0.5, 0.5), (0.2, 0.3, 0.4))
 CROP = v2.Compose([v2.RandomResizedCrop(32), v2.PILToTensor()])
 SOURCES = {
-    "small": ArraySource(images=PIXELS, labels=Encoded.labels, augment=SmallImageView(cutout=16), **STATISTICS),
+    "small": ArraySource(images=PIXELS, labels=Encoded.labels, augment=SmallImageView(cutout=16), normalisation=STATISTICS),
     "decoded": DecodingSource(
-        images=Encoded(), training_view=CROP, evaluation_view=CROP, augment=None, num_workers=2, **STATISTICS
+        images=Encoded(), training_view=CROP, evaluation_view=CROP, augment=None, num_workers=2, normalisation=STATISTICS
     ),
 }
 

@@ -18,6 +18,7 @@ from supermix_pl.experiments.data import (
 )
 from supermix_pl.experiments.data import source as source_module
 from supermix_pl.experiments.data.loader import ResumableLoader
+from supermix_pl.experiments.data.pixels import Normalisation
 
 
 def slow_view(image: np.ndarray, padding: int, top: int, left: int, mirrored: int) -> np.ndarray:
@@ -96,7 +97,7 @@ def test_without_policy_and_cutout_only_the_crop_is_left() -> None:
 def source(augment: Augmentation | None) -> ArraySource:
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (50, 3, 16, 16), dtype=np.uint8)
-    return ArraySource(images=images, labels=np.arange(50), mean=MEAN, std=STD, augment=augment)
+    return ArraySource(images=images, labels=np.arange(50), normalisation=Normalisation(MEAN, STD), augment=augment)
 
 
 def images_of(data: ArraySource, *batches: list[int], stream: tuple[int, ...] | None = (3, 1)) -> torch.Tensor:

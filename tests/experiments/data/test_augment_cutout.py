@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from supermix_pl.experiments.data import Cutout
-from supermix_pl.experiments.data.augment import mean_pixel
+from supermix_pl.experiments.data.pixels import Normalisation
 
 FILL = np.array([10, 20, 30], dtype=np.uint8)
 
@@ -50,7 +50,7 @@ def test_area_and_places_are_those_of_a_uniform_centre() -> None:
 
 def test_the_colour_is_nought_after_normalisation() -> None:
     mean, std = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
-    normalised = (mean_pixel(mean) / 255 - mean) / std
+    normalised = (Normalisation(mean, std).mean_pixel / 255 - mean) / std
     assert np.abs(normalised).max() <= 0.5 / 255 / min(std)
 
 

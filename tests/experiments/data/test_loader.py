@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supermix_pl.experiments.data import ArraySource, CropFlip, ResumableLoader
+from supermix_pl.experiments.data.pixels import Normalisation
 
 N = 30
 
@@ -16,10 +17,8 @@ N = 30
 def source(n: int = N) -> ArraySource:
     """Samples whose label is their index, so that a batch says which samples are in it."""
     images = np.random.default_rng(0).integers(0, 256, (n, 3, 6, 7), dtype=np.uint8)
-    half = (0.5, 0.5, 0.5)
-    return ArraySource(
-        images=images, labels=np.arange(n), mean=half, std=(0.25, 0.25, 0.25), augment=CropFlip(padding=2)
-    )
+    normalisation = Normalisation([0.5] * 3, [0.25] * 3)
+    return ArraySource(images=images, labels=np.arange(n), normalisation=normalisation, augment=CropFlip(padding=2))
 
 
 def loader(n: int = N, **changes) -> ResumableLoader:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from supermix_pl import FrozenTeacher, SuperMixCallback
+from supermix_pl.experiments.data.pixels import Normalisation
 from supermix_pl.experiments.mixes import FixedMixes, MisplacedMixes, Plan, ReplayEngine
 from supermix_pl.trainer.rewriting import BatchRewriter
 from supermix_pl.transforms import RandomCropFlip
@@ -35,7 +36,7 @@ def external() -> np.ndarray:
 
 
 def engine_of(images: Any) -> ReplayEngine:
-    return ReplayEngine(images, **STATISTICS, batch_size=BATCH)
+    return ReplayEngine(images, normalisation=Normalisation(**STATISTICS), batch_size=BATCH)
 
 
 def give(
