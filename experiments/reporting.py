@@ -9,7 +9,6 @@ from pathlib import Path
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
-from rich.console import Console
 
 from supermix_pl.experiments.shared import provenance, render
 from supermix_pl.experiments.shared.files import write_whole
@@ -17,7 +16,6 @@ from supermix_pl.experiments.shared.render import Heading, Notes, Part
 from supermix_pl.experiments.shared.runs.paper import TABLES
 
 _PROGRAM = "supermix_pl.experiments.reporting"
-_EXTRAS = ("jinja2", "matplotlib", "pandas", "scipy")
 _WHAT = {
     **dict.fromkeys(TABLES, "Print a table of the paper's beside what runs of supermix-train measured."),
     "custom": "Print what runs of supermix-train measured of pairs and methods that are in no table of the paper's.",
@@ -45,7 +43,6 @@ _OVERRIDES = (
     "teacher.checkpoint=... mixer.alpha=1; if not given, the embedded shapes and a teacher that is trained on them"
 )
 _DECIDED = {"mixer.pairing": "all mixes are of the same neighbours", "mixer.k": "use --k"}
-_WIDE = 180
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -60,10 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run = {"html": _page, "rows": _rows, "figure4": _figure, "figure5": _figure}.get(word, _table)
     try:
         run(word, options, arguments)
-    except ModuleNotFoundError as error:
-        if error.name not in _EXTRAS:
-            raise
-        sys.exit(f'supermix-report: error: {word} needs {error.name}: pip install "supermix_pl[experiments]"')
+    except ModuleNotFoundError:
+        raise  # the command tells what to install
     except (ValueError, OSError, ImportError, HydraException, OmegaConfBaseException) as error:
         parser.error(str(error))
 
@@ -112,17 +107,12 @@ def _table(word: str, options: argparse.Namespace, arguments: Sequence[str]) -> 
     made = ("The report's own, not the runs':", *origin.lines())
     parts: list[Part] = [*parts, Heading(text="Where this report comes from"), Notes(lines=made)]
     if output is None:
-        _show(parts)
+        render.show(parts)
         return
     if report.not_counted:
         print("not counted:", *report.not_counted, sep="\n", file=sys.stderr)
     write_whole(output, report.records.to_csv(index=False) if output.suffix == ".csv" else render.markdown(parts))
     print(f"written to {output}", file=sys.stderr)
-
-
-def _show(parts: Sequence[Part]) -> None:
-    console = Console()
-    (console if console.is_terminal else Console(width=_WIDE)).print(render.terminal(parts))
 
 
 def _page(word: str, options: argparse.Namespace, arguments: Sequence[str]) -> None:
@@ -142,7 +132,7 @@ def _rows(word: str, options: argparse.Namespace, arguments: Sequence[str]) -> N
     print(f"{added} rows added to {options.csv}, which has {len(rows)}")
     tables = few_images.compare(rows)
     if options.output is None:
-        _show(tables)
+        render.show(tables)
     else:
         write_whole(options.output, render.markdown(tables))
 

@@ -23,7 +23,6 @@ from supermix_pl.experiments.shared import provenance, render
 from supermix_pl.experiments.shared.render import Heading, Notes, Part
 
 T = TypeVar("T")
-_WIDE = 180
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +148,5 @@ def _publish(program: str, result: Result, overrides: Sequence[str], settings: S
     if result.figure is not None:
         written.append(stem.with_name(stem.name + ".png"))
         result.figure.savefig(written[-1], dpi=130)
-    console = Console()
-    (console if console.is_terminal else Console(width=_WIDE)).print(render.terminal([*result.tables]))
-    console.print(f"written to {', '.join(map(str, written))}", soft_wrap=True)
+    render.show(result.tables)
+    print(f"written to {', '.join(map(str, written))}")

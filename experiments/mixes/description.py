@@ -15,7 +15,7 @@ from supermix_pl.arguments import check_at_least
 from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.mixes.shards import FORMAT
 from supermix_pl.experiments.shared.digests import digest_images, digest_teacher
-from supermix_pl.experiments.shared.files import to_be_made
+from supermix_pl.experiments.shared.files import to_be_made, write_whole
 from supermix_pl.mixing import Mixer
 from supermix_pl.mixing.views import Transform, has_stable_repr
 
@@ -123,8 +123,7 @@ def keep_description(folder: Path, about: dict[str, Any]) -> None:
     path = folder / "about.json"
     with to_be_made(path) as missing:
         if missing:
-            path.with_suffix(".part").write_text(json.dumps(about, indent=2) + "\n")
-            path.with_suffix(".part").replace(path)
+            write_whole(path, json.dumps(about, indent=2) + "\n")
     there = json.loads(path.read_text())
     differing = [name for name in about if there.get(name) != about[name]]
     if differing:

@@ -4,11 +4,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
 Row = tuple[str, ...]
+_WIDE = 180  # letters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,12 @@ def markdown(parts: Sequence[Part]) -> str:
             ]
             blocks.append(f"### {escape_markdown(part.title)}\n\n" + "\n".join(lines))
     return "\n\n".join(blocks) + "\n"
+
+
+def show(parts: Sequence[Part]) -> None:
+    """Print it; what is no terminal gets wide lines."""
+    console = Console()
+    (console if console.is_terminal else Console(width=_WIDE)).print(terminal(parts))
 
 
 def terminal(parts: Sequence[Part]) -> RenderableType:

@@ -14,6 +14,7 @@ import pytest
 from markupsafe import escape
 from PIL import Image
 
+from supermix_pl.experiments import cli
 from supermix_pl.experiments.report.charts import curve, read_log
 from supermix_pl.experiments.reporting import main as report
 from tests.experiments.report.report_folders import write_run
@@ -51,8 +52,9 @@ def test_without_scipy_it_names_what_to_install(tmp_path: Path, monkeypatch: pyt
     folder = write_sweep(tmp_path / "runs", methods=TWO)
     assert written(folder)  # other packages load scipy where it is there
     monkeypatch.setitem(sys.modules, "scipy", None)
-    with pytest.raises(SystemExit, match=r'html needs scipy: pip install "supermix_pl\[experiments\]"'):
-        written(folder)
+    monkeypatch.setattr(sys, "argv", ["supermix-report", "html", str(folder)])
+    with pytest.raises(SystemExit, match=r"got no scipy; install them with pip install 'supermix_pl\[experiments\]'"):
+        cli.report()
 
 
 def test_the_page_has_results_curves_and_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
