@@ -140,9 +140,16 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (64, 3, 32, 32), dtype=np.uin
 STATISTICS = Normalisation((0.5, 0.5, 0.5), (0.2, 0.3, 0.4))
 CROP = v2.Compose([v2.RandomResizedCrop(32), v2.PILToTensor()])
 SOURCES = {
-    "small": ArraySource(images=PIXELS, labels=Encoded.labels, augment=SmallImageView(cutout=16), normalisation=STATISTICS),
+    "small": ArraySource(
+        images=PIXELS, labels=Encoded.labels, augment=SmallImageView(cutout=16), normalisation=STATISTICS
+    ),
     "decoded": DecodingSource(
-        images=Encoded(), training_view=CROP, evaluation_view=CROP, augment=None, num_workers=2, normalisation=STATISTICS
+        images=Encoded(),
+        training_view=CROP,
+        evaluation_view=CROP,
+        augment=None,
+        num_workers=2,
+        normalisation=STATISTICS,
     ),
 }
 
