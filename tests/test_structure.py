@@ -66,8 +66,8 @@ STREAM: dict[str, set[str]] = {
     "slots": {"images", "ring"},
     "blind": {"images"},
     "solving": {"images", "plan", "ring", "slots", "timing"},
-    "now": {"images", "solving"},
-    "engine": {"blind", "images", "now", "plan", "slots", "solving", "step"},
+    "state": {"images", "solving"},
+    "engine": {"blind", "images", "state", "plan", "slots", "solving", "step"},
     "__init__": {"engine"},
 }
 EXPERIMENTS: dict[str, set[str]] = {

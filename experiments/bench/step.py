@@ -26,6 +26,7 @@ from supermix_pl.experiments.opening import open_subject
 from supermix_pl.experiments.shared.render import Notes, Table
 from supermix_pl.experiments.shared.runs.identity import target
 from supermix_pl.experiments.shared.statistics import median_cell
+from supermix_pl.experiments.shared.subject import Subject
 from supermix_pl.losses import distillation_loss
 from supermix_pl.mixing import MixedBatch, Mixer
 from supermix_pl.trainer.rewriting import BatchRewriter
@@ -77,22 +78,13 @@ def measure(config: DictConfig, settings: StepSettings) -> Result:
     """Time the steps of a student, batch size by batch size, compiled or not."""
     if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
         raise ValueError("expected a GPU, got a machine or a build of torch without one; give trainer.accelerator=cpu")
-    precision, timings = str(config.trainer.precision), {}
-    for size, compiled in itertools.product(settings.batch_sizes, settings.compiled):
-        config.teacher.compile = compiled
-        subject = open_subject(config, num_images=settings.images, split="train")
-        torch.manual_seed(config.seed)
-        student = instantiate(config.network, num_classes=subject.teacher.num_classes).to(subject.images.device)
-        timings[f"{size}, compiled" if compiled else str(size)] = time_steps(
-            contenders(settings.streams, subject.supermix.k, with_batch=settings.batch_engine),
-            student.to(memory_format=torch.channels_last) if config.channels_last else student,
-            subject.teacher,
-            [batch for batch in subject.batches(size) if len(batch[0]) == size],
-            subject.view,
-            steps=settings.steps,
-            blocks=settings.blocks,
-            low_precision=precision.startswith("bf16"),
-        )
+    precision = str(config.trainer.precision)
+    cases = {
+        f"{size}, compiled" if compiled else str(size): _measure_case(config, settings, size, compiled=compiled)
+        for size, compiled in itertools.product(settings.batch_sizes, settings.compiled)
+    }
+    subject = next(iter(cases.values()))[0]
+    timings = {name: found for name, (_, found) in cases.items()}
     tables = [
         Table(title=f"Natural images, and as many mixes: {name}", columns=COLUMNS, sections=(rows(found),))
         for name, found in timings.items()
@@ -110,6 +102,25 @@ def measure(config: DictConfig, settings: StepSettings) -> Result:
         },
         seeds=[config.seed],
         device=subject.images.device,
+    )
+
+
+def _measure_case(
+    config: DictConfig, settings: StepSettings, size: int, *, compiled: bool
+) -> tuple[Subject, dict[str, "Timing"]]:
+    config.teacher.compile = compiled
+    subject = open_subject(config, num_images=settings.images, split="train")
+    torch.manual_seed(config.seed)
+    student = instantiate(config.network, num_classes=subject.teacher.num_classes).to(subject.images.device)
+    return subject, time_steps(
+        contenders(settings.streams, subject.supermix.k, with_batch=settings.batch_engine),
+        student.to(memory_format=torch.channels_last) if config.channels_last else student,
+        subject.teacher,
+        [batch for batch in subject.batches(size) if len(batch[0]) == size],
+        subject.view,
+        steps=settings.steps,
+        blocks=settings.blocks,
+        low_precision=str(config.trainer.precision).startswith("bf16"),
     )
 
 

@@ -79,10 +79,10 @@ def run(
         assert len(mix) == size
         if watch is not None:
             watch(step, mix)
-        assert engine._now.places is not None
+        assert engine._state.places is not None
         ran.mixes.append(mix)
         ran.metrics.append(engine.metrics())
-        ran.places.append(engine._now.places)
+        ran.places.append(engine._state.places)
     return ran
 
 

@@ -29,9 +29,9 @@ each_mixer = pytest.mark.parametrize("mixer", MIXERS, ids=repr)
 
 
 def sources_of(engine: StreamEngine) -> Tensor:
-    assert engine._now.images is not None
-    assert engine._now.places is not None
-    return engine._now.images.at(engine._now.places)
+    assert engine._state.images is not None
+    assert engine._state.places is not None
+    return engine._state.images.at(engine._state.places)
 
 
 @each_mixer

@@ -63,7 +63,7 @@ def test_uses_follow_a_teacher_that_learns() -> None:
 def test_uses_far_from_the_plan_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
     engine = StreamEngine(reuse=4, slots=48)
     run(engine, 120, EXACT)
-    solving = engine._now.solving
+    solving = engine._state.solving
     assert solving is not None
     solving.ended = 3 * solving.ended
     with pytest.warns(UserWarning, match=r"sets are shown 1\.\d times on average and take 4 visits, where reuse=4.0"):

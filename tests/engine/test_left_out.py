@@ -18,9 +18,9 @@ SOLVING = SuperMix(mask_size=4, max_steps=3, early_stop=False, pairing="random")
 
 def stored(engine: StreamEngine) -> tuple[Tensor, Tensor]:
     """Which stored images are marked, and the classes of all."""
-    assert engine._now.images is not None
-    places = torch.arange(len(engine._now.images.ring))
-    return engine._now.images.at(places[:, None])[:, 0, 0, 0, 0] > 5, engine._now.images.classes(places)
+    assert engine._state.images is not None
+    places = torch.arange(len(engine._state.images.ring))
+    return engine._state.images.at(places[:, None])[:, 0, 0, 0, 0] > 5, engine._state.images.classes(places)
 
 
 @pytest.mark.parametrize("mixer", [SOLVING, MixUp()], ids=["solving", "blind"])

@@ -68,8 +68,8 @@ def test_the_same_images_and_classes_go_on(caplog: pytest.LogCaptureFixture) -> 
         engine = resumed(VIEWED)
         run(engine, [SAVED_AT], teacher=teacher_of(Small(NUM_CLASSES)))
     assert ANEW not in caplog.text
-    assert engine._now.images is not None
-    assert engine._now.images.ring.added > SAVED_AT * SIZE / 4
+    assert engine._state.images is not None
+    assert engine._state.images.ring.added > SAVED_AT * SIZE / 4
 
 
 @pytest.mark.parametrize("size", [6, pytest.param(48, marks=pytest.mark.slow)])

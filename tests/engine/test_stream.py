@@ -153,7 +153,7 @@ def test_sets_that_were_spared_visits_are_not_kept(show_from: int | None) -> Non
     slots = ran.engine.plan.slots
     assert ended[-1] - stored[-1] == pytest.approx(slots * (ROUNDS - 1) / ROUNDS, abs=1)
     assert stored[: 8 * ROUNDS].max() == 0
-    solving = ran.engine._now.solving
+    solving = ran.engine._state.solving
     assert solving is not None
     steps = solving.store.columns["num_steps"][: len(solving.store)]
     assert steps.tolist() == [ROUNDS] * len(steps)  # pyright: ignore
@@ -228,9 +228,9 @@ def test_replays_show_the_masks_that_the_sets_ended_with() -> None:
 
 
 def sources_of(engine: StreamEngine) -> Tensor:
-    assert engine._now.images is not None
-    assert engine._now.places is not None
-    return engine._now.images.at(engine._now.places)
+    assert engine._state.images is not None
+    assert engine._state.places is not None
+    return engine._state.images.at(engine._state.places)
 
 
 def test_what_is_solved_is_what_the_teacher_said_of_the_masks() -> None:
@@ -355,9 +355,9 @@ def test_the_store_keeps_its_bound_and_grows_as_it_fills() -> None:
     assert found[-1] > 0.85 * bound
     assert found == sorted(found)
     assert len(set(found)) >= 3
-    assert engine._now.solving is not None
-    assert engine._now.images is not None
-    held = [*engine._now.images.ring.columns.values(), *engine._now.solving.store.columns.values()]
+    assert engine._state.solving is not None
+    assert engine._state.images is not None
+    held = [*engine._state.images.ring.columns.values(), *engine._state.solving.store.columns.values()]
     assert sum(column.nbytes for column in held) == found[-1]
 
 
@@ -383,10 +383,10 @@ def test_sets_die_with_their_images(mixer: SuperMix) -> None:
 
     labelled = SuperMix(**{**vars(mixer), "classes": "labels"})
     run(engine, 220, labelled, batch=named_batch, watch=watch, view=None)
-    assert engine._now.images is not None
-    assert engine._now.images.ring.added > 1.5 * engine._now.images.ring.capacity  # all were written over
-    assert engine._now.solving is not None
-    assert min(stored[80:]) > 0.3 * engine._now.solving.store.capacity
+    assert engine._state.images is not None
+    assert engine._state.images.ring.added > 1.5 * engine._state.images.ring.capacity  # all were written over
+    assert engine._state.solving is not None
+    assert min(stored[80:]) > 0.3 * engine._state.solving.store.capacity
 
 
 @pytest.mark.parametrize(
@@ -414,10 +414,10 @@ def test_sets_whose_images_were_written_over_are_not_shown(mixer: SuperMix, reus
     """In the store as in the slots; with rare turns there may be nothing left, so that a turn is due at once."""
     engine = StreamEngine(reuse=reuse, store_bytes=60_000, default_transform=None)
     known = {name for mix in run(engine, 60, mixer, batch=named_batch, view=None).mixes for name in names_of(mix)}
-    assert engine._now.images is not None
-    flood = engine._now.images.ring.capacity // SIZE + 1
+    assert engine._state.images is not None
+    flood = engine._state.images.ring.capacity // SIZE + 1
     for step in range(60, 60 + flood):
-        engine._now.images.add(*named_batch(step))
+        engine._state.images.add(*named_batch(step))
     after = run(engine, range(60 + flood, 90 + flood), mixer, batch=named_batch, view=None)
     assert after.metrics[0]["stored"] == 0
     for mix in after.mixes:

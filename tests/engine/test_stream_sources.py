@@ -27,9 +27,9 @@ def run(engine: StreamEngine, mixer: Mixer, teacher: FrozenTeacher, steps: int) 
         images, labels = batch_of(step, SIZE)
         mix = engine.mix(mixer, teacher, images, labels, seed=(0, step), view=RandomCropFlip(padding=1))
         assert mix.holds is not None
-        assert engine._now.images is not None
-        assert engine._now.places is not None
-        found.append(engine._now.images.at(engine._now.places))
+        assert engine._state.images is not None
+        assert engine._state.places is not None
+        found.append(engine._state.images.at(engine._state.places))
     return found
 
 
@@ -61,8 +61,8 @@ def test_what_the_teacher_cannot_see_is_no_source() -> None:
     sources = mark(SOURCES.clamp(-1, 1), 3, 4)
     engine = StreamEngine(sources=sources)
     run(engine, FAST, FrozenTeacher(BlindToMarked(FlatTeacher()), fold=False), 1)
-    assert engine._now.images is not None
-    assert len(engine._now.images.ring) == len(SOURCES) - 2
+    assert engine._state.images is not None
+    assert len(engine._state.images.ring) == len(SOURCES) - 2
 
 
 def test_copies_keep_them() -> None:
@@ -85,9 +85,9 @@ def test_a_resumed_run_goes_on() -> None:
     for step in (4, 5):
         images, labels = batch_of(step, SIZE)
         second.mix(FAST, teacher, images, labels, seed=(0, step), view=RandomCropFlip(padding=1))
-        assert second._now.images is not None
-        assert second._now.places is not None
-        assert second._now.images.at(second._now.places).equal(whole[step])
+        assert second._state.images is not None
+        assert second._state.places is not None
+        assert second._state.images.at(second._state.places).equal(whole[step])
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from supermix_pl.arguments import check_at_least, check_positive, check_transfor
 from supermix_pl.engine.base import Engine, Run
 from supermix_pl.engine.stream.blind import mix_stored
 from supermix_pl.engine.stream.images import check_room, check_shape, check_sources, image_bytes
-from supermix_pl.engine.stream.now import Now
 from supermix_pl.engine.stream.plan import Plan, plan_for_store, reuse_for_budget
 from supermix_pl.engine.stream.slots import Slots
 from supermix_pl.engine.stream.solving import Shown, Solving, expected_rounds, set_bytes
+from supermix_pl.engine.stream.state import StreamState
 from supermix_pl.engine.stream.step import Step
 from supermix_pl.mixing import DirectMixer, MixedBatch, Mixer, Seed, SuperMix
 from supermix_pl.mixing.blind import judge
@@ -110,7 +110,7 @@ class StreamEngine(Engine):
         self._default_transform = default_transform
         self._mixer = ""
         self._run = Run()
-        self._now = Now()
+        self._state = StreamState()
 
     def __repr__(self) -> str:
         view = self._default_transform
@@ -118,7 +118,7 @@ class StreamEngine(Engine):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what belongs to a run: copies begin anew."""
-        return vars(self) | {"_run": Run(), "_now": Now()}
+        return vars(self) | {"_run": Run(), "_state": StreamState()}
 
     @property
     def default_transform(self) -> Transform | None:
@@ -128,12 +128,12 @@ class StreamEngine(Engine):
     @property
     def steps(self) -> int:
         """Batches that were mixed so far."""
-        return self._now.step if self._now.saved is None else self._now.saved["step"]
+        return self._state.step if self._state.saved is None else self._state.saved["step"]
 
     @property
     def plan(self) -> Plan | None:
         """The size of the stream; None before its first step, and for mixers that solve nothing."""
-        return None if self._now.solving is None else self._now.solving.plan
+        return None if self._state.solving is None else self._state.solving.plan
 
     def check(self, mixer: Mixer) -> None:
         """Refuse a mixer whose work cannot be spread over steps."""
@@ -151,11 +151,11 @@ class StreamEngine(Engine):
 
     def begin(self, run: Run) -> None:
         """Start anew with a training run."""
-        self._run, self._now = run, Now()
+        self._run, self._state = run, StreamState()
 
     def end(self) -> None:
         """Let go of the run and of images, slots and store; the accounts stay."""
-        self._run, self._now = Run(), Now(saved=self.state_dict())
+        self._run, self._state = Run(), StreamState(saved=self.state_dict())
 
     def mix(
         self,
@@ -171,8 +171,8 @@ class StreamEngine(Engine):
     ) -> MixedBatch:
         """Advance the sets in the slots, and return views of them; see `Engine.mix`."""
         self.check(mixer)
-        if self._now.saved is not None:
-            self._now = self._resumed(self._now.saved)
+        if self._state.saved is not None:
+            self._state = self._resumed(self._state.saved)
         pixels = check_images(images)
         step = Step(
             images=images,
@@ -184,15 +184,15 @@ class StreamEngine(Engine):
             seed=numbers(seed),
             rng=generator([*numbers(seed), _CHANCE]),
         )
-        shape = None if self._now.images is None else self._now.images.shape
+        shape = None if self._state.images is None else self._state.images.shape
         if shape is not None and pixels.shape[1:] != shape:
             raise ValueError(
                 f"expected images of one shape for the stream engine, got {tuple(pixels.shape[1:])} after "
                 f'{tuple(shape)}; choose engine="batch"'
             )
-        if self._now.images is None and self.sources is not None:
+        if self._state.images is None and self.sources is not None:
             check_shape(self.sources, pixels)
-        self._now.left_out = 0
+        self._state.left_out = 0
         with float_autograd(images.device):
             if isinstance(mixer, DirectMixer):
                 mix = self._mix_direct(mixer, teacher, step)
@@ -202,49 +202,49 @@ class StreamEngine(Engine):
                     raise ValueError("expected a teacher to supervise the masks, got None")
                 mixer.check_labels_given(labels)
                 mix = self._mix_solved(mixer, teacher, step)
-        self._now.step += 1
-        return replace(mix, images=like_batch(mix.images, images), left_out=self._now.left_out)
+        self._state.step += 1
+        return replace(mix, images=like_batch(mix.images, images), left_out=self._state.left_out)
 
     def metrics(self) -> dict[str, float]:
         """Return solved sets of this step, views a set so far, solved sets in the store, and bytes of the store."""
-        return self._now.metrics
+        return self._state.metrics
 
     def to_show(self, images: Float[Tensor, "b c h w"], mix: MixedBatch) -> tuple[Float[Tensor, "m c h w"], MixedBatch]:
         """Return some mixes as the student saw them, the replays if there are any, and their sources."""
-        if self._now.images is None or self._now.places is None:
+        if self._state.images is None or self._state.places is None:
             return images, mix
         rows = slice(max(0, len(mix) - _SHOWN_AT_MOST), None)
-        sources = self._now.images.at(self._now.places[rows]).to(mix.images.dtype)
+        sources = self._state.images.at(self._state.places[rows]).to(mix.images.dtype)
         count, k = sources.shape[:2]
         own = torch.arange(count * k, device=sources.device).view(count, k)
         return sources.flatten(0, 1), replace(mix.take(rows), source_indices=own)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the number of the step, what was asked for, and the accounts."""
-        now = self._now
-        return now.saved or {
-            "step": now.step,
+        state = self._state
+        return state.saved or {
+            "step": state.step,
             "asked": self._asked(),
-            "reuse": now.reuse,
-            "due": [now.due_visits, now.due_images],
-            "batch_size": now.batch_size,
+            "reuse": state.reuse,
+            "due": [state.due_visits, state.due_images],
+            "batch_size": state.batch_size,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up the accounts; the store fills anew unless `load_tensors` follows. Another engine's state is empty."""
-        self._now = Now(saved=state or None)  # until the first batch brings the mixer
+        self._state = StreamState(saved=state or None)  # until the first batch brings the mixer
 
     def tensors(self) -> dict[str, Tensor]:
         """Return images, slots and store; what was loaded, while it waits for the first batch."""
-        now = self._now
-        if now.images is None:
-            return now.loaded or {}
-        held = {f"images/{name}": value for name, value in now.images.ring.tensors().items()}
-        return held | {"sizes": torch.tensor(now.sizes)} | ({} if now.solving is None else now.solving.tensors())
+        state = self._state
+        if state.images is None:
+            return state.loaded or {}
+        held = {f"images/{name}": value for name, value in state.images.ring.tensors().items()}
+        return held | {"sizes": torch.tensor(state.sizes)} | ({} if state.solving is None else state.solving.tensors())
 
     def load_tensors(self, tensors: dict[str, Tensor], device: torch.device) -> None:
         """Take up what `tensors` gave; nothing, where settings, image size or classes have changed."""
-        self._now.loaded = tensors or None
+        self._state.loaded = tensors or None
 
     def _settings(self) -> str:
         settings = {name: getattr(self, name) for name in ("reuse", "budget", "slots", "show_from", "store_bytes")}
@@ -254,41 +254,41 @@ class StreamEngine(Engine):
     def _asked(self) -> str:
         return f"{self._settings()} {self._mixer}"
 
-    def _resumed(self, saved: dict[str, Any]) -> "Now":
+    def _resumed(self, saved: dict[str, Any]) -> "StreamState":
         """Go on with the accounts of a checkpoint, unless they are of other settings."""
         if saved["asked"] != self._asked():
             rank_zero_info(
                 "Stream engine: its settings or the mixer's are others than in the checkpoint, so it begins anew with "
                 "these."
             )
-            return Now(step=saved["step"])
+            return StreamState(step=saved["step"])
         names = ("step", "reuse", "batch_size")
         visits, images = saved["due"]
         accounts = {name: saved[name] for name in names} | {"due_visits": visits, "due_images": images}
-        return Now(**accounts, batch_sizes=[], loaded=self._now.loaded)
+        return StreamState(**accounts, batch_sizes=[], loaded=self._state.loaded)
 
     def _mix_direct(self, mixer: DirectMixer, teacher: FrozenTeacher | None, step: Step) -> MixedBatch:
         """Mix images of the store with fresh weights; the batch comes to the store behind."""
-        now, given = self._now, self.sources is not None
+        state, given = self._state, self.sources is not None
         natural, classes = mixer.classes_of(teacher, step.pixels, step.labels, step.logits)
         forwards = natural.forwards
-        if now.images is None:
+        if state.images is None:
             capacity = max(1, self.store_bytes // image_bytes(step.pixels))
             if self.sources is not None:
                 capacity = check_room(self.sources, capacity)
-            now.sizes = [*step.pixels.shape[1:], step.pixels.element_size(), capacity, natural.num_classes]
-            now.open(capacity, step.pixels.device, now.sizes)
-        store, first = now.stored(), now.is_empty
+            state.sizes = [*step.pixels.shape[1:], step.pixels.element_size(), capacity, natural.num_classes]
+            state.open(capacity, step.pixels.device, state.sizes)
+        store, first = state.stored(), state.is_empty
         if first and given:
             forwards += self._keep_sources(mixer, teacher, step.pixels)
         elif first:
-            now.keep(step.pixels, classes, step.labels)
+            state.keep(step.pixels, classes, step.labels)
         fit_k(mixer.k, len(store.ring))
         viewer = step.viewer(step.view, _REPLAYS)
-        mix, now.places = mix_stored(mixer, teacher, store, step.count, natural.num_classes, viewer, step.rng)
+        mix, state.places = mix_stored(mixer, teacher, store, step.count, natural.num_classes, viewer, step.rng)
         if not first and not given:
-            now.keep(step.pixels, classes, step.labels)
-        now.metrics = {"stored": float(len(store.ring)), "store_bytes": float(store.ring.num_bytes)}
+            state.keep(step.pixels, classes, step.labels)
+        state.metrics = {"stored": float(len(store.ring)), "store_bytes": float(store.ring.num_bytes)}
         mix = replace(mix, natural_logits=natural.logits, teacher_forwards=forwards + mix.teacher_forwards)
         if teacher is None:
             return mix
@@ -300,22 +300,22 @@ class StreamEngine(Engine):
         count, view = step.count, step.view
         self._replan(mixer)
         self._follow_batch_size(count)
-        now, forwards, taken_in = self._now, 0, False
+        state, forwards, taken_in = self._state, 0, False
         solving_view = mixer.solving_view(view, step.pixels)
         lessons = solving_view is view or solving_view == view
-        if now.solving is None:
+        if state.solving is None:
             forwards, taken_in = self._start(mixer, teacher, step, lessons=lessons)
-        solving = now.solving
+        solving = state.solving
         assert solving is not None
         before = solving.ended, solving.start_passes
-        now.due_visits += solving.due_visits(count, self._reuse_now())
+        state.due_visits += solving.due_visits(count, self._reuse_now())
         if not solving.has_sets():  # there must be something to show
-            now.due_visits = max(now.due_visits, solving.plan.visits)
+            state.due_visits = max(state.due_visits, solving.plan.visits)
         visits: list[Shown] = []
         ages: list[np.ndarray] = []
         viewer = step.viewer(solving_view, _VISITS)
-        while now.due_visits >= solving.plan.visits:
-            now.due_visits -= solving.plan.visits
+        while state.due_visits >= solving.plan.visits:
+            state.due_visits -= solving.plan.visits
             with solving.visit_times.measure(solving.plan.visits):
                 visited, age = solving.turn(teacher, viewer, step.rng)
             visits.append(visited)
@@ -324,15 +324,15 @@ class StreamEngine(Engine):
         left = count - sum(len(part.logits) for part in parts)
         if left:
             with solving.label_times.measure(left):
-                parts.append(solving.replay(teacher, left, step.viewer(view, _REPLAYS), now.step, step.rng))
+                parts.append(solving.replay(teacher, left, step.viewer(view, _REPLAYS), state.step, step.rng))
         if not taken_in and self.sources is None:
             forwards += self._take_in(mixer, teacher, step, solving.plan.window)
         shown = concatenate(parts)
         solving.shown += count
         passed = len(visits) * solving.plan.visits + solving.start_passes - before[1]
-        now.places = shown.places
+        state.places = shown.places
         self._tell_of_uses(solving)
-        now.metrics = {
+        state.metrics = {
             "fresh": float(solving.ended - before[0]),
             "uses": solving.shown / solving.ended if solving.ended else 0.0,
             "stored": float(solving.num_alive()),
@@ -359,40 +359,40 @@ class StreamEngine(Engine):
         Returns:
             Images that the teacher passed, and whether the batch was taken in.
         """
-        now, pixels = self._now, step.pixels
-        now.batch_size = now.batch_size or step.count
+        state, pixels = self._state, step.pixels
+        state.batch_size = state.batch_size or step.count
         rounds, grid = expected_rounds(mixer), mixer.grid_for(pixels)
         plan, room = plan_for_store(
             self.store_bytes,
             image_bytes(pixels),
             set_bytes(mixer, grid),
             self._reuse_now(),
-            now.batch_size,
+            state.batch_size,
             rounds,
             self._first_shown(rounds),
             self.slots,
             None if self.sources is None else len(self.sources),
         )
         sizes = [*pixels.shape[1:], pixels.element_size(), plan.slots, mixer.k, *grid, room.images, room.sets]
-        n = 0 if now.loaded is None else _num_classes(teacher, pixels)  # else the classes tell it without a pass
-        loaded, forwards = now.open(room.images, pixels.device, [*sizes, n]), 0
-        empty = now.is_empty
+        n = 0 if state.loaded is None else _num_classes(teacher, pixels)  # else the classes tell it without a pass
+        loaded, forwards = state.open(room.images, pixels.device, [*sizes, n]), 0
+        empty = state.is_empty
         if empty and self.sources is not None:
             forwards = self._keep_sources(mixer, teacher, pixels)
         elif empty:
             forwards = self._keep(mixer, teacher, pixels, step.labels, step.logits)
         n = _num_classes(teacher, pixels)
-        now.sizes = [*sizes, n]
+        state.sizes = [*sizes, n]
         slots = Slots(plan.slots, mixer.k, grid, n, pixels.device, pixels.dtype)
-        now.solving = Solving(mixer, plan, now.stored(), room.sets, slots, n)
+        state.solving = Solving(mixer, plan, state.stored(), room.sets, slots, n)
         if loaded is not None:
-            now.solving.load_tensors(loaded, pixels.device)
+            state.solving.load_tensors(loaded, pixels.device)
         shown = plan.shown if lessons else 0
         rank_zero_info(
             f"Stream engine: {plan.visits} visits a turn to {plan.slots} slots, of which {shown} are shown to the "
-            f"student; the other mixes of its {now.batch_size} are replays. A set takes {rounds:g} visits and is "
+            f"student; the other mixes of its {state.batch_size} are replays. A set takes {rounds:g} visits and is "
             f"shown about {plan.reuse:.1f} times; {self.store_bytes / 2**20:.0f} MiB hold {room.sets} solved sets, the "
-            f"last {room.sets * plan.reuse / now.batch_size:.0f} steps"
+            f"last {room.sets * plan.reuse / state.batch_size:.0f} steps"
         )
         return forwards, empty
 
@@ -402,11 +402,11 @@ class StreamEngine(Engine):
         Returns:
             Images that the teacher passed, to know their classes.
         """
-        now, count = self._now, len(step.pixels)
-        now.due_images += step.count / self._reuse_now()
-        taken = min(int(now.due_images), count)
-        now.due_images -= int(now.due_images)
-        if len(now.stored().ring) < window:
+        state, count = self._state, len(step.pixels)
+        state.due_images += step.count / self._reuse_now()
+        taken = min(int(state.due_images), count)
+        state.due_images -= int(state.due_images)
+        if len(state.stored().ring) < window:
             taken = count
         if taken == 0:
             return 0
@@ -424,7 +424,7 @@ class StreamEngine(Engine):
     ) -> int:
         """Store images, and return how many of them the teacher passed to know their classes."""
         natural, classes = mixer.classes_of(teacher, images, labels, logits)
-        self._now.keep(images, classes, labels)
+        self._state.keep(images, classes, labels)
         return natural.forwards
 
     def _keep_sources(
@@ -437,17 +437,17 @@ class StreamEngine(Engine):
 
     def _replan(self, mixer: SuperMix) -> None:
         """Find, once, the uses of a set that a budget allows, and begin anew with them."""
-        now, budget = self._now, self.budget
-        if budget is None or now.solving is None or now.reuse is not None or now.step % _STEPS_TO_TIME:
+        state, budget = self._state, self.budget
+        if budget is None or state.solving is None or state.reuse is not None or state.step % _STEPS_TO_TIME:
             return
-        reuse, solving = None, now.solving
+        reuse, solving = None, state.solving
         if self._run.is_first_rank:
             times = self._run.training_seconds(), solving.visit_times.per_row(), solving.label_times.per_row()
             if times[0] is not None and times[1] is not None:
                 rounds = expected_rounds(mixer)
                 reuse = reuse_for_budget(
                     budget,
-                    now.batch_size,
+                    state.batch_size,
                     rounds,
                     self._first_shown(rounds),
                     training=times[0],
@@ -456,7 +456,7 @@ class StreamEngine(Engine):
                 )
         reuse = self._run.broadcast(reuse)
         if reuse is not None:
-            self._now = Now(step=now.step, batch_size=now.batch_size, reuse=reuse)
+            self._state = StreamState(step=state.step, batch_size=state.batch_size, reuse=reuse)
 
     def _first_shown(self, rounds: float) -> int:
         """Return the first visit of a set that the student sees."""
@@ -464,28 +464,28 @@ class StreamEngine(Engine):
 
     def _follow_batch_size(self, count: int) -> None:
         """Plan anew where the first two batches of a resumed run have another size: one may be the last of an epoch."""
-        now = self._now
-        if now.batch_sizes is None:
+        state = self._state
+        if state.batch_sizes is None:
             return
-        now.batch_sizes.append(count)
-        if len(now.batch_sizes) < 2:
+        state.batch_sizes.append(count)
+        if len(state.batch_sizes) < 2:
             return
-        first, now.batch_sizes = now.batch_sizes[0], None
-        if first == count != now.batch_size:
+        first, state.batch_sizes = state.batch_sizes[0], None
+        if first == count != state.batch_size:
             rank_zero_info(
-                f"Stream engine: batches have {count} mixes, {now.batch_size} in the checkpoint, so it begins anew."
+                f"Stream engine: batches have {count} mixes, {state.batch_size} in the checkpoint, so it begins anew."
             )
-            self._now = Now(step=now.step, batch_size=count, reuse=now.reuse)
+            self._state = StreamState(step=state.step, batch_size=count, reuse=state.reuse)
 
     def _tell_of_uses(self, solving: Solving) -> None:
         """Warn once where sets are used far more or less than was planned, after the slots were filled some times."""
         planned = self._reuse_now()
-        if self._now.told_uses or solving.shown < _TURNS_OF_SLOTS * len(solving.slots) * planned:
+        if self._state.told_uses or solving.shown < _TURNS_OF_SLOTS * len(solving.slots) * planned:
             return
         uses, visits = (count / max(solving.ended, 1) for count in (solving.shown, solving.visited))
         if planned / 2 <= uses <= 2 * planned:
             return
-        self._now.told_uses = True
+        self._state.told_uses = True
         rank_zero_warn(
             f"Stream engine: sets are shown {uses:.1f} times on average and take {visits:.0f} visits, where reuse="
             f"{planned:.1f} was planned. Give max_steps and min_steps of the mixer a narrower range, or "
@@ -493,7 +493,7 @@ class StreamEngine(Engine):
         )
 
     def _reuse_now(self) -> float:
-        return self._now.reuse or self.reuse or _DEFAULT_REUSE
+        return self._state.reuse or self.reuse or _DEFAULT_REUSE
 
 
 def _num_classes(teacher: FrozenTeacher, pixels: Float[Tensor, "b c h w"]) -> int:

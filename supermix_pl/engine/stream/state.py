@@ -1,4 +1,4 @@
-"""Where a stream stands: what it keeps from step to step of a run."""
+"""What a stream keeps from step to step of a run."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +13,7 @@ from supermix_pl.engine.stream.solving import Solving
 
 
 @dataclass(kw_only=True)
-class Now:
+class StreamState:
     """The accounts of a stream, and its stores once there are some.
 
     Attributes:
