@@ -1,7 +1,7 @@
 """Checks of arguments."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from numbers import Integral, Real
 from typing import TypeGuard
 
@@ -111,7 +111,7 @@ def _plain(value: object) -> object:
 
 
 def _is_list(value: object) -> bool:
-    return hasattr(value, "__len__") and not isinstance(value, str | Mapping)
+    return hasattr(value, "__len__") and not isinstance(value, str | Mapping | Set) and getattr(value, "ndim", 1) > 0
 
 
 def _is_finite(value: object) -> TypeGuard[float | Tensor]:

@@ -75,7 +75,7 @@ class SuperMixCallback(LightningCallback):
             all rows, at `distillation_temperature`. The rest is the module's own loss, which it logs. Above 0 the
             callback finds the module's logits on their way, and the teacher labels the natural images too. The module
             must optimize automatically. See `supermix_pl.losses.distillation_loss`.
-        distillation_temperature: T of that loss, > 0.
+        distillation_temperature: T of that loss, > 0. Needs a distillation_weight > 0, as `logits_of` does.
         logits_of: Name of the part of the module that gives these logits, such as "network". None finds it, if the
             module itself or one of its direct parts gives them.
         input_key: Where the images are in the batch: a position, a name, a dotted path or a (get, set) pair.
@@ -230,6 +230,12 @@ class SuperMixCallback(LightningCallback):
             )
         check_probability("distillation_weight", distillation_weight)
         check_positive("distillation_temperature", distillation_temperature)
+        for name in ("distillation_temperature", "logits_of"):
+            if not distillation_weight and name in self._chosen():
+                raise ValueError(
+                    f"expected distillation_weight > 0 with {name}={self._given[name]!r}, which does nothing without "
+                    f"it, got {distillation_weight:g}; give a weight, such as 0.9, or leave {name} out"
+                )
         if teacher is None and (label_natural or distillation_weight):
             raise ValueError("expected a teacher for label_natural=True or a distillation_weight, got None")
         self._supervision = Supervision(teacher)
@@ -267,10 +273,14 @@ class SuperMixCallback(LightningCallback):
         self._advice = Advice(mixer, engine, start_epoch)
 
     def __repr__(self) -> str:
-        defaults = inspect.signature(SuperMixCallback.__init__).parameters
-        given = [f"{name}={value!r}" for name, value in self._given.items() if value != defaults[name].default]
+        given = [f"{name}={value!r}" for name, value in self._chosen().items()]
         parts = [repr(self._supervision), repr(self.mixer), *given, f"engine={self._engine!r}"]
         return f"{type(self).__name__}({', '.join(parts)})"
+
+    def _chosen(self) -> dict[str, Any]:
+        """Return the settings that were given and are not the defaults."""
+        defaults = inspect.signature(SuperMixCallback.__init__).parameters
+        return {name: value for name, value in self._given.items() if value != defaults[name].default}
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what belongs to a run, so that a module that holds this can be copied and sent while it trains."""

@@ -10,11 +10,13 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
+from supermix_pl import SuperMix
 from supermix_pl.arguments import (
     check_at_least,
     check_flag,
     check_positive,
     check_probability,
+    check_size,
     check_statistics,
     check_transform,
 )
@@ -55,6 +57,20 @@ def test_no_flags(value: Any) -> None:
 @pytest.mark.parametrize("make", [list, tuple, np.array, torch.tensor, OmegaConf.create])
 def test_statistics_of_any_make(make: Any) -> None:
     check_statistics(make([0.5, 0.4]), make([0.2, 0.3]))
+
+
+@pytest.mark.parametrize("make", [list, tuple, np.array, OmegaConf.create])
+def test_sizes_of_any_make(make: Any) -> None:
+    assert check_size("s", make([4, 5])) == (4, 5)
+    mixer = SuperMix(mask_size=make([4, 5]))
+    assert mixer == SuperMix(mask_size=(4, 5))
+    assert repr(mixer) == repr(SuperMix(mask_size=(4, 5)))
+
+
+@pytest.mark.parametrize("value", [4.0, None, "44", {4, 5}, {4: 4, 5: 5}, np.array(4), torch.tensor(4), [4]])
+def test_no_sizes(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"expected s as a side or \(height, width\), got "):
+        check_size("s", value)
 
 
 def test_transforms() -> None:

@@ -130,6 +130,8 @@ def look(
     The classes are the labels if it is `labelled`; else the teacher's, see `classes_seen`. Its `logits` may be known
     already; `num_classes` is for want of a teacher. It must see something in one of the images at least.
     """
+    if labels is not None and not isinstance(labels, Tensor):
+        raise ValueError(f"expected labels as a tensor of class indices, got {type(labels).__name__}; convert them")
     natural = counted = NaturalPass.known(logits)
     if labelled:
         assert labels is not None

@@ -128,13 +128,13 @@ class SuperMix(Mixer):
     chunk_size: int | None = dataclasses.field(default=None, repr=False)  # fixed mixes are known by the repr
 
     def __post_init__(self) -> None:
-        if isinstance(self.mask_size, Sequence):
-            object.__setattr__(self, "mask_size", tuple(self.mask_size))
         check_at_least("k", self.k, 1)
         check_positive("alpha", self.alpha)
         check_not_negative("lambda_s", self.lambda_s)
         check_not_negative("sigma", self.sigma)
-        check_size("mask_size", self.mask_size)
+        size = check_size("mask_size", self.mask_size)
+        if not isinstance(self.mask_size, int):  # lists come from configs
+            object.__setattr__(self, "mask_size", size)
         check_at_least("min_steps", self.min_steps, 0)
         check_at_least("max_steps", self.max_steps, 1)
         if self.max_steps < self.min_steps:

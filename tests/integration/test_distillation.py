@@ -295,6 +295,11 @@ def test_a_named_part(tmp_path: Path) -> None:
     [
         ({"distillation_weight": 1.5}, "distillation_weight"),
         ({"distillation_weight": 0.5, "distillation_temperature": 0.0}, "distillation_temperature"),
+        ({"logits_of": "network"}, "expected distillation_weight > 0 with logits_of='network', .*got 0; give"),
+        (
+            {"distillation_temperature": 2.0},
+            "expected distillation_weight > 0 with distillation_temperature=2.0, .*got 0",
+        ),
     ],
 )
 def test_arguments(options: dict[str, Any], message: str) -> None:

@@ -160,6 +160,13 @@ def test_labels_of_another_kind(mixer: Mixer, labels: Tensor, came: str) -> None
         mixer(SmoothTeacher(), natural_images(4), labels, seed=0)
 
 
+@pytest.mark.parametrize("labels", [np.zeros(4, dtype=int), [0, 1, 2, 3]])
+@pytest.mark.parametrize("mixer", [*LABELLED, SUPERMIX])
+def test_labels_that_are_no_tensor(mixer: Mixer, labels: Any) -> None:
+    with raises(ValueError, f"expected labels as a tensor of class indices, got {type(labels).__name__}"):
+        mixer(SmoothTeacher(), natural_images(4), labels, seed=0)
+
+
 @pytest.mark.parametrize(("labels", "came"), [([0, 1, 2, 6], "from 0 to 6"), ([-1, 1, 2, 3], "from -1 to 3")])
 @pytest.mark.parametrize("mixer", LABELLED)
 def test_labels_that_the_teacher_does_not_know(mixer: Mixer, labels: list[int], came: str) -> None:
