@@ -25,10 +25,22 @@ def last_linear(network: nn.Module) -> nn.Linear:
 
 
 def with_features(network: nn.Module, images: Float[Tensor, "b c h w"]) -> tuple[Logits, Float[Tensor, "b d"]]:
-    """Return the logits of images, and the features that the last linear layer reads."""
+    """Return the logits of images, and the features that the last linear layer reads.
+
+    Raises:
+        TypeError: If that layer gives no logits, as where a convolution does.
+    """
     seen: list[Tensor] = []
-    with last_linear(network).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0])):
-        return network(images), seen[0]
+    layer = last_linear(network)
+    with layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0])):
+        logits = network(images)
+    if not seen or layer.out_features != logits.shape[1]:
+        raise TypeError(
+            f"expected the last linear layer of {type(network).__name__} to give its {logits.shape[1]} logits, got "
+            f"one of {layer.out_features} outputs that {'gives others' if seen else 'is not called'}; choose another "
+            "network"
+        )
+    return logits, seen[0]
 
 
 def named(name: str, network: Callable[..., Network], **settings: Any) -> Callable[..., Network]:

@@ -50,6 +50,23 @@ def test_logits_and_features_in_eval_mode(network: Any) -> None:
     torch.testing.assert_close(alone, logits[1:], rtol=1e-3, atol=1e-3)
 
 
+class Unused(nn.Linear):
+    """Passes its input on."""
+
+    def __call__(self, value: Tensor) -> Tensor:
+        return value
+
+
+@pytest.mark.parametrize(
+    ("layer", "came"), [(nn.Linear(7, 5), "one of 5 outputs that gives others"), (Unused(7, 7), "that is not called")]
+)
+def test_features_where_the_last_linear_layer_gives_no_logits(layer: nn.Linear, came: str) -> None:
+    head = nn.Conv2d(layer.out_features, 7, 1)
+    network = nn.Sequential(nn.Conv2d(3, 7, 16), nn.Flatten(), layer, nn.Unflatten(1, (-1, 1, 1)), head, nn.Flatten())
+    with pytest.raises(TypeError, match=f"expected the last linear layer of Sequential to give its 7 logits, .*{came}"):
+        with_features(network, images())
+
+
 def test_rectangular_images(network: Any) -> None:
     logits, features = with_features(network.eval(), torch.zeros(3, 3, 24, 40))
     assert (logits.shape, features.shape) == ((3, 7), (3, last_linear(network).in_features))
