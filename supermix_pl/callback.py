@@ -356,7 +356,7 @@ class SuperMixCallback(LightningCallback):
         if kept is not None:
             self._fit.trained = True
             self._engine.load_state_dict(kept.engine)
-            self._engine.load_tensors(kept.tensors, trainer.strategy.root_device)
+            self._engine.load_tensors(kept.tensors)
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Look at the module when it is complete."""
@@ -462,7 +462,7 @@ class SuperMixCallback(LightningCallback):
         path = side_path(checkpoint, self._engine.steps, trainer.global_rank) if self._save_state else None
         tensors = None if path is None else read(path)
         if tensors is not None:
-            self._engine.load_tensors(tensors, trainer.strategy.root_device)
+            self._engine.load_tensors(tensors)
         elif path is None:
             rank_zero_info("Stream engine: its store was not saved (save_state=False), so it fills anew.")
         else:

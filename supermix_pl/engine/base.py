@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -124,5 +123,5 @@ class Engine(ABC):
         """Return tensors too large for a checkpoint that an exact continuation needs."""
         return {}
 
-    def load_tensors(self, tensors: dict[str, Tensor], device: torch.device) -> None:  # noqa: B027
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:  # noqa: B027
         """Restore what `tensors` returned."""

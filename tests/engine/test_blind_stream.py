@@ -201,7 +201,7 @@ def test_saved_and_loaded_goes_on_to_the_bit(mixer: Any, saved_at: int) -> None:
     second.check(mixer)
     second.begin(Run())
     second.load_state_dict(first.state_dict())
-    second.load_tensors({name: value.clone() for name, value in first.tensors().items()}, torch.device("cpu"))
+    second.load_tensors({name: value.clone() for name, value in first.tensors().items()})
     resumed = run(second, range(saved_at, 12), mixer)
     for mix, expected in zip(resumed.mixes, whole.mixes[saved_at:], strict=True):
         for name in ("images", "masks", "teacher_logits", "mix_weights", "soft_targets"):

@@ -14,7 +14,6 @@ from tests.problems import NUM_CLASSES, FlatTeacher
 
 pytestmark = pytest.mark.usefixtures("unchecked")  # many steps
 SAVED_AT = 12
-CPU = torch.device("cpu")
 ANEW = "so its store fills anew"
 
 
@@ -44,7 +43,7 @@ def resumed(mixer: Any, engine: StreamEngine | None = None) -> StreamEngine:
     run(first, SAVED_AT, mixer, teacher_of(Small(NUM_CLASSES)))
     second.check(mixer)
     second.load_state_dict(first.state_dict())
-    second.load_tensors({name: value.clone() for name, value in first.tensors().items()}, CPU)
+    second.load_tensors({name: value.clone() for name, value in first.tensors().items()})
     return second
 
 
@@ -108,7 +107,7 @@ def test_what_was_loaded_is_saved_again_before_the_first_batch() -> None:
     engine = resumed(VIEWED)
     assert engine.tensors()
     again = StreamEngine(reuse=4)
-    again.load_tensors({}, CPU)
+    again.load_tensors({})
     run(again, 1)
 
 
@@ -118,7 +117,7 @@ def test_a_loop_without_lightning_goes_on_although_the_mixer_comes_with_the_firs
     expected = run(whole, range(20), mixer, teacher_of()).mixes[SAVED_AT:]
     run(first, SAVED_AT, mixer, teacher_of())
     second.load_state_dict(first.state_dict())
-    second.load_tensors({name: value.clone() for name, value in first.tensors().items()}, CPU)
+    second.load_tensors({name: value.clone() for name, value in first.tensors().items()})
     assert second.state_dict() == first.state_dict()
     for mix, other in zip(run(second, range(SAVED_AT, 20), mixer, teacher_of()).mixes, expected, strict=True):
         torch.testing.assert_close(mix.images, other.images, rtol=0, atol=0)
@@ -128,7 +127,7 @@ def test_such_a_loop_begins_anew_with_another_mixer(caplog: pytest.LogCaptureFix
     first, second = StreamEngine(reuse=4), StreamEngine(reuse=4)
     run(first, SAVED_AT, VIEWED, teacher_of())
     second.load_state_dict(first.state_dict())
-    second.load_tensors(first.tensors(), CPU)
+    second.load_tensors(first.tensors())
     with caplog.at_level("INFO"):
         run(second, range(SAVED_AT, SAVED_AT + 1), FAST, teacher_of())
     assert "its settings or the mixer's are others than in the checkpoint" in caplog.text

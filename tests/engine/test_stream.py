@@ -35,7 +35,6 @@ from tests.engine.streams import (
 )
 from tests.problems import NUM_CLASSES, BlindToMarked, FlatTeacher, SmoothTeacher, mark, natural_images
 
-CPU = torch.device("cpu")
 SLOW = pytest.mark.slow
 unchecked = pytest.mark.usefixtures("unchecked")  # many steps: the checks would take most of the time
 
@@ -556,7 +555,7 @@ def test_saved_and_loaded_goes_on_to_the_bit(saved_at: int, mixer: SuperMix) -> 
     second.check(mixer)
     second.begin(Run())
     second.load_state_dict(state)
-    second.load_tensors(tensors, CPU)
+    second.load_tensors(tensors)
     assert second.steps == saved_at
     resumed = run(second, range(saved_at, 40), mixer, sizes=sizes[saved_at:])
     for mix, expected in zip(resumed.mixes, whole.mixes[saved_at:], strict=True):
@@ -597,7 +596,7 @@ def test_other_settings_than_those_of_the_checkpoint_begin_anew(
     engine.begin(Run())
     with caplog.at_level("INFO"):
         engine.load_state_dict(first.state_dict())
-        engine.load_tensors(first.tensors(), CPU)
+        engine.load_tensors(first.tensors())
         assert engine.steps == 12
         ran = run(engine, range(12, 16), mixer, batch=named_batch, view=None)
     assert caplog.text.count("its settings or the mixer's are others than in the checkpoint, so it begins anew") == 1

@@ -81,7 +81,7 @@ def test_a_resumed_run_goes_on() -> None:
     second = StreamEngine(reuse=3, sources=SOURCES)
     second.check(FAST)
     second.load_state_dict(first.state_dict())
-    second.load_tensors(first.tensors(), torch.device("cpu"))
+    second.load_tensors(first.tensors())
     for step in (4, 5):
         images, labels = batch_of(step, SIZE)
         second.mix(FAST, teacher, images, labels, seed=(0, step), view=RandomCropFlip(padding=1))

@@ -242,7 +242,7 @@ class StreamEngine(Engine):
         held = {f"images/{name}": value for name, value in state.images.ring.tensors().items()}
         return held | {"sizes": torch.tensor(state.sizes)} | ({} if state.solving is None else state.solving.tensors())
 
-    def load_tensors(self, tensors: dict[str, Tensor], device: torch.device) -> None:
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
         """Take up what `tensors` gave; nothing, where settings, image size or classes have changed."""
         self._state.loaded = tensors or None
 
@@ -254,7 +254,7 @@ class StreamEngine(Engine):
     def _asked(self) -> str:
         return f"{self._settings()} {self._mixer}"
 
-    def _resumed(self, saved: dict[str, Any]) -> "StreamState":
+    def _resumed(self, saved: dict[str, Any]) -> StreamState:
         """Go on with the accounts of a checkpoint, unless they are of other settings."""
         if saved["asked"] != self._asked():
             rank_zero_info(
