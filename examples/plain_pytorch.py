@@ -73,7 +73,7 @@ def main() -> None:
         student.load_state_dict(held["student"])
         optimizer.load_state_dict(held["optimizer"])
         engine.load_state_dict(held["engine"])
-        engine.load_tensors(held["store"], torch.device("cpu"))
+        engine.load_tensors(held["store"])
     for epoch in range(first, options.epochs):
         for step, (images, labels) in enumerate(batches(epoch)):
             with torch.no_grad():

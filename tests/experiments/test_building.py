@@ -89,7 +89,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
     ],
 )
-@pytest.mark.usefixtures("unchecked")
 def test_bad_values_end_a_run_before_its_mixes_are_made(tmp_path: Path, override: str, message: str) -> None:
     with pytest.raises(Exception, match=message):
         train(composed(tmp_path, *MIXER, *FIXED, override))
@@ -358,7 +357,6 @@ def test_compile_is_for_student_and_teacher(tmp_path: Path, on_gpu: bool, monkey
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("unchecked")
 def test_a_compiled_run_is_that_of_an_eager_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Traced, without the minutes that making code of the trace takes on a CPU."""
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))

@@ -23,7 +23,6 @@ def test_nothing_is_wrong_with_what_we_bring(method: str) -> None:
     check_settings(composed(f"method={method}", *TEACHER))
 
 
-@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("override", "message"),
     [

@@ -41,7 +41,6 @@ each_engine = pytest.mark.parametrize("engine", ENGINES)
 # Chance of transforms
 
 
-@pytest.mark.usefixtures("unchecked")  # beartype itself draws from `random`
 @each_engine
 @pytest.mark.parametrize("mixer", [FAST, MixUp()])
 def test_pythons_and_numpys_draws_differ_in_every_batch_and_their_generators_stay(
@@ -245,7 +244,6 @@ def test_shares_of_the_teacher(given: Any, share: float) -> None:
     assert natural_share(given) == share
 
 
-@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -268,7 +266,6 @@ def test_natural_labels_that_cannot_be(options: dict[str, Any], message: str) ->
         make_callback(**options)
 
 
-@pytest.mark.usefixtures("unchecked")
 def test_nobody_labels_natural_images_without_a_teacher() -> None:
     mixer = MixUp(num_classes=3)
     with pytest.raises(ValueError, match="expected a teacher for label_natural=True or a distillation_weight"):

@@ -94,7 +94,7 @@ def test_bfloat16_and_channels_last_are_finite_and_mostly_hold_as_float32(mixer:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-def test_compiled_mixes_equal_the_eager_ones(dtype: torch.dtype, opened: Subject, unchecked: None) -> None:
+def test_compiled_mixes_equal_the_eager_ones(dtype: torch.dtype, opened: Subject) -> None:
     """All in float64, most in float32, where rounding moves some masks far in three steps."""
     module, images = copy.deepcopy(opened.teacher.module).to(dtype), opened.images.to(dtype)
     compiled, plain = FrozenTeacher(module, compile=True), FrozenTeacher(module)
@@ -112,7 +112,7 @@ def test_compiled_mixes_equal_the_eager_ones(dtype: torch.dtype, opened: Subject
     ids=["fast in the stream", "MixUp in the stream", "fast", "CutMix"],
 )
 def test_labels_are_the_teachers_of_the_very_image(
-    mixer: Mixer, engine: Engine, compiled: bool, opened: Subject, unchecked: None
+    mixer: Mixer, engine: Engine, compiled: bool, opened: Subject
 ) -> None:
     """The same images mirrored must have other labels, or the test could not fail."""
     teacher, plain = FrozenTeacher(opened.teacher.module, compile=compiled), FrozenTeacher(opened.teacher.module)
@@ -165,7 +165,7 @@ def test_batches_made_on_the_device_equal_the_cpus(kind: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_compiled_student_trains_as_an_eager_one(opened: Subject, unchecked: None) -> None:
+def test_a_compiled_student_trains_as_an_eager_one(opened: Subject) -> None:
     weights = []
     for compiled in (False, True):
         student = copy.deepcopy(opened.teacher.module).double().train().requires_grad_(True)

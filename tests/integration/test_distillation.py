@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -217,8 +218,16 @@ def test_before_an_average_exists_the_loss_is_the_module_s(tmp_path: Path) -> No
     assert_same_tensors(*modules)
 
 
-def test_wrapped_by_ddp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def process_group(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A port for Lightning's process group, which it leaves behind: later tests would be of a distributed program."""
     monkeypatch.setenv("MASTER_PORT", "0")
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("process_group")
+def test_wrapped_by_ddp(tmp_path: Path) -> None:
     module = Student()
     ddp = {"strategy": "ddp", "devices": 1}
     fit(tmp_path, module, make_callback(distillation_weight=0.9), **ddp)

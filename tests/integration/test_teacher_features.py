@@ -19,7 +19,6 @@ from tests.problems import NUM_CLASSES, Counting
 SIZE = 6
 CLOSE: dict[str, Any] = {"atol": 1e-4, "rtol": 1e-4}
 pytestmark = [
-    pytest.mark.usefixtures("unchecked"),
     pytest.mark.filterwarnings("ignore:None of the 6 sets of a batch was solved"),
 ]
 

@@ -63,7 +63,6 @@ VIEWS = {
 }
 
 pytestmark = [
-    pytest.mark.usefixtures("unchecked"),
     pytest.mark.filterwarnings("ignore:no gradient flows through PerImage"),
     pytest.mark.filterwarnings("ignore:None of the 6 sets of a batch was solved"),
 ]

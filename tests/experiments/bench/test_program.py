@@ -55,7 +55,7 @@ def test_every_config_is_read(name: str) -> None:
     ],
 )
 def test_what_makes_no_sense_ends_in_a_line(
-    overrides: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], unchecked: None
+    overrides: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = [*SMALL, "bench.sets=4", "bench.batch_size=4", f"bench.folder={tmp_path}"]
     with pytest.raises(SystemExit) as stop:

@@ -18,7 +18,7 @@ from tests.experiments.bench.small import CLASSES, SMALL, settings, written
 
 
 @pytest.mark.slow
-def test_rows_are_what_the_mixers_give(tmp_path: Path, unchecked: None) -> None:
+def test_rows_are_what_the_mixers_give(tmp_path: Path) -> None:
     few = [
         "bench.sets=6",
         "bench.batch_size=4",
@@ -83,7 +83,7 @@ def test_what_makes_no_sense(overrides: list[str], message: str) -> None:
         settings("solver", SolverSettings, *overrides)
 
 
-def test_a_solver_that_miscounts_is_noticed(monkeypatch: pytest.MonkeyPatch, unchecked: None) -> None:
+def test_a_solver_that_miscounts_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     subject = open_subject(composed("bench/solver", [*SMALL, CLASSES]), num_images=4)
     (batch,) = subject.batches(4)
     mixer = SuperMix(max_steps=2, classes="labels")

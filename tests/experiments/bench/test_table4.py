@@ -102,7 +102,7 @@ def test_accuracy(teacher: FrozenTeacher) -> None:
     assert accuracy(teacher, [(images()[:10], right[:10]), (images()[10:], right[10:])]) == 0.75
 
 
-def test_end_to_end(tmp_path: Path, unchecked: None) -> None:
+def test_end_to_end(tmp_path: Path) -> None:
     few = ["bench.sets=8", "bench.batch_size=4", "bench.caps=[5,2]", "bench.levels=[0.25,1]"]
     main([*SMALL, CLASSES, *few, f"bench.folder={tmp_path}"])
     text, content = written(tmp_path)

@@ -123,7 +123,6 @@ def test_bad_arguments_are_refused(build: Callable[[], RandAugment], message: st
         build()
 
 
-@pytest.mark.usefixtures("unchecked")
 def test_an_unknown_published_policy_is_refused() -> None:
     with pytest.raises(ValueError, match="expected policy to be one of cifar10, imagenet, got 'svhn'"):
         AutoAugment(policy="svhn")  # pyright: ignore[reportArgumentType]

@@ -52,7 +52,7 @@ def test_a_size_of_images(size: int | tuple[int, int]) -> None:
     assert network(torch.rand(2, 3, *sides)).shape == (2, 7)
 
 
-def test_a_size_from_a_config(unchecked: None) -> None:
+def test_a_size_from_a_config() -> None:
     config = OmegaConf.create({"_target_": "supermix_pl.experiments.networks.timm_network", "name": "test_vit"})
     network = instantiate(config, img_size=[32, 48], num_classes=7)
     assert network.patch_embed.img_size == (32, 48)

@@ -49,7 +49,6 @@ def test_multistep_counts_its_milestones_from_the_first_step_also_with_a_warm_up
         ({"gamma": -1.0}, "expected gamma > 0, got -1.0"),
     ],
 )
-@pytest.mark.usefixtures("unchecked")
 def test_multistep_refuses(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         rates(multistep, 4, **arguments)
