@@ -4,11 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
-from torch.nn.functional import interpolate
-from torchvision.utils import make_grid
 
 from supermix_pl.mixing import MixedBatch
 from supermix_pl.pictures.tensors import displayable
@@ -63,11 +60,7 @@ def sets_to_show(
 
 
 def titled_grid(sets: ShownSets) -> UInt8[np.ndarray, "h w 3"]:
-    """Draw a set a row with titles and a scale of the masks.
-
-    Raises:
-        ImportError: Without matplotlib.
-    """
+    """Draw a set a row with titles and a scale of the masks."""
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.cm import ScalarMappable
@@ -109,20 +102,6 @@ def titled_grid(sets: ShownSets) -> UInt8[np.ndarray, "h w 3"]:
         bar.ax.tick_params(labelsize=_FONT)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
-def bare_grid(sets: ShownSets) -> UInt8[np.ndarray, "h w 3"]:
-    """Lay a set a row out without titles; masks are grey."""
-    size = sets.mixes.shape[-2:]
-    parts = [sets.sources, None if sets.masks is None else sets.masks.unsqueeze(2), sets.mixes.unsqueeze(1)]
-    rows = []
-    for part in filter(lambda part: part is not None, parts):
-        assert part is not None
-        tiles = interpolate(part.flatten(0, 1), size) if part.shape[-2:] != size else part.flatten(0, 1)
-        rows.append(tiles.expand(-1, 3, -1, -1).unflatten(0, part.shape[:2]))
-    tiles = torch.cat(rows, dim=1)
-    grid = make_grid(tiles.flatten(0, 1), nrow=tiles.shape[1], pad_value=1.0)
-    return (255 * grid).round().byte().permute(1, 2, 0).contiguous().numpy()
 
 
 def _seen(

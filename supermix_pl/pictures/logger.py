@@ -1,16 +1,16 @@
 """When pictures of mixes are drawn during training, and where they go."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
-from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
 from supermix_pl.mixing import MixedBatch
-from supermix_pl.pictures.grid import ShownSets, bare_grid, sets_to_show, titled_grid
+from supermix_pl.pictures.grid import sets_to_show, titled_grid
 from supermix_pl.teacher.frozen import FrozenTeacher
 
 _NAME = "supermix/mixes"
@@ -22,14 +22,21 @@ class Pictures:
     Loggers that take images get them as "supermix/mixes" (TensorBoard, Weights & Biases); where there is none, they go
     to the folder `supermix` of the run's, as PNG, on which all ranks agree here. A batch that is not drawn costs a
     comparison of integers.
+
+    Raises:
+        ModuleNotFoundError: Without matplotlib.
     """
 
     def __init__(self, every: int, trainer: Any) -> None:
+        if find_spec("matplotlib") is None:
+            raise ModuleNotFoundError(
+                'expected matplotlib for log_images_every, got none; pip install "supermix_pl[experiments]", or leave '
+                "log_images_every out"
+            )
         self._every = every
         self._folder = Path(trainer.log_dir or trainer.default_root_dir) / "supermix"
         self._draws = trainer.is_global_zero
         self._next = 0
-        self._told = False
 
     def wants(self, number: int, trainer: Any) -> bool:
         """Return whether the mixed batch of this number is to be drawn; not in Lightning's finders and trial runs."""
@@ -59,23 +66,11 @@ class Pictures:
             std=None if teacher is None else teacher.input_std,
             class_names=getattr(trainer.datamodule, "class_names", None),
         )
-        picture = self._picture(sets)
+        picture = titled_grid(sets)
         taken = [_log(logger, picture, step) for logger in trainer.loggers]
         if not any(taken):
             self._folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(picture).save(self._folder / f"mixes_{number:08d}.png")
-
-    def _picture(self, sets: ShownSets) -> UInt8[np.ndarray, "h w 3"]:
-        try:
-            return titled_grid(sets)
-        except ImportError:
-            if not self._told:
-                self._told = True
-                rank_zero_info(
-                    "SuperMixCallback(log_images_every=...) draws pictures without titles, as matplotlib is not "
-                    'installed; `pip install "supermix_pl[experiments]"` brings it.'
-                )
-            return bare_grid(sets)
 
 
 def _log(logger: Any, picture: UInt8[np.ndarray, "h w 3"], step: int) -> bool:

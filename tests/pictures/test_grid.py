@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from supermix_pl import FrozenTeacher, MixedBatch
-from supermix_pl.pictures.grid import bare_grid, sets_to_show, titled_grid
+from supermix_pl.pictures.grid import sets_to_show, titled_grid
 from supermix_pl.pictures.tensors import denormalize, displayable
-from tests.integration.toys import MIXER, SIDE, Teacher, natural_data
+from tests.integration.toys import MIXER, Teacher, natural_data
 
 
 def mixed(count: int = 3, **changes: Any) -> tuple[Tensor, MixedBatch]:
@@ -55,9 +55,8 @@ def test_mixes_of_a_pool_have_no_sources_and_maybe_no_masks() -> None:
     assert sets_to_show(*out_of_a_pool(grid=0)).masks is None
 
 
-@pytest.mark.parametrize("draw", [titled_grid, bare_grid])
 @pytest.mark.parametrize("kind", ["all", "coarse masks", "mix alone", "no teacher", "other size", "one channel"])
-def test_draws_what_is_there(draw: Any, kind: str) -> None:
+def test_draws_what_is_there(kind: str) -> None:
     images, mix = (
         out_of_a_pool(4 if kind == "coarse masks" else 0) if kind in ("coarse masks", "mix alone") else mixed()
     )
@@ -67,18 +66,10 @@ def test_draws_what_is_there(draw: Any, kind: str) -> None:
         mix.images = mix.images[:, :, 2:, 1:]
     elif kind == "one channel":
         images, mix.images = images[:, :1], mix.images[:, :1]
-    picture = draw(sets_to_show(images, mix))
+    picture = titled_grid(sets_to_show(images, mix))
     assert picture.dtype == np.uint8
     assert picture.shape[2] == 3
     assert picture.max() > picture.min()
-
-
-def test_bare_grid_holds_the_pixels() -> None:
-    images, mix = mixed()
-    picture = bare_grid(sets_to_show(images, mix, count=1))
-    assert picture.shape == (SIDE + 4, 5 * (SIDE + 2) + 2, 3)
-    expected = (255 * mix.images[0]).round().byte().permute(1, 2, 0).numpy()
-    assert np.array_equal(picture[2:-2, -SIDE - 2 : -2], expected)
 
 
 def test_normalised_images_come_back_to_colours() -> None:
