@@ -14,20 +14,15 @@ if TYPE_CHECKING:
     from supermix_pl.callback import SuperMixCallback
     from supermix_pl.engine import BatchEngine, StreamEngine
     from supermix_pl.mixin import SuperMixMixin
-    from supermix_pl.mixing import (
-        CutMix,
-        FMix,
-        MixedBatch,
-        MixUp,
-        OneOf,
-        PuzzleMix,
-        ResizeMix,
-        SaliencyMix,
-        SuperMix,
-    )
-    from supermix_pl.teacher.frozen import FrozenTeacher
-    from supermix_pl.teacher.moving_average import MovingAverage
+    from supermix_pl.mixing import CutMix, FMix, MixedBatch, MixUp, OneOf, PuzzleMix, ResizeMix, SaliencyMix, SuperMix
+    from supermix_pl.teacher import FrozenTeacher, MovingAverage
 
+# fmt: off
+__all__ = [
+    "BatchEngine", "CutMix", "FMix", "FrozenTeacher", "MixUp", "MixedBatch", "MovingAverage", "OneOf", "PuzzleMix",
+    "ResizeMix", "SaliencyMix", "StreamEngine", "SuperMix", "SuperMixCallback", "SuperMixMixin", "__version__",
+]
+# fmt: on
 _ROOMS = {
     "callback": ["SuperMixCallback"],
     "engine": ["BatchEngine", "StreamEngine"],
@@ -36,25 +31,6 @@ _ROOMS = {
     "teacher": ["FrozenTeacher", "MovingAverage"],
 }
 _HOMES = {name: room for room, names in _ROOMS.items() for name in names}
-
-__all__ = [
-    "BatchEngine",
-    "CutMix",
-    "FMix",
-    "FrozenTeacher",
-    "MixUp",
-    "MixedBatch",
-    "MovingAverage",
-    "OneOf",
-    "PuzzleMix",
-    "ResizeMix",
-    "SaliencyMix",
-    "StreamEngine",
-    "SuperMix",
-    "SuperMixCallback",
-    "SuperMixMixin",
-    "__version__",
-]
 
 
 def __getattr__(name: str) -> Any:
