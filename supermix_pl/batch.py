@@ -2,7 +2,8 @@
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -37,22 +38,13 @@ def get_field(batch: Any, key: Key) -> Any:
     Raises:
         KeyError: If the batch has no such field; the message lists what it has.
     """
-    if isinstance(key, tuple):
-        return key[0](batch)
-    for step in _path(batch, key):
-        batch = _child(batch, step, key)
-    return batch
+    *_, field = _way(batch, key)
+    return field
 
 
 def is_exhausted(batch: Any, key: Key) -> bool:
     """Return whether a field, or what holds it, is None: its data loader has no more batches."""
-    if isinstance(key, tuple):
-        return key[0](batch) is None
-    for step in _path(batch, key):
-        if batch is None:
-            return True
-        batch = _child(batch, step, key)
-    return batch is None
+    return any(held is None for held in _way(batch, key))
 
 
 def set_field(batch: Any, key: Key, value: Any) -> Any:
@@ -82,16 +74,11 @@ def extend_fields(batch: Any, input_key: Key, target_key: Key, size: int, rows: 
         return _Repeat(size, rows, {id(batch), id(images), id(labels)}).of(batch)
     images, labels = images[:], labels[:]  # objects of their own: another field that holds the same tensor is repeated
     batch = set_field(set_field(batch, input_key, images), target_key, labels)
-    shared: list[int | str] = []
-    for ours, theirs in zip(_path(batch, input_key)[:-1], _path(batch, target_key)[:-1], strict=False):
-        if ours != theirs:
-            break
-        shared.append(ours)
-    inner = batch
-    for step in shared:
-        inner = _child(inner, step, input_key)
-    kept = {id(value) for key in (input_key, target_key) for value in _way(batch, key)}
-    return _set_path(batch, shared, _Repeat(size, rows, kept).of(inner), input_key)
+    ways = [list(_way(batch, key)) for key in (input_key, target_key)]
+    paths = zip(_path(batch, input_key)[:-1], _path(batch, target_key)[:-1], strict=False)
+    shared = [step for step, other in takewhile(lambda pair: pair[0] == pair[1], paths)]
+    kept = {id(value) for way in ways for value in way}
+    return _set_path(batch, shared, _Repeat(size, rows, kept).of(ways[0][len(shared)]), input_key)
 
 
 def like(fresh: Tensor, old: Tensor) -> Tensor:
@@ -103,12 +90,15 @@ def like(fresh: Tensor, old: Tensor) -> Tensor:
     return fresh
 
 
-def _way(batch: Any, key: int | str) -> list[Any]:
-    """Return a field, and before it all that holds it."""
-    way = [batch]
+def _way(batch: Any, key: Key) -> Iterator[Any]:
+    """Yield all that holds a field, the outermost first, and at last the field."""
+    if isinstance(key, tuple):
+        yield key[0](batch)
+        return
+    yield batch
     for step in _path(batch, key):
-        way.append(_child(way[-1], step, key))
-    return way
+        batch = _child(batch, step, key)
+        yield batch
 
 
 def _path(batch: Any, key: int | str) -> list[int | str]:
@@ -159,6 +149,8 @@ def _set_path(batch: Any, path: list[int | str], value: Any, key: Key) -> Any:
 
 def _replaced(batch: Any, changes: Mapping[Any, Any]) -> Any:
     """Copy one container with some of its children exchanged."""
+    if not changes:
+        return batch
     if isinstance(batch, Mapping):
         named = {step if step in batch else str(step): value for step, value in changes.items()}
         if not isinstance(batch, MutableMapping):
@@ -204,16 +196,11 @@ class _Repeat:
             return self._packed(value) if int(value.batch_sizes[0]) == self.size else value
         if isinstance(value, Tensor | np.ndarray):
             return self._extended(value) if id(value) not in self.kept and _has_rows(value, self.size) else value
-        within = inside | {id(value)}
-        if isinstance(value, Mapping):
-            return _replaced(value, {name: self.of(value[name], within) for name in value})
-        if _is_sequence(value):
-            if len(value) == self.size and not _is_container_of_fields(value, self.size, self.kept):
-                return _refilled(value, [*value, *(value[row] for row in self.rows)])
-            return _replaced(value, dict(enumerate(self.of(child, within) for child in value)))
-        if _has_fields(value) or (id(value) in self.kept and _names(value)):
-            return _replaced(value, {name: self.of(getattr(value, name), within) for name in _names(value)})
-        return value
+        rows = _is_sequence(value) and len(value) == self.size
+        if rows and not _is_container_of_fields(value, self.size, self.kept):
+            return _refilled(value, [*value, *(value[row] for row in self.rows)])
+        within, children = inside | {id(value)}, _children(value, whole=id(value) in self.kept)
+        return _replaced(value, {name: self.of(child, within) for name, child in children.items()})
 
     def _extended(self, value: Tensor | np.ndarray) -> Tensor | np.ndarray:
         if isinstance(value, np.ndarray):
@@ -251,12 +238,6 @@ def _is_sequence(value: Any) -> bool:
     return isinstance(value, list | tuple) and not hasattr(value, "_fields") and not isinstance(value, torch.Size)
 
 
-def _has_fields(value: Any) -> bool:
-    """Return whether a value is a named tuple or a data class: its fields are all that there is to it."""
-    named_tuple = isinstance(value, tuple) and hasattr(value, "_fields")
-    return named_tuple or (dataclasses.is_dataclass(value) and not isinstance(value, type))
-
-
 def _is_container_of_fields(value: list | tuple, size: int, kept: set[int]) -> bool:
     """Return whether a list holds fields, and not an entry a sample, of which some may have `size` rows by chance."""
     return any(_holds(child, kept) for child in value) or all(_is_field(child, size) for child in value)
@@ -274,12 +255,17 @@ def _holds(value: Any, kept: set[int], inside: frozenset[int] = frozenset()) -> 
         return True
     if id(value) in inside:
         return False
-    children: list[Any] = []
-    if isinstance(value, Mapping):
-        children = list(value.values())
-    elif _is_sequence(value):
-        children = list(value)
-    elif _has_fields(value):
-        children = [getattr(value, name) for name in _names(value)]
     within = inside | {id(value)}
-    return any(_holds(child, kept, within) for child in children)
+    return any(_holds(child, kept, within) for child in _children(value).values())
+
+
+def _children(value: Any, *, whole: bool = False) -> Mapping[Any, Any]:
+    """Return what a container holds by its place; of other objects than data classes only where they are `whole`."""
+    if isinstance(value, Mapping):
+        return value
+    if _is_sequence(value):
+        return dict(enumerate(value))
+    named_tuple = isinstance(value, tuple) and hasattr(value, "_fields")
+    if named_tuple or whole or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
+        return {name: getattr(value, name) for name in _names(value)}
+    return {}
