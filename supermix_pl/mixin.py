@@ -34,9 +34,8 @@ class SuperMixMixin:
         behind = [base for base in order[: order.index(SuperMixMixin)] if base.__name__ == "LightningModule"]
         if behind:
             raise TypeError(
-                f"expected class {cls.__name__}(SuperMixMixin, LightningModule), got the mixin "
-                "behind the LightningModule, "
-                "where its callback would be lost; name it first"
+                f"expected class {cls.__name__}(SuperMixMixin, LightningModule), got the mixin behind the "
+                "LightningModule, where its callback would be lost; name it first"
             )
         definer = next(base for base in order if "configure_callbacks" in vars(base))
         if definer is cls or not issubclass(definer, SuperMixMixin):
@@ -95,9 +94,8 @@ def _keeping_ours(configure: Callable[[Any], Any]) -> Callable[[Any], Any]:
         held = callbacks if isinstance(callbacks, Sequence) else [callbacks]
         if not any(isinstance(callback, SuperMixCallback) for callback in held):
             raise TypeError(
-                f"expected {type(self).__name__}.configure_callbacks to keep the callback of "
-                "SuperMixMixin, got callbacks "
-                "without it; return [*super().configure_callbacks(), ...]"
+                f"expected {type(self).__name__}.configure_callbacks to keep the callback of SuperMixMixin, got "
+                "callbacks without it; return [*super().configure_callbacks(), ...]"
             )
         return callbacks
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from inspect import Parameter, ismethod, signature
-from typing import Any
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -37,10 +36,17 @@ class FunctionMixer(Mixer):
         return present(mix, teacher, images, view, seed=seed, exact=True)
 
 
-def takes_seed(value: object) -> bool:
-    """Return whether a function mixes; a class, a method that makes mixers and a network are called otherwise."""
-    if not callable(value) or isinstance(value, type) or (ismethod(value) and isinstance(value.__self__, type)):
-        return False
-    call: Any = value.forward if isinstance(value, nn.Module) else value
-    parameters = signature(call).parameters
-    return "seed" in parameters or any(each.kind is Parameter.VAR_KEYWORD for each in parameters.values())
+def as_mixer(mixer: Mixer | Callable[..., MixedBatch]) -> Mixer:
+    """Wrap a function that mixes, unless it is a mixer; a class, a method that makes mixers and a network are none.
+
+    Raises:
+        TypeError: If it does not mix.
+    """
+    if isinstance(mixer, Mixer):
+        return mixer
+    makes = isinstance(mixer, type) or (ismethod(mixer) and isinstance(mixer.__self__, type))
+    if callable(mixer) and not makes:
+        parameters = signature(mixer.forward if isinstance(mixer, nn.Module) else mixer).parameters
+        if "seed" in parameters or any(each.kind is Parameter.VAR_KEYWORD for each in parameters.values()):
+            return FunctionMixer(mixer)
+    raise TypeError(f"expected mixer to be a SuperMix, MixUp, CutMix or other Mixer, got {mixer!r}")

@@ -70,7 +70,7 @@ class MovingAverage:
         self.features = features
         self.averaged: Averaged | None = None
         self.milliseconds = 0.0
-        self._loaded: Mapping[str, Any] | None = None
+        self.loaded: Mapping[str, Any] | None = None
         self._step = 0
 
     def __repr__(self) -> str:
@@ -85,17 +85,16 @@ class MovingAverage:
     @property
     def updates(self) -> int:
         """How many there were."""
-        if self._loaded is not None:
-            return self._loaded["updates"]
+        if self.loaded is not None:
+            return self.loaded["updates"]
         return 0 if self.averaged is None else self.averaged.updates
 
-    def start(self, module: nn.Module, step: int, averaged: Averaged | None = None) -> FrozenTeacher:
+    def start(self, module: nn.Module, step: int) -> FrozenTeacher:
         """Begin with the module's weights, or with what `load_state_dict` gave, and wrap the average as a teacher.
 
         Args:
             module: That is trained, on its device.
             step: Optimiser steps it has had.
-            averaged: What an earlier fit of the same run came to, which then goes on.
 
         Raises:
             ValueError: If the module cannot be copied or has layers that are not built yet, or if what goes on is the
@@ -109,8 +108,8 @@ class MovingAverage:
                 "batch before fitting starts"
             )
         self._step = step
-        loaded, self._loaded = self._loaded, None
-        self.averaged = averaged if averaged is not None and loaded is None else _copied(module)
+        loaded, self.loaded = self.loaded, None
+        self.averaged = _copied(module)
         if loaded is not None:
             _take_up(self.averaged, loaded)
         return self.as_teacher(self.averaged.module)
@@ -145,13 +144,12 @@ class MovingAverage:
             if average is not weight:
                 weight.copy_(average)
         _follow_buffers(averaged.module, module)
-        _from_rank_0(list(averaged.module.buffers()))
         self.milliseconds = 1000 * (time.perf_counter() - start)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the averaged weights, the buffers and the number of updates."""
-        if self._loaded is not None:
-            return dict(self._loaded)
+        if self.loaded is not None:
+            return dict(self.loaded)
         if self.averaged is None:
             return {"updates": 0, "weights": {}}
         held = self.averaged.weights | dict(_persistent_buffers(self.averaged.module))
@@ -159,11 +157,7 @@ class MovingAverage:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up what `state_dict` gave when the average starts."""
-        self._loaded = dict(state) if state["weights"] else None
-
-    def forget_loaded(self) -> None:
-        """Take up nothing: a run begins, and has not been resumed yet."""
-        self._loaded = None
+        self.loaded = dict(state) if state["weights"] else None
 
 
 def _copied(module: nn.Module) -> Averaged:
@@ -203,26 +197,26 @@ def _check_same(averaged: Mapping[str, Tensor], trained: Mapping[str, Tensor]) -
 
 
 def _follow_buffers(averaged: nn.Module, module: nn.Module) -> None:
-    """Take over the buffers of a module, those of later too."""
+    """Take over the buffers of a module, those of later too; rank 0's, where there are several ranks."""
     own, theirs = dict(averaged.named_modules()), dict(module.named_modules())
     if own.keys() != theirs.keys():
         name = min(own.keys() ^ theirs.keys())
         raise ValueError(f"{_SAME_PARAMETERS}, got another part {name!r}; {_ADVICE}")
     for name, part in theirs.items():
         mine = own[name]
-        for key in [key for key in mine._buffers if key not in part._buffers]:
-            del mine._buffers[key]
-        for key, buffer in part._buffers.items():
-            held = mine._buffers.get(key)
-            if (
-                buffer is not None
-                and held is not None
-                and (held.shape, held.is_floating_point()) == (buffer.shape, buffer.is_floating_point())
-            ):
-                held.copy_(buffer)
-            else:
-                mine._buffers[key] = None if buffer is None else buffer.detach().clone()
+        mine._buffers = {key: _followed(mine._buffers.get(key), buffer) for key, buffer in part._buffers.items()}
         mine._non_persistent_buffers_set = set(part._non_persistent_buffers_set)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        for buffer in averaged.buffers():
+            torch.distributed.broadcast(buffer, src=0)
+
+
+def _followed(held: Tensor | None, buffer: Tensor | None) -> Tensor | None:
+    """Write a buffer over the one that is held, in whose dtype it is kept, where the two are alike."""
+    if buffer is None or held is None:
+        return None if buffer is None else buffer.detach().clone()
+    alike = (held.shape, held.is_floating_point()) == (buffer.shape, buffer.is_floating_point())
+    return held.copy_(buffer) if alike else buffer.detach().clone()
 
 
 def _persistent_buffers(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -267,10 +261,3 @@ def check_whole(module: nn.Module, strategy: str = "") -> None:
             f"expected a module whose weights every rank holds, got one that {strategy or 'its strategy'} shards: a "
             "teacher made of the module itself needs whole weights; train with DDP, or give a trained teacher"
         )
-
-
-def _from_rank_0(buffers: list[Tensor]) -> None:
-    """Send the buffers of rank 0 to all ranks."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        for buffer in buffers:
-            torch.distributed.broadcast(buffer, src=0)

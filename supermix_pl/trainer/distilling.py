@@ -1,12 +1,14 @@
 """Hinton's loss beside the loss of any module, whose logits are caught on their way."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from supermix_pl.arguments import check_positive, check_probability
 from supermix_pl.losses import distillation_loss
 from supermix_pl.teacher.outputs import check_part, unwrapped
 from supermix_pl.trainer.wrapping import Wrapped
@@ -14,17 +16,33 @@ from supermix_pl.trainer.wrapping import Wrapped
 _METHOD = "training_step"
 
 
+@dataclass(frozen=True, kw_only=True)
+class DistillationSettings:
+    """The arguments are those of `SuperMixCallback`; so are the errors."""
+
+    weight: float = 0.0
+    temperature: float = 4.0
+    part: str | None = None
+
+    def __post_init__(self) -> None:
+        check_probability("distillation_weight", self.weight)
+        check_positive("distillation_temperature", self.temperature)
+        unused = {"distillation_temperature": self.temperature != 4, "logits_of": self.part is not None}
+        for name, given in unused.items():
+            if given and not self.weight:
+                value = self.part if name == "logits_of" else self.temperature
+                raise ValueError(
+                    f"expected distillation_weight > 0 with {name}={value!r}, which does nothing without it, got "
+                    f"{self.weight:g}; give a weight, such as 0.9, or leave {name} out"
+                )
+
+
 class Distillation(Wrapped):
     """Blends the loss that `training_step` returns with the distillation loss over all rows of the batch.
 
     `training_step` is wrapped on the strategy, and `remove` leaves it as it was. Hooks catch the logits; they stand on
-    the module during a step only, so that a copy of it has none.
-
-    Args:
-        teacher_logits: Returns the teacher's logits (rows, n) of the training batch. None leaves the module's loss.
-        weight: Share of the distillation loss, in (0, 1].
-        part: Name of the part of the module that gives the logits. None looks for them in what the module itself and
-            its direct parts give.
+    the module during a step only, so that a copy of it has none. `teacher_logits` returns the teacher's logits
+    (rows, n) of the training batch; None leaves the module's loss.
     """
 
     def __init__(
@@ -32,13 +50,11 @@ class Distillation(Wrapped):
         trainer: Any,
         module: Any,
         teacher_logits: Callable[[], Float[Tensor, "rows n"] | None],
+        settings: DistillationSettings,
         *,
-        weight: float,
-        temperature: float,
-        part: str | None,
         log: bool,
     ) -> None:
-        self._weight, self._temperature, self._part = weight, temperature, part
+        self._weight, self._temperature, self._part = settings.weight, settings.temperature, settings.part
         self._checked = False
         step = getattr(trainer.strategy, _METHOD)
 

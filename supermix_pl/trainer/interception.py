@@ -32,9 +32,8 @@ def check_step_takes_batches(module: Any) -> None:
     """Refuse a module whose batches bypass the trainer."""
     if "dataloader_iter" in inspect.signature(module.training_step).parameters:
         raise ValueError(
-            "expected training_step(batch, ...), got training_step(dataloader_iter): such a step "
-            "fetches batches behind "
-            "the trainer's back, where they cannot be mixed; take `batch`, or call the mixer yourself in the step"
+            "expected training_step(batch, ...), got training_step(dataloader_iter): such a step fetches batches "
+            "behind the trainer's back, where they cannot be mixed; take `batch`, or call the mixer in the step"
         )
 
 

@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from supermix_pl.batch import ITSELF, Key, extend_fields, get_field, like, set_field
+from supermix_pl.arguments import check_one_of, check_positive, check_probability, check_transform
+from supermix_pl.batch import ITSELF, Key, check_key, extend_fields, get_field, like, set_field
 from supermix_pl.engine import Engine, count_mixes
 from supermix_pl.mixing import MixedBatch, Mixer
-from supermix_pl.mixing.checks import check_images, check_labels
-from supermix_pl.mixing.natural import NaturalPass, classes_seen, count_classes, float_autograd, show_batch
+from supermix_pl.mixing.checks import check_labels
+from supermix_pl.mixing.natural import NaturalPass, classes_seen, show_batch
 from supermix_pl.mixing.targets import (
     TargetFormat,
     Targets,
@@ -44,7 +45,7 @@ class Rewritten:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchRewriter:
-    """Put mixes into batches; the arguments are those of `SuperMixCallback`.
+    """Put mixes into batches; the arguments, and their errors, are those of `SuperMixCallback`.
 
     Args:
         natural_share: Share of the teacher's probabilities in the labels of natural images, in [0, 1].
@@ -65,6 +66,30 @@ class BatchRewriter:
     label_natural: bool = False
     every_batch: bool = True
 
+    def __post_init__(self) -> None:
+        check_one_of("mode", self.mode, ("extend", "replace"))
+        check_one_of("targets", self.targets, get_args(TargetFormat))
+        check_positive("mix_ratio", self.mix_ratio)
+        if self.mode == "replace" and self.mix_ratio != 1:
+            raise ValueError(
+                f'expected mix_ratio=1 with mode="replace", where mixes take the place of natural images, got '
+                f'{self.mix_ratio:g}; choose mode="extend"'
+            )
+        check_key("input_key", self.input_key)
+        if self.target_key is not None:
+            check_key("target_key", self.target_key)
+        if self.input_key == self.target_key:
+            raise ValueError(f"expected input_key and target_key to differ, got {self.input_key!r} for both")
+        if self.mixed_transform is not None:
+            check_transform("mixed_transform", self.mixed_transform)
+        check_positive("target_temperature", self.target_temperature)
+        if self.targets != "teacher_soft" and (self.natural_share or self.target_temperature != 1):
+            raise ValueError(
+                f'expected targets="teacher_soft" for natural_targets={self.natural_share:g} and target_temperature='
+                f'{self.target_temperature:g}, got targets="{self.targets}", which has no room for the teacher\'s '
+                "probabilities"
+            )
+
     def rewrite(self, batch: Any, teacher: FrozenTeacher | None, *, stream: tuple[int, ...]) -> Rewritten:
         """Mix the images of a batch, which stays as it is, and return the batch that the student is to see.
 
@@ -73,7 +98,7 @@ class BatchRewriter:
         images, given = self._fields(batch)
         missing, labels, natural = _missing_labels(images, given), given, None
         if missing is not None:
-            wanted = self._keeps_natural or self.mixer.takes_labels
+            wanted = self.mode == "extend" or self.mixer.takes_labels
             natural, labels = self._label(teacher, images, given, missing) if wanted else (None, None)
         indices = None if labels is None else _class_indices(labels)
         needs = self.mixer.takes_labels and (teacher is None or self.mixer.needs_teacher)
@@ -82,10 +107,7 @@ class BatchRewriter:
                 f"expected labels as ({len(labels)},) integers for {self.mixer}, which takes the classes of the "
                 f"sources from them, got {labels.dtype} of shape {tuple(labels.shape)}; give class indices"
             )
-        known = None if teacher is None else teacher.num_classes
-        if indices is not None and known is not None:
-            check_labels(indices, len(images), known)
-        looking = teacher if self._labels_natural and self._keeps_natural else None
+        looking = teacher if self._labels_natural and self.mode == "extend" else None
         if natural is None and looking is not None and (self.engine.takes_natural_logits or looking.features):
             natural = self._look(looking, images)
         asked = {} if self.mix_ratio == 1 else {"num_mixes": count_mixes(self.mix_ratio, len(images))}
@@ -99,7 +121,7 @@ class BatchRewriter:
             natural_logits=None if natural is None else natural.logits,
             **asked,
         )
-        if indices is not None and known is None:
+        if indices is not None:
             check_labels(indices, len(images), mix.soft_targets.shape[1])
         if natural is None and looking is not None:
             natural = NaturalPass.known(mix.natural_logits) or self._look(looking, images)
@@ -109,11 +131,11 @@ class BatchRewriter:
             if not self.every_batch and labels is not None:
                 self._natural_targets(labels, None, n, k)
             targets = mixed if given is None else _in_place_of(given, mixed)
-            return self._rewritten(self._with_images(batch, like(mix.images, images)), targets, mix)
+            batch = set_field(batch, self._input_key(batch), like(mix.images, images))
+            return self._rewritten(batch, targets, mix)
         if mix.images.shape[1:] != images.shape[1:]:
             raise ValueError(
-                f"expected mixed_transform to keep the shape {tuple(images.shape[1:])} of the "
-                'images in mode="extend", '
+                f'expected mixed_transform to keep the shape {tuple(images.shape[1:])} of the images in mode="extend", '
                 f"got {tuple(mix.images.shape[1:])}"
             )
         assert labels is not None
@@ -121,7 +143,7 @@ class BatchRewriter:
         input_key = self._input_key(batch)
         target_key = input_key if given is None or self.target_key is None else self.target_key
         batch = extend_fields(batch, input_key, target_key, len(images), _rows_behind(mix, len(images)))
-        batch = self._with_images(batch, like(torch.cat([images, mix.images]), images))
+        batch = set_field(batch, input_key, like(torch.cat([images, mix.images]), images))
         return self._rewritten(batch, targets, mix, natural)
 
     def leave_natural(self, batch: Any, teacher: FrozenTeacher | None, num_classes: int | None) -> Rewritten:
@@ -161,10 +183,6 @@ class BatchRewriter:
         """Whether the teacher's logits of natural images are wanted."""
         return self.label_natural or self.natural_share > 0
 
-    @property
-    def _keeps_natural(self) -> bool:
-        return self.mode == "extend"
-
     def _input_key(self, batch: Any) -> Key:
         return ITSELF if self.target_key is None and isinstance(batch, Tensor) else self.input_key
 
@@ -182,16 +200,13 @@ class BatchRewriter:
             check_probabilities(labels)
         return images, labels
 
-    def _with_images(self, batch: Any, images: Tensor) -> Any:
-        return set_field(batch, self._input_key(batch), images)
-
     def _rewritten(
         self, batch: Any, labels: Targets, mix: MixedBatch | None, natural: NaturalPass | None = None
     ) -> Rewritten:
         """Put labels where a batch has a place for them, and the teacher's outputs of all rows beside it."""
         seen = [] if natural is None else [(natural.logits, natural.features)]
         seen += [] if mix is None else [(mix.teacher_logits, mix.teacher_features)]
-        if not self.label_natural or (natural is None and self._keeps_natural):
+        if not self.label_natural or (natural is None and self.mode == "extend"):
             seen = []
         logits, features = (_joined([each[place] for each in seen]) for place in (0, 1))
         if self.target_key is None:
@@ -264,8 +279,17 @@ def num_classes_of(mixer: Mixer, teacher: FrozenTeacher | None, images: Tensor) 
     """Return n: the teacher's, which is shown an image if it has seen none, or else what the mixer was told."""
     if teacher is None:
         return mixer.num_classes
-    with float_autograd(images.device):
-        return count_classes(teacher, check_images(images)).num_classes
+    return teacher.num_classes or show_batch(teacher, images[:1], None).num_classes
+
+
+def natural_share(natural_targets: object) -> float:
+    """Return the teacher's share in the labels of natural images, or refuse what is none."""
+    if isinstance(natural_targets, str):
+        check_one_of("natural_targets", natural_targets, ("given", "teacher"))
+        return float(natural_targets == "teacher")
+    check_probability("natural_targets", natural_targets)
+    assert isinstance(natural_targets, int | float)
+    return float(natural_targets)
 
 
 def _missing_labels(images: Tensor, labels: Tensor | None) -> Bool[Tensor, " b"] | None:

@@ -16,15 +16,9 @@ class SideFiles(Wrapped):
     """Writes a file beside every checkpoint that a strategy saves, and removes it with the checkpoint.
 
     No hook of a callback is told where a checkpoint goes, so the strategy's methods are wrapped on the instance;
-    `remove` leaves the strategy as it was. A file bears the number of its step, so that the pair of checkpoint and file
-    on the disk is whole at any moment, also while both are replaced. Checkpoints of weights alone get none.
-
-    Args:
-        strategy: Of the trainer.
-        rank: Of this process.
-        tensors: Gives the tensors to save; nothing is written where there are none.
-        step: Gives the number that the checkpoint will know them by.
-        world_size: Rank 0 removes the files of ranks from there on, which a larger run left behind.
+    `remove` leaves the strategy as it was. A file bears the number that `step` gives, so that the pair of checkpoint
+    and file on the disk is whole at any moment, also while both are replaced. Checkpoints of weights alone, and steps
+    without `tensors`, get none. Rank 0 removes the files of ranks from `world_size` on, which a larger run left behind.
     """
 
     def __init__(
@@ -109,7 +103,5 @@ def _remove(
     for found in path.parent.glob(f"{glob.escape(path.name)}.supermix-step*-rank*.safetensors*"):
         of = found.name.removeprefix(path.name).rpartition("-rank")[2].partition(".")[0]
         gone = rank == 0 and world_size is not None and of.isdecimal() and int(of) >= world_size
-        if of != str(rank) and not gone:
-            continue
-        if found != keep:
+        if (of == str(rank) or gone) and found != keep:
             found.unlink(missing_ok=True)

@@ -15,7 +15,6 @@ from supermix_pl.mixing.targets import widened
 from supermix_pl.teacher.copying import copy_of
 from supermix_pl.teacher.frozen import FrozenTeacher, as_teacher
 from supermix_pl.teacher.moving_average import (
-    Averaged,
     MovingAverage,
     check_gives_logits,
     check_keeps_parameters,
@@ -35,17 +34,15 @@ class Supervision:
     """The teacher of a run: given, built when fitting starts, an earlier run's, or an average of the module."""
 
     def __init__(self, source: TeacherSource | None) -> None:
-        self.expected = source is not None
         self.teacher: FrozenTeacher | None = None
         self.average: MovingAverage | None = None
         self._checkpoints: list[str] = []
         self._build: Callable[[], Teacher] | None = None
-        self._averaged: Averaged | None = None
         self._complete = False
         self._labels_seen, self._labels_hit = 0, 0
         several: list[Any] = list(source) if isinstance(source, Sequence) and not isinstance(source, str) else [source]
         if several and all(isinstance(each, FrozenTeacher | nn.Module) for each in several):
-            self.teacher = _one_of(several)
+            self.teacher = as_teacher(several)
         elif isinstance(source, MovingAverage):
             self.average = source
         elif isinstance(source, str) and source == "ema":
@@ -77,23 +74,19 @@ class Supervision:
     def __getstate__(self) -> dict[str, Any]:
         """Leave out a teacher that is built when fitting starts."""
         built = self._build is not None or bool(self._checkpoints) or self.average is not None
-        return vars(self) | {"_averaged": None, "_complete": False} | ({"teacher": None} if built else {})
+        return vars(self) | {"_complete": False} | ({"teacher": None} if built else {})
 
-    def setup(self, trainer: Any, module: Any, averaged: Averaged | None = None) -> None:
-        """Build what is built beforehand, and move it to the device; the module may have no layers yet.
-
-        `averaged` is the moving average of an earlier fit that goes on.
-        """
+    def setup(self, trainer: Any, module: Any) -> None:
+        """Build what is built beforehand, and move it to the device; the module may have no layers yet."""
         strategy = type(trainer.strategy).__name__
         self._complete = False
-        self._averaged = averaged
         if self._build is not None and self.teacher is None:
             self.teacher = as_teacher(self._build())
         if self._checkpoints or self.average is not None:
             check_gives_logits(module)
         if self.average is not None:
             self.teacher = None
-            self.average.forget_loaded()
+            self.average.loaded = None  # a run begins, and has not been resumed yet
             check_keeps_parameters(trainer.callbacks)
             check_whole(module, strategy)
         elif self.teacher is not None:
@@ -107,7 +100,7 @@ class Supervision:
         if self._complete:
             return
         if self._checkpoints and self.teacher is None:
-            self.teacher = _one_of([teacher_from_checkpoint(module, path) for path in self._checkpoints])
+            self.teacher = as_teacher([teacher_from_checkpoint(module, path) for path in self._checkpoints])
             self.teacher.to(trainer.strategy.root_device)
         if self.average is None and self.teacher is not None:
             _check_not_trained(self.teacher, module)
@@ -121,8 +114,7 @@ class Supervision:
     def start(self, trainer: Any, module: nn.Module) -> None:
         """Begin an average with the module's weights, which are restored and on their device now."""
         if self.average is not None:
-            averaged, self._averaged = self._averaged, None
-            self.teacher = self.average.start(module, trainer.global_step, averaged)
+            self.teacher = self.average.start(module, trainer.global_step)
 
     def update(self, trainer: Any, module: nn.Module) -> None:
         """Take a training step into account."""
@@ -199,8 +191,3 @@ def _memory(weight: Tensor) -> tuple[str, int]:
     if is_lazy(weight) or hasattr(weight, "full_tensor") or weight.data_ptr() == 0:
         return "id", id(weight)
     return "memory", weight.data_ptr()
-
-
-def _one_of(teachers: Sequence[FrozenTeacher | nn.Module]) -> FrozenTeacher:
-    """Average teachers, unless there is one alone."""
-    return as_teacher(teachers[0] if len(teachers) == 1 else teachers)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
@@ -43,7 +44,8 @@ def mixing() -> SuperMixCallback:
     mix = callback.mixer(teacher, torch.randn(4, 3, SIZE, SIZE), seed=0)
     solved = torch.tensor([Outcome.SOLVED, Outcome.SOLVED, Outcome.CAPPED, Outcome.SOLVED])
     holds = torch.tensor([False, True, False, False])
-    callback._held = Rewritten(None, replace(mix, outcomes=solved, holds=holds, teacher_forwards=12))
+    current = Rewritten(None, replace(mix, outcomes=solved, holds=holds, teacher_forwards=12))
+    callback._fit = SimpleNamespace(current=current)  # pyright: ignore[reportAttributeAccessIssue]
     return callback
 
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from supermix_pl import MixUp, StreamEngine, SuperMix, SuperMixCallback, SuperMixMixin
-from supermix_pl.callback import natural_share
 from supermix_pl.trainer import advice
+from supermix_pl.trainer.rewriting import natural_share
 from tests.integration.toys import (
     MIXER,
     NUM_CLASSES,

@@ -116,7 +116,7 @@ def rewriter_of(case: Case, view: Any, mode: str, target_format: str, *, natural
         input_key=0,
         target_key=1,
         mixed_transform=engine.default_transform if view is None else view,
-        target_temperature=TEMPERATURE,
+        target_temperature=TEMPERATURE if target_format == "teacher_soft" else 1.0,
         label_natural=natural,
     )
 

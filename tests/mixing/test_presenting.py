@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from supermix_pl import FrozenTeacher, MixedBatch, MixUp, SuperMix
-from supermix_pl.mixing import FunctionMixer, present, takes_seed
+from supermix_pl.mixing import FunctionMixer, as_mixer, present
 from supermix_pl.mixing.presenting import label, log_targets
 from supermix_pl.solver import Outcome
 from supermix_pl.solver.criterion import class_membership, margin
@@ -171,11 +171,12 @@ def test_what_mixes_takes_a_seed() -> None:
 
         def show(self, images: Any) -> None: ...
 
-    assert takes_seed(halves)
-    assert takes_seed(Method().mix)
-    assert takes_seed(lambda *arguments, **named: None)
-    assert not takes_seed(Method().show)
-    assert not takes_seed(SuperMix.fast)
-    assert not takes_seed(SuperMix)
-    assert not takes_seed(SmoothTeacher())
-    assert not takes_seed(3)
+    def all_taking(*arguments: Any, **named: Any) -> Any: ...
+
+    functions: list[Any] = [halves, Method().mix, all_taking]
+    others: list[Any] = [Method().show, SuperMix.fast, SuperMix, SmoothTeacher()]
+    for function in functions:
+        assert isinstance(as_mixer(function), FunctionMixer)
+    for other in others:
+        with pytest.raises(TypeError, match="expected mixer to be a SuperMix, MixUp, CutMix or other Mixer, got"):
+            as_mixer(other)

@@ -42,7 +42,7 @@ def mixing_of(teacher: FrozenTeacher, images: Tensor, *, labelled: bool) -> tupl
     mix.images = mix.images + 2
     mix.natural_logits = teacher(images + 1)
     logits = teacher(torch.cat([images, mix.images])) if labelled else None
-    callback._held = Rewritten(None, mix, logits)
+    callback._fit = SimpleNamespace(current=Rewritten(None, mix, logits))  # pyright: ignore[reportAttributeAccessIssue]
     return callback, mix
 
 
@@ -90,7 +90,7 @@ def test_labels_that_the_batch_has_no_place_for(kind: type[Classification]) -> N
         task_of(kind, mixing=mixing, **own).training_step((images, each), 0)
         for each in (1 - labels.clamp_max(1), labels)
     )
-    mixing._held = replace(mixing._held, labels=1 - labels.clamp_max(1))
+    mixing._fit.current = replace(mixing._fit.current, labels=1 - labels.clamp_max(1))
     loss = task_of(kind, mixing=mixing, **own).training_step((images, labels), 0)
     torch.testing.assert_close(loss, expected)
     assert not torch.allclose(loss, given)
@@ -140,7 +140,7 @@ def test_similarities_of_features(labelled: bool, matched: str, separate: bool) 
     mixing, images, labels = batch_of(teacher, labelled=labelled)
     taught = teacher.look(images)[1]
     assert taught is not None
-    mixing._held = replace(mixing._held, teacher_features=taught if labelled else None)
+    mixing._fit.current = replace(mixing._fit.current, teacher_features=taught if labelled else None)
     options: Any = {"mixing": mixing, "teacher": teacher, "ce_weight": 0.0, "kd_weight": 0.0, "matched": matched}
     task = task_of(Distillation, features="0", feature_weight=7.0, separate_forwards=separate, **options)
     with torch.no_grad():
@@ -186,7 +186,7 @@ def test_logits_that_come_with_the_batch_are_used_again(rows: slice, labelled: b
     mixing, images, labels = batch_of(teacher, labelled=labelled)
     images, labels = images[rows], labels[rows]
     if labelled:
-        mixing._held = Rewritten(None, mixing.mix, mixing.teacher_logits[rows])
+        mixing._fit.current = Rewritten(None, mixing.mix, mixing.teacher_logits[rows])
     seen: list[int] = []
     distilling = teacher if own else other
     distilling.module.register_forward_hook(lambda module, inputs, logits: seen.append(len(logits)))
@@ -219,7 +219,7 @@ def test_a_batch_of_one_kind_passes_once_and_counts_once(mode: str, kind: type[C
     rows = slice(NATURAL) if mode == "natural" else slice(NATURAL, None)
     images, labels = images[rows], labels[rows]
     wanted = teacher(images)
-    mixing._held = Rewritten(None, mixing.mix if mode == "replace" else None)
+    mixing._fit.current = Rewritten(None, mixing.mix if mode == "replace" else None)
     own = {"teacher": teacher, "kd_weight": 0.5, "temperature": 2.0, "matched": rows_of, "classified": rows_of}
     options = own if kind is Distillation else {}
     task = task_of(kind, mixing=mixing, ce_weight=1.5, separate_forwards=True, **options)
