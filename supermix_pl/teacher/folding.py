@@ -32,16 +32,19 @@ def fold_batch_norm(module: nn.Module) -> nn.Module | None:
         missed: by hooks, or by those who read what its `forward` leaves in its attributes.
     """
     kinds = {type(part) for part in module.modules()}
-    if not {nn.Conv2d, nn.BatchNorm2d} <= kinds or _num_hooks(module):
+    if not {nn.Conv2d, nn.BatchNorm2d} <= kinds or any(map(_hooks_of, _parts(module))):
         return None
     try:
         folded = copy.deepcopy(module)
         before = [dict(vars(part)) for part in folded.modules()]
         pairs = _pairs(folded)
-        after = [vars(part) for part in folded.modules()]
+        same = all(
+            then.keys() == vars(part).keys() and all(map(is_, then.values(), vars(part).values()))
+            for then, part in zip(before, folded.modules(), strict=True)
+        )
     except Exception:  # any code may be behind a foreign module: what cannot be traced runs as it is
         return None
-    if not pairs or not all(map(_same_objects, before, after)):
+    if not pairs or not same:
         return None
     for convolution, norm in pairs:
         _fold(convolution, norm)
@@ -129,31 +132,18 @@ def _cast_weights(module: nn.Module, kinds: tuple[type[nn.Module], ...], dtype: 
 
 
 class FoldedCopy:
-    """What stands in for a network: its folded copy, made when it is first needed and again when the network changes.
+    """What stands in for a network in eval mode: its folded copy, made at first use and again when the network changes.
 
     Changes are seen at each use: by the version counters and addresses of the network's tensors, by its hooks, and by
     its attributes, what containers, arrays, tensors and plain objects in them hold included. Writing into the `data` of
     a tensor, and what `forward` reads from elsewhere, leave no such trace; `forget` is for those.
-
-    Args:
-        module: In eval mode.
-        features: Name of the part whose output must be the same too.
-        channels_last: Whether the copy has this memory format.
-        autocast_dtype: In which the passes are made, under autocast.
     """
 
     def __init__(
-        self,
-        module: nn.Module,
-        features: str | None = None,
-        *,
-        channels_last: bool = False,
-        autocast_dtype: torch.dtype | None = None,
+        self, module: nn.Module, features: str | None, *, channels_last: bool, autocast_dtype: torch.dtype | None
     ) -> None:
-        self._module = module
-        self._features = features
-        self._channels_last = channels_last
-        self._autocast_dtype = autocast_dtype
+        self._module, self._features = module, features
+        self._channels_last, self._autocast_dtype = channels_last, autocast_dtype
         self.forget()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -299,13 +289,5 @@ def _parts(module: nn.Module) -> Iterator[nn.Module]:
         left += [child for child in part._modules.values() if child is not None]
 
 
-def _num_hooks(module: nn.Module) -> int:
-    return sum(map(_hooks_of, _parts(module)))
-
-
 def _hooks_of(part: nn.Module) -> int:
     return sum(len(getattr(part, name)) for name in _HOOKS)
-
-
-def _same_objects(before: dict[str, Any], after: dict[str, Any]) -> bool:
-    return before.keys() == after.keys() and all(after[name] is value for name, value in before.items())

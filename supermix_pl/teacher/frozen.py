@@ -11,14 +11,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from supermix_pl.arguments import check_flag, check_size, check_statistics
+from supermix_pl.arguments import check_flag, check_size
 from supermix_pl.teacher.folding import FoldedCopy
+from supermix_pl.teacher.normalising import Normalisation
 from supermix_pl.teacher.outputs import NO_GRADIENT, Outputs, Reader, check_part
 from supermix_pl.teacher.published import of_timm, of_torchvision
 from supermix_pl.teacher.several import ProbabilityMean
 
 _MOST_SHAPES = 64
-_STATISTICS = ("mean", "std", "input_mean", "input_std")
+_NAMED = ("mean", "std", "input_mean", "input_std", "image_size", "class_indices")
 
 
 class FrozenTeacher:
@@ -99,29 +100,25 @@ class FrozenTeacher:
         self.class_indices = _class_indices(class_indices)
         self.num_classes = None if self.class_indices is None else len(self.class_indices)
         self.most_rows: int | None = None
-        self._folded: FoldedCopy | None = None
-        if fold:
-            self._folded = FoldedCopy(module, features, channels_last=channels_last, autocast_dtype=self.autocast_dtype)
+        self.fold = fold
+        self._copy = FoldedCopy(module, features, channels_last=channels_last, autocast_dtype=self.autocast_dtype)
         self._compiled: tuple[nn.Module, Reader, Callable[[Tensor], Outputs]] | None = None
-        self._scale_and_shift = _affine(mean, std, input_mean, input_std)
+        self._normalise = Normalisation(mean, std, input_mean, input_std)
         self.mean, self.std, self.input_mean, self.input_std = mean, std, input_mean, input_std
-        self._held_affine: Float[Tensor, "2 c 1 1"] | None = None
 
     def __repr__(self) -> str:
         if isinstance(self.module, ProbabilityMean):
             return f"FrozenTeacher.mean_of({self.module.teachers!r})"
-        settings: dict[str, Any] = {name: getattr(self, name) for name in _STATISTICS}
-        settings |= {"image_size": self.image_size, "class_indices": self.class_indices, "dtype": self.autocast_dtype}
-        settings["features"] = self.features
+        settings: dict[str, Any] = {name: getattr(self, name) for name in _NAMED}
+        settings |= {"dtype": self.autocast_dtype, "features": self.features}
         given = [f"{name}={value!r}" for name, value in settings.items() if value is not None]
-        flags = {"fold": (self._folded is not None, True), "channels_last": (self.channels_last, False)}
-        flags["compile"] = self.compile, False
-        given += [f"{name}={flag}" for name, (flag, default) in flags.items() if flag != default]
+        defaults = {"fold": True, "channels_last": False, "compile": False}
+        given += [f"{name}={not default}" for name, default in defaults.items() if getattr(self, name) != default]
         return f"FrozenTeacher({', '.join([type(self.module).__name__, *given])})"
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what the next call makes anew."""
-        return vars(self) | {"_compiled": None, "_held_affine": None}
+        return vars(self) | {"_compiled": None}
 
     @classmethod
     def mean_of(cls, teachers: "Sequence[FrozenTeacher | nn.Module]") -> "FrozenTeacher":
@@ -182,8 +179,7 @@ class FrozenTeacher:
 
     def refold(self) -> None:
         """Make the private copy again at the next call. Needed after you changed weights through `parameter.data`."""
-        if self._folded is not None:
-            self._folded.forget()
+        self._copy.forget()
         for teacher in self.module.teachers if isinstance(self.module, ProbabilityMean) else ():
             teacher.refold()
 
@@ -195,31 +191,15 @@ class FrozenTeacher:
         Args:
             prepared: Images from `prepare`.
         """
-        return self.module if self._folded is None else self._folded.for_images(prepared)
+        return self._copy.for_images(prepared) if self.fold else self.module
 
     def prepare(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c height width"]:
         """Convert images of a batch to the teacher's normalisation, size, dtype and memory format."""
-        if self._scale_and_shift is not None:
-            scale, shift = self._affine_like(images)
-            if len(scale) not in (1, images.shape[1]):
-                raise ValueError(
-                    f"expected images with {len(scale)} channels, as many as the teacher's mean and std have, "
-                    f"got {images.shape[1]}"
-                )
-            images = images * scale + shift
+        images = self._normalise(images)
         if self.image_size is not None and images.shape[-2:] != self.image_size:
             images = interpolate(images, self.image_size, mode="bilinear", antialias=True)
         images = images.to(self.weight_dtype)
         return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
-
-    @torch.inference_mode(False)
-    def _affine_like(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "2 _ 1 1"]:
-        """Keep scale and shift at hand as the last images needed them, rounded from float64 and fit for autograd."""
-        assert self._scale_and_shift is not None
-        held = self._held_affine
-        if held is None or held.device != images.device or held.dtype != images.dtype:
-            self._held_affine = held = self._scale_and_shift.to(images)
-        return held
 
     def __call__(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n"]:
         """Return the logits of images. Gradients flow from them to the images.
@@ -311,9 +291,9 @@ def _set_eval(module: nn.Module) -> None:
 
 
 def as_teacher(teacher: "FrozenTeacher | nn.Module | Sequence[FrozenTeacher | nn.Module]") -> FrozenTeacher:
-    """Wrap a module, unless it is wrapped already; average several."""
+    """Wrap a module, unless it is wrapped already; average several, unless there is one alone."""
     if isinstance(teacher, list | tuple):
-        return FrozenTeacher.mean_of(teacher)
+        return FrozenTeacher.mean_of(teacher) if len(teacher) != 1 else as_teacher(teacher[0])
     return teacher if isinstance(teacher, FrozenTeacher) else FrozenTeacher(teacher)  # pyright: ignore[reportArgumentType]
 
 
@@ -343,37 +323,13 @@ def _autocast_dtype(dtype: torch.dtype | str | None, weight_dtype: torch.dtype) 
 def _class_indices(class_indices: Sequence[int] | None) -> list[int] | None:
     if class_indices is None:
         return None
-    chosen = [operator.index(index) for index in class_indices]
+    try:
+        chosen = [operator.index(index) for index in class_indices]
+    except TypeError:
+        chosen = []
     if len(chosen) < 2 or min(chosen) < 0 or len(set(chosen)) < len(chosen):
         raise ValueError(
-            f"expected class_indices as two or more different indices of the teacher's classes, from 0 on, got {chosen}"
+            "expected class_indices as two or more different indices of the teacher's classes, from 0 on, got "
+            f"{chosen or class_indices!r}"
         )
     return chosen
-
-
-@torch.inference_mode(False)
-def _affine(
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    input_mean: Sequence[float] | None,
-    input_std: Sequence[float] | None,
-) -> Float[Tensor, "2 c 1 1"] | None:
-    """Combine de-normalising from the batch's statistics and normalising with the teacher's: x -> scale x + shift."""
-    for first, second, names in ((mean, std, "mean and std"), (input_mean, input_std, "input_mean and input_std")):
-        check_statistics(first, second, names)
-    if mean is None and input_mean is None:
-        return None
-    channels = len(mean if mean is not None else input_mean or ())
-    statistics = [
-        [0.0] * channels if mean is None else list(mean),
-        [1.0] * channels if std is None else list(std),
-        [0.0] * channels if input_mean is None else list(input_mean),
-        [1.0] * channels if input_std is None else list(input_std),
-    ]
-    if len({len(statistic) for statistic in statistics}) != 1:
-        raise ValueError(
-            "expected mean, std, input_mean and input_std with one value a channel each, got "
-            f"{[len(statistic) for statistic in statistics]} values"
-        )
-    own_mean, own_std, batch_mean, batch_std = torch.tensor(statistics, dtype=torch.float64)
-    return torch.stack([batch_std / own_std, (batch_mean - own_mean) / own_std])[:, :, None, None]

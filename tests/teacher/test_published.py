@@ -72,6 +72,13 @@ def test_class_indices_that_name_no_classes_are_refused(chosen: list[int]) -> No
         FrozenTeacher(SmoothTeacher(), class_indices=chosen)
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_class_indices_of_another_kind_are_refused() -> None:
+    chosen: Any = "a"
+    with pytest.raises(ValueError, match="two or more different indices of the teacher's classes, from 0 on, got 'a'"):
+        FrozenTeacher(SmoothTeacher(), class_indices=chosen)
+
+
 def test_class_indices_beyond_the_teachers_classes_are_refused() -> None:
     teacher = FrozenTeacher(SmoothTeacher(), class_indices=[0, NUM_CLASSES])
     with pytest.raises(ValueError, match=rf"expected class_indices in \[0, {NUM_CLASSES}\)"):
