@@ -106,14 +106,10 @@ def check_one_of(name: str, value: object, names: tuple[object, ...]) -> None:
         raise ValueError(f"expected {name} to be one of {', '.join(map(str, names))}, got {value!r}")
 
 
-def _plain(value: object) -> object:
-    return value.item() if isinstance(value, Tensor) and value.ndim == 0 else value
-
-
 def _is_list(value: object) -> bool:
     return hasattr(value, "__len__") and not isinstance(value, str | Mapping | Set) and getattr(value, "ndim", 1) > 0
 
 
 def _is_finite(value: object) -> TypeGuard[float | Tensor]:
-    value = _plain(value)
+    value = value.item() if isinstance(value, Tensor) and value.ndim == 0 else value
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

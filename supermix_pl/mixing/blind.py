@@ -11,38 +11,18 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from supermix_pl.arguments import check_at_least, check_one_of, check_positive
-from supermix_pl.mixing.checks import check_images, generator
-from supermix_pl.mixing.mixer import MixedBatch, Mixer, Seed
-from supermix_pl.mixing.natural import NaturalPass, float_autograd, look
+from supermix_pl.mixing.checks import check_images
+from supermix_pl.mixing.choosing import ChoosingMixer, Chosen
+from supermix_pl.mixing.mixer import MixedBatch, Seed
+from supermix_pl.mixing.natural import float_autograd
 from supermix_pl.mixing.presenting import holds, present
-from supermix_pl.mixing.sampling import Pairing, draw_keys, draw_known_sources, draw_weights
+from supermix_pl.mixing.sampling import Pairing, draw_keys, draw_weights
 from supermix_pl.mixing.views import Transform
 from supermix_pl.solver import Outcome
 from supermix_pl.teacher.frozen import FrozenTeacher, as_teacher
 
-
-@dataclass(frozen=True)
-class Chosen:
-    """Sets whose sources were chosen.
-
-    Attributes:
-        rng: Where chance comes from.
-        images: Among which the sources are, m of them.
-        classes: Of the images.
-        source_indices: The sources of each of b sets, in [0, m).
-        teacher: Of mixers that need one.
-    """
-
-    rng: np.random.Generator
-    images: Float[Tensor, "m c h w"]
-    classes: Int[Tensor, " m"]
-    source_indices: Int[Tensor, "b k"]
-    teacher: FrozenTeacher | None
-
-    @property
-    def sources(self) -> Float[Tensor, "b k c h w"]:
-        """The images of the sets."""
-        return self.images[self.source_indices]
+Drawn = tuple[Float[np.ndarray, "b k _ _"], Float[np.ndarray, "b k"]]
+"""Masks, of the images' size or of one pixel, and weights."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +48,7 @@ class Composed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DirectMixer(Mixer):
+class DirectMixer(ChoosingMixer):
     """A mixer that makes its mixes at once. Subclass it and write `place`.
 
     Args:
@@ -79,8 +59,6 @@ class DirectMixer(Mixer):
     Raises:
         ValueError: If an argument is out of its range.
     """
-
-    streams = True  # sources come from the store of the stream engine
 
     pairing: Pairing = "shift"
     num_classes: int | None = None
@@ -127,17 +105,6 @@ class DirectMixer(Mixer):
             teacher_backwards=composed.passes,
         )
 
-    def classes_of(
-        self,
-        teacher: FrozenTeacher | None,
-        images: Float[Tensor, "b c h w"],
-        labels: Int[Tensor, " b"] | None,
-        logits: Float[Tensor, "b n"] | None = None,
-    ) -> tuple[NaturalPass, Int[Tensor, " b"]]:
-        """Find the class of each image: the label, else the teacher's; see `look`."""
-        labelled, n, size = labels is not None, self.num_classes, self.chunk_size
-        return look(teacher, images, labels, logits, labelled=labelled, num_classes=n, chunk_size=size)
-
     def __call__(
         self,
         teacher: FrozenTeacher | nn.Module | None,
@@ -169,21 +136,14 @@ class DirectMixer(Mixer):
             )
         if teacher is None and self.needs_teacher:
             raise ValueError(f"expected a teacher, whose gradients {type(self).__name__} asks for, got None; give one")
-        rng = generator(seed)
         pixels = check_images(images)
-        with float_autograd(images.device), torch.no_grad():
+        with float_autograd(pixels.device), torch.no_grad():
             teacher = None if teacher is None else as_teacher(teacher)
-            natural, classes = self.classes_of(teacher, pixels, labels, natural_logits)
-            drawn, left_out = draw_known_sources(rng, classes, self.k, self.pairing, labelled=labels is not None)
-            indices = torch.from_numpy(drawn).to(pixels.device)
-            mix = self.mix(Chosen(rng, pixels, classes, indices, teacher), natural.num_classes)
-            keys = torch.from_numpy(draw_keys(rng, len(pixels))).to(pixels.device)
-            mix = dataclasses.replace(
-                mix,
-                natural_logits=natural.logits,
-                left_out=left_out,
-                teacher_forwards=mix.teacher_forwards + natural.forwards,
-            )
+            chosen, natural, left_out = self.choose(teacher, pixels, labels, natural_logits, seed)
+            mix = self.mix(chosen, natural.num_classes)
+            forwards = mix.teacher_forwards + natural.forwards
+            mix = dataclasses.replace(mix, natural_logits=natural.logits, left_out=left_out, teacher_forwards=forwards)
+            keys = torch.from_numpy(draw_keys(chosen.rng, len(images))).to(images.device)
             return judge(
                 present(mix, teacher, images, view, seed=seed, exact=False, keys=keys, chunk_size=self.chunk_size)
             )
@@ -204,12 +164,8 @@ class BlindMixer(DirectMixer):
     Args:
         k: Sources in a set, >= 1.
         alpha: Concentration of the Dirichlet distribution of the mixing weights, > 0; Beta(alpha, alpha) for k = 2.
-        pairing: Which images are mixed: "shift", "random" or "distinct"; see `SuperMix`.
-        num_classes: n, for mixing without a teacher. With a teacher its own n counts.
-        chunk_size: Images that the teacher sees at once, >= 1; None for all.
 
-    Raises:
-        ValueError: If an argument is out of its range.
+    The other arguments, and the errors, are those of `DirectMixer`.
     """
 
     k: int = 2
@@ -221,9 +177,7 @@ class BlindMixer(DirectMixer):
         super().__post_init__()
 
     @abstractmethod
-    def draw_masks(
-        self, rng: np.random.Generator, count: int, k: int, size: tuple[int, int]
-    ) -> tuple[Float[np.ndarray, "b k h w"], Float[np.ndarray, "b k"]]:
+    def draw_masks(self, rng: np.random.Generator, count: int, k: int, size: tuple[int, int]) -> Drawn:
         """Draw the masks of `count` sets of k sources, and return them with the weights that the mixes really have."""
 
     def draw_weights(self, rng: np.random.Generator, count: int, k: int) -> Float[np.ndarray, "b k"]:

@@ -41,12 +41,22 @@ def check_images(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
     return images
 
 
-def check_labels(labels: Int[Tensor, " b"], num_images: int, num_classes: int) -> Int[Tensor, " b"]:
-    """Refuse labels that are no class indices of the teacher."""
-    if labels.shape != (num_images,) or labels.is_floating_point() or labels.dtype == torch.bool:
+def check_rows(labels: Tensor | None, num_images: int, *, indices: bool = False) -> None:
+    """Refuse labels that are no tensor with a row an image, or no class indices where these are asked for."""
+    if labels is None:
+        return
+    if not isinstance(labels, Tensor):
+        raise ValueError(f"expected labels as a tensor of class indices, got {type(labels).__name__}; convert them")
+    kind = labels.ndim == 1 and not labels.is_floating_point() and labels.dtype != torch.bool
+    if labels.shape[:1] != (num_images,) or (indices and not kind):
         raise ValueError(
             f"expected integer labels of shape ({num_images},), got {labels.dtype} of shape {tuple(labels.shape)}"
         )
+
+
+def check_labels(labels: Int[Tensor, " b"], num_images: int, num_classes: int) -> Int[Tensor, " b"]:
+    """Refuse labels that are no class indices of the teacher."""
+    check_rows(labels, num_images, indices=True)
     if not bool(((labels >= 0) & (labels < num_classes)).all()):
         raise ValueError(
             f"expected labels in [0, {num_classes}), the classes that the teacher knows, got labels from "
@@ -59,7 +69,6 @@ def fit_k(k: int, num_images: int) -> int:
     """Shrink k to a batch that is too small for it, with a warning."""
     if k > num_images:
         warnings.warn(
-            f"a batch of {num_images} images is smaller than k={k}: its sets have {num_images} sources",
-            stacklevel=3,
+            f"a batch of {num_images} images is smaller than k={k}: its sets have {num_images} sources", stacklevel=3
         )
     return min(k, num_images)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from supermix_pl.mixing.blind import BlindMixer
+from supermix_pl.mixing.blind import BlindMixer, Drawn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,9 +18,7 @@ class CutMix(BlindMixer):
     are those of `BlindMixer`.
     """
 
-    def draw_masks(
-        self, rng: np.random.Generator, count: int, k: int, size: tuple[int, int]
-    ) -> tuple[Float[np.ndarray, "b k h w"], Float[np.ndarray, "b k"]]:
+    def draw_masks(self, rng: np.random.Generator, count: int, k: int, size: tuple[int, int]) -> Drawn:
         """Paste the boxes; the weights become the visible areas."""
         weights = self.draw_weights(rng, count, k)
         owner = np.zeros((count, *size), dtype=np.int64)

@@ -3,10 +3,9 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float
 
 from supermix_pl.arguments import check_positive
-from supermix_pl.mixing.blind import BlindMixer
+from supermix_pl.mixing.blind import BlindMixer, Drawn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +23,8 @@ class FMix(BlindMixer):
     Args:
         alpha: Of the Beta distribution of lambda, > 0.
         decay_power: delta, > 0: a larger one gives larger and smoother regions.
-        pairing: Which images are mixed: "shift", "random" or "distinct"; see `SuperMix`.
-        num_classes: n, for mixing without a teacher. With a teacher its own n counts.
-        chunk_size: Images that the teacher sees at once, >= 1; None for all.
 
-    Raises:
-        ValueError: If an argument is out of its range.
+    The other arguments, and the errors, are those of `DirectMixer`.
     """
 
     k: int = field(default=2, init=False, repr=False)
@@ -39,9 +34,7 @@ class FMix(BlindMixer):
         check_positive("decay_power", self.decay_power)
         super().__post_init__()
 
-    def draw_masks(
-        self, rng: np.random.Generator, count: int, k: int, size: tuple[int, int]
-    ) -> tuple[Float[np.ndarray, "b 2 h w"], Float[np.ndarray, "b 2"]]:
+    def draw_masks(self, rng: np.random.Generator, count: int, k: int, size: tuple[int, int]) -> Drawn:
         """Draw the grey images, and cut them where the weights say."""
         weights = self.draw_weights(rng, count, k)
         frequency = np.hypot(*np.meshgrid(*(np.fft.fftfreq(length) for length in size), indexing="ij"))

@@ -8,9 +8,7 @@ _ROUNDS = 60
 
 
 def least_labels(
-    unary: Float[Tensor, "b l s t"],
-    down: Float[Tensor, "b l l s-1 t"],
-    right: Float[Tensor, "b l l s t-1"],
+    unary: Float[Tensor, "b l s t"], down: Float[Tensor, "b l l s-1 t"], right: Float[Tensor, "b l l s t-1"]
 ) -> Int[Tensor, "b s t"]:
     """Look for the labels of least cost: tree-reweighted message passing (Wainwright et al., 2005), batched.
 

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
 
-from supermix_pl.mixing.blind import BlindMixer
+from supermix_pl.mixing.blind import BlindMixer, Drawn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,9 +16,7 @@ class MixUp(BlindMixer):
     are those of `BlindMixer`.
     """
 
-    def draw_masks(
-        self, rng: np.random.Generator, count: int, k: int, size: tuple[int, int]
-    ) -> tuple[Float[np.ndarray, "b k 1 1"], Float[np.ndarray, "b k"]]:
+    def draw_masks(self, rng: np.random.Generator, count: int, k: int, size: tuple[int, int]) -> Drawn:
         """Weigh every source with its mix weight at every pixel."""
         weights = self.draw_weights(rng, count, k)
         return weights[:, :, None, None], weights

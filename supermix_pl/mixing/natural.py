@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from supermix_pl.mixing.checks import check_images, check_labels
+from supermix_pl.mixing.checks import check_images, check_labels, check_rows
 from supermix_pl.solver.saliency import input_saliency
 from supermix_pl.teacher.frozen import FrozenTeacher
 from supermix_pl.teacher.passes import Chunks, in_chunks, is_out_of_memory, joined
@@ -63,9 +63,10 @@ def show_natural(
     except (AssertionError, RuntimeError, ValueError) as error:
         if is_out_of_memory(error):
             raise
-        raise ValueError(
-            f"the teacher failed on images of shape {tuple(images.shape)}: {error}{_hint(error)}"
-        ) from error
+        hint = "; if it was trained on another image size, wrap it as FrozenTeacher(module, image_size=...)"
+        if str(error).startswith("expected ") or "channels" in str(error):  # of our own making, or not about the size
+            hint = ""
+        raise ValueError(f"the teacher failed on images of shape {tuple(images.shape)}: {error}{hint}") from error
     logits, beside = torch.cat([logits for logits, _ in parts]), joined([each for _, each in parts])
     if logits.shape[0] != len(images):
         raise ValueError(f"expected the teacher to give {len(images)} rows of logits, got {logits.shape[0]}")
@@ -78,14 +79,6 @@ def show_batch(teacher: FrozenTeacher, images: Float[Tensor, "b c h w"], chunk_s
     """Show images to the teacher as the user has them, whatever mode the caller is in."""
     with float_autograd(images.device):
         return show_natural(teacher, check_images(images), chunks=Chunks(teacher, chunk_size))
-
-
-def _hint(error: Exception) -> str:
-    """Return what helps against an error of the teacher, unless it is of our own making or about channels."""
-    text = str(error)
-    if text.startswith("expected ") or "channels" in text:
-        return ""
-    return "; if it was trained on another image size, wrap it as FrozenTeacher(module, image_size=...)"
 
 
 def classes_seen(logits: Float[Tensor, "b n"], labels: Int[Tensor, " b"] | None) -> Int[Tensor, " b"]:
@@ -130,11 +123,11 @@ def look(
     The classes are the labels if it is `labelled`; else the teacher's, see `classes_seen`. Its `logits` may be known
     already; `num_classes` is for want of a teacher. It must see something in one of the images at least.
     """
-    if labels is not None and not isinstance(labels, Tensor):
-        raise ValueError(f"expected labels as a tensor of class indices, got {type(labels).__name__}; convert them")
+    check_rows(labels, len(images))
     natural = counted = NaturalPass.known(logits)
     if labelled:
-        assert labels is not None
+        if labels is None:
+            raise ValueError('expected labels for classes="labels", got None; give them or choose classes="teacher"')
         natural = counted = counted or count_classes(teacher, images, num_classes)
         labels = check_labels(labels, len(images), natural.num_classes)
     if natural is None or with_saliency:

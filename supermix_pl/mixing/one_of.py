@@ -18,9 +18,8 @@ class OneOf(DirectMixer):
         mixers: MixUp, CutMix, FMix, ResizeMix, SaliencyMix or PuzzleMix; all with the same k. The settings of each
             count, but not its pairing.
         weights: How often each is drawn, >= 0, not all 0. Only their proportions count. None draws all alike.
-        pairing: Which images are mixed, for all of them: "shift", "random" or "distinct"; see `SuperMix`.
-        num_classes: n, for mixing without a teacher.
-        chunk_size: Images that the teacher sees at once, >= 1; None for all.
+
+    The other arguments are those of `DirectMixer`, for all of them.
 
     Raises:
         TypeError: If one of the mixers has its masks solved, as SuperMix.

@@ -73,12 +73,7 @@ def label(
 ) -> MixedBatch:
     """Label mixes with the teacher's logits, and features, of exactly what is shown.
 
-    Args:
-        mix: As it is shown.
-        logits: Of its images.
-        features: Of its images.
-        viewed: Whether these are views that the masks were not solved on.
-        forwards: Passes that only labelled.
+    `viewed` are views that the masks were not solved on; `forwards` are the passes that only labelled.
     """
     finite = logits.isfinite().all(dim=1)
     return replace(

@@ -59,12 +59,8 @@ class PuzzleMix(DirectMixer):
         levels: m, >= 1: the mask has m + 1 values.
         grids: Regions along a side, >= 1, one of which is drawn for all mixes of a call. The largest grid that is no
             finer and divides both sides of the images is taken.
-        pairing: Which images are mixed: "shift", "random" or "distinct"; see `SuperMix`.
-        num_classes: Not needed; the teacher's n counts.
-        chunk_size: Images that the teacher sees at once, >= 1; None for all.
 
-    Raises:
-        ValueError: If an argument is out of its range.
+    The other arguments, and the errors, are those of `DirectMixer`.
     """
 
     k: int = field(default=2, init=False, repr=False)
@@ -117,10 +113,7 @@ class PuzzleMix(DirectMixer):
         return Composed.of(sources, masks, passes=len(used))
 
     def costs(
-        self,
-        sources: Float[Tensor, "b 2 c h w"],
-        saliency: Float[Tensor, "b 2 g g"],
-        shares: Float[Tensor, " b"],
+        self, sources: Float[Tensor, "b 2 c h w"], saliency: Float[Tensor, "b 2 g g"], shares: Float[Tensor, " b"]
     ) -> tuple[Float[Tensor, "b l g g"], Float[Tensor, "b l l g-1 g"], Float[Tensor, "b l l g g-1"]]:
         """Return the costs of the values of the mask: of each region, and with those of the region below and beside."""
         z = torch.arange(self.levels + 1).to(saliency) / self.levels
@@ -148,11 +141,7 @@ class PuzzleMix(DirectMixer):
 
 
 def region_saliency(
-    teacher: FrozenTeacher,
-    images: Float[Tensor, "m c h w"],
-    classes: Int[Tensor, " m"],
-    grid: int,
-    chunks: Chunks,
+    teacher: FrozenTeacher, images: Float[Tensor, "m c h w"], classes: Int[Tensor, " m"], grid: int, chunks: Chunks
 ) -> Float[Tensor, "m g g"]:
     """Return the norm over the channels of the gradient of the cross-entropy, as regions' shares of their mean.
 

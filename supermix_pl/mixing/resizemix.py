@@ -24,12 +24,8 @@ class ResizeMix(DirectMixer):
 
     Args:
         scale: Least and largest tau, 0 < least <= largest <= 1.
-        pairing: Which images are mixed: "shift", "random" or "distinct"; see `SuperMix`.
-        num_classes: n, for mixing without a teacher. With a teacher its own n counts.
-        chunk_size: Images that the teacher sees at once, >= 1; None for all.
 
-    Raises:
-        ValueError: If an argument is out of its range.
+    The other arguments, and the errors, are those of `DirectMixer`.
     """
 
     k: int = field(default=2, init=False, repr=False)

@@ -1,15 +1,13 @@
 """SuperMix: masks that a frozen teacher supervises."""
 
 import dataclasses
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
 from supermix_pl.arguments import (
     check_at_least,
@@ -21,20 +19,21 @@ from supermix_pl.arguments import (
     check_size,
     check_transform,
 )
-from supermix_pl.mixing.checks import check_images, generator, numbers
-from supermix_pl.mixing.mixer import MixedBatch, Mixer, Seed
-from supermix_pl.mixing.natural import NaturalPass, float_autograd, look, show_natural
-from supermix_pl.mixing.presenting import log_targets, present
-from supermix_pl.mixing.sampling import Pairing, draw_keys, draw_known_sources, draw_weights
-from supermix_pl.mixing.views import Transform, Viewer, keeps_graph
-from supermix_pl.solver import SGD, Newton, NewtonSmoothProjection, Outcome, Sets, Solution, Solver, UpdateRule, solve
-from supermix_pl.solver.buckets import bucket, fill_up
-from supermix_pl.solver.masks import mix_images, normalized_masks, uniform_logits
+from supermix_pl.mixing.checks import check_images, numbers
+from supermix_pl.mixing.choosing import ChoosingMixer, Chosen
+from supermix_pl.mixing.mixer import MixedBatch, Seed
+from supermix_pl.mixing.natural import NaturalPass, float_autograd, show_natural
+from supermix_pl.mixing.presenting import present
+from supermix_pl.mixing.sampling import Pairing, draw_keys, draw_weights
+from supermix_pl.mixing.solving_view import solving_view
+from supermix_pl.mixing.unsolved import average_capped, own_logits, restored, settle
+from supermix_pl.mixing.views import Transform, Viewer
+from supermix_pl.solver import SGD, Newton, NewtonSmoothProjection, Sets, Solution, Solver, UpdateRule, solve
+from supermix_pl.solver.masks import normalized_masks
 from supermix_pl.solver.objective import criterion_objective, margin_objective, paper_objective
 from supermix_pl.solver.saliency import contrast_logits, saliency_logits
 from supermix_pl.teacher.frozen import FrozenTeacher, as_teacher
 from supermix_pl.teacher.passes import Chunks
-from supermix_pl.transforms import RandomCropFlip, View
 
 _OBJECTIVES = {"paper": paper_objective, "margin": margin_objective, "criterion": criterion_objective}
 _SOLVING = 0x501  # names the chance of the views that masks are solved under
@@ -53,7 +52,7 @@ _FAST: dict[str, Any] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class SuperMix(Mixer):
+class SuperMix(ChoosingMixer):
     """Mix every image with k - 1 others, under masks that the teacher supervises.
 
     Algorithm 1 of Dabouei et al., "SuperMix: Supervising the Mixing Data Augmentation", CVPR 2021. The defaults are the
@@ -105,8 +104,6 @@ class SuperMix(Mixer):
     Raises:
         ValueError: If an argument is out of its range.
     """
-
-    streams = True
 
     k: int = 2
     alpha: float = 3.0
@@ -195,6 +192,10 @@ class SuperMix(Mixer):
         """Whether the classes of the sources are the given labels."""
         return self.classes == "labels"
 
+    def is_labelled(self, labels: Int[Tensor, " b"] | None) -> bool:
+        """Return the same, whether or not there are labels."""
+        return self.takes_labels
+
     @property
     def mask_grid(self) -> tuple[int, int]:
         """Height and width of the mask grid, of images that are no smaller."""
@@ -233,21 +234,7 @@ class SuperMix(Mixer):
         Raises:
             ValueError: If `views` lets no gradient through.
         """
-        if self.views is None or isinstance(self.views, View):
-            return self.views
-        if self.views != "auto":
-            if not keeps_graph(self.views, images):
-                raise ValueError(
-                    f"expected views through which gradients flow, got {self.views!r}, which breaks the graph; give a "
-                    "differentiable transform, such as RandomCropFlip() or one of kornia.augmentation"
-                )
-            return self.views
-        if shown is None:
-            return RandomCropFlip()
-        if keeps_graph(shown, images):
-            return shown
-        _tell_substitute(repr(shown))
-        return RandomCropFlip()
+        return solving_view(self.views, shown, images)
 
     def __call__(
         self,
@@ -278,25 +265,17 @@ class SuperMix(Mixer):
         """
         if teacher is None:
             raise ValueError("expected a teacher to supervise the masks, got None; MixUp and CutMix can do without")
-        teacher = as_teacher(teacher)
-        rng = generator(seed)
-        pixels = check_images(images)
-        self.check_labels_given(labels)
-        with float_autograd(images.device):
-            natural, classes = look(
-                teacher,
-                pixels,
-                labels,
-                natural_logits,
-                labelled=self.takes_labels,
-                with_saliency=self.init != "zeros",
-                chunk_size=self.chunk_size,
+        teacher, pixels = as_teacher(teacher), check_images(images)
+        with float_autograd(pixels.device):
+            chosen, natural, left_out = self.choose(
+                teacher, pixels, labels, natural_logits, seed, with_saliency=self.init != "zeros"
             )
-            drawn, left_out = draw_known_sources(rng, classes, self.k, self.pairing, labelled=self.takes_labels)
-            mix_weights = torch.from_numpy(draw_weights(rng, len(drawn), drawn.shape[1], self.alpha)).to(pixels)
-            keys = torch.from_numpy(draw_keys(rng, len(pixels))).to(pixels.device)
-            indices = torch.from_numpy(drawn).to(pixels.device)
-            sets = Sets.of(pixels[indices], classes[indices], mix_weights, natural.num_classes, keys)
+            indices, n = chosen.source_indices, natural.num_classes
+            mix_weights = torch.from_numpy(draw_weights(chosen.rng, len(indices), indices.shape[1], self.alpha)).to(
+                pixels
+            )
+            keys = torch.from_numpy(draw_keys(chosen.rng, len(pixels))).to(pixels.device)
+            sets = Sets.of(chosen.sources, chosen.classes[indices], mix_weights, n, keys)
             solution = solve(
                 self.solver,
                 teacher,
@@ -307,7 +286,7 @@ class SuperMix(Mixer):
                 static_shapes=teacher.compile,
             )
             with torch.no_grad():
-                mix = self._finish(teacher, sets, solution, natural, indices, classes[indices], mix_weights)
+                mix = self._finish(teacher, sets, solution, natural, chosen, mix_weights)
         return present(
             dataclasses.replace(mix, left_out=left_out),
             teacher,
@@ -320,16 +299,6 @@ class SuperMix(Mixer):
             chunk_size=self.chunk_size,
         )
 
-    def classes_of(
-        self,
-        teacher: FrozenTeacher | None,
-        images: Float[Tensor, "b c h w"],
-        labels: Int[Tensor, " b"] | None,
-        logits: Float[Tensor, "b n"] | None = None,
-    ) -> tuple[NaturalPass, Int[Tensor, " b"]]:
-        """Find the class of each image: the label or the teacher's, as `classes` says; see `look`."""
-        return look(teacher, images, labels, logits, labelled=self.takes_labels, chunk_size=self.chunk_size)
-
     def start(
         self,
         teacher: FrozenTeacher,
@@ -340,13 +309,11 @@ class SuperMix(Mixer):
         """Return the masks that sets of these sources start from; a start from saliency costs k passes a set."""
         saliency, indices = None, torch.arange(classes.numel(), device=classes.device).view(classes.shape)
         if self.init != "zeros":
-            saliency = show_natural(
-                teacher,
-                sources.flatten(0, 1),
-                with_saliency=True,
-                saliency_classes=classes.flatten(),
-                chunks=Chunks(teacher, self.chunk_size),
-            ).saliency
+            images, chunks = sources.flatten(0, 1), Chunks(teacher, self.chunk_size)
+            natural = show_natural(
+                teacher, images, with_saliency=True, saliency_classes=classes.flatten(), chunks=chunks
+            )
+            saliency = natural.saliency
         return self._start(saliency, indices, mix_weights, self.grid_for(sources))
 
     def start_passes(self, num_sets: int) -> int:
@@ -366,34 +333,16 @@ class SuperMix(Mixer):
             return saliency_logits(saliency, source_indices, grid, self.sigma)
         return contrast_logits(saliency, source_indices, mix_weights, grid, self.sigma)
 
+    @property
+    def _treatment(self) -> str:
+        """What becomes of capped sets: without `early_stop` there are none."""
+        return self.on_unsolved if self.early_stop else "keep"
+
     def settle(
-        self,
-        mask_logits: Float[Tensor, "r k s t"],
-        mix_weights: Float[Tensor, "r k"],
-        outcomes: Int[Tensor, " r"],
+        self, mask_logits: Float[Tensor, "r k s t"], mix_weights: Float[Tensor, "r k"], outcomes: Int[Tensor, " r"]
     ) -> tuple[Float[Tensor, "r k s t"], Float[Tensor, "r k"]]:
         """Return the masks and weights that sets are kept with: what `on_unsolved` says, on the mask grid."""
-        weights, changed = self._restored(mix_weights, outcomes)
-        if self._treats("mixup"):
-            changed = changed | (outcomes == Outcome.CAPPED)
-        return torch.where(
-            changed[:, None, None, None], uniform_logits(weights)[:, :, None, None], mask_logits
-        ), weights
-
-    def _treats(self, how: str) -> bool:
-        """Return whether capped sets are treated so: without `early_stop` there are none."""
-        return bool(self.early_stop) and self.on_unsolved == how
-
-    def _restored(
-        self, mix_weights: Float[Tensor, "b k"], outcomes: Int[Tensor, " b"]
-    ) -> tuple[Float[Tensor, "b k"], Bool[Tensor, " b"]]:
-        """Give all weight to the first source of sets that get it back, and say which these are."""
-        restored = outcomes == Outcome.NON_FINITE
-        if self._treats("source"):
-            restored = restored | (outcomes == Outcome.CAPPED)
-        alone = torch.zeros_like(mix_weights)
-        alone[:, 0] = 1
-        return torch.where(restored[:, None], alone, mix_weights), restored
+        return settle(self._treatment, mask_logits, mix_weights, outcomes)
 
     def _finish(
         self,
@@ -401,8 +350,7 @@ class SuperMix(Mixer):
         sets: Sets,
         solution: Solution,
         natural: NaturalPass,
-        indices: Int[Tensor, "b k"],
-        classes: Int[Tensor, "b k"],
+        chosen: Chosen,
         mix_weights: Float[Tensor, "b k"],
     ) -> MixedBatch:
         """Mix the sets as they were solved, and do with the others what `on_unsolved` says.
@@ -410,18 +358,18 @@ class SuperMix(Mixer):
         The mixes have the teacher's logits where the last pass was of exactly their pixels.
         """
         masks = normalized_masks(solution.mask_logits, (sets.sources.shape[3], sets.sources.shape[4]))
-        if self._treats("mixup"):
-            masks = _average_unsolved(teacher, sets, solution, masks, mix_weights, Chunks(teacher, self.chunk_size))
-        weights, restored = self._restored(mix_weights, solution.outcomes)
-        masks = torch.where(restored[:, None, None, None], weights[:, :, None, None], masks)
+        if self._treatment == "mixup":
+            masks = average_capped(teacher, sets, solution, masks, mix_weights, Chunks(teacher, self.chunk_size))
+        weights, alone = restored(self._treatment, mix_weights, solution.outcomes)
+        masks = torch.where(alone[:, None, None, None], weights[:, :, None, None], masks)
         logits = None
         if self.early_stop:
-            logits = torch.where(restored[:, None], _own_logits(natural, indices, classes), solution.teacher_logits)
+            logits = torch.where(alone[:, None], own_logits(natural, chosen), solution.teacher_logits)
         return MixedBatch.of(
             sets.sources,
             masks,
-            indices,
-            classes,
+            chosen.source_indices,
+            chosen.classes[chosen.source_indices],
             weights,
             natural.num_classes,
             teacher_logits=logits,
@@ -431,55 +379,3 @@ class SuperMix(Mixer):
             teacher_forwards=natural.forwards + solution.forwards,
             teacher_backwards=natural.backwards + solution.backwards,
         )
-
-    def check_labels_given(self, labels: Int[Tensor, " b"] | None) -> None:
-        """Refuse labels that are missing."""
-        if self.classes == "labels" and labels is None:
-            raise ValueError('expected labels for classes="labels", got None; give them or choose classes="teacher"')
-
-
-def _own_logits(natural: NaturalPass, indices: Int[Tensor, "b k"], classes: Int[Tensor, "b k"]) -> Float[Tensor, "b n"]:
-    """Return the teacher's logits of the first sources: certainty of the class where it gave none that are finite."""
-    certain = log_targets(one_hot(classes[:, 0], natural.num_classes).float())
-    if natural.logits is None:
-        return certain
-    logits = natural.logits[indices[:, 0]]
-    return torch.where(logits.isfinite().all(dim=1, keepdim=True), logits, certain.to(logits))
-
-
-def _average_unsolved(
-    teacher: FrozenTeacher,
-    sets: Sets,
-    solution: Solution,
-    masks: Float[Tensor, "b k h w"],
-    mix_weights: Float[Tensor, "b k"],
-    chunks: Chunks,
-) -> Float[Tensor, "b k h w"]:
-    """Replace the masks of capped sets by their mixing weights, and show these mixes to the teacher."""
-    rows = (solution.outcomes == Outcome.CAPPED).nonzero().squeeze(1)
-    if len(rows) == 0:
-        return masks
-    masks = masks.index_copy(0, rows, mix_weights[rows][:, :, None, None].expand(-1, -1, *masks.shape[2:]))
-    mixes = mix_images(sets.sources[rows], masks[rows])
-    shown = bucket(len(rows), len(masks)) if teacher.compile else len(rows)
-    mixes = fill_up(mixes, shown)
-    logits = torch.cat(chunks.run(lambda part: teacher(mixes[part]), shown))[: len(rows)]
-    solution.teacher_logits[rows] = logits
-    solution.outcomes[rows] = torch.where(logits.isfinite().all(dim=1), int(Outcome.CAPPED), int(Outcome.NON_FINITE))
-    solution.forwards += shown
-    return masks
-
-
-_told: set[str] = set()
-
-
-def _tell_substitute(shown: str) -> None:
-    """Say, once for each transform, what masks are solved under where the student's views let no gradient through."""
-    if shown in _told:
-        return
-    _told.add(shown)
-    warnings.warn(
-        f"no gradient flows through {shown}: the masks are solved under {RandomCropFlip()} instead, and the student "
-        "sees the former. Give SuperMix(views=...) a differentiable transform to solve under another one.",
-        stacklevel=4,
-    )

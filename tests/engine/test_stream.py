@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from supermix_pl import FrozenTeacher, SuperMix
+from supermix_pl import FrozenTeacher, MixUp, SuperMix
 from supermix_pl.engine import Run, StreamEngine
 from supermix_pl.engine.stream.timing import PassTimes
 from supermix_pl.mixing import FunctionMixer
@@ -755,6 +755,17 @@ def test_mixers_whose_work_cannot_be_spread_are_refused() -> None:
 def test_a_solving_mixer_needs_a_teacher() -> None:
     with pytest.raises(ValueError, match="expected a teacher to supervise the masks, got None"):
         StreamEngine().mix(EXACT, None, *batch_of(0), seed=0)
+
+
+@unchecked
+@pytest.mark.parametrize("mixer", [EXACT, MixUp()])
+def test_a_plain_module_teaches_and_labels_of_other_rows_are_refused(mixer: Any) -> None:
+    images, labels = batch_of(0)
+    teachers = FlatTeacher(), FrozenTeacher(FlatTeacher())
+    plain, wrapped = (StreamEngine().mix(mixer, teacher, images, labels, seed=0) for teacher in teachers)
+    assert torch.equal(plain.images, wrapped.images)
+    with pytest.raises(ValueError, match=r"expected integer labels of shape \(16,\), got torch.int64 of shape \(15,\)"):
+        StreamEngine().mix(mixer, FlatTeacher(), images, labels[1:], seed=0)
 
 
 def test_images_of_another_size_are_refused() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from supermix_pl import FrozenTeacher, SuperMix
-from supermix_pl.mixing import supermix
+from supermix_pl.mixing.solving_view import tell_substitute
 from supermix_pl.mixing.supermix import SuperMix as Mixer
 from supermix_pl.mixing.views import Viewer
 from supermix_pl.solver import Outcome
@@ -53,8 +53,8 @@ class Rounding:
 
 
 @pytest.fixture(autouse=True)
-def untold(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supermix, "_told", set())
+def untold() -> None:
+    tell_substitute.cache_clear()
 
 
 def test_under_what_masks_are_solved() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
-from torch import Tensor
+from torch import Tensor, nn
 
 from supermix_pl.arguments import check_at_least, check_positive, check_transform
 from supermix_pl.engine.base import Engine, Run
@@ -21,14 +21,14 @@ from supermix_pl.engine.stream.state import StreamState
 from supermix_pl.engine.stream.step import Step
 from supermix_pl.mixing import DirectMixer, MixedBatch, Mixer, Seed, SuperMix
 from supermix_pl.mixing.blind import judge
-from supermix_pl.mixing.checks import check_images, fit_k, generator, numbers
+from supermix_pl.mixing.checks import check_images, check_rows, fit_k, generator, numbers
 from supermix_pl.mixing.natural import float_autograd
 from supermix_pl.mixing.presenting import label, like_batch
 from supermix_pl.mixing.views import Transform
 from supermix_pl.solver.criterion import soft_targets
 from supermix_pl.solver.masks import normalized_masks
 from supermix_pl.solver.rows import concatenate
-from supermix_pl.teacher.frozen import FrozenTeacher
+from supermix_pl.teacher.frozen import FrozenTeacher, as_teacher
 from supermix_pl.teacher.passes import show
 from supermix_pl.transforms import RandomCropFlip
 
@@ -160,7 +160,7 @@ class StreamEngine(Engine):
     def mix(
         self,
         mixer: Mixer,
-        teacher: FrozenTeacher | None,
+        teacher: FrozenTeacher | nn.Module | None,
         images: Float[Tensor, "b c h w"],
         labels: Int[Tensor, " b"] | None,
         *,
@@ -173,7 +173,9 @@ class StreamEngine(Engine):
         self.check(mixer)
         if self._state.saved is not None:
             self._state = self._resumed(self._state.saved)
+        teacher = None if teacher is None else as_teacher(teacher)
         pixels = check_images(images)
+        check_rows(labels, len(images))
         step = Step(
             images=images,
             pixels=pixels,
@@ -200,7 +202,6 @@ class StreamEngine(Engine):
                 assert isinstance(mixer, SuperMix)
                 if teacher is None:
                     raise ValueError("expected a teacher to supervise the masks, got None")
-                mixer.check_labels_given(labels)
                 mix = self._mix_solved(mixer, teacher, step)
         self._state.step += 1
         return replace(mix, images=like_batch(mix.images, images), left_out=self._state.left_out)
