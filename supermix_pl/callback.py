@@ -1,7 +1,6 @@
 """SuperMixCallback: mixes on the fly in any Lightning project."""
 
 import inspect
-import warnings
 import weakref
 from collections.abc import Callable
 from typing import Any, Literal
@@ -25,7 +24,7 @@ from supermix_pl.trainer.log import IN_BAR
 from supermix_pl.trainer.resuming import count_next_epoch, warn_of_lost_place
 from supermix_pl.trainer.rewriting import BatchRewriter, Rewritten, natural_share
 from supermix_pl.trainer.schedule import Schedule
-from supermix_pl.trainer.side_files import read, side_path
+from supermix_pl.trainer.side_files import load_beside
 from supermix_pl.trainer.student_classes import class_note
 from supermix_pl.trainer.supervision import Supervision, TeacherSource
 
@@ -380,18 +379,10 @@ class SuperMixCallback(LightningCallback):
         trainer = None if self._fit is None else self._fit.trainer
         if trainer is None or trainer.ckpt_path is None or self._engine.steps == 0:
             return
-        if not self._save_state:
+        if self._save_state:
+            load_beside(trainer.ckpt_path, self._engine, trainer.global_rank)
+        else:
             rank_zero_info("Stream engine: its store was not saved (save_state=False), so it fills anew.")
-            return
-        path = side_path(trainer.ckpt_path, self._engine.steps, trainer.global_rank)
-        if (tensors := read(path)) is not None:
-            self._engine.load_tensors(tensors)
-            return
-        warnings.warn(  # on every rank: each has a file of its own
-            f"Expected {path}, which save_state=True writes beside the checkpoints of a fit, and it is not there: the "
-            "store fills anew, and the run will differ from an uninterrupted one.",
-            stacklevel=2,
-        )
 
     def _take_up(self, state: dict[str, Any]) -> None:
         self._supervision.load_state_dict(state)

@@ -2,6 +2,7 @@
 
 import glob
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from supermix_pl.engine import Engine
 from supermix_pl.trainer.wrapping import Wrapped
 
 
@@ -77,6 +79,19 @@ def read(path: Path) -> dict[str, Tensor] | None:
             f"expected the tensors that save_state=True writes beside checkpoints in {path}, got a damaged file "
             f"({path.stat().st_size} bytes); restore it, or delete it to let the store fill anew"
         ) from error
+
+
+def load_beside(checkpoint: str | os.PathLike[str], engine: Engine, rank: int) -> None:
+    """Give an engine what was saved beside a checkpoint; warn, on every rank of its own file, where it is not there."""
+    path = side_path(checkpoint, engine.steps, rank)
+    if (tensors := read(path)) is not None:
+        engine.load_tensors(tensors)
+        return
+    warnings.warn(
+        f"Expected {path}, which save_state=True writes beside the checkpoints of a fit, and it is not there: the "
+        "store fills anew, and the run will differ from an uninterrupted one.",
+        stacklevel=3,
+    )
 
 
 def _write(path: Path, tensors: dict[str, Tensor]) -> None:
