@@ -36,11 +36,8 @@ class Reader:
             logits, features = (run or self.run)(images)
         finally:
             hook.remove()
-        if (
-            not isinstance(features, Tensor)
-            or features.shape[:1] != images.shape[:1]
-            or not features.is_floating_point()
-        ):
+        rows = features.shape[:1] if isinstance(features, Tensor) and features.is_floating_point() else None
+        if rows != images.shape[:1]:
             shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
             raise ValueError(
                 f"expected features={self._features!r} to run in each pass and to give one floating point tensor with "

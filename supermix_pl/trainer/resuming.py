@@ -13,12 +13,8 @@ def count_next_epoch(fit_loop: Any) -> None:
     Checkpoints from within it then tell a wrong place, and a run that resumes from one of those repeats or loses
     batches. To be called in `on_train_start`.
     """
-    epoch_loop = fit_loop.epoch_loop
-    if (
-        epoch_loop.restarted_on_train_batch_end
-        and fit_loop.restarted_mid_epoch
-        and epoch_loop.batch_progress.is_last_batch
-    ):
+    loop = fit_loop.epoch_loop
+    if loop.restarted_on_train_batch_end and fit_loop.restarted_mid_epoch and loop.batch_progress.is_last_batch:
         fit_loop.reset_restart_stage()
 
 
