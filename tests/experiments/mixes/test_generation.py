@@ -23,7 +23,7 @@ from filelock import FileLock
 
 from supermix_pl import CutMix, MixedBatch, MixUp, SuperMix
 from supermix_pl.experiments.mixes import FixedMixes, Mixes, Plan, generate, generation
-from supermix_pl.experiments.mixes.description import describe, source_order
+from supermix_pl.experiments.mixes.description import describe, keep_description, source_order
 from supermix_pl.experiments.mixes.shards import shard_path
 from supermix_pl.mixing import Mixer
 from supermix_pl.mixing.views import Transform
@@ -339,6 +339,14 @@ def test_all_processes_of_a_folder_have_the_batch_size_of_the_first(
     make(tmp_path, rest, replace(plan, batch_size=8))
     with pytest.raises(ValueError, match=r"\(batch_size: there 8, now 9\)"):
         make(tmp_path, rest, replace(plan, batch_size=9))
+
+
+def test_where_locks_do_not_reach_the_first_description_counts(tmp_path: Path) -> None:
+    def slower_than_another_machine() -> int:
+        (tmp_path / "about.json").write_text('{"size": 3, "batch_size": 16}')
+        return 8
+
+    assert keep_description(tmp_path, {"size": 3}, slower_than_another_machine) == 16
 
 
 def test_a_compiled_teacher_is_not_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
