@@ -2,6 +2,7 @@
 
 import functools
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from supermix_pl.experiments.shared.files import to_be_made, write_whole
 from supermix_pl.mixing import Mixer
 from supermix_pl.mixing.views import Transform, has_stable_repr
 
-_SMALLEST_BATCH = 8
-_MOST_SHARDS = 50_000  # Linux maps 65 530 files into a process
+SMALLEST_BATCH = 8
+MOST_SHARDS = 50_000  # Linux maps 65 530 files into a process
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,31 +32,39 @@ class Plan:
     """
 
     size: int  # mixes in all, >= 1
-    # images that are mixed with one another, >= 2, and make up a file, which is what a kill costs at most
-    batch_size: int = 128
+    # images that are mixed with one another, >= 2, and make up a file, which a kill costs at most; None for that of
+    # the folder, where the first process takes as many as it makes in 20 to 40 seconds, 8 to 128
+    batch_size: int | None = None
     seed: int = 0  # names the order of the images and the mixer's chance, >= 0
 
     def __post_init__(self) -> None:
         for name, minimum in {"size": 1, "batch_size": 2, "seed": 0}.items():
-            check_at_least(name, getattr(self, name), minimum)
-        if self.num_shards > _MOST_SHARDS:
-            least = -(-self.size // _MOST_SHARDS)
+            if (value := getattr(self, name)) is not None:
+                check_at_least(name, value, minimum)
+        if self.batch_size is not None and self.num_shards > MOST_SHARDS:
+            least = -(-self.size // MOST_SHARDS)
             raise ValueError(
                 f"expected batch_size >= {least} for {self.size} mixes, of which each batch is a file, got "
-                f"{self.batch_size}: {_MOST_SHARDS} files can be read at once"
+                f"{self.batch_size}: {MOST_SHARDS} files can be read at once"
             )
 
     @property
+    def shard_size(self) -> int:
+        """Return the batch size, which has been chosen."""
+        assert self.batch_size is not None
+        return self.batch_size
+
+    @property
     def num_shards(self) -> int:
-        return -(-self.size // self.batch_size)
+        return -(-self.size // self.shard_size)
 
     @property
     def mixed_together(self) -> int:
         """Number of images that are mixed with one another."""
-        return min(self.batch_size, max(self.size, _SMALLEST_BATCH))
+        return min(self.shard_size, max(self.size, SMALLEST_BATCH))
 
     def length(self, shard: int) -> int:
-        return min(self.batch_size, self.size - shard * self.batch_size)
+        return min(self.shard_size, self.size - shard * self.shard_size)
 
 
 def source_order(count: int, positions: Int64[np.ndarray, " b"], seed: int) -> Int64[np.ndarray, " b"]:
@@ -75,11 +84,12 @@ def _permutation(count: int, seed: int, turn: int) -> Int64[np.ndarray, " n"]:
 def describe(
     datamodule: ImageDataModule, teacher: FrozenTeacher, mixer: Mixer, plan: Plan, *, view: Transform | None = None
 ) -> dict[str, Any]:
-    """Return what decides on a set of mixes: two sets of one description are equal."""
+    """Return what decides on a set of mixes: two sets of one description and one batch size are equal."""
     source, samples = datamodule.training_samples()
+    planned = {field.name: getattr(plan, field.name) for field in fields(Plan)}
     return {
         "format": FORMAT,
-        **{field.name: getattr(plan, field.name) for field in fields(Plan)},
+        **{name: value for name, value in planned.items() if value is not None},
         "image_size": list(datamodule.image_size),
         "num_classes": datamodule.num_classes,
         "num_sources": len(samples),
@@ -114,8 +124,10 @@ def resolve_views(mixer: Mixer, view: Transform | None, datamodule: ImageDataMod
     return replace(mixer, views=views)
 
 
-def keep_description(folder: Path, about: dict[str, Any]) -> None:
-    """Describe a folder of mixes, or compare with what it says of itself.
+def keep_description(folder: Path, about: dict[str, Any], choose_batch_size: Callable[[], int]) -> int:
+    """Describe a folder of mixes, or compare with what it says of itself; return its batch size.
+
+    The first process chooses that, where it is not given, while the others wait.
 
     Raises:
         ValueError: If it holds mixes of another origin.
@@ -123,7 +135,9 @@ def keep_description(folder: Path, about: dict[str, Any]) -> None:
     path = folder / "about.json"
     with to_be_made(path) as missing:
         if missing:
-            write_whole(path, json.dumps(about, indent=2) + "\n")
+            chosen = {} if "batch_size" in about else {"batch_size": choose_batch_size()}
+            if not path.exists():  # where locks do not reach from machine to machine, another one may have been faster
+                write_whole(path, json.dumps(about | chosen, indent=2) + "\n")
     there = json.loads(path.read_text())
     differing = [name for name in about if there.get(name) != about[name]]
     if differing:
@@ -131,3 +145,4 @@ def keep_description(folder: Path, about: dict[str, Any]) -> None:
         raise ValueError(
             f"expected to go on with the mixes that are in {folder}, got others ({changes}): give another folder"
         )
+    return there["batch_size"]

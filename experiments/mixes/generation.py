@@ -23,7 +23,15 @@ from torch.nn.functional import adaptive_avg_pool2d
 from supermix_pl import FrozenTeacher, MixedBatch
 from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.data.source import BatchSource
-from supermix_pl.experiments.mixes.description import Plan, describe, keep_description, resolve_views, source_order
+from supermix_pl.experiments.mixes.description import (
+    MOST_SHARDS,
+    SMALLEST_BATCH,
+    Plan,
+    describe,
+    keep_description,
+    resolve_views,
+    source_order,
+)
 from supermix_pl.experiments.mixes.shards import Mixes, bytes_of_image, is_whole, shard_number, shard_path, write_shard
 from supermix_pl.mixing import Mixer, present
 from supermix_pl.mixing.views import Transform
@@ -31,7 +39,9 @@ from supermix_pl.transforms import RandomCropFlip
 
 _DEFAULT_GRID = (8, 8)
 _HOLDS = 1  # of a batch's stream of chance: the view that tells which mixes hold
-_EVERY = 60  # seconds between two lines of the log, and the longest that a kill shall cost
+_EVERY = 60  # seconds between two lines of the log
+_LONGEST = 40  # seconds for a file, by a process that is alone; a kill shall cost a minute at most
+_LARGEST_BATCH = 128
 _WAIT = 5  # seconds, while other processes make the rest
 _PIECES = 16  # of a batch: decoded by as many workers at once
 _Sources = tuple[Tensor, Tensor, Int64[np.ndarray, " b"]]
@@ -49,6 +59,8 @@ def generate(
 ) -> None:
     """Make what a folder of mixes lacks. Processes of several machines may do so at once; none knows of the others.
 
+    Where the plan has no batch size, the first process chooses it by timing a few mixes, before all others.
+
     A process holds a lock on the shard that it makes and on its next one; the system lets go of the locks of a process
     that is killed. Locks only spare work: a shard does not depend on who makes it, and is put in its place whole.
 
@@ -63,23 +75,53 @@ def generate(
     mixer = resolve_views(mixer, view, datamodule)
     folder = Path(folder).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
-    keep_description(folder, about)
-    read = partial(_read, *datamodule.training_samples(), plan)
+    read, make = partial(_read, *datamodule.training_samples()), partial(_mix, mixer, teacher, datamodule)
+
+    def choose_batch_size() -> int:
+        if teacher.compile:  # of whose batches each new size takes minutes
+            return _LARGEST_BATCH
+        return fitting_batch_size(lambda trial: make(read(trial, 0), trial, 0), plan)
+
+    plan = replace(plan, batch_size=keep_description(folder, about, choose_batch_size))
     missing = list(range(plan.num_shards))
     shown = GenerationProgress(folder, plan)
     _tell_size(folder, datamodule, plan, shown.there)
     with ExitStack() as held:
         while missing := [shard for shard in missing if not is_whole(shard_path(folder, shard))]:
             others_do = True
-            for shard, lock, sources in _read_ahead(_claims(folder, missing, held), read):
+            for shard, lock, sources in _read_ahead(_claims(folder, missing, held), partial(read, plan)):
                 others_do = False
                 path = shard_path(folder, shard)
-                write_shard(path, _mix(mixer, teacher, sources.result(), datamodule, plan, shard))
+                write_shard(path, make(sources.result(), plan, shard))
                 Path(lock.lock_file).unlink(missing_ok=True)
                 lock.release()
                 shown.finished(path)
             if others_do:
                 time.sleep(_WAIT)
+
+
+def fitting_batch_size(make: Callable[[Plan], object], plan: Plan) -> int:
+    """Return how many mixes a file shall have, and log how long all take: a few are made for that, and not kept.
+
+    Larger batches may take less time a mix, on GPUs above all. So a size that seems to fit is tried too, but for the
+    largest.
+
+    Args:
+        make: Makes the first batch of a plan.
+        plan: All that is to be made; its batch size is of no account.
+    """
+    size = least = max(SMALLEST_BATCH, -(-plan.size // MOST_SHARDS))
+    while True:
+        start = time.monotonic()
+        make(replace(plan, batch_size=size))
+        each = (time.monotonic() - start) / size
+        left = timedelta(seconds=round(plan.size * each))
+        _log.info("%d mixes took %.3g s: %d take about %s by one process", size, size * each, plan.size, left)
+        fits = 1 << max(1, int(_LONGEST / each)).bit_length() - 1
+        fits = max(least, min(fits, _LARGEST_BATCH))
+        if fits <= size or fits >= min(plan.size, _LARGEST_BATCH):
+            return fits
+        size = fits
 
 
 def _tell_size(folder: Path, datamodule: ImageDataModule, plan: Plan, there: int) -> None:
@@ -133,7 +175,7 @@ def _read_ahead(
 
 def _read(source: BatchSource, samples: Int64[np.ndarray, " n"], plan: Plan, shard: int) -> _Sources:
     """Return the images of a shard, their labels, and their numbers among the training samples."""
-    first = shard * plan.batch_size
+    first = shard * plan.shard_size
     rows = source_order(len(samples), np.arange(first, first + plan.mixed_together), plan.seed)
     pieces = np.array_split(samples[rows], min(_PIECES, len(rows)))
     images, labels, *_ = zip(*source.batches(pieces, stream=None), strict=True)
@@ -141,7 +183,7 @@ def _read(source: BatchSource, samples: Int64[np.ndarray, " n"], plan: Plan, sha
 
 
 def _mix(
-    mixer: Mixer, teacher: FrozenTeacher, sources: _Sources, datamodule: ImageDataModule, plan: Plan, shard: int
+    mixer: Mixer, teacher: FrozenTeacher, datamodule: ImageDataModule, sources: _Sources, plan: Plan, shard: int
 ) -> Mixes:
     """Return the mixes of a shard; the last batch of all is mixed whole and cut."""
     images, labels, rows = sources
@@ -190,7 +232,7 @@ class GenerationProgress:
         self._folder, self._plan = folder, plan
         self.there = self._count()  # mixes, at the start
         self._made, self._bytes = 0, 0  # of this process
-        self._start = self._last = self._told = time.monotonic()
+        self._start = self._told = time.monotonic()
 
     def finished(self, path: Path) -> None:
         """Count a shard of this process, and what others have made meanwhile; log the first, the last, one a minute."""
@@ -204,13 +246,6 @@ class GenerationProgress:
             size = self._plan.size * self._bytes / self._made / 1e9
             text = "%d of %d mixes, %.1f a second, %s left, %.3g GB in all"
             _log.info(text, done, self._plan.size, rate, left, size)
-        if first and now - self._last > _EVERY:
-            _log.warning(
-                "a batch of %d took %.0f s, which a kill would cost: give a lower mixes.batch_size, in another folder",
-                self._made,
-                now - self._last,
-            )
-        self._last = now
 
     def _count(self) -> int:
         numbers = (shard_number(name) for name in os.listdir(self._folder) if name.endswith(".safetensors"))

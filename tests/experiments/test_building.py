@@ -4,6 +4,7 @@ import copy
 import functools
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,8 @@ from supermix_pl.experiments.building import build_mixes, build_mixing, build_ta
 from supermix_pl.experiments.checks import check_choices, check_settings
 from supermix_pl.experiments.data import ImageDataModule, Shapes
 from supermix_pl.experiments.generate import list_devices
-from supermix_pl.experiments.mixes import FixedMixes, MisplacedMixes, Plan, ReplayEngine, generate
+from supermix_pl.experiments.generate import main as generate_main
+from supermix_pl.experiments.mixes import FixedMixes, MisplacedMixes, Plan, ReplayEngine, generate, generation
 from supermix_pl.experiments.networks import resnet8
 from supermix_pl.experiments.teachers import untrained_teacher
 from supermix_pl.experiments.train import train
@@ -285,6 +287,35 @@ def test_generate_then_train(tmp_path: Path) -> None:
     said = command("train", tmp_path, "mixes=fixed", "hydra.run.dir=fixed")
     assert "12 mixes in" in said
     assert "a second" not in said
+
+
+def test_a_full_disk_ends_a_generation_in_a_line_and_the_same_command_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = composed(tmp_path, *MIXER, *FIXED, f"mixes.folder={tmp_path}/mixes")
+    write, written = generation.write_shard, []
+
+    def on_full_disk(path: Path, mixes: Any) -> None:
+        """Let no file become as large as a shard from the second on."""
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        if written:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+        try:
+            write(path, mixes)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        written.append(path)
+
+    monkeypatch.setattr(generation, "write_shard", on_full_disk)
+    with pytest.raises(SystemExit, match=r"^supermix-generate: error: expected room .* too large; .* the same command"):
+        generate_main.__wrapped__(config)
+    assert list((tmp_path / "mixes").glob("mixes-*.safetensors")) == written
+    assert not list((tmp_path / "mixes").glob("*.part"))
+    before = written[0].stat().st_mtime_ns
+    monkeypatch.setattr(generation, "write_shard", write)
+    generate_main.__wrapped__(config)
+    assert len(FixedMixes(tmp_path / "mixes")) == 12
+    assert written[0].stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from filelock import FileLock
 
 from supermix_pl import CutMix, MixedBatch, MixUp, SuperMix
 from supermix_pl.experiments.mixes import FixedMixes, Mixes, Plan, generate, generation
-from supermix_pl.experiments.mixes.description import describe, source_order
+from supermix_pl.experiments.mixes.description import describe, keep_description, source_order
 from supermix_pl.experiments.mixes.shards import shard_path
 from supermix_pl.mixing import Mixer
 from supermix_pl.mixing.views import Transform
@@ -279,11 +279,81 @@ def test_the_description_tells_apart_what_gives_other_mixes() -> None:
         "views": (data, teacher, replace(UNDER_VIEWS, views=RandomCropFlip(1)), PLAN),
         "other views": (data, teacher, replace(UNDER_VIEWS, views=RandomCropFlip(2)), PLAN),
         "plan": (data, teacher, MIXER, replace(PLAN, batch_size=5)),
+        "batch size of the folder": (data, teacher, MIXER, replace(PLAN, batch_size=None)),
     }
     own = json.dumps(describe(data, teacher, MIXER, PLAN))
     described = {name: json.dumps(describe(*arguments)) for name, arguments in others.items()}
     assert len({own, *described.values()}) == 1 + len(others), described
     assert own == json.dumps(describe(data_of(batch_size=7, seed=9, augment=False), teacher_of(), MIXER, PLAN))
+
+
+@pytest.mark.parametrize(
+    ("size", "seconds_each", "seconds_more", "expected", "told"),
+    [
+        (1000, 0.3, 0.0, [8, 128], ["8 mixes took 2.4 s: 1000 take about 0:05:00 by one process"]),
+        (1000, 2.6, 0.0, [8, 8], ["8 mixes took 20.8 s: 1000 take about 0:43:20 by one process"]),
+        (1000, 30.0, 0.0, [8, 8], ["8 mixes took 240 s: 1000 take about 8:20:00 by one process"]),
+        (1000, 0.5, 0.0, [8, 64, 64], ["8 mixes took 4 s", "64 mixes took 32 s"]),
+        (1000, 0.01, 7.0, [8, 32, 128], ["8 mixes took 7.08 s", "32 mixes took 7.32 s"]),  # as on a GPU
+        (16, 1.2, 0.0, [8, 32], ["8 mixes took 9.6 s"]),  # all in a file
+        (10**6, 2.6, 0.0, [20, 20], ["20 mixes took 52 s: 1000000 take about 30 days, 2:13:20 by one process"]),
+        (10**7, 0.01, 0.0, [200, 200], ["200 mixes took 2 s"]),
+    ],
+)
+def test_a_kill_costs_less_than_a_minute_and_the_time_is_told_before(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    size: int,
+    seconds_each: float,
+    seconds_more: float,
+    expected: list[int],
+    told: list[str],
+) -> None:
+    now, tried = 0.0, []
+    monkeypatch.setattr(generation.time, "monotonic", lambda: now)
+
+    def batch(plan: Plan) -> None:
+        nonlocal now
+        tried.append(plan.batch_size)
+        now += seconds_each * plan.mixed_together + seconds_more
+
+    with caplog.at_level(logging.INFO):
+        chosen = generation.fitting_batch_size(batch, Plan(size=size))
+    assert [*tried, chosen] == expected
+    assert all(message.startswith(start) for message, start in zip(caplog.messages, told, strict=True))
+
+
+def test_all_processes_of_a_folder_have_the_batch_size_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(generation, "_LARGEST_BATCH", 8)  # whatever the speed
+    plan = Plan(size=18)
+    with caplog.at_level(logging.INFO), pytest.raises(KeyboardInterrupt):
+        make(tmp_path, Failing(MIXER, 1), plan)
+    assert re.match("8 mixes took .*: 18 take about 0:00:00 by one process", caplog.messages[0])
+    assert caplog.messages[1:] == [f"18 mixes of 8x8 take about 3.46e-06 GB in 3 files in {tmp_path}; 0 are there"]
+    monkeypatch.setattr(generation, "fitting_batch_size", None)
+    rest = Failing(MIXER, 99)
+    make(tmp_path, rest, plan)
+    assert len(rest.made) == 3
+    make(tmp_path, rest, replace(plan, batch_size=8))
+    with pytest.raises(ValueError, match=r"\(batch_size: there 8, now 9\)"):
+        make(tmp_path, rest, replace(plan, batch_size=9))
+
+
+def test_where_locks_do_not_reach_the_first_description_counts(tmp_path: Path) -> None:
+    def slower_than_another_machine() -> int:
+        (tmp_path / "about.json").write_text('{"size": 3, "batch_size": 16}')
+        return 8
+
+    assert keep_description(tmp_path, {"size": 3}, slower_than_another_machine) == 16
+
+
+def test_a_compiled_teacher_is_not_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation, "fitting_batch_size", None)
+    with pytest.raises(KeyboardInterrupt):
+        generate(tmp_path, data_of(), teacher_of(compile=True), Failing(MIXER, 0), Plan(size=4))
+    assert json.loads((tmp_path / "about.json").read_text())["batch_size"] == 128
 
 
 @pytest.mark.parametrize("wrong", [{"size": 0}, {"batch_size": 1}, {"seed": -1}])
@@ -357,7 +427,6 @@ def test_rate_and_size_are_of_what_is_made_by_all(
             shown.finished(shard_path(tmp_path, shard))
     assert [record.getMessage() for record in caplog.records] == [
         "520 of 1000 mixes, 0.3 a second, 0:24:24 left, 2 GB in all",
-        "a batch of 10 took 61 s, which a kill would cost: give a lower mixes.batch_size, in another folder",
         "540 of 1000 mixes, 0.3 a second, 0:23:12 left, 2 GB in all",
     ]
 
