@@ -46,7 +46,7 @@ def unlabelled_images(
         images = open_files(files, cache_dir) if files[0].suffix == ".parquet" else EncodedFiles(files)
         return len(images.labels), decode_all(images.decode, len(images.labels), size)
 
-    return open_or_decode(cache_dir / _key(folder, files, size), decode, str(folder)).images
+    return open_or_decode(cache_dir / f"{_key(folder, files, size)}.npy", decode, str(folder))
 
 
 def _image_files(folder: Path) -> list[Path]:
