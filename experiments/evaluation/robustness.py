@@ -99,7 +99,6 @@ def fgsm(
 
     Images come and go normalised; epsilon, >= 0, is on the scale [0, 1] of pixels. The network is in eval mode.
     """
-    check_not_negative("epsilon", epsilon)
     _, mean, std = normalisation.constants(images.device)
     with torch.enable_grad():
         inputs = images.detach().requires_grad_()
@@ -130,7 +129,6 @@ def scores(logits: Float[Tensor, "b n"], labels: Int[Tensor, " b"], *, bins: int
 
     The calibration error is the expected one: mean |accuracy - confidence| of equally wide bins, weighed by size.
     """
-    check_at_least("bins", bins, 1)
     probabilities, n = logits.float().softmax(dim=1), logits.shape[1]
     error = multiclass_calibration_error(probabilities, labels, num_classes=n, n_bins=bins, norm="l1")
     return {
