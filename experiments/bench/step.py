@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from statistics import mean
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from hydra.utils import instantiate
@@ -34,12 +34,12 @@ from supermix_pl.trainer.stopwatch import Stopwatch
 from supermix_pl.transforms import View
 
 REFERENCE, RECOMMENDED, BATCH = "MixUp", "stream", "batch"
-COLUMNS = ("step", "ms", "of it mixing", "ratio", "CPU ratio", "forwards / mix", "backwards / mix", "holds %")
+COLUMNS = ("step", "ms", "of it mixing", "ratio", "forwards / mix", "backwards / mix", "holds %")
 NOTES = (
     (
         "A step: the teacher's pass of the natural images, mixing, then forward, backward and update of the student on "
         "all rows, by the distillation loss. Median of the blocks' means (least - most); ratios within a block to "
-        "MixUp, a stream whose mixes the teacher labels too. CPU ratio: of the time of the process's threads."
+        "MixUp, a stream whose mixes the teacher labels too."
     ),
     (
         "Forwards, backwards: the teacher's a mix that is shown, those of the natural images left out, which all have. "
@@ -169,7 +169,6 @@ def rows(timings: Mapping[str, "Timing"]) -> tuple[tuple[str, ...], ...]:
             median_cell(timing.seconds, 1, 1000),
             median_cell(timing.mixing, 1, 1000),
             median_cell(timing.ratios(reference), 3),
-            median_cell(timing.ratios(reference, "cpu"), 3),
             f"{mean(timing.forwards):.2f}",
             f"{mean(timing.backwards):.2f}",
             f"{100 * mean(timing.holds):.0f}" if timing.holds else "-",
@@ -183,8 +182,6 @@ class Timing:
     """A contender's steps."""
 
     seconds: list[float] = field(default_factory=list)  # of a step, the mean of each block
-    # of the threads of this process, likewise: less is lost to what else the machine does
-    cpu: list[float] = field(default_factory=list)
     mixing: list[float] = field(default_factory=list)  # of the seconds, those of mixing
     # teacher forwards a mix that was shown, of every step, beside those that label the natural images
     forwards: list[float] = field(default_factory=list)
@@ -198,9 +195,9 @@ class Timing:
         if mix.holds is not None:
             self.holds.append(float(mix.holds.float().mean()))
 
-    def ratios(self, reference: "Timing", clock: Literal["seconds", "cpu"] = "seconds") -> list[float]:
+    def ratios(self, reference: "Timing") -> list[float]:
         """Return the steps over those of another contender, block by block."""
-        return [one / two for one, two in zip(getattr(self, clock), getattr(reference, clock), strict=True)]
+        return [one / two for one, two in zip(self.seconds, reference.seconds, strict=True)]
 
 
 class Training:
@@ -269,11 +266,10 @@ class Training:
         """Time some steps from a batch on, fewer slow ones, and count their passes afterwards."""
         steps = max(1, steps // _SLOW_SHARE) if self.is_slow else steps
         synchronize(self._device)
-        start, worked = time.perf_counter(), time.process_time()
+        start = time.perf_counter()
         mixes = [self.step(*batches[(first + number) % len(batches)]) for number in range(steps)]
         synchronize(self._device)
         self.timing.seconds.append((time.perf_counter() - start) / steps)
-        self.timing.cpu.append((time.process_time() - worked) / steps)
         recent = self._stopwatch.recent(steps)
         assert recent is not None
         self.timing.mixing.append(recent[0])
