@@ -78,7 +78,7 @@ def _parser(word: str) -> argparse.ArgumentParser:
             add("csv", type=Path, help="file of the rows")
         many = "*" if word == "rows" else "+"
         add("runs", type=Path, nargs=many, metavar="FOLDER", help="searched for runs of supermix-train")
-    if word in (*TABLES, "figure5"):
+    if word == "figure5":
         add("--best", action="store_true", help="take the accuracies of the best epochs, not of the last ones")
     if word == "html":
         add("--title", default="Runs of supermix-train", help="default %(default)s")
@@ -99,7 +99,7 @@ def _table(word: str, options: argparse.Namespace, arguments: Sequence[str]) -> 
     output = options.output
     if output is not None and output.suffix not in (".md", ".csv"):
         raise ValueError(f"expected --output with a suffix of .md or .csv, got {output}")
-    report = accuracies(word, options.runs, best=options.best)
+    report = accuracies(word, options.runs)
     origin = provenance.collect(_PROGRAM, arguments, seeds=report.seeds)
     parts = [Heading(text=report.title, level=1), Notes(lines=(*options.note, *report.remarks)), *report.body]
     if report.not_counted:
