@@ -206,7 +206,7 @@ def _mean(row: Row, number: str) -> float:
     return fmean(known) if known else float("nan")
 
 
-main = partial(run, "solver", SolverSettings, measure)
+main = partial(run, "solver", measure)
 
 if __name__ == "__main__":
     main()

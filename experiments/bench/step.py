@@ -285,7 +285,7 @@ class Training:
         self._optimizer.step()
 
 
-main = partial(run, "step", StepSettings, measure)
+main = partial(run, "step", measure)
 
 if __name__ == "__main__":
     main()

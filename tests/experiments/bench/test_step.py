@@ -13,7 +13,6 @@ from supermix_pl.experiments.bench.step import (
     BATCH,
     RECOMMENDED,
     REFERENCE,
-    StepSettings,
     Timing,
     Training,
     contenders,
@@ -40,7 +39,7 @@ def test_contenders_and_what_they_are() -> None:
     assert engine.reuse == 24
     assert isinstance(found[BATCH][1], BatchEngine)
     assert BATCH not in contenders([], 2, with_batch=False)
-    assert [*settings("step", StepSettings)[1].streams] == [*STREAMS]
+    assert [*settings("step")[1].streams] == [*STREAMS]
 
 
 def network(seed: int = 0) -> nn.Module:
@@ -137,4 +136,4 @@ def test_no_gpu() -> None:
 )
 def test_what_makes_no_sense(override: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        settings("step", StepSettings, override)
+        settings("step", override)
