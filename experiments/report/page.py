@@ -42,7 +42,7 @@ _RESULTS = (
     Measure("agreement with the teacher %", "test/teacher_agreement"),
     Measure("KL to the teacher, nats", "test/teacher_kl", 1, 3, min),
     Measure("calibration error %", "evaluation/calibration_error", best=min),
-    Measure("FGSM {epsilon} accuracy %", "evaluation/fgsm_accuracy"),
+    Measure("FGSM accuracy %", "evaluation/fgsm_accuracy"),
     Measure("corrupted accuracy %", "evaluation/corrupted_accuracy"),
 )
 _COST = (
@@ -144,10 +144,9 @@ def _table(rows: Mapping[str, pd.DataFrame], measures: Sequence[Measure]) -> dic
     known = {measure: found for measure, found in summaries.items() if any(found)}
     if not known:
         return {}
-    epsilon = next((e for runs in rows.values() if (e := _epsilon(runs))), "")
     columns = [_column(measure, found) for measure, found in known.items()]
     return {
-        "heads": [measure.title.format(epsilon=epsilon) for measure in known],
+        "heads": [measure.title for measure in known],
         "rows": [
             {"name": name, "seeds": ", ".join(map(str, runs["seed"])), "cells": cells}
             for (name, runs), *cells in zip(rows.items(), *columns, strict=True)
@@ -181,11 +180,6 @@ def _summary(runs: pd.DataFrame, measure: Measure) -> tuple[float, float] | None
         return None
     values = measure.factor * pd.to_numeric(runs[measure.name], errors="coerce")
     return None if values.isna().any() else interval(list(values))
-
-
-def _epsilon(runs: pd.DataFrame) -> str:
-    settings = runs["evaluation/settings"].dropna() if "evaluation/settings" in runs else []
-    return f"{255 * settings.iloc[0]['epsilon']:g}/255" if len(settings) else ""
 
 
 def _curves(rows: Mapping[str, pd.DataFrame], name: str) -> dict[str, Any]:

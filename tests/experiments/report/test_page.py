@@ -68,7 +68,7 @@ def test_the_page_has_results_curves_and_settings(tmp_path: Path, capsys: pytest
         "KL to the teacher, nats",
         "0.730",
         "kd_supermix",
-        "FGSM 2/255 accuracy %",
+        "FGSM accuracy %",
         "calibration error %",
         "optimizer.lr=0.05",
         "0, 1, 2",
