@@ -1,6 +1,7 @@
 """What can be said of a config before any time is spent: everything that needs neither data nor a teacher."""
 
 import inspect
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import NoneType, UnionType
@@ -9,7 +10,9 @@ from typing import Any, Union, Unpack, get_args, get_origin, get_type_hints
 import torch
 from beartype import BeartypeConf
 from beartype.door import is_bearable
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
+from hydra.types import RunMode
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
@@ -19,6 +22,7 @@ from supermix_pl.arguments import check_at_least, check_not_negative, check_one_
 from supermix_pl.engine import BatchEngine
 from supermix_pl.experiments import building
 from supermix_pl.experiments.mixes import External, Fixed
+from supermix_pl.experiments.shared.files import FULL
 from supermix_pl.experiments.tasks.distillation import check_both_have_features
 from supermix_pl.experiments.teachers import checked_path
 
@@ -43,6 +47,23 @@ def named_errors() -> Iterator[None]:
         raise SettingsError(str(error.__cause__ or error)) from error
     except (ValueError, TypeError, OSError) as error:
         raise SettingsError(str(error)) from error
+
+
+@contextmanager
+def ending_in_a_line(program: str) -> Iterator[None]:
+    """End a program in one line where it cannot do what was asked for, or the disk is full; not the jobs of a sweep."""
+    try:
+        yield
+    except (SettingsError, OSError) as error:
+        if in_sweep() or (isinstance(error, OSError) and error.errno not in FULL):
+            raise
+        room = f"expected room on the disk, got: {error}; make some, and give the same command again: it goes on"
+        sys.exit(f"{program}: error: {room if isinstance(error, OSError) else error}")
+
+
+def in_sweep() -> bool:
+    """Return whether this is a job of a sweep."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def check_settings(config: DictConfig) -> None:
