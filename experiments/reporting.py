@@ -36,8 +36,7 @@ _USE = """usage: supermix-report table1|table2|table3|table5|custom FOLDER ...
        supermix-report html FOLDER ...
        supermix-report rows CSV [FOLDER ...]
 
-Tables put what was measured beside the paper's numbers; Table 4 is printed by its benchmark. Figures are drawn of runs,
-or of a teacher and data that are chosen as in supermix-train. Each has its own help: supermix-report table2 --help"""
+Table 4 is printed by its benchmark. Each word has its own help: supermix-report table2 --help"""
 _OVERRIDES = (
     "teacher, data and mixer as in supermix-train, such as data=parquet data.folder=... teacher=checkpoint "
     "teacher.checkpoint=... mixer.alpha=1; if not given, the embedded shapes and a teacher that is trained on them"
