@@ -51,7 +51,7 @@ _STEPS_TO_WARM = 24  # a budget is planned by then, and sets leave the slots
 _SLOW_STEPS_TO_WARM = 2
 _SLOW_SHARE = 4  # the batch engine takes this part of the steps
 
-Contenders = Mapping[str, tuple[Mixer, Engine]]
+Setups = Mapping[str, tuple[Mixer, Engine]]
 """What is put into the batches, by name."""
 
 
@@ -71,7 +71,7 @@ class StepSettings(Settings):
 
     def check(self) -> None:
         check_at_least("bench.images", self.images, max(self.batch_sizes))
-        contenders(self.streams, 2)
+        setups(self.streams, 2)
 
 
 def measure(config: DictConfig, settings: StepSettings) -> Result:
@@ -96,8 +96,7 @@ def measure(config: DictConfig, settings: StepSettings) -> Result:
         tables=[*tables, Notes(lines=NOTES)],
         content={
             "timings": {
-                name: {contender: asdict(timing) for contender, timing in found.items()}
-                for name, found in timings.items()
+                name: {setup: asdict(timing) for setup, timing in found.items()} for name, found in timings.items()
             }
         },
         seeds=[config.seed],
@@ -113,7 +112,7 @@ def _measure_case(
     torch.manual_seed(config.seed)
     student = instantiate(config.network, num_classes=subject.teacher.num_classes).to(subject.images.device)
     return subject, time_steps(
-        contenders(settings.streams, subject.supermix.k, with_batch=settings.batch_engine),
+        setups(settings.streams, subject.supermix.k, with_batch=settings.batch_engine),
         student.to(memory_format=torch.channels_last) if config.channels_last else student,
         subject.teacher,
         [batch for batch in subject.batches(size) if len(batch[0]) == size],
@@ -124,7 +123,7 @@ def _measure_case(
     )
 
 
-def contenders(streams: Sequence[Mapping[str, Any]], k: int, *, with_batch: bool = True) -> Contenders:
+def setups(streams: Sequence[Mapping[str, Any]], k: int, *, with_batch: bool = True) -> Setups:
     """Return what is compared, the reference first: streams of SuperMix.fast with changes, the batch engine."""
     found: dict[str, tuple[Mixer, Engine]] = {REFERENCE: (MixUp(k=k), StreamEngine())}
     for changes in streams:
@@ -136,7 +135,7 @@ def contenders(streams: Sequence[Mapping[str, Any]], k: int, *, with_batch: bool
 
 
 def time_steps(
-    chosen: Contenders,
+    chosen: Setups,
     student: nn.Module,
     teacher: FrozenTeacher,
     batches: Sequence[tuple[Tensor, Tensor]],
@@ -146,7 +145,7 @@ def time_steps(
     blocks: int,
     low_precision: bool,
 ) -> dict[str, "Timing"]:
-    """Time all contenders in turns."""
+    """Time all setups in turns."""
     trainings = {
         name: Training(*each, student, teacher, view, low_precision=low_precision) for name, each in chosen.items()
     }
@@ -161,7 +160,7 @@ def time_steps(
 
 
 def rows(timings: Mapping[str, "Timing"]) -> tuple[tuple[str, ...], ...]:
-    """Lay the contenders out beside the reference, as `COLUMNS` has it."""
+    """Lay the setups out beside the reference, as `COLUMNS` has it."""
     reference = timings[REFERENCE]
     return tuple(
         (
@@ -179,7 +178,7 @@ def rows(timings: Mapping[str, "Timing"]) -> tuple[tuple[str, ...], ...]:
 
 @dataclass(kw_only=True)
 class Timing:
-    """A contender's steps."""
+    """A setup's steps."""
 
     seconds: list[float] = field(default_factory=list)  # of a step, the mean of each block
     mixing: list[float] = field(default_factory=list)  # of the seconds, those of mixing
@@ -196,7 +195,7 @@ class Timing:
             self.holds.append(float(mix.holds.float().mean()))
 
     def ratios(self, reference: "Timing") -> list[float]:
-        """Return the steps over those of another contender, block by block."""
+        """Return the steps over those of another setup, block by block."""
         return [one / two for one, two in zip(self.seconds, reference.seconds, strict=True)]
 
 

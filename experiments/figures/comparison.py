@@ -81,7 +81,7 @@ def draw_sets(subject: Subject, chosen: Sequence[Sets], *, head: str = "") -> st
     width = max(count * (_NAMES + (most + 1) * _CELL), _NARROWEST)
     figure = Figure(figsize=(width, _HEAD + len(chosen) * num_rows * _ROW + _FOOT))
     heights = (_HEAD, len(chosen) * num_rows * _ROW, _FOOT)
-    top, middle, foot = figure.subfigures(3, 1, height_ratios=heights)
+    top, middle, foot = figure.subfigures(3, 1, squeeze=False, height_ratios=heights)[:, 0]
     blocks = middle.subfigures(len(chosen), count, squeeze=False)
     for row, (line, sets) in enumerate(zip(blocks, chosen, strict=True)):
         for number in range(len(sets.images) // sets.k):

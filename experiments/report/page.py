@@ -16,7 +16,7 @@ from supermix_pl.experiments.report.charts import CURVES, chart, curve, style
 from supermix_pl.experiments.report.runs import TEACHER, Block, blocks, read
 from supermix_pl.experiments.shared import provenance
 from supermix_pl.experiments.shared.palette import BLUE
-from supermix_pl.experiments.shared.runs.budget import differences, shown
+from supermix_pl.experiments.shared.runs.budget import as_text, differences
 from supermix_pl.experiments.shared.runs.folders import read_evaluation
 from supermix_pl.experiments.shared.runs.paper import load
 from supermix_pl.experiments.shared.statistics import interval
@@ -118,11 +118,11 @@ def _chapter(block: Block, name: str) -> dict[str, Any]:
         "cost": _table(rows, _COST),
         "curves": _curves(rows, name),
         "differ": {
-            row: [f"{name}={shown(own[name])}" for name in names if name in own] for row, own in settings.items()
+            row: [f"{name}={as_text(own[name])}" for name in names if name in own] for row, own in settings.items()
         }
         if names
         else {},
-        "shared": [f"{name}={shown(value)}" for name, value in first.items() if name not in names],
+        "shared": [f"{name}={as_text(value)}" for name, value in first.items() if name not in names],
     }
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 from pandas.core.groupby import DataFrameGroupBy
 
-from supermix_pl.experiments.shared.runs.budget import Budget, budget, differences, label, shown, training
+from supermix_pl.experiments.shared.runs.budget import Budget, as_text, budget, differences, label, training
 from supermix_pl.experiments.shared.runs.folders import Problem, find_runs
 from supermix_pl.experiments.shared.runs.identity import place
 
@@ -85,7 +85,7 @@ def _count(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         own if math.isnan(teacher) else own | {TEACHER: f"{100 * teacher:.1f}"}
         for own, teacher in zip(runs["settings"], runs[TEACHER], strict=True)
     ]
-    runs = runs.assign(settings=settings, training=[shown(each) for each in settings])
+    runs = runs.assign(settings=settings, training=[as_text(each) for each in settings])
     runs["cell"] = runs.groupby(_CELL, sort=False).ngroup()
     runs["trial"] = runs.groupby(["cell", "training"], sort=False).ngroup()
     runs = runs.sort_values(["cell", "trial", "seed", "written", "folder"])

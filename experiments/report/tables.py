@@ -1,5 +1,8 @@
 """Write what was measured beside the paper's numbers: a chapter for each block, and what could not be counted."""
 
+# pandas' own types do not tell a DataFrame from a Series
+# pyright: reportArgumentType=false, reportGeneralTypeIssues=false
+
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

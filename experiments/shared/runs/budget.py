@@ -77,7 +77,7 @@ def budget(run: Run) -> Budget:
         scale=run.name_of("scale"),
         dataset=dataset(run.config),
         data=tuple(
-            (name, shown(target({name: value}) if name == "_target_" else value))
+            (name, as_text(target({name: value}) if name == "_target_" else value))
             for name, value in settings.items()
             if not name.startswith(_NOT_OF_BUDGET)
         ),
@@ -102,7 +102,7 @@ def training(config: Mapping[str, Any]) -> dict[str, Any]:
 def differences(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """List the names under which settings differ."""
     names = dict.fromkeys(name for each in settings for name in each)
-    return [name for name in names if len({shown(each.get(name)) for each in settings}) > 1]
+    return [name for name in names if len({as_text(each.get(name)) for each in settings}) > 1]
 
 
 def label(settings: Mapping[str, Any], names: Sequence[str]) -> str:
@@ -113,13 +113,13 @@ def label(settings: Mapping[str, Any], names: Sequence[str]) -> str:
     """
     words = []
     for name in names:
-        value, short = shown(settings.get(name)), name.removesuffix("._target_")
+        value, short = as_text(settings.get(name)), name.removesuffix("._target_")
         value = value if name == short else value.rpartition(".")[2]
         words.append(f"{short}={value}" if name in settings else f"no {short}")
     return ", ".join(words)
 
 
-def shown(value: Any) -> str:
+def as_text(value: Any) -> str:
     """Write a setting; equal ones are written equally."""
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
 

@@ -15,8 +15,8 @@ from supermix_pl.experiments.bench.step import (
     REFERENCE,
     Timing,
     Training,
-    contenders,
     main,
+    setups,
 )
 from supermix_pl.transforms import RandomCropFlip
 from tests.experiments.bench.small import SMALL, settings, written
@@ -26,8 +26,8 @@ CHEAP = f"{RECOMMENDED}, max_steps=6, show_from=0"
 STREAMS = ({}, {"max_steps": 6, "show_from": 0})
 
 
-def test_contenders_and_what_they_are() -> None:
-    found = contenders([*STREAMS, {"reuse": 24, "sigma": 2.0}], 3)
+def test_setups_and_what_they_are() -> None:
+    found = setups([*STREAMS, {"reuse": 24, "sigma": 2.0}], 3)
     other = f"{RECOMMENDED}, reuse=24, sigma=2.0"
     assert list(found) == [REFERENCE, RECOMMENDED, CHEAP, other, BATCH]
     assert found[REFERENCE][0] == MixUp(k=3)
@@ -38,7 +38,7 @@ def test_contenders_and_what_they_are() -> None:
     assert isinstance(engine, StreamEngine)
     assert engine.reuse == 24
     assert isinstance(found[BATCH][1], BatchEngine)
-    assert BATCH not in contenders([], 2, with_batch=False)
+    assert BATCH not in setups([], 2, with_batch=False)
     assert [*settings("step")[1].streams] == [*STREAMS]
 
 
@@ -59,7 +59,7 @@ def batch(seed: int, size: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
 )
 def test_passes_a_shown_mix(name: str, forwards: float, backwards: float) -> None:
     """What the goals limit is what the teacher passes, natural images left out."""
-    chosen = contenders(STREAMS, 2)[name]
+    chosen = setups(STREAMS, 2)[name]
     counting = Counting(network())
     teacher = FrozenTeacher(counting, fold=False)
     training = Training(*chosen, network(1), teacher, RandomCropFlip(), low_precision=False)
@@ -77,7 +77,7 @@ def test_passes_a_shown_mix(name: str, forwards: float, backwards: float) -> Non
 
 
 def test_a_student_learns_from_the_teachers_logits_of_every_row() -> None:
-    chosen = contenders([{"max_steps": 2, "reuse": 4}], 2)["stream, max_steps=2, reuse=4"]
+    chosen = setups([{"max_steps": 2, "reuse": 4}], 2)["stream, max_steps=2, reuse=4"]
     teacher, student = FrozenTeacher(network()), network(1)
     training = Training(*chosen, student, teacher, RandomCropFlip(), low_precision=False)
     images, labels = batch(0)
