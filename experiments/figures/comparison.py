@@ -85,7 +85,7 @@ def draw_sets(subject: Subject, chosen: Sequence[Sets], *, head: str = "") -> st
     blocks = middle.subfigures(len(chosen), count, squeeze=False)
     for row, (line, sets) in enumerate(zip(blocks, chosen, strict=True)):
         for number in range(len(sets.images) // sets.k):
-            cells = line[number].subplots(num_rows, most + 1)
+            cells = line[number].subplots(num_rows, most + 1, squeeze=False).tolist()
             line[number].subplots_adjust(_NAMES / (width / count), 0.1, 0.99, 0.96, wspace=0.15, hspace=0.6)
             _draw_block(cells, subject, sets, number, most)
             for column, cell in enumerate(cells[0] if row == 0 else ()):
