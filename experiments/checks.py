@@ -1,20 +1,20 @@
 """What can be said of a config before any time is spent: everything that needs neither data nor a teacher."""
 
 import inspect
-import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, Unpack, get_args, get_origin, get_type_hints
 
 import torch
 from beartype import BeartypeConf
 from beartype.door import is_bearable
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
+from hydra.types import RunMode
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationKeyError
 from torch import nn
 
 from supermix_pl import MovingAverage
@@ -22,6 +22,7 @@ from supermix_pl.arguments import check_at_least, check_not_negative, check_one_
 from supermix_pl.engine import BatchEngine
 from supermix_pl.experiments import building
 from supermix_pl.experiments.mixes import External, Fixed
+from supermix_pl.experiments.shared.files import FULL
 from supermix_pl.experiments.tasks.distillation import check_both_have_features
 from supermix_pl.experiments.teachers import checked_path
 
@@ -48,6 +49,23 @@ def named_errors() -> Iterator[None]:
         raise SettingsError(str(error)) from error
 
 
+@contextmanager
+def ending_in_a_line(program: str) -> Iterator[None]:
+    """End a program in one line where it cannot do what was asked for, or the disk is full; not the jobs of a sweep."""
+    try:
+        yield
+    except (SettingsError, OSError) as error:
+        if in_sweep() or (isinstance(error, OSError) and error.errno not in FULL):
+            raise
+        room = f"expected room on the disk, got: {error}; make some, and give the same command again: it goes on"
+        sys.exit(f"{program}: error: {room if isinstance(error, OSError) else error}")
+
+
+def in_sweep() -> bool:
+    """Return whether this is a job of a sweep."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
 def check_settings(config: DictConfig) -> None:
     """Refuse, before any time is spent, a config that lacks something, or has what nothing takes.
 
@@ -57,7 +75,6 @@ def check_settings(config: DictConfig) -> None:
     """
     check_at_least("seed", config.seed, 0)
     check_not_negative("restart.minutes", config.restart.minutes)
-    _check_budget(config)
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise ValueError(
@@ -66,7 +83,6 @@ def check_settings(config: DictConfig) -> None:
     check_one_of("matmul_precision", config.matmul_precision, ("highest", "high", "medium"))
     if config.engine.get("sources") is not None:
         check_one_of("engine.sources", config.engine.sources, ("training",))
-    _check_cache(config)
     _check_weights(config)
     _check_mixing(config)
     check_kinds(config)
@@ -143,16 +159,6 @@ def check_choices(config: DictConfig) -> None:
                 )
 
 
-def _check_cache(config: DictConfig) -> None:
-    folder = Path(config.paths.cache_dir).expanduser().absolute()
-    there = next(each for each in (folder, *folder.parents) if each.exists())
-    if not there.is_dir() or (there != folder and not os.access(there, os.W_OK)):  # a full one may be read-only
-        raise ValueError(
-            f"expected paths.cache_dir to be a folder that is there or can be made, got {folder}, and {there} takes no "
-            "folder; choose another by paths.cache_dir=FOLDER"
-        )
-
-
 def _name(choice: type) -> str:
     return choice.__name__.lower()
 
@@ -217,18 +223,6 @@ def _check_mixing(config: DictConfig) -> None:
         building.build(config.mixing, teacher="ema" if config.teacher else None, mixer=mixer, engine=engine)
     except InstantiationException as error:
         raise ValueError(str(error.__cause__ or error)) from error
-
-
-def _check_budget(config: DictConfig) -> None:
-    """Ask for a pair where the protocol leaves its numbers to one."""
-    try:
-        _ = config.data.batch_size, config.trainer.max_epochs
-        OmegaConf.to_container(config.optimizer, resolve=True)
-    except InterpolationKeyError as error:
-        raise ValueError(
-            f"expected a value for {error.full_key}, which this protocol leaves to the pair, got none ({error.msg}); "
-            "choose pair=, or another protocol"
-        ) from error
 
 
 def _check_weights(config: DictConfig) -> None:

@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _draw_mixes(options.output, options.overrides, options.seeds[0]),
         ]
     seeds = pd.DataFrame(columns=["student"]) if options.overrides else pd.read_csv(SEEDS)
-    console.print(render.terminal([_table(rows[: len(METHODS)], seeds)]))
+    render.show([_table(rows[: len(METHODS)], seeds)])
     console.print(
         "holds: mixes whose likeliest classes, to the teacher, are those of their sources under the view that the "
         "student sees. A few points between students of one seed say little: look at the means of five seeds"

@@ -24,22 +24,20 @@ from supermix_pl.experiments.evaluation import Robustness
 from supermix_pl.experiments.shared.files import write_whole
 from supermix_pl.experiments.shared.runs.folders import EVALUATION, find_runs, read_evaluation, training_id
 
-_OF_TRAINING = ("seed", "batch_size", "images_per_class", "augment", "epoch_batches", "with_indices")
 
-
-def evaluate(folder: Path, settings: Robustness, known: dict[str, ImageDataModule] | None = None) -> Path:
+def evaluate(folder: Path, settings: Robustness) -> Path:
     """Measure the network of a finished run, unless that has been done; return the path of evaluation.json."""
     path = folder / EVALUATION
     earlier = read_evaluation(folder)
     if earlier is not None and earlier["settings"] == asdict(settings):
         return path
-    network, datamodule = open_run(folder, known)
+    network, datamodule = open_run(folder)
     measured = settings.measure(network, datamodule) | {"training": training_id(folder)}
     write_whole(path, json.dumps(measured, indent=2) + "\n")
     return path
 
 
-def open_run(folder: Path, known: dict[str, ImageDataModule] | None = None) -> tuple[nn.Module, ImageDataModule]:
+def open_run(folder: Path) -> tuple[nn.Module, ImageDataModule]:
     """Open the network of a finished run, on a GPU if there is one, and its data.
 
     Raises:
@@ -50,7 +48,7 @@ def open_run(folder: Path, known: dict[str, ImageDataModule] | None = None) -> t
         raise ValueError(f"expected {weights}, which supermix-train writes, found no such file: train it again")
     config = OmegaConf.load(folder / "config.yaml")
     assert isinstance(config, DictConfig)
-    datamodule = _open(config, {} if known is None else known)
+    datamodule = build_data(config)
     network = load_checkpoint(instantiate(config.network, num_classes=datamodule.num_classes), weights)
     if config.get("channels_last"):
         network = network.to(memory_format=torch.channels_last)
@@ -69,23 +67,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         settings = Robustness(**{field.name: getattr(options, field.name) for field in fields(Robustness)})
         runs, problems = find_runs(options.runs)
-        known: dict[str, ImageDataModule] = {}
         for run in runs:
-            print(evaluate(run.folder, settings, known))
+            print(evaluate(run.folder, settings))
     except ValueError as error:
         parser.error(str(error))
     for problem in problems:
         print(f"passed over {problem.folder}: {problem.reason}", file=sys.stderr)
-
-
-def _open(config: DictConfig, known: dict[str, ImageDataModule]) -> ImageDataModule:
-    """Open the data of a run, or take those of another run with the same test images."""
-    node = OmegaConf.to_container(config.data, resolve=True)
-    assert isinstance(node, dict)
-    key = json.dumps({name: value for name, value in node.items() if name not in _OF_TRAINING}, sort_keys=True)
-    if key not in known:
-        known[key] = build_data(config)
-    return known[key]
 
 
 if __name__ == "__main__":

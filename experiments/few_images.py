@@ -92,7 +92,6 @@ def add_rows(table: Path, folders: Sequence[Path]) -> tuple[int, list[str]]:
     """
     runs, problems = find_runs(folders) if folders else ([], [])
     added, passed_over = 0, [f"{problem.folder}: {problem.reason}" for problem in problems]
-    known: dict[str, Any] = {}
     with FileLock(f"{table}.lock"):
         rows = read(table)
         keys = _keys(rows)
@@ -101,7 +100,7 @@ def add_rows(table: Path, folders: Sequence[Path]) -> tuple[int, list[str]]:
             if run.name_of("protocol") != "few_images":
                 passed_over.append(f"{run.folder}: no run of experiment=few_images")
             elif key not in keys:
-                rows.loc[len(rows)] = _row(run, key, known)
+                rows.loc[len(rows)] = _row(run, key)
                 keys.add(key)
                 added += 1
                 write_whole(table, rows.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_MINIMAL))
@@ -167,8 +166,8 @@ def _origin(run: Run) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def _row(run: Run, key: tuple[str, ...], known: dict[str, Any]) -> list[str]:
-    values = dict(zip(_KEY, key, strict=True)) | quality(*open_run(run.folder, known))
+def _row(run: Run, key: tuple[str, ...]) -> list[str]:
+    values = dict(zip(_KEY, key, strict=True)) | quality(*open_run(run.folder))
     values |= {column: run.metrics.get(name) for column, name in _MEASURED.items()}
     values |= _origin(run)
     return [_text(values.get(column)) for column in COLUMNS]

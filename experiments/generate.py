@@ -5,7 +5,6 @@ what `mixing.mixed_transform` says.
 """
 
 import logging
-import sys
 from typing import Any
 
 import hydra
@@ -17,9 +16,8 @@ from torch.multiprocessing.spawn import start_processes
 
 from supermix_pl import FrozenTeacher
 from supermix_pl.experiments.building import build_data, build_mixes, build_teacher, works_on_gpu
-from supermix_pl.experiments.checks import SettingsError, check_choices, check_settings, named_errors
+from supermix_pl.experiments.checks import SettingsError, check_choices, check_settings, ending_in_a_line, named_errors
 from supermix_pl.experiments.mixes import Fixed, FixedMixes
-from supermix_pl.experiments.shared.files import FULL
 
 _log = logging.getLogger(__name__)
 
@@ -27,17 +25,8 @@ _log = logging.getLogger(__name__)
 @hydra.main(config_path="pkg://supermix_pl.conf", config_name="generate", version_base="1.3")
 def main(config: DictConfig) -> None:
     """Mix the training images; a stopped run goes on where it was, several may share the work."""
-    try:
+    with ending_in_a_line("supermix-generate"):
         run(config)
-    except SettingsError as error:
-        sys.exit(f"supermix-generate: error: {error}")
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        sys.exit(
-            f"supermix-generate: error: expected room for the mixes, got: {error}; make some, and give the same "
-            "command again: it makes what is missing"
-        )
 
 
 def run(config: DictConfig) -> None:

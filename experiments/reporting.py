@@ -36,8 +36,7 @@ _USE = """usage: supermix-report table1|table2|table3|table5|custom FOLDER ...
        supermix-report html FOLDER ...
        supermix-report rows CSV [FOLDER ...]
 
-Tables put what was measured beside the paper's numbers; Table 4 is printed by its benchmark. Figures are drawn of runs,
-or of a teacher and data that are chosen as in supermix-train. Each has its own help: supermix-report table2 --help"""
+Table 4 is printed by its benchmark. Each word has its own help: supermix-report table2 --help"""
 _OVERRIDES = (
     "teacher, data and mixer as in supermix-train, such as data=parquet data.folder=... teacher=checkpoint "
     "teacher.checkpoint=... mixer.alpha=1; if not given, the embedded shapes and a teacher that is trained on them"
@@ -78,7 +77,7 @@ def _parser(word: str) -> argparse.ArgumentParser:
             add("csv", type=Path, help="file of the rows")
         many = "*" if word == "rows" else "+"
         add("runs", type=Path, nargs=many, metavar="FOLDER", help="searched for runs of supermix-train")
-    if word in (*TABLES, "figure5"):
+    if word == "figure5":
         add("--best", action="store_true", help="take the accuracies of the best epochs, not of the last ones")
     if word == "html":
         add("--title", default="Runs of supermix-train", help="default %(default)s")
@@ -99,7 +98,7 @@ def _table(word: str, options: argparse.Namespace, arguments: Sequence[str]) -> 
     output = options.output
     if output is not None and output.suffix not in (".md", ".csv"):
         raise ValueError(f"expected --output with a suffix of .md or .csv, got {output}")
-    report = accuracies(word, options.runs, best=options.best)
+    report = accuracies(word, options.runs)
     origin = provenance.collect(_PROGRAM, arguments, seeds=report.seeds)
     parts = [Heading(text=report.title, level=1), Notes(lines=(*options.note, *report.remarks)), *report.body]
     if report.not_counted:

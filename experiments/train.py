@@ -12,16 +12,15 @@ import hydra
 import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import ProgressBar
 
 from supermix_pl import FrozenTeacher
 from supermix_pl.experiments import building, restart
 from supermix_pl.experiments.checkpoints import Restart, WholeCheckpoints
-from supermix_pl.experiments.checks import SettingsError, check_choices, check_settings, named_errors
+from supermix_pl.experiments.checks import check_choices, check_settings, ending_in_a_line, in_sweep, named_errors
 from supermix_pl.experiments.record import RunRecorder
-from supermix_pl.experiments.shared.files import FULL, write_whole
+from supermix_pl.experiments.shared.files import write_whole
 from supermix_pl.experiments.tasks.classification import save_weights
 
 _TERMINATED = 128 + 15  # what a shell says of a process that SIGTERM ended
@@ -99,8 +98,7 @@ def _result(metrics: dict[str, Any], where: Path, *, on_test: bool) -> str:
 
 def _check_launcher(config: DictConfig) -> None:
     """Stop a sweep whose every job would start the whole sweep again in each of its ranks."""
-    sweeping = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-    if not sweeping or config.trainer.devices == 1:
+    if not in_sweep() or config.trainer.devices == 1:
         return
     trainer: pl.Trainer = building.build(config.trainer, logger=False, enable_checkpointing=False)
     environment = getattr(trainer.strategy.launcher, "cluster_environment", None)  # of launchers that start scripts
@@ -117,7 +115,7 @@ def main(config: DictConfig) -> float | None:
     """Train as composed on the command line; return the figure that a sweep may optimise, if this process did."""
     torch.set_float32_matmul_precision(config.matmul_precision)
     folder = Path(config.paths.output_dir)
-    try:
+    with ending_in_a_line("supermix-train"):
         if config.get("rows"):
             from supermix_pl.experiments.few_images import has_row  # and pandas with it
 
@@ -130,17 +128,6 @@ def main(config: DictConfig) -> float | None:
             if mine:
                 return train(config)["val/accuracy_best"]
         _log.info("%s: another process is at it", folder)
-    except (SettingsError, OSError) as error:
-        if isinstance(error, OSError) and error.errno not in FULL:
-            raise
-        if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise  # of this job; the others go on
-        if isinstance(error, OSError):
-            error = (
-                f"expected room for the run in {folder}, got: {error}; make some, and give the same command again: it "
-                "goes on from its newest checkpoint"
-            )
-        sys.exit(f"supermix-train: error: {error}")
     return None
 
 

@@ -94,7 +94,7 @@ EXPERIMENTS: dict[str, set[str]] = {
     "resolvers": set(),
     "teachers": {"data", "networks", "shared", "tasks"},
     "building": {"data", "mixes", "networks", "resolvers", "shared", "tasks"},
-    "checks": {"building", "mixes", "tasks", "teachers"},
+    "checks": {"building", "mixes", "shared", "tasks", "teachers"},
     "cli": set(),
     "opening": {"building", "checks", "data", "mixes", "shared"},
     "record": set(),
@@ -109,7 +109,7 @@ EXPERIMENTS: dict[str, set[str]] = {
     "few_images": {"evaluate", "evaluation", "shared"},
     "demo": {"evaluate", "evaluation", "figures", "opening", "record", "report", "shared", "train"},
     "reporting": {"few_images", "figures", "opening", "report", "shared"},
-    "bench": {"networks", "opening", "shared"},
+    "bench": {"checks", "networks", "opening", "shared"},
 }
 BENCH: dict[str, set[str]] = {
     "__init__": set(),

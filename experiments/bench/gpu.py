@@ -3,9 +3,9 @@
 from functools import partial
 
 from supermix_pl.experiments.bench.program import run
-from supermix_pl.experiments.bench.step import StepSettings, measure
+from supermix_pl.experiments.bench.step import measure
 
-main = partial(run, "gpu", StepSettings, measure)
+main = partial(run, "gpu", measure)
 
 if __name__ == "__main__":
     main()

@@ -11,13 +11,15 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 from hydra.errors import HydraException
+from hydra.utils import instantiate
 from matplotlib.figure import Figure
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.progress import track
 
 from supermix_pl.arguments import check_at_least
+from supermix_pl.experiments.checks import check_kinds, named_errors
 from supermix_pl.experiments.opening import composed, one_line
 from supermix_pl.experiments.shared import provenance, render
 from supermix_pl.experiments.shared.render import Heading, Notes, Part
@@ -49,9 +51,6 @@ class Settings:
         """Check what hangs together."""
 
 
-S = TypeVar("S", bound=Settings)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Result:
     """What a benchmark found."""
@@ -67,12 +66,7 @@ class Result:
     failed: bool = False  # whether something did not come to its end
 
 
-def run(
-    program: str,
-    kind: type[S],
-    measure: Callable[[DictConfig, S], Result],
-    overrides: Sequence[str] | None = None,
-) -> None:
+def run(program: str, measure: Callable[[DictConfig, Any], Result], overrides: Sequence[str] | None = None) -> None:
     """Read the config, measure, print and write; what makes no sense ends the program in one line.
 
     Without overrides those of the command line are taken.
@@ -83,7 +77,7 @@ def run(
         sys.exit()
     try:
         config = composed(f"bench/{program}", overrides)
-        settings = read_settings(config, kind)
+        settings = read_settings(config)
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         Path(settings.folder).mkdir(parents=True, exist_ok=True)
@@ -95,17 +89,11 @@ def run(
         sys.exit(1)
 
 
-def read_settings(config: DictConfig, kind: type[S]) -> S:
-    """Read the node `bench` of a config."""
-    schema = OmegaConf.structured(kind)
-    OmegaConf.set_readonly(schema, False)
-    try:
-        settings = OmegaConf.to_object(OmegaConf.merge(schema, OmegaConf.to_container(config.bench, resolve=True)))
-    except OmegaConfBaseException as error:
-        place = f"bench.{error.full_key}" if error.full_key else "bench"
-        raise ValueError(f"expected other values, got {place}: {str(error).splitlines()[0]}") from error
-    assert isinstance(settings, kind)
-    return settings
+def read_settings(config: DictConfig) -> Any:
+    """Build the node `bench` of a config, whose values are of the kinds that it asks for."""
+    check_kinds(config)
+    with named_errors():
+        return instantiate(config.bench, _convert_="all")
 
 
 def check_sets(sets: int, batch_size: int, k: int) -> None:

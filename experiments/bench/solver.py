@@ -15,8 +15,8 @@ from supermix_pl.experiments.bench.cost import NOTE, Batch, Cost, mix_batches, n
 from supermix_pl.experiments.bench.passes import recorded, replay, timed
 from supermix_pl.experiments.bench.program import Result, Settings, check_sets, named, run, tracked
 from supermix_pl.experiments.opening import open_subject
-from supermix_pl.experiments.shared.mixers import BLIND, EXACT, FAST, MEANING, PAPER, as_call, fast, named_mixers
-from supermix_pl.experiments.shared.palette import BLACK, BLUE, GREY, MARKS, SERIES
+from supermix_pl.experiments.shared.mixers import BLIND, FAST, MEANING, as_call, fast, named_mixers
+from supermix_pl.experiments.shared.palette import MARKS, SERIES
 from supermix_pl.experiments.shared.render import Notes, Table
 from supermix_pl.experiments.shared.statistics import mean_cell, median_cell
 from supermix_pl.experiments.shared.subject import Subject
@@ -35,8 +35,6 @@ _NOTES = (
     "Bare passes: those of the same call, without the solver, of the first batch.",
 )
 
-_MAIN = {PAPER: (BLACK, "o"), EXACT: (GREY, "o"), FAST: (BLUE, "*")}
-_OTHERS = tuple(colour for colour in SERIES if colour not in (BLACK, BLUE))
 _LEGEND = 5
 _PANELS = {
     "forwards_per_attempted": "teacher forwards a mix: natural image and rounds",
@@ -184,7 +182,8 @@ def draw(rows: Sequence[Row], title: str) -> Figure:
     figure = Figure(figsize=(16, 5.4 + 0.2 * len(names) / _LEGEND), layout="constrained")
     panels = figure.subplots(1, len(_PANELS), sharey=True)
     for place, name in enumerate(names):
-        style, mine = _style(name, place), [row for row in rows if row.name == name]
+        mine = [row for row in rows if row.name == name]
+        style = {"color": SERIES[place % len(SERIES)], "marker": MARKS[place % len(MARKS)]}
         shares = [100 * _mean(row, "holds") for row in mine]
         for axes, number in zip(panels, _PANELS, strict=True):
             if name in BLIND and axes is panels[0]:
@@ -207,14 +206,7 @@ def _mean(row: Row, number: str) -> float:
     return fmean(known) if known else float("nan")
 
 
-def _style(name: str, number: int) -> dict[str, Any]:
-    colour, mark = _MAIN.get(name, (_OTHERS[number % len(_OTHERS)], MARKS[number % len(MARKS)]))
-    main = name in _MAIN
-    size = {"markersize": 12 if name == FAST else 6, "linewidth": 2.4 if main else 1.2, "zorder": 3 if main else 2}
-    return {"color": colour, "marker": mark, "markeredgecolor": "white", **size}
-
-
-main = partial(run, "solver", SolverSettings, measure)
+main = partial(run, "solver", measure)
 
 if __name__ == "__main__":
     main()

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from statistics import mean
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from hydra.utils import instantiate
@@ -34,12 +34,12 @@ from supermix_pl.trainer.stopwatch import Stopwatch
 from supermix_pl.transforms import View
 
 REFERENCE, RECOMMENDED, BATCH = "MixUp", "stream", "batch"
-COLUMNS = ("step", "ms", "of it mixing", "ratio", "CPU ratio", "forwards / mix", "backwards / mix", "holds %")
+COLUMNS = ("step", "ms", "of it mixing", "ratio", "forwards / mix", "backwards / mix", "holds %")
 NOTES = (
     (
         "A step: the teacher's pass of the natural images, mixing, then forward, backward and update of the student on "
         "all rows, by the distillation loss. Median of the blocks' means (least - most); ratios within a block to "
-        "MixUp, a stream whose mixes the teacher labels too. CPU ratio: of the time of the process's threads."
+        "MixUp, a stream whose mixes the teacher labels too."
     ),
     (
         "Forwards, backwards: the teacher's a mix that is shown, those of the natural images left out, which all have. "
@@ -51,7 +51,7 @@ _STEPS_TO_WARM = 24  # a budget is planned by then, and sets leave the slots
 _SLOW_STEPS_TO_WARM = 2
 _SLOW_SHARE = 4  # the batch engine takes this part of the steps
 
-Contenders = Mapping[str, tuple[Mixer, Engine]]
+Setups = Mapping[str, tuple[Mixer, Engine]]
 """What is put into the batches, by name."""
 
 
@@ -71,7 +71,7 @@ class StepSettings(Settings):
 
     def check(self) -> None:
         check_at_least("bench.images", self.images, max(self.batch_sizes))
-        contenders(self.streams, 2)
+        setups(self.streams, 2)
 
 
 def measure(config: DictConfig, settings: StepSettings) -> Result:
@@ -96,8 +96,7 @@ def measure(config: DictConfig, settings: StepSettings) -> Result:
         tables=[*tables, Notes(lines=NOTES)],
         content={
             "timings": {
-                name: {contender: asdict(timing) for contender, timing in found.items()}
-                for name, found in timings.items()
+                name: {setup: asdict(timing) for setup, timing in found.items()} for name, found in timings.items()
             }
         },
         seeds=[config.seed],
@@ -113,7 +112,7 @@ def _measure_case(
     torch.manual_seed(config.seed)
     student = instantiate(config.network, num_classes=subject.teacher.num_classes).to(subject.images.device)
     return subject, time_steps(
-        contenders(settings.streams, subject.supermix.k, with_batch=settings.batch_engine),
+        setups(settings.streams, subject.supermix.k, with_batch=settings.batch_engine),
         student.to(memory_format=torch.channels_last) if config.channels_last else student,
         subject.teacher,
         [batch for batch in subject.batches(size) if len(batch[0]) == size],
@@ -124,7 +123,7 @@ def _measure_case(
     )
 
 
-def contenders(streams: Sequence[Mapping[str, Any]], k: int, *, with_batch: bool = True) -> Contenders:
+def setups(streams: Sequence[Mapping[str, Any]], k: int, *, with_batch: bool = True) -> Setups:
     """Return what is compared, the reference first: streams of SuperMix.fast with changes, the batch engine."""
     found: dict[str, tuple[Mixer, Engine]] = {REFERENCE: (MixUp(k=k), StreamEngine())}
     for changes in streams:
@@ -136,7 +135,7 @@ def contenders(streams: Sequence[Mapping[str, Any]], k: int, *, with_batch: bool
 
 
 def time_steps(
-    chosen: Contenders,
+    chosen: Setups,
     student: nn.Module,
     teacher: FrozenTeacher,
     batches: Sequence[tuple[Tensor, Tensor]],
@@ -146,7 +145,7 @@ def time_steps(
     blocks: int,
     low_precision: bool,
 ) -> dict[str, "Timing"]:
-    """Time all contenders in turns."""
+    """Time all setups in turns."""
     trainings = {
         name: Training(*each, student, teacher, view, low_precision=low_precision) for name, each in chosen.items()
     }
@@ -161,7 +160,7 @@ def time_steps(
 
 
 def rows(timings: Mapping[str, "Timing"]) -> tuple[tuple[str, ...], ...]:
-    """Lay the contenders out beside the reference, as `COLUMNS` has it."""
+    """Lay the setups out beside the reference, as `COLUMNS` has it."""
     reference = timings[REFERENCE]
     return tuple(
         (
@@ -169,7 +168,6 @@ def rows(timings: Mapping[str, "Timing"]) -> tuple[tuple[str, ...], ...]:
             median_cell(timing.seconds, 1, 1000),
             median_cell(timing.mixing, 1, 1000),
             median_cell(timing.ratios(reference), 3),
-            median_cell(timing.ratios(reference, "cpu"), 3),
             f"{mean(timing.forwards):.2f}",
             f"{mean(timing.backwards):.2f}",
             f"{100 * mean(timing.holds):.0f}" if timing.holds else "-",
@@ -180,11 +178,9 @@ def rows(timings: Mapping[str, "Timing"]) -> tuple[tuple[str, ...], ...]:
 
 @dataclass(kw_only=True)
 class Timing:
-    """A contender's steps."""
+    """A setup's steps."""
 
     seconds: list[float] = field(default_factory=list)  # of a step, the mean of each block
-    # of the threads of this process, likewise: less is lost to what else the machine does
-    cpu: list[float] = field(default_factory=list)
     mixing: list[float] = field(default_factory=list)  # of the seconds, those of mixing
     # teacher forwards a mix that was shown, of every step, beside those that label the natural images
     forwards: list[float] = field(default_factory=list)
@@ -198,9 +194,9 @@ class Timing:
         if mix.holds is not None:
             self.holds.append(float(mix.holds.float().mean()))
 
-    def ratios(self, reference: "Timing", clock: Literal["seconds", "cpu"] = "seconds") -> list[float]:
-        """Return the steps over those of another contender, block by block."""
-        return [one / two for one, two in zip(getattr(self, clock), getattr(reference, clock), strict=True)]
+    def ratios(self, reference: "Timing") -> list[float]:
+        """Return the steps over those of another setup, block by block."""
+        return [one / two for one, two in zip(self.seconds, reference.seconds, strict=True)]
 
 
 class Training:
@@ -269,11 +265,10 @@ class Training:
         """Time some steps from a batch on, fewer slow ones, and count their passes afterwards."""
         steps = max(1, steps // _SLOW_SHARE) if self.is_slow else steps
         synchronize(self._device)
-        start, worked = time.perf_counter(), time.process_time()
+        start = time.perf_counter()
         mixes = [self.step(*batches[(first + number) % len(batches)]) for number in range(steps)]
         synchronize(self._device)
         self.timing.seconds.append((time.perf_counter() - start) / steps)
-        self.timing.cpu.append((time.process_time() - worked) / steps)
         recent = self._stopwatch.recent(steps)
         assert recent is not None
         self.timing.mixing.append(recent[0])
@@ -289,7 +284,7 @@ class Training:
         self._optimizer.step()
 
 
-main = partial(run, "step", StepSettings, measure)
+main = partial(run, "step", measure)
 
 if __name__ == "__main__":
     main()

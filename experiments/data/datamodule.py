@@ -169,8 +169,8 @@ class ImageDataModule(pl.LightningDataModule):
         train: LabelledImages | None,
         test: LabelledImages | None,
         class_names: list[str],
-        mean: Statistics,
-        std: Statistics,
+        mean: Sequence[float],
+        std: Sequence[float],
     ) -> Opened:
         """Wraps decoded images; for subclasses. Statistics that the user gave win over the ones given here."""
         normalisation = Normalisation(self.mean or mean, self.std or std)

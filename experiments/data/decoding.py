@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +12,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from supermix_pl.experiments.data.augment import Augmentation
+from supermix_pl.experiments.data.huggingface import EncodedRows
 from supermix_pl.experiments.data.pixels import CPU, Normalisation, send
+from supermix_pl.experiments.data.rgb import EncodedFiles
 from supermix_pl.experiments.data.source import Batch, Indices
 
 Pixels = UInt8[Tensor, "3 h w"]
@@ -20,18 +22,7 @@ Key = tuple[tuple[int, ...] | None, Indices]
 _AUGMENT = 1
 
 
-@runtime_checkable
-class EncodedImages(Protocol):
-    """Labelled images in files or bytes; pickles small, for the workers."""
-
-    @property
-    def labels(self) -> Int64[np.ndarray, " n"]:
-        """Class of every image."""
-        ...
-
-    def __getitem__(self, index: int) -> Image.Image:
-        """Decodes an image into RGB; a `ValueError` names the one that cannot be decoded."""
-        ...
+EncodedImages = EncodedFiles | EncodedRows
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -9,17 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, UInt8
+import torch
+from jaxtyping import UInt8
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from supermix_pl.experiments.data.augment import cut_out
+from supermix_pl.experiments.data.policies import TorchvisionPolicy
 
 EXAMPLE = Path(__file__).with_name("fast_autoaugment_example.json")
 
 Pixels = UInt8[Tensor, "3 h w"]
-_COLUMNS = 4  # of one step in a row of draws: whether, which sign, which row and column of the image
-_CUTOUT = "Cutout"  # needs a place and a colour besides its strength
+Step = tuple[str, float, float]
+"""An operation, the probability that it is taken, and its strength in the unit of the operation's range."""
+SubPolicy = tuple[Step, ...]
+_GREY = np.array([125, 123, 114], np.uint8)  # of Cutout, as in the published code
 
 
 def _affine(image: Pixels, *, shift: tuple[int, int] = (0, 0), shear: tuple[float, float] = (0.0, 0.0)) -> Pixels:
@@ -27,6 +31,10 @@ def _affine(image: Pixels, *, shift: tuple[int, int] = (0, 0), shear: tuple[floa
     # Shears keep the first row and column in place, as in AutoAugment's code
     centre = None if shear == (0.0, 0.0) else [0.0, 0.0]
     return F.affine(image, angle=0.0, translate=list(shift), scale=1.0, shear=degrees, center=centre)
+
+
+def _cut_out(image: Pixels, size: int) -> Pixels:
+    return cut_out(image[None], torch.rand(1, 2).numpy(), size=size, fill=_GREY)[0]
 
 
 # Strengths at levels 0 and 1, whether half of the images get the negative one, and what it does; what moves in from
@@ -46,34 +54,12 @@ _OPERATIONS: Mapping[str, tuple[float, float, bool, Callable[[Pixels, float], Pi
     "Color": (-0.9, 0.9, False, lambda image, change: F.adjust_saturation(image, 1 + change)),
     "Brightness": (-0.9, 0.9, False, lambda image, change: F.adjust_brightness(image, 1 + change)),
     "Sharpness": (-0.9, 0.9, False, lambda image, change: F.adjust_sharpness(image, 1 + change)),
-    _CUTOUT: (0.0, 0.2, False, lambda image, _: image),
+    "Cutout": (0.0, 0.2, False, lambda image, share: _cut_out(image, round(share * image.shape[2]))),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
-    """One operation of a sub-policy."""
-
-    name: str  # of the operation
-    probability: float  # that the step is taken, in [0, 1]
-    strength: float  # in the unit of the operation's range; see `FastAutoAugment`
-    mirrored: bool  # whether half of the images get the negative strength
-
-    def apply(self, image: Pixels, draws: Float64[np.ndarray, "4"], fill: UInt8[np.ndarray, "3"]) -> Pixels:
-        """Return the image after the step, if `draws` say that it is taken."""
-        chance, sign = draws[:2]
-        if chance >= self.probability:
-            return image
-        if self.name == _CUTOUT:
-            return cut_out(image[None], draws[None, 2:], size=round(self.strength * image.shape[2]), fill=fill)[0]
-        return _OPERATIONS[self.name][3](image, -self.strength if self.mirrored and sign < 0.5 else self.strength)
-
-
-SubPolicy = tuple[Step, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class FastAutoAugment:
+class FastAutoAugment(TorchvisionPolicy):
     """Fast AutoAugment with the policy of a file.
 
     The file is JSON: a list of sub-policies, each a list of `[operation, probability, level]` with probability and
@@ -86,7 +72,7 @@ class FastAutoAugment:
     Contrast, Color, Brightness and Sharpness factor 0.1 to 1.9, Cutout 0 to 0.2 of the width; AutoContrast, Invert and
     Equalize have no level.
 
-    Deviation: Cutout paints the data's mean colour, translations move whole pixels.
+    Deviation: translations move whole pixels.
 
     Args:
         policy: The file, or "example" for one of our own to try things with: not the published policy, so its
@@ -94,7 +80,6 @@ class FastAutoAugment:
     """
 
     policy: str
-    on_host = True
 
     def __post_init__(self) -> None:
         self.sub_policies  # noqa: B018, a bad file is found here and not in the first epoch
@@ -104,26 +89,15 @@ class FastAutoAugment:
         """What is drawn from for every image, all equally likely."""
         return tuple(read_policy(EXAMPLE if self.policy == "example" else Path(self.policy).expanduser()))
 
-    def draw(self, generator: np.random.Generator, count: int) -> Float64[np.ndarray, "n d"]:
-        """Draws numbers in [0, 1) for `count` images: the sub-policy, and four for each step."""
-        return generator.random((count, 1 + _COLUMNS * max(map(len, self.sub_policies))))
+    def torchvisions(self) -> Callable[[Pixels], Pixels]:
+        return self._view
 
-    def apply(
-        self,
-        images: UInt8[Tensor, "b 3 h w"],
-        draws: Float64[np.ndarray, "b d"],
-        *,
-        fill: UInt8[np.ndarray, "3"],
-    ) -> UInt8[Tensor, "b 3 h w"]:
-        """Return the views that `draws` describes; `fill` is the colour of Cutout."""
-        views = images.clone()
-        for view, row in zip(views, draws, strict=True):
-            image = view
-            steps = self.sub_policies[int(row[0] * len(self.sub_policies))]
-            for step, numbers in zip(steps, row[1:].reshape(-1, _COLUMNS), strict=False):
-                image = step.apply(image, numbers, fill)
-            view.copy_(image)
-        return views
+    def _view(self, image: Pixels) -> Pixels:
+        for name, probability, strength in self.sub_policies[int(torch.randint(len(self.sub_policies), ()))]:
+            if torch.rand(()) < probability:
+                *_, mirrored, operation = _OPERATIONS[name]
+                image = operation(image, -strength if mirrored and torch.rand(()) < 0.5 else strength)
+        return image
 
 
 def read_policy(path: Path) -> list[SubPolicy]:
@@ -150,8 +124,8 @@ def _step(step: Any, place: str) -> Step:
         case [str(name), int() | float() as probability, int() | float() as level] if (
             name in _OPERATIONS and 0 <= probability <= 1 and 0 <= level <= 1
         ):
-            low, high, mirrored, _ = _OPERATIONS[name]
-            return Step(name=name, probability=probability, strength=low + level * (high - low), mirrored=mirrored)
+            low, high, *_ = _OPERATIONS[name]
+            return name, probability, low + level * (high - low)
     raise ValueError(
         f"expected [operation, probability, level], an operation of {', '.join(_OPERATIONS)} and two numbers in "
         f"[0, 1], got {str(step)[:60]} in {place}"

@@ -1,7 +1,7 @@
 """Encoded images in the Hugging Face layout, from local Parquet shards or the Hub, opened by `datasets`."""
 
-import errno
 import glob
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,6 @@ TEST_PARTS = ("test", "validation", "val")
 _LABEL_NAMES = ("label", "labels", "fine_label", "fine_labels", "target", "targets", "class", "coarse_label")
 
 _SHARD = "-*.parquet"
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 Names = tuple[str, ...] | None
 
@@ -97,7 +96,6 @@ def open_folder(folder: Path, choice: Choice, cache_dir: Path) -> dict[str, Enco
     Raises:
         ValueError: If there are no shards, a file is not Parquet or damaged, a column is missing or not of the right
             type, the class names of the shards differ, or a label has no name or is negative.
-        ImportError: If `datasets` is not installed.
     """
     if not folder.is_dir():
         raise ValueError(f"expected a folder of Parquet shards, got no such folder as {folder}")
@@ -139,15 +137,9 @@ def _open_files(files: Mapping[str, Sequence[Path]], choice: Choice | None, cach
             cache_dir=str(cache_dir),
         )
     except (datasets.exceptions.DatasetGenerationError, OSError, ValueError) as error:
-        cause = error.__cause__ or error
-        if isinstance(cause, OSError) and cause.errno in _NO_ROOM:
-            raise OSError(
-                f"expected room for a copy of the shards in {cache_dir}, got: {cause}; free some, or give another "
-                "cache_dir"
-            ) from error
         raise ValueError(
-            f"expected whole Parquet files with rows in {next(iter(opened)).parent}, got {cause}: "
-            f"fetch them again or, if it is the copy in {cache_dir} that is damaged, delete that"
+            f"expected whole Parquet files with rows in {next(iter(opened)).parent}, and room for a copy in "
+            f"{cache_dir}, got {error.__cause__ or error}: fetch them again, make room, or delete a damaged copy"
         ) from error
     shards = {role: [(path, opened[path].metadata.num_rows) for path in paths] for role, paths in files.items()}
     return {role: _encoded(part, image, label, names, shards[role]) for role, part in parts.items()}
@@ -181,13 +173,9 @@ def class_names(parts: Iterable[EncodedRows]) -> list[str]:
 
 
 def _datasets() -> Any:
-    try:
-        import datasets
-        import datasets.exceptions
-    except ImportError as error:
-        raise ImportError(
-            'reading Parquet shards needs datasets: run pip install "supermix_pl[experiments]"'
-        ) from error
+    import datasets
+    import datasets.exceptions
+
     datasets.disable_progress_bars()
     return datasets
 
@@ -203,49 +191,30 @@ def _open(path: Path) -> Any:
 
 def _columns(schemas: Mapping[Any, Any], choice: Choice | None) -> tuple[str, str | None, Names]:
     """Return the columns of images and labels and the class names, after a look at every shard."""
-    first, schema = next(iter(schemas.items()))
-    image = _image_column(schema, first, choice)
-    label = None if choice is None else _label_column(schema, first, choice)
-    for place, other in schemas.items():
-        _check_columns(other, place, image, label)
-    names = {} if label is None else {place: _class_names(other, label) for place, other in schemas.items()}
-    _check_same_names(names)
-    return image, label, next(filter(None, names.values()), None)
-
-
-def _image_column(schema: Any, place: object, choice: Choice | None) -> str:
-    if choice is not None and choice.image_column is not None:
-        return choice.image_column
-    found = [field.name for field in schema if _holds_images(field.type)]
-    preferred = [name for name in found if name in ("image", "img")] or found
-    if len(preferred) != 1:
-        raise ValueError(
-            f"expected one column of images (a struct with bytes, or binary) in {place}, got {_shown(schema)}: "
-            "give image_column"
-        )
-    return preferred[0]
-
-
-def _label_column(schema: Any, place: object, choice: Choice) -> str:
-    found = choice.label_column or next((name for name in _LABEL_NAMES if name in schema.names), None)
-    if found is None:
-        raise ValueError(
-            f"expected a column of labels ({', '.join(_LABEL_NAMES)}) in {place}, got {_shown(schema)}: give "
-            "label_column"
-        )
-    return found
-
-
-def _check_columns(schema: Any, place: object, image: str, label: str | None) -> None:
     from pyarrow import types
 
-    for name in (image, label):
-        if name is not None and name not in schema.names:
-            raise ValueError(f"expected a column {name!r} in {place}, got {_shown(schema)}")
-    if not _holds_images(schema.field(image).type):
-        raise ValueError(f"expected images (a struct with bytes, or binary) in {image!r}, got {_shown(schema)}")
-    if label is not None and not types.is_integer(schema.field(label).type):
-        raise ValueError(f"expected integer labels in column {label!r} of {place}, got {_shown(schema)}")
+    first = next(iter(schemas.values()))
+    images = [field.name for field in first if _holds_images(field.type)]
+    images = [name for name in images if name in ("image", "img")] or images
+    image = (choice and choice.image_column) or (images[0] if len(images) == 1 else None)
+    label = choice and (choice.label_column or next((name for name in _LABEL_NAMES if name in first.names), None))
+    for place, schema in schemas.items():
+        kinds = {field.name: field.type for field in schema}
+        shown = "columns " + ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
+        if image not in kinds or not _holds_images(kinds[image]):
+            raise ValueError(
+                f"expected images (a struct with bytes, or binary) in {image or 'one column'} of {place}, got {shown}: "
+                "give image_column"
+            )
+        if choice is not None and (label not in kinds or not types.is_integer(kinds[label])):
+            raise ValueError(
+                f"expected integer labels in {label or ' or '.join(_LABEL_NAMES)} of {place}, got {shown}: give "
+                "label_column"
+            )
+    names = {} if label is None else {place: _class_names(schema, label) for place, schema in schemas.items()}
+    _check_same_names(names)
+    assert image is not None
+    return image, label, next(filter(None, names.values()), None)
 
 
 def _holds_images(kind: Any) -> bool:
@@ -268,18 +237,12 @@ def _class_names(schema: Any, label: str) -> Names:
 
 def _check_same_names(found: Mapping[Any, Names]) -> None:
     """Refuses shards whose labels mean different classes; those whose metadata name none fit all."""
-    named = [(place, names) for place, names in found.items() if names is not None]
-    for place, names in named[1:]:
-        first, expected = named[0]
-        if names == expected:
-            continue
-        number = next(i for i in range(len(names) + 1) if names[i : i + 1] != expected[i : i + 1])
-        theirs, ours = (repr(each[number]) if number < len(each) else "none" for each in (expected, names))
-        raise ValueError(
-            f"expected the same classes in the same order in all shards, got {theirs} as class {number} in {first} and "
-            f"{ours} in {place}: their labels mean different classes; write them anew with one list of names"
-        )
-
-
-def _shown(schema: Any) -> str:
-    return "columns " + ", ".join(f"{field.name} ({field.type})" for field in schema)
+    (first, expected), *others = [(place, names) for place, names in found.items() if names is not None] or [("", ())]
+    for place, names in others:
+        for number, (theirs, ours) in enumerate(itertools.zip_longest(expected, names)):
+            if theirs != ours:
+                raise ValueError(
+                    f"expected the same classes in the same order in all shards, got {theirs!r} as class {number} in "
+                    f"{first} and {ours!r} in {place}: their labels mean different classes; write them anew with one "
+                    "list of names"
+                )

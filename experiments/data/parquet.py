@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import UInt8
+
 from supermix_pl.experiments.data.crops import CroppedImages
 from supermix_pl.experiments.data.datamodule import ImageDataModule, Opened, height_width
-from supermix_pl.experiments.data.decoded import DecodedImages, cache_folder, decode_all, open_or_decode
+from supermix_pl.experiments.data.decoded import cache_folder, decode_all, open_or_decode, statistics
 from supermix_pl.experiments.data.huggingface import Choice, EncodedRows, class_names, open_folder, open_hub
 
 
@@ -51,23 +54,25 @@ class Parquet(ParquetFolder):
 
     def open_data(self) -> Opened:
         parts = self.open_rows()
-        decoded = {role: self._decoded(role, rows) for role, rows in parts.items()}
-        arrays = {role: (decoded[role].images, rows.labels) for role, rows in parts.items()}
-        first = next(iter(decoded.values()))  # of training, if there is any
+        paths = {role: self._path(rows) for role, rows in parts.items()}
+        arrays = {role: (self._decoded(role, rows, paths[role]), rows.labels) for role, rows in parts.items()}
+        first = next(iter(parts))  # that of training, if there is any
+        mean, std = statistics(arrays[first][0], paths[first].with_suffix(".json"))
         return self._opened_arrays(
             train=arrays.get("train"),
             test=arrays.get("test"),
             class_names=class_names(parts.values()),
-            mean=first.mean,
-            std=first.std,
+            mean=mean,
+            std=std,
         )
 
-    def _decoded(self, role: str, rows: EncodedRows) -> DecodedImages:
-        count, place = len(rows.labels), f"{role} of {self.folder}"
-        size = None if self.size is None else height_width(self.size)
-        suffix = "" if size is None else "-{}x{}".format(*size)
-        folder = rows.path.with_name(f"{rows.path.stem}-{rows.column}{suffix}")
-        return open_or_decode(folder, lambda: (count, decode_all(rows.decode, count, size)), place)
+    def _path(self, rows: EncodedRows) -> Path:
+        suffix = "" if self.size is None else "-{}x{}".format(*height_width(self.size))
+        return rows.path.with_name(f"{rows.path.stem}-{rows.column}{suffix}.npy")
+
+    def _decoded(self, role: str, rows: EncodedRows, path: Path) -> UInt8[np.ndarray, "n 3 h w"]:
+        count, size = len(rows.labels), None if self.size is None else height_width(self.size)
+        return open_or_decode(path, lambda: (count, decode_all(rows.decode, count, size)), f"{role} of {self.folder}")
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

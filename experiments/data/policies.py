@@ -1,7 +1,7 @@
 """AutoAugment and RandAugment: torchvision's classes, image by image, chance from the draws alone; also on mixes."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +18,7 @@ _BINS = 31  # RandAugment's magnitudes
 
 
 class TorchvisionPolicy(ABC):
-    """A random transform of torchvision's, on a batch: one seed an image, and one call.
+    """A random transform of torchvision's kind, on a batch: one seed an image, and one call.
 
     torchvision draws once a call, which would give all images of a batch one policy; and it draws from the global
     generator, which is put back here.
@@ -27,8 +27,8 @@ class TorchvisionPolicy(ABC):
     on_host = True
 
     @abstractmethod
-    def torchvisions(self) -> v2.Transform:
-        """Return the transform of torchvision's, from pixels (3, h, w) to pixels."""
+    def torchvisions(self) -> Callable[[Tensor], Tensor]:
+        """Return the transform, from pixels (3, h, w) to pixels, which draws from torch's generator."""
 
     def draw(self, generator: np.random.Generator, count: int) -> Int64[np.ndarray, " n"]:
         """Draws the seeds of `count` views, of 32 bits, which is what torch's generator on the CPU makes use of."""

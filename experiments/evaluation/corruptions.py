@@ -66,13 +66,8 @@ def corrupt(pixels: Pixels, name: str, severity: int, *, seed: int) -> Pixels:
 
     The noise is a function of the seed and of the images' number and size alone.
     """
-    if name not in SEVERITIES:
-        raise ValueError(f"expected a corruption of {', '.join(CORRUPTIONS)}, got {name!r}")
-    strengths = SEVERITIES[name]
-    if not 1 <= severity <= len(strengths):
-        raise ValueError(f"expected a severity of 1 to {len(strengths)}, got {severity}")
-    generator = torch.Generator().manual_seed(seed)
-    return _CORRUPTIONS[name][0](pixels, strengths[severity - 1], generator)
+    corruption, strengths = _CORRUPTIONS[name]
+    return corruption(pixels, strengths[severity - 1], torch.Generator().manual_seed(seed))
 
 
 def _rounded(values: Tensor) -> Pixels:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torchmetrics.functional.classification import multiclass_calibration_error
@@ -24,16 +24,13 @@ class Robustness:
     """What is measured, and on how much; two networks compare where this is equal."""
 
     epsilon: float = 2 / 255  # of the attack, on the scale [0, 1] of pixels, >= 0
-    bins: int = 15  # of the calibration error, >= 1
-    per_class: int | None = None  # test images of each class for accuracy, calibration and the attack, >= 1; None: all
-    corrupted_per_class: int = 10  # likewise, for every corruption at every severity
+    corrupted_per_class: int = 10  # test images of each class for every corruption at every severity, >= 1
     seed: int = 0  # of the noise and of the choice of images, >= 0
 
     def __post_init__(self) -> None:
         check_not_negative("epsilon", self.epsilon)
-        for name, least in {"bins": 1, "per_class": 1, "corrupted_per_class": 1, "seed": 0}.items():
-            if (value := getattr(self, name)) is not None:
-                check_at_least(name, value, least)
+        check_at_least("corrupted_per_class", self.corrupted_per_class, 1)
+        check_at_least("seed", self.seed, 0)
 
     def measure(self, network: nn.Module, datamodule: ImageDataModule) -> dict[str, Any]:
         """Measure a network, which takes images normalised as the data are; it is left in eval mode.
@@ -43,23 +40,20 @@ class Robustness:
             severities) and `corrupted/NAME/SEVERITY`, all in [0, 1]; `nll`, the mean of -log p(label) in nats; the
             numbers of images, and `settings`.
         """
-        network.eval()
-        normalisation = datamodule.opened.normalisation
-        logits, labels, attacked = [], [], []
-        for images, classes in self._batches(network, datamodule, self.per_class):
-            logits.append(_classify(network, images))
-            labels.append(classes)
-            moved = fgsm(network, images, classes, epsilon=self.epsilon, normalisation=normalisation)
+        measured, normalisation = quality(network, datamodule), datamodule.opened.normalisation
+        attacked, device = [], _device(network)
+        for images, labels, *_ in datamodule.test_dataloader():
+            classes = labels.to(device)
+            moved = fgsm(network, images.to(device), classes, epsilon=self.epsilon, normalisation=normalisation)
             attacked.append(_hits(_classify(network, moved), classes))
-        all_logits, all_labels = torch.cat(logits), torch.cat(labels)
         corrupted = self._corrupted(network, datamodule, normalisation)
         count = corrupted.pop("images")
         return {
-            **scores(all_logits, all_labels, bins=self.bins),
+            **measured,
             "fgsm_accuracy": float(torch.cat(attacked).mean()),
             "corrupted_accuracy": sum(corrupted.values()) / len(corrupted),
             **corrupted,
-            "images": len(all_labels),
+            "images": sum(map(len, attacked)),
             "corrupted_images": count,
             "settings": asdict(self),
         }
@@ -70,7 +64,7 @@ class Robustness:
         kinds = [(name, level) for name, levels in SEVERITIES.items() for level in range(1, len(levels) + 1)]
         hits = dict.fromkeys(kinds, 0.0)
         count = 0
-        for number, (images, classes) in enumerate(self._batches(network, datamodule, self.corrupted_per_class)):
+        for number, (images, classes) in enumerate(self._chosen(network, datamodule)):
             pixels = normalisation.pixels(images)
             for name, level in kinds:
                 shown = corrupt(pixels, name, level, seed=self.seed + number)
@@ -78,13 +72,14 @@ class Robustness:
             count += len(classes)
         return {f"corrupted/{name}/{level}": total / count for (name, level), total in hits.items()} | {"images": count}
 
-    def _batches(self, network: nn.Module, datamodule: ImageDataModule, per_class: int | None) -> Iterator[Batch]:
+    def _chosen(self, network: nn.Module, datamodule: ImageDataModule) -> Iterator[Batch]:
         """Return test images and labels on the network's device; of each class as many, or all that the least has."""
-        loader = datamodule.test_dataloader()
-        chosen = _choose(loader.source.labels, per_class, self.seed)
-        parts = np.split(chosen, range(datamodule.eval_batch_size, len(chosen), datamodule.eval_batch_size))
-        device = next(network.parameters()).device
-        return loader.source.batches(parts, stream=None, device=device)
+        source, size = datamodule.test_dataloader().source, datamodule.eval_batch_size
+        counts = np.bincount(source.labels)
+        kept = min(self.corrupted_per_class, int(counts[counts > 0].min()))
+        chosen = split_indices(source.labels, validation_fraction=0.0, images_per_class=kept, seed=self.seed)[0]
+        parts = np.split(chosen, range(size, len(chosen), size))
+        return source.batches(parts, stream=None, device=_device(network))
 
 
 def fgsm(
@@ -99,7 +94,6 @@ def fgsm(
 
     Images come and go normalised; epsilon, >= 0, is on the scale [0, 1] of pixels. The network is in eval mode.
     """
-    check_not_negative("epsilon", epsilon)
     _, mean, std = normalisation.constants(images.device)
     with torch.enable_grad():
         inputs = images.detach().requires_grad_()
@@ -108,12 +102,8 @@ def fgsm(
     return (attacked.clamp(0, 1) - mean) / std
 
 
-def _choose(labels: Int64[np.ndarray, " n"], per_class: int | None, seed: int) -> Int64[np.ndarray, " m"]:
-    if per_class is None:
-        return np.arange(len(labels))
-    counts = np.bincount(labels)
-    kept = min(per_class, int(counts[counts > 0].min()))
-    return split_indices(labels, validation_fraction=0.0, images_per_class=kept, seed=seed)[0]
+def _device(network: nn.Module) -> torch.device:
+    return next(network.parameters()).device
 
 
 @torch.no_grad()
@@ -130,7 +120,6 @@ def scores(logits: Float[Tensor, "b n"], labels: Int[Tensor, " b"], *, bins: int
 
     The calibration error is the expected one: mean |accuracy - confidence| of equally wide bins, weighed by size.
     """
-    check_at_least("bins", bins, 1)
     probabilities, n = logits.float().softmax(dim=1), logits.shape[1]
     error = multiclass_calibration_error(probabilities, labels, num_classes=n, n_bins=bins, norm="l1")
     return {
@@ -147,7 +136,7 @@ def quality(network: nn.Module, datamodule: ImageDataModule) -> dict[str, float]
     It is left in eval mode; the data are set up. See `scores`.
     """
     network.eval()
-    device = next(network.parameters()).device
+    device = _device(network)
     parts = [
         (network(images.to(device)).float(), labels.to(device)) for images, labels, *_ in datamodule.test_dataloader()
     ]

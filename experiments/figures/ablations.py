@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from supermix_pl.experiments.figures.style import LABEL, SMALL, TITLE, Drawn, headline, plain
 from supermix_pl.experiments.shared.palette import BLACK, MARKS, METHODS, ORANGE, PURPLE, SKY
-from supermix_pl.experiments.shared.runs.budget import differences, label, shown, training
+from supermix_pl.experiments.shared.runs.budget import as_text, differences, label, training
 from supermix_pl.experiments.shared.runs.folders import Run, find_runs
 from supermix_pl.experiments.shared.runs.identity import dataset, method_in, pair
 from supermix_pl.experiments.shared.runs.paper import load
@@ -76,7 +76,7 @@ def find_points(runs: Sequence[Run], *, best: bool = False) -> pd.DataFrame:
         for parameter, (key, _) in PARAMETERS.items():
             value, rest = settings.get(key), {name: each for name, each in settings.items() if name != key}
             if accuracy is not None and isinstance(value, int | float):
-                own = {name: settings[name] for name in ("dataset", "method")} | {"rest": rest, "group": shown(rest)}
+                own = {name: settings[name] for name in ("dataset", "method")} | {"rest": rest, "group": as_text(rest)}
                 own |= {"value": float(value), "seed": run.seed, "accuracy": 100 * accuracy}
                 rows.append({"parameter": parameter, **own})
     if not rows:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
 from supermix_pl import CutMix, MixedBatch, MixUp
@@ -20,9 +20,7 @@ from supermix_pl.mixing import Mixer
 from supermix_pl.pictures.tensors import denormalize
 
 CHOICE = "Sets: the first among randomly drawn test images that the teacher recognises, of different classes each."
-_CELL, _GAP, _LEFT, _TOP, _BOTTOM = 0.92, 0.1, 1.0, 0.95, 0.95  # inches
-_TEXT, _BETWEEN = 0.42, 0.26  # two lines under a picture, and what sets blocks apart
-_NARROWEST = 6.5
+_CELL, _NAMES, _ROW, _HEAD, _FOOT, _NARROWEST = 1.02, 1.0, 1.4, 0.7, 0.8, 6.5  # inches
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,41 +76,30 @@ def draw(subject: Subject, ks: Sequence[int], sets: int = 1) -> style.Drawn:
 
 def draw_sets(subject: Subject, chosen: Sequence[Sets], *, head: str = "") -> style.Drawn:
     """Draw sets that are chosen and mixed: a row a number of sources, sets beside each other."""
-    blocks = [(row, sets, number) for row, sets in enumerate(chosen) for number in range(len(sets.images) // sets.k)]
     most, num_rows = max(sets.k for sets in chosen), 1 + len(chosen[0].mixes)
-    block = (_left(most + 1, most) + _GAP, num_rows * (_CELL + _TEXT) + _BETWEEN)
-    width = max(block[0] * (1 + max(number for _, _, number in blocks)), _NARROWEST)
-    figure = Figure(figsize=(width, _TOP + block[1] * len(chosen) - _BETWEEN + _BOTTOM))
-    for row, sets, number in blocks:
-        cells = _cells(figure, number * block[0], _TOP + row * block[1], most, num_rows)
-        _draw_block(cells, subject, sets, number, most)
-        for column, cell in enumerate(cells[0] if row == 0 else ()):
-            cell.set_title(f"mask {column + 1}" if column < most else "mix", fontsize=style.TITLE)
-    _scale(figure, most)
-    title = style.headline(
-        f"{subject.title}. {head} p: the teacher's probability of a source's class in the mix.", figure
-    )
-    figure.suptitle(title, fontsize=style.LABEL, y=1 - 0.08 / figure.get_figheight())
+    count = max(len(sets.images) // sets.k for sets in chosen)
+    width = max(count * (_NAMES + (most + 1) * _CELL), _NARROWEST)
+    figure = Figure(figsize=(width, _HEAD + len(chosen) * num_rows * _ROW + _FOOT))
+    heights = (_HEAD, len(chosen) * num_rows * _ROW, _FOOT)
+    top, middle, foot = figure.subfigures(3, 1, squeeze=False, height_ratios=heights)[:, 0]
+    blocks = middle.subfigures(len(chosen), count, squeeze=False)
+    for row, (line, sets) in enumerate(zip(blocks, chosen, strict=True)):
+        for number in range(len(sets.images) // sets.k):
+            cells = line[number].subplots(num_rows, most + 1, squeeze=False).tolist()
+            line[number].subplots_adjust(_NAMES / (width / count), 0.1, 0.99, 0.96, wspace=0.15, hspace=0.6)
+            _draw_block(cells, subject, sets, number, most)
+            for column, cell in enumerate(cells[0] if row == 0 else ()):
+                cell.set_title(f"mask {column + 1}" if column < most else "mix", fontsize=style.TITLE)
+    _scale(foot)
+    told = f"{subject.title}. {head} p: the teacher's probability of a source's class in the mix."
+    top.text(0.5, 0.9, style.headline(told, figure), ha="center", va="top", fontsize=style.LABEL)
     rows = [
         {"k": sets.k, "set": number, "method": name, **_facts(mix, number * sets.k)}
-        for _, sets, number in blocks
+        for sets in chosen
+        for number in range(len(sets.images) // sets.k)
         for name, mix in sets.mixes.items()
     ]
     return style.Drawn(figure=figure, numbers=rows, seeds=[subject.seed])
-
-
-def _cells(figure: Figure, left: float, top: float, most: int, num_rows: int) -> list[list[Axes]]:
-    """Place square cells of a block by hand, in inches; a layout engine takes long over a hundred of them."""
-    width, height = figure.get_size_inches()
-    size = (_CELL / width, _CELL / height)
-    bounds = [(left + _left(column, most)) / width for column in range(most + 1)]
-    tops = [1 - (top + row * (_CELL + _TEXT) + _CELL) / height for row in range(num_rows)]
-    return [[figure.add_axes((bound, edge, *size)) for bound in bounds] for edge in tops]
-
-
-def _left(column: int, most: int) -> float:
-    """Place a column, in inches; the mixes stand apart."""
-    return _LEFT + column * (_CELL + _GAP) + _GAP * (column >= most)
 
 
 def _draw_block(rows: Sequence[Sequence[Axes]], subject: Subject, sets: Sets, number: int, most: int) -> None:
@@ -155,9 +142,8 @@ def _facts(mix: MixedBatch, row: int) -> dict[str, float]:
     return {"in_top_k": len(classes & top), "solved": bool(accepted(mix)[row]), "steps": int(mix.num_steps[row])}
 
 
-def _scale(figure: Figure, most: int) -> None:
-    width, height = figure.get_size_inches()
-    axes = figure.add_axes((_LEFT / width, 0.5 / height, (most * (_CELL + _GAP) - _GAP) / width, 0.13 / height))
-    scale = figure.colorbar(ScalarMappable(Normalize(0, 1), style.SHARES), cax=axes, orientation="horizontal")
+def _scale(foot: SubFigure) -> None:
+    axes = foot.add_axes((0.2, 0.7, 0.6, 0.15))
+    scale = foot.colorbar(ScalarMappable(Normalize(0, 1), style.SHARES), cax=axes, orientation="horizontal")
     scale.set_label("mask: share of the source at a pixel", fontsize=style.SMALL)
     scale.ax.tick_params(labelsize=style.SMALL)

@@ -8,7 +8,7 @@ they are: WebP takes 69 % of CIFAR-100, which is small anyway, and decoding 9 to
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,9 +16,9 @@ from platform import node
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float16, Float32, Int32, Int64, UInt8
 from PIL import Image
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from supermix_pl.experiments.shared.files import whole_file
@@ -78,25 +78,23 @@ def write_shard(path: Path, mixes: Mixes) -> None:
         file.write(save(content))
 
 
-def open_shard(path: Path) -> dict[str, np.ndarray]:
-    """Open a shard by memory map: the fields of `Mixes`, and where encoded images end.
+def open_shard(path: Path) -> Any:
+    """Open a shard as safetensors' memory map, which keeps no file open: the fields of `Mixes`, and `_ENDS`.
 
     Raises:
         ValueError: If it is not a whole shard.
     """
     try:
-        # One mapping a shard that keeps no file open: np.memmap would keep one a field, thousands in all
-        content = torch.from_file(str(path), shared=False, size=path.stat().st_size, dtype=torch.uint8).numpy()
-        content.flags.writeable = False
-        start = 8 + int.from_bytes(content[:8].tobytes(), "little")
-        header = json.loads(content[8:start].tobytes())
-        names = [field.name for field in fields(Mixes)] + [_ENDS] * (_ENDS in header)
-        return {name: _view(content[start:], header[name]) for name in names}
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        shard: Any = safe_open(path, "np")
+        missing = {field.name for field in fields(Mixes)} - set(shard.keys())
+    except (OSError, SafetensorError) as error:
+        shard, missing = None, error
+    if missing:
         raise ValueError(
-            f"expected a shard of mixes in {path}, which cannot be read ({error}): delete it and run "
+            f"expected a shard of mixes in {path}, which cannot be read ({missing}): delete it and run "
             "supermix-generate again, which makes what is missing"
-        ) from error
+        )
+    return shard
 
 
 def _encode(image: UInt8[np.ndarray, "3 h w"]) -> bytes:
@@ -116,12 +114,6 @@ def is_whole(path: Path) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _view(content: UInt8[np.ndarray, " bytes"], entry: Mapping[str, Any]) -> np.ndarray:
-    kinds = {"U8": "u1", "I64": "<i8", "I32": "<i4", "F16": "<f2", "F32": "<f4", "BOOL": "?"}
-    begin, end = entry["data_offsets"]
-    return content[begin:end].view(kinds[entry["dtype"]]).reshape(entry["shape"])
 
 
 def read_about(folder: Path) -> dict[str, Any]:
@@ -165,25 +157,27 @@ class FixedMixes:
                 f"expected {count} shards in {self.folder}, got {count - len(missing)}: the generation was stopped; "
                 "run the same supermix-generate again, it makes the rest"
             )
-        shards = [open_shard(shard_path(self.folder, number)) for number in range(count)]
+        self._shards = [open_shard(shard_path(self.folder, number)) for number in range(count)]
         small = [field.name for field in fields(Mixes) if field.name not in ("images", "masks")]
-        self.facts = {name: np.concatenate([shard[name] for shard in shards]) for name in small}
-        self._images, self._masks = ([shard[name] for shard in shards] for name in ("images", "masks"))
-        self._ends = [shard[_ENDS].tolist() for shard in shards if _ENDS in shard]
+        self.facts = {name: np.concatenate([shard.get_tensor(name) for shard in self._shards]) for name in small}
+        self._ends = [shard.get_tensor(_ENDS).tolist() for shard in self._shards if _ENDS in shard.keys()]  # noqa: SIM118
+
+    def __reduce__(self) -> Any:
+        return FixedMixes, (self.folder,)
 
     def __len__(self) -> int:
         return self.about["size"]
 
     def take(self, indices: Int64[np.ndarray, " m"]) -> Mixes:
         """Return the mixes of these numbers, in [0, len), in this order."""
-        images = np.empty((len(indices), 3, *self.about["image_size"]), np.uint8)
-        masks = np.empty((len(indices), *self._masks[0].shape[1:]), np.float16)
-        for place, index in enumerate(indices.tolist()):
-            shard, row = divmod(index, self.about["batch_size"])
-            images[place] = self._image(shard, row) if self._ends else self._images[shard][row]
-            masks[place] = self._masks[shard][row]
+        places = [divmod(index, self.about["batch_size"]) for index in indices.tolist()]
+        images = np.stack([self._image(shard, row) for shard, row in places])
+        masks = np.stack([self._shards[shard].get_slice("masks")[row] for shard, row in places])
         return Mixes(images=images, masks=masks, **{name: values[indices] for name, values in self.facts.items()})
 
     def _image(self, shard: int, row: int) -> UInt8[np.ndarray, "3 h w"]:
+        images = self._shards[shard].get_slice("images")
+        if not self._ends:
+            return images[row]
         ends = self._ends[shard]
-        return _decode(self._images[shard][ends[row - 1] if row else 0 : ends[row]])
+        return _decode(images[ends[row - 1] if row else 0 : ends[row]])

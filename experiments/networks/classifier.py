@@ -54,18 +54,6 @@ def named(name: str, network: Callable[..., Network], **settings: Any) -> Callab
     return build
 
 
-def check_num_classes(num_classes: int) -> None:
-    """Refuse a network without classes."""
-    if num_classes < 1:
-        raise ValueError(f"expected num_classes >= 1, got {num_classes}: give the number of classes of the data")
-
-
-def last_layer(num_features: int, num_classes: int) -> nn.Linear:
-    """Return the layer that gives the logits of at least one class."""
-    check_num_classes(num_classes)
-    return nn.Linear(num_features, num_classes)
-
-
 def stage(
     block: Callable[[int, int, int], nn.Module], in_channels: int, out_channels: int, blocks: int, stride: int
 ) -> nn.Sequential:

@@ -7,14 +7,12 @@ from torchvision.models import get_model
 from torchvision.models.resnet import Bottleneck, ResNet
 
 from supermix_pl.checkpoint import load_checkpoint
-from supermix_pl.experiments.networks.classifier import check_num_classes
 
 
 def _of_torchvision(name: str) -> Callable[..., nn.Module]:
     """Return a function that builds a network of torchvision's; `pretrained` fills in torchvision's weights."""
 
     def build(num_classes: int = 1000, *, pretrained: bool = False) -> nn.Module:
-        check_num_classes(num_classes)
         return get_model(name, weights="DEFAULT" if pretrained else None, num_classes=num_classes)
 
     build.__name__ = build.__qualname__ = f"imagenet_{name}"
@@ -30,7 +28,6 @@ imagenet_vgg16 = _of_torchvision("vgg16")
 
 def imagenet_resnet200(num_classes: int = 1000, *, pretrained: bool = False) -> ResNet:
     """Build ResNet-200, 64 673 832 parameters at 1000 classes, for which torchvision has no weights."""
-    check_num_classes(num_classes)
     if pretrained:
         raise ValueError(
             "expected pretrained=False for imagenet_resnet200, got True: torchvision has no weights for it; train it, "

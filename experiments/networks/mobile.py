@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
-from supermix_pl.experiments.networks.classifier import Images, Logits, he_initialise, last_layer, stage
+from supermix_pl.experiments.networks.classifier import Images, Logits, he_initialise, stage
 
 _STEM, _GROUPS = 24, 3
 # Expansion, channels at full width, blocks and stride of the first of them
@@ -101,7 +101,7 @@ class ShuffleV1(nn.Module):
         self.layer1 = stage(GroupedBottleneck, _STEM, 240, blocks=4, stride=2)
         self.layer2 = stage(GroupedBottleneck, 240, 480, blocks=8, stride=2)
         self.layer3 = stage(GroupedBottleneck, 480, 960, blocks=4, stride=2)
-        self.linear = last_layer(960, num_classes)
+        self.linear = nn.Linear(960, num_classes)
 
     def forward(self, images: Images) -> Logits:
         features = F.relu(self.bn1(self.conv1(images)))
@@ -121,7 +121,7 @@ class ShuffleV2(nn.Module):
         self.layer3 = _split_stage(232, 464, blocks=4)
         self.conv2 = nn.Conv2d(464, 1024, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(1024)
-        self.linear = last_layer(1024, num_classes)
+        self.linear = nn.Linear(1024, num_classes)
 
     def forward(self, images: Images) -> Logits:
         features = F.relu(self.bn1(self.conv1(images)))
@@ -167,7 +167,7 @@ class MobileNetV2(nn.Module):
                 in_channels = full_width // 2
             self.blocks.append(stage)
         self.conv2 = Conv2dNormActivation(in_channels, 1280, 1)
-        linear = last_layer(1280, num_classes)
+        linear = nn.Linear(1280, num_classes)
         self.classifier = nn.Sequential(linear)
         he_initialise(self)
         nn.init.normal_(linear.weight, std=0.01)

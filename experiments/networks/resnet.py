@@ -10,7 +10,6 @@ from supermix_pl.experiments.networks.classifier import (
     Logits,
     convolution_and_norm,
     he_initialise,
-    last_layer,
     named,
     stage,
 )
@@ -40,7 +39,7 @@ class CifarResNet(nn.Module):
         self.layer1 = stage(_basic_block, widths[0], widths[1], blocks, stride=1)
         self.layer2 = stage(_basic_block, widths[1], widths[2], blocks, stride=2)
         self.layer3 = stage(_basic_block, widths[2], widths[3], blocks, stride=2)
-        self.fc = last_layer(widths[3], num_classes)
+        self.fc = nn.Linear(widths[3], num_classes)
         he_initialise(self)
 
     def forward(self, images: Images) -> Logits:
@@ -85,7 +84,7 @@ class ResNet50(nn.Module):
         self.layer2 = stage(Bottleneck, 256, 512, blocks=4, stride=2)
         self.layer3 = stage(Bottleneck, 512, 1024, blocks=6, stride=2)
         self.layer4 = stage(Bottleneck, 1024, 2048, blocks=3, stride=2)
-        self.linear = last_layer(2048, num_classes)
+        self.linear = nn.Linear(2048, num_classes)
         he_initialise(self)
 
     def forward(self, images: Images) -> Logits:

@@ -11,7 +11,6 @@ from supermix_pl.experiments.networks.classifier import (
     Images,
     Logits,
     he_initialise,
-    last_layer,
     named,
     stage,
 )
@@ -94,16 +93,12 @@ class ShakeResNet(nn.Module):
 
     def __init__(self, *, depth: int, width: int, num_classes: int) -> None:
         super().__init__()
-        if depth < 8 or (depth - 2) % 6:
-            raise ValueError(f"expected depth = 6 n + 2 with n >= 1 (8, 14, 20, 26 ...), got {depth}")
-        if width < 2 or width % 2:
-            raise ValueError(f"expected an even width >= 2, got {width}")
         blocks = (depth - 2) // 6
         self.c_in = nn.Conv2d(3, 16, 3, padding=1)
         self.layer1 = stage(ShakeBlock, 16, width, blocks, stride=1)
         self.layer2 = stage(ShakeBlock, width, 2 * width, blocks, stride=2)
         self.layer3 = stage(ShakeBlock, 2 * width, 4 * width, blocks, stride=2)
-        self.fc_out = last_layer(4 * width, num_classes)
+        self.fc_out = nn.Linear(4 * width, num_classes)
         he_initialise(self)
         nn.init.zeros_(self.fc_out.bias)
 

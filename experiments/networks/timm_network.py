@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from supermix_pl.experiments.networks.classifier import check_num_classes
 from supermix_pl.teacher.published import of_timm
 
 
@@ -23,6 +22,5 @@ def timm_network(
     Raises:
         ModuleNotFoundError: If timm is not installed.
     """
-    check_num_classes(num_classes)
     size = img_size if img_size is None or isinstance(img_size, int) else tuple(img_size)
     return of_timm(name, pretrained, num_classes=num_classes, img_size=size)[0]

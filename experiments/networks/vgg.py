@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import nn
 
-from supermix_pl.experiments.networks.classifier import Images, Logits, he_initialise, last_layer, named
+from supermix_pl.experiments.networks.classifier import Images, Logits, he_initialise, named
 
 _WIDTHS = (64, 128, 256, 512, 512)
 
@@ -22,7 +22,7 @@ class CifarVgg(nn.Module):
         super().__init__()
         in_widths = (3, *_WIDTHS[:-1])
         self.block0, self.block1, self.block2, self.block3, self.block4 = map(_block, in_widths, _WIDTHS, convolutions)
-        self.classifier = last_layer(_WIDTHS[-1], num_classes)
+        self.classifier = nn.Linear(_WIDTHS[-1], num_classes)
         he_initialise(self)
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)

@@ -10,7 +10,6 @@ from supermix_pl.experiments.networks.classifier import (
     Images,
     Logits,
     he_initialise,
-    last_layer,
     named,
     stage,
 )
@@ -51,15 +50,13 @@ class WideResNet(nn.Module):
 
     def __init__(self, *, depth: int, width: int, num_classes: int) -> None:
         super().__init__()
-        if depth < 10 or (depth - 4) % 6:
-            raise ValueError(f"expected depth = 6 n + 4 with n >= 1 (16, 28, 40 ...), got {depth}")
         blocks = (depth - 4) // 6
         self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
         self.block1 = _stage(16, 16 * width, blocks, stride=1)
         self.block2 = _stage(16 * width, 32 * width, blocks, stride=2)
         self.block3 = _stage(32 * width, 64 * width, blocks, stride=2)
         self.bn1 = nn.BatchNorm2d(64 * width)
-        self.fc = last_layer(64 * width, num_classes)
+        self.fc = nn.Linear(64 * width, num_classes)
         he_initialise(self)
         nn.init.zeros_(self.fc.bias)
 

@@ -3,10 +3,7 @@
 # pandas' own types do not tell a DataFrame from a Series
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportOperatorIssue=false, reportReturnType=false
 
-import base64
 import json
-import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,18 +16,13 @@ from supermix_pl.experiments.report.charts import CURVES, chart, curve, style
 from supermix_pl.experiments.report.runs import TEACHER, Block, blocks, read
 from supermix_pl.experiments.shared import provenance
 from supermix_pl.experiments.shared.palette import BLUE
-from supermix_pl.experiments.shared.runs.budget import differences, shown
+from supermix_pl.experiments.shared.runs.budget import as_text, differences
 from supermix_pl.experiments.shared.runs.folders import read_evaluation
 from supermix_pl.experiments.shared.runs.paper import load
 from supermix_pl.experiments.shared.statistics import interval
 
 _PROGRAM = "supermix_pl.experiments.reporting"
-_PNG = "data:image/png;base64,"
-_MOST_PICTURES = 12
-_MOST_BYTES = 2**20
-_TARGET = re.compile(r"(\w+)\._target_=(?:\w+\.)*(\w+)")  # engine._target_=supermix_pl.engine.BatchEngine
 _HALF_SHOWN = 1e-9
-_CORRUPTED = "evaluation/corrupted/"
 
 
 class Measure(NamedTuple):
@@ -50,7 +42,7 @@ _RESULTS = (
     Measure("agreement with the teacher %", "test/teacher_agreement"),
     Measure("KL to the teacher, nats", "test/teacher_kl", 1, 3, min),
     Measure("calibration error %", "evaluation/calibration_error", best=min),
-    Measure("FGSM {epsilon} accuracy %", "evaluation/fgsm_accuracy"),
+    Measure("FGSM accuracy %", "evaluation/fgsm_accuracy"),
     Measure("corrupted accuracy %", "evaluation/corrupted_accuracy"),
 )
 _COST = (
@@ -94,7 +86,6 @@ def page(
         evaluated="evaluation/settings" in runs,
         methods={name: what for name, what in load().methods.items() if name in methods},
         blocks=[_chapter(block, f"block-{number}") for number, block in enumerate(found)],
-        pictures=_pictures(runs),
         left_out=list(dict.fromkeys(left_out)),
         origin=provenance.collect(_PROGRAM, ["html", *arguments], seeds=sorted(set(runs["seed"]))).lines(),
     )
@@ -124,34 +115,27 @@ def _chapter(block: Block, name: str) -> dict[str, Any]:
         "title": block.title,
         "results": _table(rows, _RESULTS),
         "teachers": sorted({f"{100 * accuracy:.2f}" for accuracy in block.runs[TEACHER].dropna()}),
-        "corruptions": _corruptions(rows),
         "cost": _table(rows, _COST),
         "curves": _curves(rows, name),
         "differ": {
-            row: [f"{name}={shown(own[name])}" for name in names if name in own] for row, own in settings.items()
+            row: [f"{name}={as_text(own[name])}" for name in names if name in own] for row, own in settings.items()
         }
         if names
         else {},
-        "shared": [f"{name}={shown(value)}" for name, value in first.items() if name not in names],
+        "shared": [f"{name}={as_text(value)}" for name, value in first.items() if name not in names],
     }
 
 
 def _rows(block: Block) -> dict[str, pd.DataFrame]:
-    """Return the trials in the paper's order of methods, by names that no two of them share.
-
-    Plain runs that a pair has borrowed are listed with it alone.
-    """
-    lenders = block.runs["column"].isin(block.borrowed.values()) & (block.runs["method"] == "plain")
-    listed = [runs for _, runs in block.runs[~lenders].groupby("trial", sort=False)]
+    """Return the trials in the paper's order of methods, by names that no two of them share."""
+    listed = [runs for _, runs in block.trials()]
     order = list(load().methods)
     place = {method: number for number, method in enumerate(order)}
     heads = [runs.iloc[0] for runs in listed]
     several = len({head["column"] for head in heads}) > 1
     names = [f"{head['column']}: {head['row']}" if several else str(head["row"]) for head in heads]
-    short = [_TARGET.sub(r"\1=\2", name) for name in names]
     keys = [(head["column"], place.get(head["method"], len(order)), head["row"]) for head in heads]
-    unique = short if len(set(short)) == len(names) else names
-    return {name: runs for _, name, runs in sorted(zip(keys, unique, listed, strict=True), key=lambda each: each[0])}
+    return {name: runs for _, name, runs in sorted(zip(keys, names, listed, strict=True), key=lambda each: each[0])}
 
 
 def _table(rows: Mapping[str, pd.DataFrame], measures: Sequence[Measure]) -> dict[str, Any]:
@@ -160,10 +144,9 @@ def _table(rows: Mapping[str, pd.DataFrame], measures: Sequence[Measure]) -> dic
     known = {measure: found for measure, found in summaries.items() if any(found)}
     if not known:
         return {}
-    epsilon = next((e for runs in rows.values() if (e := _epsilon(runs))), "")
     columns = [_column(measure, found) for measure, found in known.items()]
     return {
-        "heads": [measure.title.format(epsilon=epsilon) for measure in known],
+        "heads": [measure.title for measure in known],
         "rows": [
             {"name": name, "seeds": ", ".join(map(str, runs["seed"])), "cells": cells}
             for (name, runs), *cells in zip(rows.items(), *columns, strict=True)
@@ -199,24 +182,6 @@ def _summary(runs: pd.DataFrame, measure: Measure) -> tuple[float, float] | None
     return None if values.isna().any() else interval(list(values))
 
 
-def _epsilon(runs: pd.DataFrame) -> str:
-    settings = runs["evaluation/settings"].dropna() if "evaluation/settings" in runs else []
-    return f"{255 * settings.iloc[0]['epsilon']:g}/255" if len(settings) else ""
-
-
-def _corruptions(rows: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
-    """Return the table of single corruptions, each the mean of its severities; empty without any."""
-    columns = [name for runs in rows.values() for name in runs if str(name).startswith(_CORRUPTED)]
-    names = sorted({str(name).split("/")[2] for name in columns})
-    table = {}
-    for row, runs in rows.items():
-        means = [100 * runs.filter(regex=f"^{_CORRUPTED}{re.escape(name)}/").stack().mean() for name in names]
-        table[row] = ["-" if math.isnan(mean) else f"{mean:.1f}" for mean in means]
-    if all(cell == "-" for cells in table.values() for cell in cells):
-        return {}
-    return {"heads": [name.replace("_", " ") for name in names], "rows": table}
-
-
 def _curves(rows: Mapping[str, pd.DataFrame], name: str) -> dict[str, Any]:
     """Draw the learning curves of the rows whose runs have CSV logs; empty without any."""
     charts, drawn = {}, set()
@@ -228,15 +193,3 @@ def _curves(rows: Mapping[str, pd.DataFrame], name: str) -> dict[str, Any]:
             charts[title] = Markup(chart(curves, title=title, salt=f"{name}-{quantity}"))
     legend = [{"name": row, "style": style(place)} for place, row in enumerate(rows) if place in drawn]
     return {"charts": charts, "legend": legend} if charts else {}
-
-
-def _pictures(runs: pd.DataFrame) -> list[tuple[str, str]]:
-    """Read the last small PNG of every run, up to a limit, each with its caption."""
-    found = []
-    for run in runs.itertuples():
-        paths = [path for path in Path(run.folder).rglob("*.png") if path.stat().st_size <= _MOST_BYTES]
-        if paths and len(found) < _MOST_PICTURES:
-            path = max(paths, key=lambda path: (path.stat().st_mtime, path.name))
-            caption = f"{run.method}, seed {run.seed}: {path.name}"
-            found.append((caption, _PNG + base64.b64encode(path.read_bytes()).decode()))
-    return found

@@ -57,24 +57,17 @@ def collect(
 def portable(argument: str) -> str:
     """Take what is particular to a machine out of an argument.
 
-    A path in the working folder or beside it becomes relative; of one elsewhere only the name is left. A path may stand
-    between colons.
+    A path in the working folder or beside it becomes relative; of one elsewhere only the name is left.
 
     >>> portable("--output=/somewhere/else/results"), portable("--seeds"), portable("../shared/data")
     ('--output=.../results', '--seeds', '../shared/data')
-    >>> portable("cifar:/somewhere/else/weights.pth:vgg8"), portable("data.folder=/somewhere/data"), portable("~mixer")
-    ('cifar:.../weights.pth:vgg8', 'data.folder=.../data', '~mixer')
     """
     option, equals, value = argument.partition("=") if "=" in argument else ("", "", argument)
-    return option + equals + ":".join(map(_portable_path, value.split(":")))
-
-
-def _portable_path(value: str) -> str:
     if not value.startswith(("/", "~/")):
-        return value
+        return argument
     here, path = Path.cwd(), Path(os.path.normpath(Path(value).expanduser()))
     near = [folder for folder in (here, here.parent) if len(folder.parts) > 1 and path.is_relative_to(folder)]
-    return os.path.relpath(path, here) if near else f".../{path.name}"
+    return option + equals + (os.path.relpath(path, here) if near else f".../{path.name}")
 
 
 def git_state(file: Path) -> tuple[str | None, bool | None]:

@@ -4,9 +4,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.console import Console, Group, RenderableType
-from rich.table import Table as RichTable
-from rich.text import Text
+from rich.console import Console
+from rich.markdown import Markdown
 
 Row = tuple[str, ...]
 _WIDE = 180  # letters
@@ -62,12 +61,7 @@ def markdown(parts: Sequence[Part]) -> str:
 def show(parts: Sequence[Part]) -> None:
     """Print it; what is no terminal gets wide lines."""
     console = Console()
-    (console if console.is_terminal else Console(width=_WIDE)).print(terminal(parts))
-
-
-def terminal(parts: Sequence[Part]) -> RenderableType:
-    """Lay it out for a terminal."""
-    return Group(*(_for_terminal(part) for part in parts))
+    (console if console.is_terminal else Console(width=_WIDE)).print(Markdown(markdown(parts)))
 
 
 def escape_markdown(text: str) -> str:
@@ -79,19 +73,3 @@ def escape_markdown(text: str) -> str:
 def _item(text: str) -> str:
     """Keep a remark from starting a heading, a quotation or another list."""
     return re.sub(r"^(\d+(?=[.)])|(?=[#+\->~=]))", r"\1\\", escape_markdown(text))
-
-
-def _for_terminal(part: Part) -> RenderableType:
-    if isinstance(part, Heading):
-        return Text(f"{part.text}\n", style="bold underline" if part.level == 1 else "bold")
-    if isinstance(part, Notes):
-        return Text("".join(f"• {line}\n" for line in part.lines))
-    table = RichTable(title=Text(part.title), title_justify="left", title_style="italic")
-    for position, column in enumerate(part.columns):
-        left = position < part.names
-        table.add_column(Text(column), justify="left" if left else "right", overflow="fold")
-    for section in part.sections:
-        for row in section:
-            table.add_row(*map(Text, row))
-        table.add_section()
-    return Group(table, "")

@@ -49,7 +49,7 @@ def leave(folder: Path, *overrides: str, **changes: Any) -> None:
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Measure in no time; the folders that were measured."""
     folders: list[Path] = []
-    monkeypatch.setattr(few_images, "open_run", lambda folder, known: (folders.append(folder), None))
+    monkeypatch.setattr(few_images, "open_run", lambda folder: (folders.append(folder), None))
     monkeypatch.setattr(
         few_images, "quality", lambda network, data: {"accuracy": 0.25, "calibration_error": 0.125, "nll": 2.0}
     )

@@ -214,7 +214,7 @@ def test_a_full_disk_ends_the_run_in_a_line(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(program, "train", full)
     config = compose("train", [f"paths.root_dir={tmp_path}", f"paths.output_dir={tmp_path}"])
-    with pytest.raises(SystemExit, match=r"expected room for the run in .* No space left .* the same command again"):
+    with pytest.raises(SystemExit, match=r"expected room on the disk, .* No space left .* the same command again"):
         program.main.__wrapped__(config)
 
 

@@ -20,6 +20,7 @@ from supermix_pl.engine import BatchEngine, Engine, Run, StreamEngine
 from supermix_pl.experiments.data import ArraySource, SmallImageView
 from supermix_pl.experiments.data.decoding import DecodingSource
 from supermix_pl.experiments.data.pixels import Normalisation
+from supermix_pl.experiments.data.rgb import EncodedFiles
 from supermix_pl.experiments.networks.classifier import compile_in_place, last_linear
 from supermix_pl.experiments.opening import composed, open_subject
 from supermix_pl.experiments.shared.subject import Subject
@@ -127,10 +128,11 @@ def test_labels_are_the_teachers_of_the_very_image(
             assert apart <= TOLERANCE[torch.float32] < mirrored
 
 
-class Encoded:
+class Encoded(EncodedFiles):
     """Images that workers decode."""
 
-    labels = np.arange(64)
+    def __init__(self) -> None:
+        super().__init__([Path()] * 64, range(64))
 
     def __getitem__(self, index: int) -> Image.Image:
         return Image.fromarray(PIXELS[index].transpose(1, 2, 0))
@@ -141,7 +143,7 @@ STATISTICS = Normalisation((0.5, 0.5, 0.5), (0.2, 0.3, 0.4))
 CROP = v2.Compose([v2.RandomResizedCrop(32), v2.PILToTensor()])
 SOURCES = {
     "small": ArraySource(
-        images=PIXELS, labels=Encoded.labels, augment=SmallImageView(cutout=16), normalisation=STATISTICS
+        images=PIXELS, labels=np.arange(64), augment=SmallImageView(cutout=16), normalisation=STATISTICS
     ),
     "decoded": DecodingSource(
         images=Encoded(),
@@ -157,7 +159,7 @@ SOURCES = {
 @pytest.mark.parametrize("kind", SOURCES)
 def test_batches_made_on_the_device_equal_the_cpus(kind: str) -> None:
     here, there = (
-        [images for images, _ in SOURCES[kind].batches(np.split(Encoded.labels, 4), stream=(0, 1), device=device)]
+        [images for images, _ in SOURCES[kind].batches(np.split(np.arange(64), 4), stream=(0, 1), device=device)]
         for device in (DEVICE, torch.device("cpu"))
     )
     assert {images.device.type for images in here} == {DEVICE.type}

@@ -27,24 +27,6 @@ _NO_PART_OF = {  # settings of a node that change what it costs or shows
     },
 }
 _NOT_OF_BUDGET = ("augment", "batch_size", "drop_last", "folder", "with_indices")  # of the data
-ACROSS_COLUMNS = (
-    "trainer.max_epochs",
-    "trainer.max_steps",
-    "trainer.limit_train_batches",
-    "trainer.accumulate_grad_batches",
-    "trainer.devices",
-    "data.batch_size",
-    "mixes.kind",
-    "mixes.size",
-    "mixes.folder",
-)  # what may not differ silently between two cells of one method
-_WORDS = {
-    "trainer.max_epochs": ("{} epochs", "no trainer.max_epochs"),
-    "data.batch_size": ("batches of {}", "no data.batch_size"),
-    "mixes.kind": ("mixes={}", "mixes=none"),
-    "mixes.size": ("{} mixes", ""),
-    "mixes.folder": ("folder {}", ""),
-}  # of a setting that is there, and of one that is not
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +77,7 @@ def budget(run: Run) -> Budget:
         scale=run.name_of("scale"),
         dataset=dataset(run.config),
         data=tuple(
-            (name, shown(target({name: value}) if name == "_target_" else value))
+            (name, as_text(target({name: value}) if name == "_target_" else value))
             for name, value in settings.items()
             if not name.startswith(_NOT_OF_BUDGET)
         ),
@@ -120,23 +102,24 @@ def training(config: Mapping[str, Any]) -> dict[str, Any]:
 def differences(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """List the names under which settings differ."""
     names = dict.fromkeys(name for each in settings for name in each)
-    return [name for name in names if len({shown(each.get(name)) for each in settings}) > 1]
+    return [name for name in names if len({as_text(each.get(name)) for each in settings}) > 1]
 
 
 def label(settings: Mapping[str, Any], names: Sequence[str]) -> str:
-    """Write what settings have under some names.
+    """Write what settings have under some names; of what is built the name alone.
 
-    >>> label({"trainer.max_epochs": 5, "task.kd_weight": 0.2}, ["trainer.max_epochs", "task.kd_weight", "mixes.kind"])
-    '5 epochs, task.kd_weight=0.2, mixes=none'
+    >>> label({"task.loss": "dkd", "engine._target_": "a.BatchEngine"}, ["task.loss", "engine._target_", "mixes.size"])
+    'task.loss=dkd, engine=BatchEngine, no mixes.size'
     """
     words = []
     for name in names:
-        present, absent = _WORDS.get(name, (f"{name}={{}}", f"no {name}"))
-        words.append(present.format(shown(settings[name])) if name in settings else absent)
-    return ", ".join(filter(None, words))
+        value, short = as_text(settings.get(name)), name.removesuffix("._target_")
+        value = value if name == short else value.rpartition(".")[2]
+        words.append(f"{short}={value}" if name in settings else f"no {short}")
+    return ", ".join(words)
 
 
-def shown(value: Any) -> str:
+def as_text(value: Any) -> str:
     """Write a setting; equal ones are written equally."""
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
 

@@ -1,6 +1,5 @@
 """What all benchmarks share: configs, one line for what makes no sense, files."""
 
-import importlib
 import platform
 from pathlib import Path
 
@@ -8,18 +7,12 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from supermix_pl.experiments.bench.program import Settings, check_sets
+from supermix_pl.experiments.bench.program import check_sets
 from supermix_pl.experiments.bench.solver import main
 from tests.experiments.bench.small import CLASSES, SMALL, settings, written
 
 KINDS = ("gpu", "solver", "step", "table4")
 CONF = Path(__file__).resolve().parents[3] / "conf" / "bench"
-
-
-def kind_of(name: str) -> type[Settings]:
-    name = "step" if name == "gpu" else name
-    module = importlib.import_module(f"supermix_pl.experiments.bench.{name}")
-    return getattr(module, f"{name.capitalize()}Settings")
 
 
 def test_every_config_has_its_benchmark() -> None:
@@ -28,7 +21,7 @@ def test_every_config_has_its_benchmark() -> None:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_every_config_is_read(name: str) -> None:
-    config, found = settings(name, kind_of(name))
+    config, found = settings(name)
     assert found.name is None
     assert not OmegaConf.missing_keys(config)
     OmegaConf.resolve(config)
@@ -37,10 +30,9 @@ def test_every_config_is_read(name: str) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["bench.sets=many"], "bench.sets: Value 'many' of type 'str' could not be converted to Integer"),
+        (["bench.sets=many"], "expected bench.sets as an integer, got 'many'"),
         (["bench.set=3"], "Could not override 'bench.set'"),
-        (["bench.sets=null"], "bench.sets: Incompatible value 'None' for field of type 'int'"),
-        (["+bench.depth=3"], "bench.depth: Key 'depth' not in 'SolverSettings'"),
+        (["+bench.depth=3"], "unexpected keyword argument 'depth'"),
         (["bench.threads=0"], "expected bench.threads to be an integer >= 1, got 0"),
         (["bench.seeds=[]"], "expected bench.seeds with numbers >= 0, got []"),
         (["bench.sets=9", "bench.batch_size=4"], "expected batches of at least k = 2 sets, got a last one of 1"),

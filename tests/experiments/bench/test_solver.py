@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from supermix_pl import SuperMix
-from supermix_pl.experiments.bench.solver import SolverSettings, main, overhead, rows_of
+from supermix_pl.experiments.bench.solver import main, overhead, rows_of
 from supermix_pl.experiments.opening import composed, open_subject
 from supermix_pl.experiments.shared.measures import saliency_kept, softness
 from supermix_pl.experiments.shared.mixers import BLIND, EXACT, FAST, PAIRS, PAPER
@@ -58,7 +58,7 @@ def test_rows_are_what_the_mixers_give(tmp_path: Path) -> None:
 
 
 def test_rows_differ_in_what_their_names_say() -> None:
-    _, chosen = settings("solver", SolverSettings)
+    _, chosen = settings("solver")
     paper = SuperMix(k=3, alpha=2.0, classes="labels")
     made = {row.name: row.mixer for row in rows_of(paper, chosen.changes, [9])}
     assert list(made)[:5] == [PAPER, EXACT, FAST, *BLIND]
@@ -80,7 +80,7 @@ def test_rows_differ_in_what_their_names_say() -> None:
 )
 def test_what_makes_no_sense(overrides: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        settings("solver", SolverSettings, *overrides)
+        settings("solver", *overrides)
 
 
 def test_a_solver_that_miscounts_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

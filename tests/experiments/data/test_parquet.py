@@ -116,34 +116,13 @@ def test_a_changed_shard_or_another_size_is_decoded_anew(folder: Path) -> None:
     assert opened(folder).image_size == (5, 6)
 
 
-@pytest.mark.parametrize("damage", ["truncate", "overwrite", "flip", "lose", "forget", "garble"])
-def test_a_damaged_cache_is_rebuilt(folder: Path, damage: str) -> None:
-    opened(folder)
-    found = list((folder.parent / "cache").glob("**/images.npy"))
-    assert len(found) == 2
-    for images in found:
-        if damage == "truncate":
-            os.truncate(images, images.stat().st_size - 1)
-        elif damage == "overwrite":
-            images.write_bytes(b"\0" * images.stat().st_size)
-        elif damage == "flip":
-            images.write_bytes(images.read_bytes()[:-1] + bytes([images.read_bytes()[-1] ^ 1]))
-        elif damage == "lose":
-            images.unlink()
-        elif damage == "forget":
-            (images.parent / "about.json").unlink()
-        else:
-            (images.parent / "about.json").write_text("[]")
-    np.testing.assert_array_equal(train_pixels(opened(folder)), pictures(10))
-
-
 def test_a_decoding_that_fails_leaves_nothing(folder: Path) -> None:
     write_shard(folder / "train-00001-of-00002.parquet", [b"no image"], [0])
     with pytest.raises(
         ValueError, match=r"that Pillow can decode, got 8 other bytes in .*train-00001-of-00002.*, row 0"
     ):
         opened(folder)
-    assert not list((folder.parent / "cache").glob("**/images.npy"))
+    assert not list((folder.parent / "cache").glob("**/*.npy"))
 
 
 @pytest.mark.parametrize("part", ["test", "train"])
@@ -151,7 +130,7 @@ def test_a_decoding_that_fails_leaves_nothing(folder: Path) -> None:
     ("names", "said"),
     [
         (["cat", "owl", "dog"], "got 'dog' as class 1 in .*train-00000.* and 'owl' in"),
-        (["cat", "dog"], "got 'owl' as class 2 in .*train-00000.* and none in"),
+        (["cat", "dog"], "got 'owl' as class 2 in .*train-00000.* and None in"),
     ],
 )
 @pytest.mark.parametrize("module", [Parquet, EncodedParquet])
@@ -199,29 +178,29 @@ def test_columns_of_other_names_are_found_or_given(folder: Path) -> None:
     assert opened(folder).class_names == ["0", "1"]
     write_shard(shard, [encoded(pictures(1)[0])] * 2, [0, 1], columns=("photo", "kind"))
     with pytest.raises(
-        ValueError, match=r"column of labels .*got columns photo \(struct.*kind \(int64\).*give label_col"
+        ValueError, match=r"labels in label or .*got columns photo \(struct.*kind \(int64\).*give label_col"
     ):
         opened(folder)
     assert opened(folder, label_column="kind").class_names == NAMES
 
 
 def test_a_column_that_is_not_there_names_those_that_are(folder: Path) -> None:
-    with pytest.raises(ValueError, match=r"expected a column 'fine' in .*train-00000.*, got columns image .*, label"):
+    with pytest.raises(ValueError, match=r"labels in fine of .*train-00000.*, got columns image .*, label"):
         opened(folder, label_column="fine")
-    with pytest.raises(ValueError, match=r"expected images .* in 'label', got columns image"):
+    with pytest.raises(ValueError, match=r"expected images .* in label of .*, got columns image"):
         opened(folder, image_column="label")
-    with pytest.raises(ValueError, match=r"expected integer labels in column 'image'"):
+    with pytest.raises(ValueError, match=r"expected integer labels in image of"):
         opened(folder, label_column="image")
     pq.write_table(pa.table({"label": [0]}), folder / "train-00000-of-00002.parquet")
     with pytest.raises(
-        ValueError, match=r"expected one column of images .*got columns label \(int64\): give image_col"
+        ValueError, match=r"expected images .* in one column of .*got columns label \(int64\): give image_col"
     ):
         opened(folder)
 
 
 def test_a_later_shard_without_the_column_is_named(folder: Path) -> None:
     write_shard(folder / "train-00001-of-00002.parquet", [encoded(pictures(1)[0])], [0], columns=("image", "class"))
-    with pytest.raises(ValueError, match=r"expected a column 'label' in .*train-00001.*got columns image .*class"):
+    with pytest.raises(ValueError, match=r"labels in label of .*train-00001.*got columns image .*class"):
         opened(folder)
 
 
@@ -250,7 +229,7 @@ def test_a_damaged_copy_of_the_shards_says_what_to_delete(folder: Path) -> None:
     opened(folder)
     for path in (folder.parent / "cache").glob("**/parquet-train.arrow"):
         os.truncate(path, path.stat().st_size // 2)
-    with pytest.raises(ValueError, match=r"expected whole .*, got .*the copy in .*cache that is damaged, delete that"):
+    with pytest.raises(ValueError, match=r"(?s)expected whole .*a copy in .*cache, got .*delete a damaged copy"):
         opened(folder)
 
 
@@ -260,7 +239,7 @@ def test_a_disk_without_room_for_the_copy_is_told_of(folder: Path, monkeypatch: 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("datasets.load_dataset", refuse)
-    with pytest.raises(OSError, match=r"expected room for a copy of the shards in .*got: .*No space left on device"):
+    with pytest.raises(ValueError, match=r"and room for a copy in .*, got .*No space left on device"):
         opened(folder)
 
 
@@ -293,7 +272,7 @@ def test_a_data_set_that_datasets_opens_by_name(folder: Path) -> None:
     np.testing.assert_array_equal(train_pixels(data), pictures(10))
     with pytest.raises(ValueError, match=r"expected val in .*animals, got \['test', 'train'\]"):
         HuggingFace(name=str(folder), cache_dir=folder.parent / "cache", test_part="val").setup()
-    with pytest.raises(ValueError, match=r"expected a column 'kind' in train of .*, got columns image .*, label"):
+    with pytest.raises(ValueError, match=r"labels in kind of train of .*, got columns image .*, label"):
         HuggingFace(name=str(folder), cache_dir=folder.parent / "cache", label_column="kind").setup()
 
 
@@ -336,12 +315,6 @@ def test_a_part_alone_works_for_what_it_can(folder: Path) -> None:
     assert len(data.val_dataloader()) == len(data.test_dataloader()) == 1
     with pytest.raises(ValueError, match="expected train images, got a data set without any"):
         data.train_dataloader()
-
-
-def test_missing_datasets_says_how_to_get_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(ImportError, match=r'pip install "supermix_pl\[experiments\]"'):
-        opened(folder)
 
 
 def test_default_cache_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

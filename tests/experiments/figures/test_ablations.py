@@ -41,7 +41,7 @@ def test_the_size_of_fixed_mixes_and_curves_that_differ_in_budget(tmp_path: Path
             write_run(tmp_path / f"{epochs}-{size}", 70.0, epochs=epochs, **settings)
     found = find_points(find_runs([tmp_path])[0])
     assert found[["parameter", "curve", "value"]].values.tolist() == [
-        ["size", f"ce_supermix, {epochs} epochs", size] for epochs in (5, 6) for size in (1000, 2000)
+        ["size", f"ce_supermix, trainer.max_epochs={epochs}", size] for epochs in (5, 6) for size in (1000, 2000)
     ]
 
 

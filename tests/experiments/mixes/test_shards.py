@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
@@ -51,15 +52,17 @@ def folder_of(folder: Path, image_size: tuple[int, int] = (5, 4), **about: Any) 
     return folder
 
 
+def read(path: Path) -> Mixes:
+    shard = open_shard(path)
+    return Mixes(**{name: shard.get_tensor(name) for name in NAMES})
+
+
 def test_a_shard_comes_back_as_it_was(tmp_path: Path) -> None:
     write_shard(tmp_path / "s.safetensors", mixes_of(7))
-    found = open_shard(tmp_path / "s.safetensors")
-    assert_equal(Mixes(**found), mixes_of(7))
+    assert_equal(read(tmp_path / "s.safetensors"), mixes_of(7))
     assert [path.name for path in tmp_path.iterdir()] == ["s.safetensors"]
     (tmp_path / "other").touch()
     assert (tmp_path / "s.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
-    with pytest.raises(ValueError, match="read-only"):
-        found["images"][0] = 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc to count open files")
@@ -80,7 +83,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: p
     with pytest.raises(OSError, match="disk full"):
         write_shard(tmp_path / "s.safetensors", mixes_of(9))
     assert [path.name for path in tmp_path.iterdir()] == ["s.safetensors"]
-    assert_equal(Mixes(**open_shard(tmp_path / "s.safetensors")), mixes_of(7))
+    assert_equal(read(tmp_path / "s.safetensors"), mixes_of(7))
 
 
 @pytest.mark.parametrize(
@@ -126,6 +129,7 @@ def test_a_whole_set_counts_its_mixes(tmp_path: Path) -> None:
     mixes = FixedMixes(str(folder_of(tmp_path)))
     assert len(mixes) == 25
     assert mixes.facts["num_steps"].tolist() == [*range(25)]
+    assert_equal(pickle.loads(pickle.dumps(mixes)).take(np.arange(3)), mixes_of(3))  # for spawned processes
 
 
 @pytest.mark.parametrize(("image_size", "encoded"), [((64, 64), False), ((65, 64), True)])

@@ -118,15 +118,3 @@ def test_heavy_networks_give_shapes_and_gradients(name: str) -> None:
     assert (logits.shape, features.shape) == ((2, 100), (2, last_linear(network).in_features))
     logits.sum().backward()
     assert all((weight.grad is not None) == weight.requires_grad for weight in network.parameters())
-
-
-@pytest.mark.parametrize("name", FINGERPRINTS)
-def test_no_classes_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="expected num_classes >= 1, got 0: give the number"):
-        getattr(networks, name)(num_classes=0)
-
-
-@pytest.mark.parametrize("depth", [4, 17])
-def test_depth_that_gives_no_whole_blocks_is_refused(depth: int) -> None:
-    with pytest.raises(ValueError, match=f"expected depth = 6 n \\+ 4 .*got {depth}"):
-        networks.WideResNet(depth=depth, width=1, num_classes=10)

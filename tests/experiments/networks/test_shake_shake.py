@@ -106,11 +106,3 @@ def test_second_half_of_a_shortcut_reads_the_pixel_below_and_to_the_right() -> N
     first, second = shortcut(pixels)[0] * (1 + shortcut.bn.eps) ** 0.5
     torch.testing.assert_close(first, torch.tensor([[1.0, 3.0], [9.0, 11.0]]))
     torch.testing.assert_close(second, torch.tensor([[6.0, 8.0], [14.0, 16.0]]))
-
-
-@pytest.mark.parametrize(
-    ("depth", "width", "expected"), [(16, 4, "depth = 6 n"), (2, 4, "depth"), (8, 3, "an even width")]
-)
-def test_sizes_that_give_no_network_are_refused(depth: int, width: int, expected: str) -> None:
-    with pytest.raises(ValueError, match=f"expected {expected}"):
-        ShakeResNet(depth=depth, width=width, num_classes=2)

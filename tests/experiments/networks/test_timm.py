@@ -92,8 +92,3 @@ def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(ModuleNotFoundError, match=r'expected timm .* test_resnet.*pip install "supermix_pl\[timm\]"'):
         built()
-
-
-def test_no_classes_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected num_classes >= 1, got 0"):
-        timm_network("test_resnet", num_classes=0)

@@ -1,14 +1,12 @@
 """The formats of a report: what is written, and that text stays text."""
 
 import html
-import io
 import re
-from collections import Counter
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import given
 from markdown_it import MarkdownIt
-from rich.console import Console
 
 from supermix_pl.experiments.shared import render
 from supermix_pl.experiments.shared.render import Heading, Notes, Part, Table
@@ -62,20 +60,9 @@ def test_markdown_remarks_are_read_as_they_were_written(text: str) -> None:
     assert html.unescape(page) == f"<ul>\n<li>{' '.join(text.split())}</li>\n</ul>\n"
 
 
-def test_narrow_terminals_cut_nothing_off() -> None:
-    grid = PARTS[3]
-    assert isinstance(grid, Table)
-    console = Console(width=36, record=True, file=io.StringIO())
-    console.print(render.terminal([grid]))
-    written = [grid.title, *grid.columns, *(cell for section in grid.sections for row in section for cell in row)]
-    shown = Counter(console.export_text())
-    assert all(shown[character] == count for character, count in Counter("".join(written)).items() if character != " ")
-
-
-def test_the_terminal_shows_text_as_it_is() -> None:
-    console = Console(width=100, record=True, file=io.StringIO())
-    console.print(render.terminal([*PARTS, Notes(lines=("[bold]x[/bold]",))]))
-    text = console.export_text()
+def test_the_terminal_shows_text_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    render.show([*PARTS, Notes(lines=("[bold]x[/bold]",))])
+    text = capsys.readouterr().out
     assert "[bold]x[/bold]" in text
     assert NASTY in text
     assert "kd_<x>" in text

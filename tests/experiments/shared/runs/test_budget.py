@@ -90,16 +90,16 @@ def test_fixed_mixes_are_known_by_what_their_folder_says(tmp_path: Path) -> None
     )
     assert first == copy
     assert differences([first, more]) == ["mixes.size"]
-    assert label(more, differences([first, more])) == "2000 mixes"
-    assert label(none, differences([first, none])) == "mixes=none"
-    assert "mixes=fixed, 1000 mixes" in label(first, differences([first, none]))
+    assert label(more, differences([first, more])) == "mixes.size=2000"
+    assert "no mixes.kind" in label(none, differences([first, none]))
+    assert "mixes.kind=fixed" in label(first, differences([first, none]))
 
 
 def test_fixed_mixes_whose_folder_is_gone_are_known_by_its_name() -> None:
     first, other = (training(config_of(mixes=mixes("Folder", folder=folder))) for folder in ("/gone/first", "/x/other"))
     made = training(config_of(mixes=mixes("Fixed", size=500, folder="/gone/first")))
-    assert label(first, differences([first, other])) == "folder first"
-    assert label(made, differences([first, made])) == "500 mixes"
+    assert label(first, differences([first, other])) == "mixes.folder=first"
+    assert label(made, differences([first, made])) == "no mixes.folder, mixes.size=500"
 
 
 def test_external_images_are_known_by_their_folder_and_the_control_by_its_flag() -> None:
