@@ -86,16 +86,15 @@ def label(
         teacher_logits=torch.where(finite[:, None], logits, log_targets(mix.soft_targets).to(logits.dtype)),
         teacher_features=features,
         outcomes=mix.outcomes.masked_fill(~finite, int(Outcome.NON_FINITE)),
-        holds=holds(mix, logits) if viewed else None,
+        holds=finite & holds(mix, logits) if viewed else None,
         teacher_forwards=mix.teacher_forwards + forwards,
         label_forwards=mix.label_forwards + forwards,
     )
 
 
 def holds(mix: MixedBatch, logits: Float[Tensor, "b n"]) -> Bool[Tensor, " b"]:
-    """Return whether the top classes of logits are the classes of the sources."""
-    membership = class_membership(mix.source_classes, logits.shape[1])
-    return logits.isfinite().all(dim=1) & (margin(logits, membership) > 0)
+    """Return whether the top classes of logits, where these are finite, are the classes of the sources."""
+    return margin(logits, class_membership(mix.source_classes, logits.shape[1])) > 0
 
 
 def log_targets(soft_targets: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
+from supermix_pl.solver.rows import to_device
 from supermix_pl.transforms import View
 
 Transform = View | nn.Module | Callable[[Tensor], Tensor]
@@ -41,7 +42,10 @@ class Viewer:
     def __call__(
         self, images: Float[Tensor, "b c h w"], keys: Int[Tensor, " b"], rounds: Int[Tensor, " b"]
     ) -> Float[Tensor, "b c height width"]:
-        """Show the images; of each, the key names its stream of chance, and the round which look at it this is."""
+        """Show the images; of each, the key names its stream of chance, and the round which look at it this is.
+
+        Keys and rounds are on the device of the images, or on the host: the views are drawn where these are.
+        """
         shown = self._transformed(images, keys, rounds)
         return shown if self._dtype is None or self._dtype == shown.dtype else shown.to(self._dtype).to(images.dtype)
 
@@ -49,7 +53,8 @@ class Viewer:
         if self.transform is None:
             return images
         if isinstance(self.transform, View):
-            return self.transform.apply(images, self.transform.draw(keys, rounds, (images.shape[2], images.shape[3])))
+            drawn = self.transform.draw(keys, rounds, (images.shape[2], images.shape[3]))
+            return self.transform.apply(images, to_device(drawn, images.device))
         self._calls += 1
         with seeded((*self._seed, self._calls)):
             shown = self.transform(images)

@@ -5,7 +5,7 @@ float32 its logits, of size 1 to 10, are compared to 1e-4.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -197,8 +197,8 @@ def swap_visits(monkeypatch: pytest.MonkeyPatch, where: Any, name: str) -> None:
     """Give the student another view of the mixes of a visit than the teacher was shown."""
 
     def advance(*arguments: Any) -> Any:
-        state, shown, logits = plain(*arguments)
-        return state, shown.flip(3), logits
+        state, rendered, seen = plain(*arguments)
+        return state, replace(rendered, images=rendered.images.flip(3)), seen
 
     plain = getattr(where, name)
     monkeypatch.setattr(where, name, advance)
