@@ -33,7 +33,7 @@ def to_device(drawn: Shaped[np.ndarray, "..."] | Tensor, device: torch.device) -
 
 
 def rows_at(places: Int[np.ndarray, " r"], device: torch.device) -> Int[Tensor, " r"] | slice:
-    """Name rows on a device; as a slice, which takes neither a transfer nor a copy, where each follows the one before."""
+    """Name rows on a device; as a slice, which takes no transfer and no copy, where each follows the one before."""
     if len(places) and (np.diff(places) == 1).all():
         return slice(int(places[0]), int(places[-1]) + 1)
     return to_device(places, device)

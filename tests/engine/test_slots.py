@@ -69,9 +69,7 @@ def test_every_set_ends_as_the_batch_loop_ends_it(count: int, visits: int, view:
         if entering:
             rows = torch.tensor(entering)
             taken = free[: len(entering)]
-            slots.enter(
-                taken, drawn.take(rows), KEYS[entering], start[rows], np.zeros(len(entering), dtype=np.int64), 0
-            )
+            slots.enter(taken, drawn.take(rows), KEYS[entering], start[rows], np.zeros_like(entering), 0)
             inside |= dict(zip(taken.tolist(), entering, strict=True))
         if len(ended) == COUNT:
             break
@@ -110,9 +108,8 @@ def test_a_set_that_enters_leaves_nothing_of_the_one_before() -> None:
     first, second = (drawn.take(torch.tensor(rows)) for rows in ([0, 1], [5, 6]))
     slots.enter(np.arange(2), first, KEYS[:2], zeros, np.zeros(2, dtype=np.int64), 0)
     for _ in range(4):
-        state, _, _ = advance(
-            rules, TEACHER, slots.drawn.sets(store, NUM_CLASSES, slots.looks(np.arange(2))[0]), slots.state
-        )
+        sets = slots.drawn.sets(store, NUM_CLASSES, torch.from_numpy(slots.keys))
+        state, _, _ = advance(rules, TEACHER, sets, slots.state)
         slots.visited(np.arange(2), state, early=True)
     slots.enter(np.arange(2), second, KEYS[5:7], zeros + 0.5, np.array([0, 3]), 7)
     fresh = slots_of(2)
@@ -150,9 +147,8 @@ def test_saved_and_loaded_goes_on_alike() -> None:
     slots.turn(3)
 
     def visit(which: Slots) -> None:
-        state, _, _ = advance(
-            rules, TEACHER, which.drawn.sets(store, NUM_CLASSES, which.looks(np.arange(5))[0]), which.state
-        )
+        sets = which.drawn.sets(store, NUM_CLASSES, torch.from_numpy(which.keys))
+        state, _, _ = advance(rules, TEACHER, sets, which.state)
         which.visited(np.arange(5), state, early=True)
 
     visit(slots)
