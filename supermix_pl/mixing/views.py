@@ -4,6 +4,7 @@ import random
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -37,7 +38,7 @@ class Viewer:
         self.transform = transform
         self._seed = tuple(seed)
         self._calls = 0
-        self._dtype = dtype
+        self.dtype = dtype
 
     def __call__(
         self, images: Float[Tensor, "b c h w"], keys: Int[Tensor, " b"], rounds: Int[Tensor, " b"]
@@ -46,18 +47,28 @@ class Viewer:
 
         Keys and rounds are on the device of the images, or on the host: the views are drawn where these are.
         """
-        shown = self._transformed(images, keys, rounds)
-        return shown if self._dtype is None or self._dtype == shown.dtype else shown.to(self._dtype).to(images.dtype)
+        return self.apply(images, self.draw(images, keys, rounds))
 
-    def _transformed(self, images: Tensor, keys: Tensor, rounds: Tensor) -> Tensor:
+    def draw(self, images: Float[Tensor, "b c h w"], keys: Int[Tensor, " b"], rounds: Int[Tensor, " b"]) -> Any:
+        """Draw what `apply` needs to show images of this size, on their device; None for others than a `View`."""
+        if not isinstance(self.transform, View):
+            return None
+        return to_device(self.transform.draw(keys, rounds, (images.shape[2], images.shape[3])), images.device)
+
+    def apply(self, images: Float[Tensor, "b c h w"], drawn: Any) -> Float[Tensor, "b c height width"]:
+        """Show the images as it was drawn."""
         if self.transform is None:
-            return images
-        if isinstance(self.transform, View):
-            drawn = self.transform.draw(keys, rounds, (images.shape[2], images.shape[3]))
-            return self.transform.apply(images, to_device(drawn, images.device))
+            shown = images
+        elif isinstance(self.transform, View):
+            shown = self.transform.apply(images, drawn)
+        else:
+            shown = self._foreign(self.transform, images)
+        return shown if self.dtype is None or self.dtype == shown.dtype else shown.to(self.dtype).to(images.dtype)
+
+    def _foreign(self, transform: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         self._calls += 1
         with seeded((*self._seed, self._calls)):
-            shown = self.transform(images)
+            shown = transform(images)
         if not isinstance(shown, Tensor) or shown.ndim != 4 or len(shown) != len(images):
             got = tuple(shown.shape) if isinstance(shown, Tensor) else type(shown).__name__
             raise ValueError(f"expected mixed_transform to give {len(images)} images (b, c, h, w), got {got}")

@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 
 from supermix_pl.arguments import check_flag, check_size, check_statistics
 from supermix_pl.teacher.folding import FoldedCopy
-from supermix_pl.teacher.outputs import NO_GRADIENT, Outputs, Reader, check_part
+from supermix_pl.teacher.outputs import NO_GRADIENT, Outputs, Reader, check_part, logits_of
 from supermix_pl.teacher.published import of_timm, of_torchvision
 from supermix_pl.teacher.several import ProbabilityMean
 
@@ -266,6 +266,16 @@ class FrozenTeacher:
         self.num_classes = logits.shape[1]
         features = None if features is None else features.to(self.weight_dtype)
         return logits.to(torch.promote_types(images.dtype, torch.float32)), features
+
+    def traceable(self, network: nn.Module) -> Callable[[Float[Tensor, "b c h w"]], Float[Tensor, "b n"]]:
+        """Return a call with this `network` that can be part of a compiled function: it checks nothing."""
+
+        def run(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n"]:
+            with torch.autocast(images.device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None):
+                logits = self._of_chosen_classes(logits_of(network(self.prepare(images).clone())))
+            return logits.to(torch.promote_types(images.dtype, torch.float32))
+
+        return run
 
     def _of_chosen_classes(self, logits: Float[Tensor, "b m"]) -> Float[Tensor, "b n"]:
         if self.class_indices is None:

@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 from supermix_pl import CutMix, FrozenTeacher, MixUp, OneOf, PuzzleMix, ResizeMix, StreamEngine, SuperMix
 from supermix_pl.engine import BatchEngine
 from supermix_pl.engine.stream import engine as stream_engine
-from supermix_pl.engine.stream import solving
+from supermix_pl.engine.stream import solving, visit
 from supermix_pl.mixing import presenting
 from supermix_pl.trainer.rewriting import BatchRewriter, Rewritten
 from supermix_pl.transforms import PerImage, RandomCropFlip, RandomResizedCropFlip
@@ -212,8 +212,8 @@ def swap_visits(monkeypatch: pytest.MonkeyPatch, where: Any, name: str) -> None:
         ("batch, MixUp", swap_views, presenting, "show"),
         ("stream, replays only", swap_views, solving, "show"),
         ("stream, exact pixels", swap_views, solving, "show"),
-        ("stream, all visits shown", swap_visits, solving, "advance"),
-        ("stream, views", swap_visits, solving, "advance"),
+        ("stream, all visits shown", swap_visits, visit, "advance"),
+        ("stream, views", swap_visits, visit, "advance"),
         ("stream, MixUp", swap_views, stream_engine, "show"),
     ],
 )

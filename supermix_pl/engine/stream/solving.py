@@ -12,14 +12,14 @@ from supermix_pl.engine.stream.plan import Plan
 from supermix_pl.engine.stream.ring import Ring, part_of
 from supermix_pl.engine.stream.slots import Drawn, Slots
 from supermix_pl.engine.stream.timing import PassTimes
+from supermix_pl.engine.stream.visit import Visits
 from supermix_pl.mixing import SuperMix
 from supermix_pl.mixing.sampling import choose_sources, draw_keys, draw_weights
 from supermix_pl.mixing.views import Viewer
-from supermix_pl.solver import advance
 from supermix_pl.solver.masks import mix_images, normalized_masks
 from supermix_pl.solver.rows import Rows, concatenate, rows_at, to_device
 from supermix_pl.teacher.frozen import FrozenTeacher
-from supermix_pl.teacher.passes import Chunks, show
+from supermix_pl.teacher.passes import show
 
 _GUESSED_ROUNDS = 10  # of a set that may end early; what sets really take is followed
 _GUESSED_TURNS = 4  # turns whose sets the guess counts as much as
@@ -91,6 +91,7 @@ class Solving:
         num_classes: int,
     ) -> None:
         self._mixer = mixer
+        self._visits = Visits(mixer.solver)
         self.plan = plan
         self.images = images
         self.num_classes = num_classes
@@ -131,23 +132,20 @@ class Solving:
         rows = rows_at(places, self._device)
         drawn, before = self.slots.drawn.take(rows), self.slots.state.take(rows)
         keys, looks = self.slots.looks(places)
-
-        def show(mixes: Float[Tensor, "v c h w"], *_: Tensor) -> Float[Tensor, "v c h w"]:
-            return view(mixes, keys, looks)
-
-        chunks = Chunks(teacher, self._mixer.chunk_size)
         sets = drawn.sets(self.images, self.num_classes, keys)
-        state, rendered, seen = advance(self._mixer.solver, teacher, sets, before, show, chunks)
+        state, masks, images, logits, features = self._visits(
+            teacher, sets, before, view, looks, self._mixer.chunk_size
+        )
         visited = Shown(
-            images=rendered.images,
-            logits=seen.logits,
-            masks=rendered.masks,
+            images=images,
+            logits=logits,
+            masks=masks,
             places=drawn.places.clone(),  # the slots go on
             classes=drawn.classes.clone(),
             mix_weights=drawn.mix_weights.clone(),
             outcomes=state.outcomes,
             num_steps=before.num_steps.clone(),
-            features=seen.features,
+            features=features,
         )
         ages = self.slots.ages[places].copy()
         self.slots.visited(places, state, early=early)
