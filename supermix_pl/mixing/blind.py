@@ -18,6 +18,7 @@ from supermix_pl.mixing.presenting import holds, present
 from supermix_pl.mixing.sampling import Pairing, draw_keys, draw_known_sources, draw_weights
 from supermix_pl.mixing.views import Transform
 from supermix_pl.solver import Outcome
+from supermix_pl.solver.rows import to_device
 from supermix_pl.teacher.frozen import FrozenTeacher, as_teacher
 
 
@@ -175,9 +176,9 @@ class DirectMixer(Mixer):
             teacher = None if teacher is None else as_teacher(teacher)
             natural, classes = self.classes_of(teacher, pixels, labels, natural_logits)
             drawn, left_out = draw_known_sources(rng, classes, self.k, self.pairing, labelled=labels is not None)
-            indices = torch.from_numpy(drawn).to(pixels.device)
+            indices = to_device(drawn, pixels.device)
             mix = self.mix(Chosen(rng, pixels, classes, indices, teacher), natural.num_classes)
-            keys = torch.from_numpy(draw_keys(rng, len(pixels))).to(pixels.device)
+            keys = to_device(draw_keys(rng, len(pixels)), pixels.device)
             mix = dataclasses.replace(
                 mix,
                 natural_logits=natural.logits,
@@ -235,5 +236,6 @@ class BlindMixer(DirectMixer):
         size = (chosen.images.shape[2], chosen.images.shape[3])
         count, k = chosen.source_indices.shape
         masks, weights = self.draw_masks(chosen.rng, count, k, size)
-        masks, weights = (torch.from_numpy(each).to(chosen.images) for each in (masks, weights))
+        images = chosen.images
+        masks, weights = (to_device(each, images.device).to(images.dtype) for each in (masks, weights))
         return Composed(chosen.sources, masks.expand(-1, -1, *size), weights)

@@ -12,6 +12,7 @@ from supermix_pl.mixing.natural import float_autograd
 from supermix_pl.mixing.views import Transform, Viewer
 from supermix_pl.solver import Outcome
 from supermix_pl.solver.criterion import class_membership, margin
+from supermix_pl.solver.rows import to_device
 from supermix_pl.teacher.frozen import FrozenTeacher, as_teacher
 from supermix_pl.teacher.passes import show
 
@@ -52,7 +53,7 @@ def present(
     with float_autograd(pixels.device), torch.no_grad():
         if keys is None:
             drawn = generator([*numbers(seed), _SHOWN]).integers(2**63 - 1, size=len(mix))
-            keys = torch.from_numpy(drawn).to(pixels.device)
+            keys = to_device(drawn, pixels.device)
         viewer = Viewer(view, (*numbers(seed), _SHOWN), images.dtype)
         shown = viewer(pixels, keys, torch.full_like(keys, look))
         known = exact and view is None and images.dtype == pixels.dtype

@@ -31,6 +31,7 @@ from supermix_pl.solver import SGD, Newton, NewtonSmoothProjection, Outcome, Set
 from supermix_pl.solver.buckets import bucket, fill_up
 from supermix_pl.solver.masks import mix_images, normalized_masks, uniform_logits
 from supermix_pl.solver.objective import criterion_objective, margin_objective, paper_objective
+from supermix_pl.solver.rows import to_device
 from supermix_pl.solver.saliency import contrast_logits, saliency_logits
 from supermix_pl.teacher.frozen import FrozenTeacher, as_teacher
 from supermix_pl.teacher.passes import Chunks
@@ -293,9 +294,10 @@ class SuperMix(Mixer):
                 chunk_size=self.chunk_size,
             )
             drawn, left_out = draw_known_sources(rng, classes, self.k, self.pairing, labelled=self.takes_labels)
-            mix_weights = torch.from_numpy(draw_weights(rng, len(drawn), drawn.shape[1], self.alpha)).to(pixels)
-            keys = torch.from_numpy(draw_keys(rng, len(pixels))).to(pixels.device)
-            indices = torch.from_numpy(drawn).to(pixels.device)
+            weights = draw_weights(rng, len(drawn), drawn.shape[1], self.alpha)
+            mix_weights = to_device(weights, pixels.device).to(pixels.dtype)
+            keys = to_device(draw_keys(rng, len(pixels)), pixels.device)
+            indices = to_device(drawn, pixels.device)
             sets = Sets.of(pixels[indices], classes[indices], mix_weights, natural.num_classes, keys)
             solution = solve(
                 self.solver,

@@ -47,7 +47,8 @@ class FrozenTeacher:
             they change often.
         channels_last: Whether images are passed in this memory format.
         compile: Whether passes are compiled with `torch.compile`, on CUDA into CUDA graphs. Every number and size of
-            images is compiled anew, so the solver fills its batches up to powers of two.
+            images is compiled anew, so the solver fills its batches up to powers of two. On CUDA the stream engine
+            compiles what is around a pass that moves masks with it, as one graph.
         features: Name of a part of the network, such as "layer3" or "blocks.2.norm1". The callback gives its output as
             `teacher_features`, from the passes that give `teacher_logits`. None keeps nothing.
 
