@@ -39,11 +39,18 @@ def uniforms(keys: Int[Tensor, " b"], rounds: Int[Tensor, " b"], count: int) -> 
 
     Keys and rounds are int64. The numbers are in [0, 1), in steps of 2**-24, and the same on every device.
     """
-    names, looks, (offsets, steps) = keys, rounds, _recurrence(count, keys.device)
+    offsets, steps = _recurrence(count, keys.device)
     if keys.device.type == "cpu":  # arrays of this size are quicker than tensors
-        names, looks, offsets, steps = (each.numpy() for each in (names, looks, offsets, steps))
-    starts = _scramble(_scramble(names + _GOLDEN)[:, None] + offsets)
-    return torch.as_tensor(_shifted(starts + looks[:, None] * steps, 40), device=keys.device).float() / 2**24
+        drawn = torch.from_numpy(_numbers(keys.numpy(), rounds.numpy(), offsets.numpy(), steps.numpy()))
+    else:
+        drawn = _numbers(keys, rounds, offsets, steps)
+    return drawn.float() / 2**24
+
+
+def _numbers(keys: Integers, rounds: Integers, offsets: Integers, steps: Integers) -> Integers:
+    """Return the numbers in [0, 2**24)."""
+    starts = _scramble(_scramble(keys + _GOLDEN)[:, None] + offsets)
+    return _shifted(starts + rounds[:, None] * steps, 40)
 
 
 @lru_cache(maxsize=64)
