@@ -189,13 +189,15 @@ class FrozenTeacher:
             teacher.refold()
 
     def network(self, prepared: Float[Tensor, "b c h w"]) -> nn.Module:
-        """Return the network that makes the passes, uncompiled: the private copy, or `module` if there is none.
+        """Return the network that makes the passes, in eval mode: the private copy, or `module` if there is none.
 
         With a `dtype` use it under autocast: the copy's convolutions and linear layers have that dtype.
 
         Args:
             prepared: Images from `prepare`.
         """
+        if getattr(self.module, "training", False):  # frozen TorchScript has no such flag
+            _set_eval(self.module)
         return self.module if self._folded is None else self._folded.for_images(prepared)
 
     def prepare(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c height width"]:
@@ -242,8 +244,6 @@ class FrozenTeacher:
 
         Features are None where no `features` were asked for.
         """
-        if getattr(self.module, "training", False):  # frozen TorchScript has no such flag
-            _set_eval(self.module)
         with torch.autocast(images.device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None):
             prepared = self.prepare(images)
             if prepared.data_ptr() == images.data_ptr():
