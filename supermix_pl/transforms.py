@@ -5,7 +5,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
@@ -25,6 +27,8 @@ _LARGEST_KEY = 2**62
 # Steele, Lea & Flood, "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014 (splitmix64), as signed integers
 _GOLDEN, _FIRST, _SECOND = -7046029254386353131, -4658895280553007687, -7723592293110705685
 
+_Integers = TypeVar("_Integers", Tensor, np.ndarray)
+
 
 def uniforms(keys: Int[Tensor, " b"], rounds: Int[Tensor, " b"], count: int) -> Float[Tensor, "b count"]:
     """Return the numbers of a key and a round, which depend on these alone, so that rows can be computed in any order.
@@ -35,21 +39,32 @@ def uniforms(keys: Int[Tensor, " b"], rounds: Int[Tensor, " b"], count: int) -> 
 
     Keys and rounds are int64. The numbers are in [0, 1), in steps of 2**-24, and the same on every device.
     """
-    dimensions = torch.arange(1, count + 1, device=keys.device)
-    starts = _scramble(_scramble(keys + _GOLDEN)[:, None] + dimensions * _GOLDEN)
-    return (_shifted(starts + rounds[:, None] * _steps(count, keys.device), 40)).float() / 2**24
+    offsets, steps = _recurrence(count, keys.device)
+    if keys.device.type == "cpu":  # arrays of this size are quicker than tensors
+        drawn = torch.from_numpy(_numbers(keys.numpy(), rounds.numpy(), offsets.numpy(), steps.numpy()))
+    else:
+        drawn = _numbers(keys, rounds, offsets, steps)
+    return drawn.float() / 2**24
+
+
+def _numbers(keys: _Integers, rounds: _Integers, offsets: _Integers, steps: _Integers) -> _Integers:
+    """Return the numbers in [0, 2**24)."""
+    starts = _scramble(_scramble(keys + _GOLDEN)[:, None] + offsets)
+    return _shifted(starts + rounds[:, None] * steps, 40)
 
 
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)
-def _steps(count: int, device: torch.device) -> Int[Tensor, " count"]:
-    """Return the shares of 1 by which the numbers grow from round to round, as signed integers of 64 bits.
+def _recurrence(count: int, device: torch.device) -> Int[Tensor, "2 count"]:
+    """Return what sets the numbers of a key apart, and the shares of 1 by which they grow from round to round.
 
+    As signed integers of 64 bits.
     All but the last are powers of the root of x**count = x + 1; the last is the golden ratio's. With the last for the
     mirror, 12 looks at an image see 12 of its 25 shifts by two pixels, and each side five to seven times.
     """
     steps = [_root(count) ** -power for power in range(1, count)] + [1 / _root(2)]
-    return torch.tensor([_signed(step) for step in steps], device=device)
+    offsets = torch.arange(1, count + 1) * _GOLDEN
+    return torch.stack([offsets, torch.tensor([_signed(step) for step in steps])]).to(device)
 
 
 def _root(degree: int) -> float:
@@ -64,13 +79,13 @@ def _signed(share: float) -> int:
     return (round(share * 2**64) + 2**63) % 2**64 - 2**63
 
 
-def _scramble(values: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
+def _scramble(values: _Integers) -> _Integers:
     values = (values ^ _shifted(values, 30)) * _FIRST
     values = (values ^ _shifted(values, 27)) * _SECOND
     return values ^ _shifted(values, 31)
 
 
-def _shifted(values: Int[Tensor, "..."], bits: int) -> Int[Tensor, "..."]:
+def _shifted(values: _Integers, bits: int) -> _Integers:
     """Shift to the right as if the integers had no sign."""
     return (values >> bits) & ((1 << (64 - bits)) - 1)
 

@@ -34,12 +34,13 @@ from supermix_pl.trainer.stopwatch import Stopwatch
 from supermix_pl.transforms import View
 
 REFERENCE, RECOMMENDED, BATCH = "MixUp", "stream", "batch"
-COLUMNS = ("step", "ms", "of it mixing", "ratio", "forwards / mix", "backwards / mix", "holds %")
+COLUMNS = ("step", "ms", "of it mixing", "host ms", "ratio", "forwards / mix", "backwards / mix", "holds %")
 NOTES = (
     (
         "A step: the teacher's pass of the natural images, mixing, then forward, backward and update of the student on "
         "all rows, by the distillation loss. Median of the blocks' means (least - most); ratios within a block to "
-        "MixUp, a stream whose mixes the teacher labels too."
+        "MixUp, a stream whose mixes the teacher labels too. Host: mixing as the program's own thread sees it where "
+        "the device is idle before, a step after each block."
     ),
     (
         "Forwards, backwards: the teacher's a mix that is shown, those of the natural images left out, which all have. "
@@ -156,6 +157,7 @@ def time_steps(
         turn = block % len(in_turn)
         for training in (*in_turn[turn:], *in_turn[:turn]):
             training.block(batches, block, steps)
+            training.time_host(*batches[block % len(batches)])
     return {name: training.timing for name, training in trainings.items()}
 
 
@@ -167,6 +169,7 @@ def rows(timings: Mapping[str, "Timing"]) -> tuple[tuple[str, ...], ...]:
             name,
             median_cell(timing.seconds, 1, 1000),
             median_cell(timing.mixing, 1, 1000),
+            median_cell(timing.host, 1, 1000),
             median_cell(timing.ratios(reference), 3),
             f"{mean(timing.forwards):.2f}",
             f"{mean(timing.backwards):.2f}",
@@ -182,6 +185,7 @@ class Timing:
 
     seconds: list[float] = field(default_factory=list)  # of a step, the mean of each block
     mixing: list[float] = field(default_factory=list)  # of the seconds, those of mixing
+    host: list[float] = field(default_factory=list)  # of mixing, the seconds of the program's own thread
     # teacher forwards a mix that was shown, of every step, beside those that label the natural images
     forwards: list[float] = field(default_factory=list)
     backwards: list[float] = field(default_factory=list)  # input gradients a mix that was shown
@@ -221,7 +225,7 @@ class Training:
         self._optimizer = torch.optim.SGD(self.student.parameters(), lr=0.05, momentum=0.9, nesterov=True)
         self._teacher = teacher
         self._low_precision = low_precision
-        self._number = 0
+        self._number, self._host_seconds = 0, 0.0
         self._device = next(student.parameters()).device
         if teacher.compile:
             compile_in_place(self.student, on_gpu=self._device.type == "cuda")
@@ -246,7 +250,9 @@ class Training:
     def step(self, images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"]) -> MixedBatch:
         """Mix a batch and train on it; the device may still be at it."""
         self._stopwatch.start()
+        start = time.perf_counter()
         rewritten = self._rewriter.rewrite((images, labels), self._teacher, stream=(0, self._number))
+        self._host_seconds = time.perf_counter() - start
         self._stopwatch.mixed()
         assert rewritten.mix is not None
         assert rewritten.teacher_logits is not None
@@ -275,6 +281,12 @@ class Training:
         labels = 0 if self._engine.takes_natural_logits else len(batches[0][0])
         for mix in mixes:
             self.timing.count(mix, labels)
+
+    def time_host(self, images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"]) -> None:
+        """Time how long the host is at mixing a batch, for a device that waits for it."""
+        synchronize(self._device)
+        self.step(images, labels)
+        self.timing.host.append(self._host_seconds)
 
     def _train(self, images: Float[Tensor, "r c h w"], teacher_logits: Float[Tensor, "r n"]) -> None:
         with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self._low_precision):

@@ -14,6 +14,7 @@ from supermix_pl.engine.base import Engine
 from supermix_pl.mixing import MixedBatch, Mixer, Seed
 from supermix_pl.mixing.checks import numbers
 from supermix_pl.mixing.views import Transform
+from supermix_pl.solver.rows import to_device
 from supermix_pl.teacher.frozen import FrozenTeacher
 
 _PART = 0xBA7  # names the chance of further mixes of a batch
@@ -51,8 +52,7 @@ class BatchEngine(Engine):
             else:
                 chosen = np.random.default_rng([*numbers(own), _PART])
                 size = min(max(left, mixer.k), len(images))
-                rows = torch.from_numpy(np.sort(chosen.choice(len(images), size=size, replace=False)))
-                rows = rows.to(images.device)
+                rows = to_device(np.sort(chosen.choice(len(images), size=size, replace=False)), images.device)
                 some_labels, some_logits = (None if each is None else each[rows] for each in (labels, natural_logits))
                 mix = mixer(teacher, images[rows], some_labels, seed=own, view=view, natural_logits=some_logits)
                 mix = replace(mix, source_indices=rows[mix.source_indices], natural_logits=None).take(slice(left))

@@ -19,6 +19,7 @@ from supermix_pl.mixing.presenting import holds, present
 from supermix_pl.mixing.sampling import Pairing, draw_keys, draw_weights
 from supermix_pl.mixing.views import Transform
 from supermix_pl.solver import Outcome
+from supermix_pl.solver.rows import to_device
 from supermix_pl.teacher.frozen import FrozenTeacher, as_teacher
 
 Drawn = tuple[Float[np.ndarray, "b k _ _"], Float[np.ndarray, "b k"]]
@@ -143,7 +144,7 @@ class DirectMixer(ChoosingMixer):
             mix = self.mix(chosen, natural.num_classes)
             forwards = mix.teacher_forwards + natural.forwards
             mix = dataclasses.replace(mix, natural_logits=natural.logits, left_out=left_out, teacher_forwards=forwards)
-            keys = torch.from_numpy(draw_keys(chosen.rng, len(images))).to(images.device)
+            keys = to_device(draw_keys(chosen.rng, len(images)), pixels.device)
             return judge(
                 present(mix, teacher, images, view, seed=seed, exact=False, keys=keys, chunk_size=self.chunk_size)
             )
@@ -189,5 +190,6 @@ class BlindMixer(DirectMixer):
         size = (chosen.images.shape[2], chosen.images.shape[3])
         count, k = chosen.source_indices.shape
         masks, weights = self.draw_masks(chosen.rng, count, k, size)
-        masks, weights = (torch.from_numpy(each).to(chosen.images) for each in (masks, weights))
+        images = chosen.images
+        masks, weights = (to_device(each, images.device).to(images.dtype) for each in (masks, weights))
         return Composed(chosen.sources, masks.expand(-1, -1, *size), weights)

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -11,6 +10,7 @@ from supermix_pl.mixing.checks import generator
 from supermix_pl.mixing.mixer import Mixer, Seed
 from supermix_pl.mixing.natural import NaturalPass, look
 from supermix_pl.mixing.sampling import Pairing, draw_known_sources
+from supermix_pl.solver.rows import to_device
 from supermix_pl.teacher.frozen import FrozenTeacher
 
 
@@ -84,4 +84,4 @@ class ChoosingMixer(Mixer):
         natural, classes = self.classes_of(teacher, images, labels, logits, with_saliency=with_saliency)
         labelled = self.is_labelled(labels)
         drawn, left_out = draw_known_sources(rng, classes, self.k, self.pairing, labelled=labelled)
-        return Chosen(rng, images, classes, torch.from_numpy(drawn).to(images.device), teacher), natural, left_out
+        return Chosen(rng, images, classes, to_device(drawn, images.device), teacher), natural, left_out

@@ -8,6 +8,7 @@ import torch
 
 from supermix_pl.arguments import check_not_negative
 from supermix_pl.mixing.blind import Chosen, Composed, DirectMixer
+from supermix_pl.solver.rows import to_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +67,9 @@ class OneOf(DirectMixer):
         parts: list[Composed] = []
         for number, mixer in enumerate(self.mixers):
             if (makers == number).any():
-                rows = torch.from_numpy(np.flatnonzero(makers == number)).to(device)
+                rows = to_device(np.flatnonzero(makers == number), device)
                 parts.append(mixer.place(replace(chosen, source_indices=indices[rows])))
-        back = torch.from_numpy(np.argsort(np.argsort(makers, kind="stable"), kind="stable")).to(device)
+        back = to_device(np.argsort(np.argsort(makers, kind="stable"), kind="stable"), device)
         sources, masks, weights = (
             torch.cat([getattr(part, name) for part in parts])[back] for name in ("sources", "masks", "weights")
         )

@@ -12,6 +12,7 @@ from supermix_pl.mixing.natural import float_autograd
 from supermix_pl.mixing.views import Transform, Viewer
 from supermix_pl.solver import Outcome
 from supermix_pl.solver.criterion import class_membership, margin
+from supermix_pl.solver.rows import to_device
 from supermix_pl.teacher.frozen import FrozenTeacher, as_teacher
 from supermix_pl.teacher.passes import show
 
@@ -52,7 +53,7 @@ def present(
     with float_autograd(pixels.device), torch.no_grad():
         if keys is None:
             drawn = generator([*numbers(seed), _SHOWN]).integers(2**63 - 1, size=len(mix))
-            keys = torch.from_numpy(drawn).to(pixels.device)
+            keys = to_device(drawn, pixels.device)
         viewer = Viewer(view, (*numbers(seed), _SHOWN), images.dtype)
         shown = viewer(pixels, keys, torch.full_like(keys, look))
         known = exact and view is None and images.dtype == pixels.dtype
@@ -81,16 +82,15 @@ def label(
         teacher_logits=torch.where(finite[:, None], logits, log_targets(mix.soft_targets).to(logits.dtype)),
         teacher_features=features,
         outcomes=mix.outcomes.masked_fill(~finite, int(Outcome.NON_FINITE)),
-        holds=holds(mix, logits) if viewed else None,
+        holds=finite & holds(mix, logits) if viewed else None,
         teacher_forwards=mix.teacher_forwards + forwards,
         label_forwards=mix.label_forwards + forwards,
     )
 
 
 def holds(mix: MixedBatch, logits: Float[Tensor, "b n"]) -> Bool[Tensor, " b"]:
-    """Return whether the top classes of logits are the classes of the sources."""
-    membership = class_membership(mix.source_classes, logits.shape[1])
-    return logits.isfinite().all(dim=1) & (margin(logits, membership) > 0)
+    """Return whether the top classes of logits, where these are finite, are the classes of the sources."""
+    return margin(logits, class_membership(mix.source_classes, logits.shape[1])) > 0
 
 
 def log_targets(soft_targets: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:

@@ -14,6 +14,7 @@ from supermix_pl.mixing.blind import Chosen, Composed, DirectMixer
 from supermix_pl.mixing.grid_labels import least_labels
 from supermix_pl.mixing.sampling import draw_weights
 from supermix_pl.mixing.transport import transport
+from supermix_pl.solver.rows import to_device
 from supermix_pl.teacher.frozen import FrozenTeacher
 from supermix_pl.teacher.outputs import image_gradient
 from supermix_pl.teacher.passes import Chunks
@@ -94,7 +95,8 @@ class PuzzleMix(DirectMixer):
         """Look for the masks, and move the regions."""
         images, source_indices, teacher = chosen.images, chosen.source_indices, chosen.teacher
         assert teacher is not None
-        shares = torch.from_numpy(draw_weights(chosen.rng, len(source_indices), 2, self.alpha)[:, 1]).to(images)
+        shares = draw_weights(chosen.rng, len(source_indices), 2, self.alpha)[:, 1]
+        shares = to_device(shares, images.device).to(images.dtype)
         height, width = images.shape[2:]
         wanted = self.grids[int(chosen.rng.integers(len(self.grids)))]
         grid = max(each for each in range(1, wanted + 1) if height % each == width % each == 0)

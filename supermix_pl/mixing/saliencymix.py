@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -9,6 +10,7 @@ from torch import Tensor
 from supermix_pl.arguments import check_positive
 from supermix_pl.mixing.blind import Chosen, Composed, DirectMixer
 from supermix_pl.mixing.sampling import draw_weights
+from supermix_pl.solver.rows import to_device
 
 _RADII = (12, 24, 28, 48, 56, 112)
 
@@ -42,7 +44,8 @@ class SaliencyMix(DirectMixer):
     def place(self, chosen: Chosen) -> Composed:
         """Look for the centres, and paste the boxes."""
         sources = chosen.sources
-        share = torch.from_numpy(draw_weights(chosen.rng, len(sources), 2, self.alpha)[:, 1]).sqrt().to(sources)
+        share = np.sqrt(draw_weights(chosen.rng, len(sources), 2, self.alpha)[:, 1])
+        share = to_device(share, sources.device).to(sources.dtype)
         peaks = fine_grained_saliency(sources[:, 1]).flatten(1).argmax(dim=1)
         height, width = sources.shape[3:]
         rows, columns = (

@@ -31,6 +31,7 @@ from supermix_pl.mixing.views import Transform, Viewer
 from supermix_pl.solver import SGD, Newton, NewtonSmoothProjection, Sets, Solution, Solver, UpdateRule, solve
 from supermix_pl.solver.masks import normalized_masks
 from supermix_pl.solver.objective import criterion_objective, margin_objective, paper_objective
+from supermix_pl.solver.rows import to_device
 from supermix_pl.solver.saliency import contrast_logits, saliency_logits
 from supermix_pl.teacher.frozen import FrozenTeacher, as_teacher
 from supermix_pl.teacher.passes import Chunks
@@ -271,10 +272,9 @@ class SuperMix(ChoosingMixer):
                 teacher, pixels, labels, natural_logits, seed, with_saliency=self.init != "zeros"
             )
             indices, n = chosen.source_indices, natural.num_classes
-            mix_weights = torch.from_numpy(draw_weights(chosen.rng, len(indices), indices.shape[1], self.alpha)).to(
-                pixels
-            )
-            keys = torch.from_numpy(draw_keys(chosen.rng, len(pixels))).to(pixels.device)
+            weights = draw_weights(chosen.rng, len(indices), indices.shape[1], self.alpha)
+            mix_weights = to_device(weights, pixels.device).to(pixels.dtype)
+            keys = to_device(draw_keys(chosen.rng, len(pixels)), pixels.device)
             sets = Sets.of(chosen.sources, chosen.classes[indices], mix_weights, n, keys)
             solution = solve(
                 self.solver,

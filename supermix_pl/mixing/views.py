@@ -4,6 +4,7 @@ import random
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -12,6 +13,7 @@ from jaxtyping import Float, Int
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
+from supermix_pl.solver.rows import to_device
 from supermix_pl.transforms import View
 
 Transform = View | nn.Module | Callable[[Tensor], Tensor]
@@ -36,23 +38,37 @@ class Viewer:
         self.transform = transform
         self._seed = tuple(seed)
         self._calls = 0
-        self._dtype = dtype
+        self.dtype = dtype
 
     def __call__(
         self, images: Float[Tensor, "b c h w"], keys: Int[Tensor, " b"], rounds: Int[Tensor, " b"]
     ) -> Float[Tensor, "b c height width"]:
-        """Show the images; of each, the key names its stream of chance, and the round which look at it this is."""
-        shown = self._transformed(images, keys, rounds)
-        return shown if self._dtype is None or self._dtype == shown.dtype else shown.to(self._dtype).to(images.dtype)
+        """Show the images; of each, the key names its stream of chance, and the round which look at it this is.
 
-    def _transformed(self, images: Tensor, keys: Tensor, rounds: Tensor) -> Tensor:
+        Keys and rounds are on the device of the images, or on the host: the views are drawn where these are.
+        """
+        return self.apply(images, self.draw(images, keys, rounds))
+
+    def draw(self, images: Float[Tensor, "b c h w"], keys: Int[Tensor, " b"], rounds: Int[Tensor, " b"]) -> Any:
+        """Draw what `apply` needs to show images of this size, on their device; None for others than a `View`."""
+        if not isinstance(self.transform, View):
+            return None
+        return to_device(self.transform.draw(keys, rounds, (images.shape[2], images.shape[3])), images.device)
+
+    def apply(self, images: Float[Tensor, "b c h w"], drawn: Any) -> Float[Tensor, "b c height width"]:
+        """Show the images as it was drawn."""
         if self.transform is None:
-            return images
-        if isinstance(self.transform, View):
-            return self.transform.apply(images, self.transform.draw(keys, rounds, (images.shape[2], images.shape[3])))
+            shown = images
+        elif isinstance(self.transform, View):
+            shown = self.transform.apply(images, drawn)
+        else:
+            shown = self._foreign(self.transform, images)
+        return shown if self.dtype is None or self.dtype == shown.dtype else shown.to(self.dtype).to(images.dtype)
+
+    def _foreign(self, transform: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         self._calls += 1
         with seeded((*self._seed, self._calls)):
-            shown = self.transform(images)
+            shown = transform(images)
         if not isinstance(shown, Tensor) or shown.ndim != 4 or len(shown) != len(images):
             got = tuple(shown.shape) if isinstance(shown, Tensor) else type(shown).__name__
             raise ValueError(f"expected mixed_transform to give {len(images)} images (b, c, h, w), got {got}")

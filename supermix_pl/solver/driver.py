@@ -1,6 +1,6 @@
 """The loop that solves all sets of a batch to the end; sets that end leave at once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -77,13 +77,13 @@ def advance(
     state: SolverState,
     show: Show = show_exactly,
     chunks: Chunks | None = None,
-) -> tuple[SolverState, Float[Tensor, "b c h w"], Seen]:
+) -> tuple[SolverState, Rendered, Seen]:
     """Do one round of all sets without a question to the device: each is shown, and moved where it goes on.
 
     Shapes stay as they are from round to round; the host waits for nothing. Sets that have ended are left alone.
 
     Returns:
-        Where the sets stand now, the images that the teacher was shown before they moved, and what it gave for these.
+        Where the sets stand now, what the teacher was shown before they moved, and what it gave for that.
     """
     rendered = solver.render(sets, state, show)
 
@@ -92,7 +92,7 @@ def advance(
 
     seen = concatenate(in_chunks(see, len(state.running), chunks))
     state = solver.update(solver.record(sets, state, seen.logits), rendered, seen)
-    return state, rendered.images.detach(), seen
+    return state, replace(rendered, masks=rendered.masks.detach(), images=rendered.images.detach()), seen
 
 
 @dataclass(frozen=True)

@@ -1,22 +1,21 @@
 """From mask logits on a small grid to masks that mix images (Eq. 1 and 4)."""
 
-from functools import lru_cache
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from supermix_pl.solver.constants import constant
+
 _LEAST_SHARE = 1e-6
 
 
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)
-def _upsampling_matrix(grid: int, size: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "size grid"]:
+@constant
+def _upsampling_matrix(grid: int, size: int, device: torch.device) -> Float[Tensor, "size grid"]:
     """Bilinear weights along one axis, with half-pixel centres and a clamped border."""
-    centres = ((torch.arange(size, dtype=torch.float64) + 0.5) * grid / size - 0.5).clamp(0, grid - 1)
-    distance = (centres[:, None] - torch.arange(grid, dtype=torch.float64)).abs()
-    return (1 - distance).clamp_min(0).to(device, dtype)
+    rows, columns = (torch.arange(length, dtype=torch.float64, device=device) for length in (size, grid))
+    centres = ((rows + 0.5) * grid / size - 0.5).clamp(0, grid - 1)
+    return (1 - (centres[:, None] - columns).abs()).clamp_min(0)
 
 
 def upsample(grids: Float[Tensor, "*batch s t"], size: tuple[int, int]) -> Float[Tensor, "*batch h w"]:

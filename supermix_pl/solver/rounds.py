@@ -35,7 +35,8 @@ class Rendered:
     """What the teacher is to see of all sets in a round, and the losses of their masks, with a graph to these."""
 
     mask_logits: Float[Tensor, "b k s t"]
-    images: Float[Tensor, "b c h w"]
+    masks: Float[Tensor, "b k h w"]
+    images: Float[Tensor, "b c height width"]
     mask_losses: Float[Tensor, " b"]
 
 
@@ -76,7 +77,7 @@ class Solver:
             mask_logits = state.mask_logits.detach().requires_grad_(with_gradient)
             masks = normalized_masks(mask_logits, size)
             images = show(mix_images(sets.sources, masks), sets.keys, state.num_steps)
-            return Rendered(mask_logits, images, self.objective.of_masks(masks))
+            return Rendered(mask_logits, masks, images, self.objective.of_masks(masks))
 
     def see(
         self,
@@ -102,22 +103,23 @@ class Solver:
         finite = logits.isfinite().all(dim=1) & state.mask_logits.isfinite().all(dim=(1, 2, 3))
         margins = criterion.margin(logits, sets.membership)
         may_end = state.num_steps >= self.min_steps
+        solved, best, goes_on = finite & (margins > 0), state.best_mask_logits, state.running & finite
         if self.early_stop:
             better = torch.where(may_end, finite & (margins > state.margins), state.num_steps == 0) & state.running
-            solved = finite & (margins > 0) & may_end
-            ends = solved | (state.num_steps >= self.max_steps)
-        else:
-            better = finite & state.running
-            solved, ends = finite & (margins > 0), state.num_steps >= self.max_steps
+            best = torch.where(better[:, None, None, None], state.mask_logits, best)
+            solved = solved & may_end
+            goes_on = goes_on & ~(solved | (state.num_steps >= self.max_steps))
+        else:  # `update` takes the last masks, and sees who ends
+            better = goes_on
         ended = torch.where(solved, int(Outcome.SOLVED), int(Outcome.CAPPED))
         outcomes = torch.where(finite, ended, int(Outcome.NON_FINITE))
         return replace(
             state,
-            best_mask_logits=torch.where(better[:, None, None, None], state.mask_logits, state.best_mask_logits),
+            best_mask_logits=best,
             teacher_logits=torch.where(better[:, None], logits, state.teacher_logits),
             margins=torch.where(better & may_end, margins, state.margins),
             outcomes=torch.where(state.running, outcomes, state.outcomes),
-            running=state.running & finite & ~ends,
+            running=goes_on,
         )
 
     def _bound(self, num_steps: Int[Tensor, " b"]) -> float | Float[Tensor, "b 1 1 1"] | None:

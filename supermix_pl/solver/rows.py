@@ -1,10 +1,11 @@
-"""Records whose tensors all have one row a set."""
+"""Records whose tensors all have one row a set, and what the host tells the device of rows."""
 
 from collections.abc import Sequence
 from typing import TypeVar
 
+import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 from torch import Tensor
 
 R = TypeVar("R", bound="Rows")
@@ -17,10 +18,25 @@ class Rows:
         """Keep some of the sets."""
         return type(self)(**{name: None if value is None else value[rows] for name, value in vars(self).items()})
 
-    def put(self: R, rows: Int[Tensor, " r"], others: R) -> None:
+    def put(self: R, rows: Int[Tensor, " r"] | slice, others: R) -> None:
         """Write other sets over some of these."""
         for name, value in vars(self).items():
             value[rows] = getattr(others, name)
+
+
+def to_device(drawn: Shaped[np.ndarray, "..."] | Tensor, device: torch.device) -> Shaped[Tensor, "..."]:
+    """Bring what the host drew to a device, if it is not there; the host does not wait for that."""
+    held = torch.as_tensor(drawn)
+    if device.type == "cuda" and not held.is_cuda:
+        return held.pin_memory().to(device, non_blocking=True)
+    return held.to(device)
+
+
+def rows_at(places: Int[np.ndarray, " r"], device: torch.device) -> Int[Tensor, " r"] | slice:
+    """Name rows on a device; as a slice, which takes no transfer and no copy, where each follows the one before."""
+    if len(places) and (np.diff(places) == 1).all():
+        return slice(int(places[0]), int(places[-1]) + 1)
+    return to_device(places, device)
 
 
 def concatenate(parts: Sequence[R]) -> R:

@@ -1,25 +1,24 @@
 """The Gaussian g_sigma that keeps the updates of the masks smooth (Eq. 7)."""
 
 import math
-from functools import lru_cache
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from supermix_pl.solver.constants import constant
 
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)
-def _smoothing_matrix(
-    length: int, sigma: float, device: torch.device, dtype: torch.dtype
-) -> Float[Tensor, "length length"]:
+
+@constant
+def _smoothing_matrix(length: int, sigma: float, device: torch.device) -> Float[Tensor, "length length"]:
     """Convolution with a normalised Gaussian of odd width along one zero-padded axis, as a matrix."""
     radius = math.ceil(3 * sigma)
-    taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=torch.float64) / sigma) ** 2)
+    taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=torch.float64, device=device) / sigma) ** 2)
     taps = taps / taps.sum()
-    offset = torch.arange(length)[:, None] - torch.arange(length) + radius
+    places = torch.arange(length, device=device)
+    offset = places[:, None] - places + radius
     inside = (offset >= 0) & (offset <= 2 * radius)
-    return torch.where(inside, taps[offset.clamp(0, 2 * radius)], 0.0).to(device, dtype)
+    return torch.where(inside, taps[offset.clamp(0, 2 * radius)], 0.0)
 
 
 def smooth(grids: Float[Tensor, "*batch s t"], sigma: float) -> Float[Tensor, "*batch s t"]:

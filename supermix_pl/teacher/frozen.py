@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 from supermix_pl.arguments import check_flag, check_size
 from supermix_pl.teacher.folding import FoldedCopy
 from supermix_pl.teacher.normalising import Normalisation
-from supermix_pl.teacher.outputs import NO_GRADIENT, Outputs, Reader, check_part
+from supermix_pl.teacher.outputs import NO_GRADIENT, Outputs, Reader, check_part, logits_of
 from supermix_pl.teacher.published import of_timm, of_torchvision
 from supermix_pl.teacher.several import ProbabilityMean
 
@@ -48,7 +48,8 @@ class FrozenTeacher:
             they change often.
         channels_last: Whether images are passed in this memory format.
         compile: Whether passes are compiled with `torch.compile`, on CUDA into CUDA graphs. Every number and size of
-            images is compiled anew, so the solver fills its batches up to powers of two.
+            images is compiled anew, so the solver fills its batches up to powers of two. On CUDA the stream engine
+            compiles what is around a pass that moves masks with it, as one graph.
         features: Name of a part of the network, such as "layer3" or "blocks.2.norm1". The callback gives its output as
             `teacher_features`, from the passes that give `teacher_logits`. None keeps nothing.
 
@@ -184,13 +185,15 @@ class FrozenTeacher:
             teacher.refold()
 
     def network(self, prepared: Float[Tensor, "b c h w"]) -> nn.Module:
-        """Return the network that makes the passes, uncompiled: the private copy, or `module` if there is none.
+        """Return the network that makes the passes, in eval mode: the private copy, or `module` if there is none.
 
         With a `dtype` use it under autocast: the copy's convolutions and linear layers have that dtype.
 
         Args:
             prepared: Images from `prepare`.
         """
+        if getattr(self.module, "training", False):  # frozen TorchScript has no such flag
+            _set_eval(self.module)
         return self._copy.for_images(prepared) if self.fold else self.module
 
     def prepare(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c height width"]:
@@ -221,8 +224,6 @@ class FrozenTeacher:
 
         Features are None where no `features` were asked for.
         """
-        if getattr(self.module, "training", False):  # frozen TorchScript has no such flag
-            _set_eval(self.module)
         with torch.autocast(images.device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None):
             prepared = self.prepare(images)
             if prepared.data_ptr() == images.data_ptr():
@@ -246,6 +247,16 @@ class FrozenTeacher:
         self.num_classes = logits.shape[1]
         features = None if features is None else features.to(self.weight_dtype)
         return logits.to(torch.promote_types(images.dtype, torch.float32)), features
+
+    def traceable(self, network: nn.Module) -> Callable[[Float[Tensor, "b c h w"]], Float[Tensor, "b n"]]:
+        """Return a call with this `network` that can be part of a compiled function: it checks nothing."""
+
+        def run(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n"]:
+            with torch.autocast(images.device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None):
+                logits = self._of_chosen_classes(logits_of(network(self.prepare(images).clone())))
+            return logits.to(torch.promote_types(images.dtype, torch.float32))
+
+        return run
 
     def _of_chosen_classes(self, logits: Float[Tensor, "b m"]) -> Float[Tensor, "b n"]:
         if self.class_indices is None:

@@ -107,6 +107,9 @@ class BatchRewriter:
                 f"expected labels as ({len(labels)},) integers for {self.mixer}, which takes the classes of the "
                 f"sources from them, got {labels.dtype} of shape {tuple(labels.shape)}; give class indices"
             )
+        known = None if teacher is None else teacher.num_classes
+        if indices is not None and known is not None:
+            check_labels(indices, len(images), known)
         looking = teacher if self._labels_natural and self.mode == "extend" else None
         if natural is None and looking is not None and (self.engine.takes_natural_logits or looking.features):
             natural = self._look(looking, images)
@@ -121,7 +124,7 @@ class BatchRewriter:
             natural_logits=None if natural is None else natural.logits,
             **asked,
         )
-        if indices is not None:
+        if indices is not None and known is None:
             check_labels(indices, len(images), mix.soft_targets.shape[1])
         if natural is None and looking is not None:
             natural = NaturalPass.known(mix.natural_logits) or self._look(looking, images)

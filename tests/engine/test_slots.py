@@ -16,6 +16,7 @@ from tests.problems import NUM_CLASSES, BlindToMarked, SmoothTeacher, mark, natu
 
 TEACHER = SmoothTeacher().requires_grad_(False)
 COUNT, STEPS, CPU, DOUBLE = 10, 6, torch.device("cpu"), torch.float64
+KEYS = 1000 + np.arange(COUNT)
 
 
 def solver(*, early_stop: bool) -> Solver:
@@ -34,7 +35,7 @@ def sets_of(images: torch.Tensor) -> tuple[ImageStore, Drawn]:
     store = ImageStore(COUNT)
     store.add(images, TEACHER(images).argmax(dim=1))
     places = (torch.arange(COUNT)[:, None] + torch.arange(2)) % COUNT
-    return store, Drawn(places, store.classes(places), random_weights(COUNT, 2), 1000 + torch.arange(COUNT))
+    return store, Drawn(places, store.classes(places), random_weights(COUNT, 2))
 
 
 def slots_of(count: int) -> Slots:
@@ -48,7 +49,7 @@ def test_every_set_ends_as_the_batch_loop_ends_it(count: int, visits: int, view:
     store, drawn = sets_of(natural_images(COUNT))
     rules, start = solver(early_stop=early_stop), torch.zeros(COUNT, 2, 4, 4).double()
     show = Viewer(view, (0,))
-    expected = solve(rules, TEACHER, drawn.sets(store, NUM_CLASSES), start, show=show)
+    expected = solve(rules, TEACHER, drawn.sets(store, NUM_CLASSES, torch.from_numpy(KEYS)), start, show=show)
     assert len(set(expected.num_steps.tolist())) >= (2 if early_stop else 1)
     slots, waiting, inside, ended = slots_of(count), list(range(COUNT)), dict[int, int](), set[int]()
     for _ in range(60 * COUNT):
@@ -68,12 +69,14 @@ def test_every_set_ends_as_the_batch_loop_ends_it(count: int, visits: int, view:
         if entering:
             rows = torch.tensor(entering)
             taken = free[: len(entering)]
-            slots.enter(taken, drawn.take(rows), start[rows], np.zeros(len(entering), dtype=np.int64), 0)
+            slots.enter(taken, drawn.take(rows), KEYS[entering], start[rows], np.zeros_like(entering), 0)
             inside |= dict(zip(taken.tolist(), entering, strict=True))
         if len(ended) == COUNT:
             break
         rows = torch.from_numpy(places)
-        sets, before = slots.drawn.take(rows).sets(store, NUM_CLASSES), slots.state.take(rows)
+        keys, looks = slots.looks(places)
+        sets, before = slots.drawn.take(rows).sets(store, NUM_CLASSES, keys), slots.state.take(rows)
+        assert looks[slots.occupied[places]].equal(before.num_steps[slots.occupied[places]])
         state, _, _ = advance(rules, TEACHER, sets, before, show)
         slots.visited(places, state, early=early_stop)
     assert ended == set(range(COUNT))
@@ -103,18 +106,20 @@ def test_a_set_that_enters_leaves_nothing_of_the_one_before() -> None:
     slots, rules = slots_of(2), solver(early_stop=True)
     zeros = torch.zeros(2, 2, 4, 4).double()
     first, second = (drawn.take(torch.tensor(rows)) for rows in ([0, 1], [5, 6]))
-    slots.enter(np.arange(2), first, zeros, np.zeros(2, dtype=np.int64), 0)
+    slots.enter(np.arange(2), first, KEYS[:2], zeros, np.zeros(2, dtype=np.int64), 0)
     for _ in range(4):
-        state, _, _ = advance(rules, TEACHER, slots.drawn.sets(store, NUM_CLASSES), slots.state)
+        sets = slots.drawn.sets(store, NUM_CLASSES, torch.from_numpy(slots.keys))
+        state, _, _ = advance(rules, TEACHER, sets, slots.state)
         slots.visited(np.arange(2), state, early=True)
-    slots.enter(np.arange(2), second, zeros + 0.5, np.array([0, 3]), 7)
+    slots.enter(np.arange(2), second, KEYS[5:7], zeros + 0.5, np.array([0, 3]), 7)
     fresh = slots_of(2)
-    fresh.enter(np.arange(2), second, zeros + 0.5, np.array([0, 3]), 7)
+    fresh.enter(np.arange(2), second, KEYS[5:7], zeros + 0.5, np.array([0, 3]), 7)
     for part in ("drawn", "state"):
         for name, value in vars(getattr(slots, part)).items():
             assert value.equal(vars(getattr(fresh, part))[name]), name
     assert slots.ages.tolist() == fresh.ages.tolist() == [0, 3]
     assert slots.oldest.tolist() == [7, 7]
+    assert [each.tolist() for each in slots.looks(np.arange(2))] == [[1005, 1006], [0, 0]]
     assert slots.spared.tolist() == [0, 3]
     assert slots.state.num_steps.tolist() == [0, 0]  # of what a set was spared nothing was done
 
@@ -123,9 +128,10 @@ def test_a_set_without_a_finite_logit_ends_non_finite() -> None:
     store, drawn = sets_of(mark(natural_images(COUNT), 4))
     for early_stop in (True, False):
         slots, rules = slots_of(COUNT), solver(early_stop=early_stop)
-        slots.enter(np.arange(COUNT), drawn, torch.zeros(COUNT, 2, 4, 4).double(), np.zeros(COUNT, dtype=np.int64), 0)
+        zeros, spared = torch.zeros(COUNT, 2, 4, 4).double(), np.zeros(COUNT, dtype=np.int64)
+        slots.enter(np.arange(COUNT), drawn, KEYS, zeros, spared, 0)
         for _ in range(STEPS + 1):
-            sets = slots.drawn.sets(store, NUM_CLASSES)
+            sets = slots.drawn.sets(store, NUM_CLASSES, torch.from_numpy(KEYS))
             state, _, _ = advance(rules, BlindToMarked(TEACHER), sets, slots.state)
             slots.visited(np.arange(COUNT), state, early=early_stop)
         assert slots.ended(np.arange(COUNT), STEPS + 1, early=early_stop).tolist() == list(range(COUNT))
@@ -136,11 +142,13 @@ def test_a_set_without_a_finite_logit_ends_non_finite() -> None:
 def test_saved_and_loaded_goes_on_alike() -> None:
     store, drawn = sets_of(natural_images(COUNT))
     slots, rules = slots_of(5), solver(early_stop=True)
-    slots.enter(np.arange(3), drawn.take(torch.arange(3)), torch.zeros(3, 2, 4, 4).double(), np.array([0, 1, 2]), 4)
+    zeros = torch.zeros(3, 2, 4, 4).double()
+    slots.enter(np.arange(3), drawn.take(torch.arange(3)), KEYS[:3], zeros, np.array([0, 1, 2]), 4)
     slots.turn(3)
 
     def visit(which: Slots) -> None:
-        state, _, _ = advance(rules, TEACHER, which.drawn.sets(store, NUM_CLASSES), which.state)
+        sets = which.drawn.sets(store, NUM_CLASSES, torch.from_numpy(which.keys))
+        state, _, _ = advance(rules, TEACHER, sets, which.state)
         which.visited(np.arange(5), state, early=True)
 
     visit(slots)
@@ -149,7 +157,7 @@ def test_saved_and_loaded_goes_on_alike() -> None:
         visit(which)
         which.turn(4)
     assert slots.next == other.next == 2
-    for name in ("ages", "oldest", "occupied"):
+    for name in ("ages", "keys", "oldest", "occupied"):
         assert getattr(slots, name).tolist() == getattr(other, name).tolist()
     assert slots.ended(np.arange(5), 99, early=True).tolist() == other.ended(np.arange(5), 99, early=True).tolist()
     for part in ("drawn", "state"):

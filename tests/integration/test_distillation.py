@@ -1,11 +1,13 @@
 """`distillation_weight`: Hinton's loss beside that of any module, equal to the two lines that somebody would write."""
 
 import copy
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import pytorch_lightning as pl
@@ -219,10 +221,10 @@ def test_before_an_average_exists_the_loss_is_the_module_s(tmp_path: Path) -> No
 
 
 @pytest.fixture
-def process_group(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A port for Lightning's process group, which it leaves behind: later tests would be of a distributed program."""
-    monkeypatch.setenv("MASTER_PORT", "0")
-    yield
+def process_group() -> Iterator[None]:
+    """A port for Lightning, and an end of what it leaves behind: later tests would be of a distributed program."""
+    with patch.dict(os.environ, {"MASTER_PORT": "0"}):
+        yield
     torch.distributed.destroy_process_group()
 
 

@@ -5,7 +5,7 @@ float32 its logits, of size 1 to 10, are compared to 1e-4.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 from supermix_pl import CutMix, FrozenTeacher, MixUp, OneOf, PuzzleMix, ResizeMix, StreamEngine, SuperMix
 from supermix_pl.engine import BatchEngine
 from supermix_pl.engine.stream import engine as stream_engine
-from supermix_pl.engine.stream import solving
+from supermix_pl.engine.stream import solving, visit
 from supermix_pl.mixing import presenting
 from supermix_pl.trainer.rewriting import BatchRewriter, Rewritten
 from supermix_pl.transforms import PerImage, RandomCropFlip, RandomResizedCropFlip
@@ -197,8 +197,8 @@ def swap_visits(monkeypatch: pytest.MonkeyPatch, where: Any, name: str) -> None:
     """Give the student another view of the mixes of a visit than the teacher was shown."""
 
     def advance(*arguments: Any) -> Any:
-        state, shown, logits = plain(*arguments)
-        return state, shown.flip(3), logits
+        state, rendered, seen = plain(*arguments)
+        return state, replace(rendered, images=rendered.images.flip(3)), seen
 
     plain = getattr(where, name)
     monkeypatch.setattr(where, name, advance)
@@ -212,8 +212,8 @@ def swap_visits(monkeypatch: pytest.MonkeyPatch, where: Any, name: str) -> None:
         ("batch, MixUp", swap_views, presenting, "show"),
         ("stream, replays only", swap_views, solving, "show"),
         ("stream, exact pixels", swap_views, solving, "show"),
-        ("stream, all visits shown", swap_visits, solving, "advance"),
-        ("stream, views", swap_visits, solving, "advance"),
+        ("stream, all visits shown", swap_visits, visit, "advance"),
+        ("stream, views", swap_visits, visit, "advance"),
         ("stream, MixUp", swap_views, stream_engine, "show"),
     ],
 )

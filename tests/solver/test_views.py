@@ -150,11 +150,13 @@ def test_a_round_gives_what_the_teacher_was_shown_with_its_logits_of_that(
     chunks = Chunks(FrozenTeacher(SmoothTeacher()), chunk_size)
     for look in range(STEPS + 2):
         before = state
-        state, shown, seen = advance(SOLVER, TEACHER, sets, state, Viewer(view, (0,)), chunks)
-        mixes = mix_images(sets.sources, normalized_masks(before.mask_logits, (12, 12)))
+        state, rendered, seen = advance(SOLVER, TEACHER, sets, state, Viewer(view, (0,)), chunks)
+        shown, masks = rendered.images, normalized_masks(before.mask_logits, (12, 12))
+        mixes = mix_images(sets.sources, masks)
         looks = torch.full((COUNT,), min(look, STEPS))
         expected = mixes if view is None else view.apply(mixes, view.draw(sets.keys, looks, (12, 12)))
         torch.testing.assert_close(shown, expected)
+        torch.testing.assert_close(rendered.masks, masks)
         torch.testing.assert_close(seen.logits, TEACHER(shown))
         assert not shown.requires_grad
         assert state.num_steps.tolist() == [min(look + 1, STEPS)] * COUNT

@@ -11,6 +11,7 @@ from supermix_pl.engine.stream.images import ImageStore
 from supermix_pl.mixing import Chosen, DirectMixer, MixedBatch
 from supermix_pl.mixing.sampling import choose_sources, draw_keys
 from supermix_pl.mixing.views import Viewer
+from supermix_pl.solver.rows import to_device
 from supermix_pl.teacher.frozen import FrozenTeacher
 
 _MOST_CANDIDATES = 512  # images that the sets of one step are drawn from
@@ -35,12 +36,12 @@ def mix_stored(
     candidates = rng.choice(stored, size=min(stored, _MOST_CANDIDATES), replace=False)
     k = min(mixer.k, stored)
     device = images.classes(torch.zeros(0, dtype=torch.long)).device
-    window = torch.from_numpy(candidates).to(device)
-    ranks = torch.from_numpy(rng.random((count, len(candidates)), dtype=np.float32)).to(device)
+    window = to_device(candidates, device)
+    ranks = to_device(rng.random((count, len(candidates)), dtype=np.float32), device)
     places = window[choose_sources(ranks, images.classes(window) if mixer.pairing == "distinct" else None, k)]
     classes = images.classes(places)
     own = torch.arange(places.numel(), device=device).view_as(places)
     mix = mixer.mix(Chosen(rng, images.at(places).flatten(0, 1), classes.flatten(), own, teacher), num_classes)
-    keys = torch.from_numpy(draw_keys(rng, count)).to(device)
+    keys = torch.from_numpy(draw_keys(rng, count))
     shown = viewer(mix.images, keys, torch.zeros_like(keys))
     return replace(mix, images=shown, source_indices=torch.full_like(classes, -1)), places

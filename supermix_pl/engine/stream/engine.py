@@ -26,8 +26,7 @@ from supermix_pl.mixing.natural import float_autograd
 from supermix_pl.mixing.presenting import label, like_batch
 from supermix_pl.mixing.views import Transform
 from supermix_pl.solver.criterion import soft_targets
-from supermix_pl.solver.masks import normalized_masks
-from supermix_pl.solver.rows import concatenate
+from supermix_pl.solver.rows import concatenate, to_device
 from supermix_pl.teacher.frozen import FrozenTeacher, as_teacher
 from supermix_pl.teacher.passes import show
 from supermix_pl.transforms import RandomCropFlip
@@ -341,7 +340,7 @@ class StreamEngine(Engine):
         }
         mix = MixedBatch(
             images=shown.images,
-            masks=normalized_masks(shown.mask_logits, (step.pixels.shape[2], step.pixels.shape[3])),
+            masks=shown.masks,
             soft_targets=soft_targets(shown.classes, shown.mix_weights, shown.logits.shape[1]),
             teacher_logits=shown.logits,
             source_indices=torch.full_like(shown.classes, -1),
@@ -411,7 +410,7 @@ class StreamEngine(Engine):
             taken = count
         if taken == 0:
             return 0
-        rows = torch.from_numpy(np.sort(step.rng.choice(count, size=taken, replace=False))).to(step.pixels.device)
+        rows = to_device(np.sort(step.rng.choice(count, size=taken, replace=False)), step.pixels.device)
         labels, logits = (None if given is None else given[rows] for given in (step.labels, step.logits))
         return self._keep(mixer, teacher, step.pixels[rows], labels, logits)
 
@@ -511,4 +510,4 @@ def _to_student(visits: list[Shown], ages: list[np.ndarray], count: int) -> list
         return []
     visited = concatenate(visits)
     order = np.argsort(-np.concatenate(ages), kind="stable")[:count]
-    return [visited.take(torch.from_numpy(np.sort(order)).to(visited.logits.device))]
+    return [visited.take(to_device(np.sort(order), visited.logits.device))]

@@ -5,6 +5,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from supermix_pl.solver.rows import rows_at
+
 _FIRST_ROWS = 256
 
 Column = Tensor | np.ndarray
@@ -36,10 +38,12 @@ class Ring:
         numbers = self.added + np.arange(count)
         places = numbers % self.capacity
         self.added += count
+        devices = [value.device for value in rows.values() if isinstance(value, Tensor)]
+        there = rows_at(places, devices[0]) if devices else places
         for name, value in rows.items():
             column = self.columns[name]
             if isinstance(column, Tensor):
-                column[torch.from_numpy(places).to(column.device)] = torch.as_tensor(value[-count:]).to(column)
+                column[there] = torch.as_tensor(value[-count:]).to(column)
             else:
                 column[places] = value[-count:]
 

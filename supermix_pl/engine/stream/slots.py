@@ -10,24 +10,23 @@ from torch import Tensor
 from supermix_pl.engine.stream.images import ImageStore
 from supermix_pl.engine.stream.ring import part_of
 from supermix_pl.solver import Sets, SolverState
-from supermix_pl.solver.rows import Rows
+from supermix_pl.solver.rows import Rows, rows_at, to_device
 
 
 @dataclass
 class Drawn(Rows):
     """What sets are made of: the places of their sources in the store of images, and what is known of these.
 
-    The mixing weights sum to 1 over k; `keys` name the stream of chance of each set.
+    The mixing weights sum to 1 over k.
     """
 
     places: Int[Tensor, "s k"]
     classes: Int[Tensor, "s k"]
     mix_weights: Float[Tensor, "s k"]
-    keys: Int[Tensor, " s"]
 
-    def sets(self, images: ImageStore, num_classes: int) -> Sets:
-        """Gather what the solver is to know of the sets."""
-        return Sets.of(images.at(self.places), self.classes, self.mix_weights, num_classes, self.keys)
+    def sets(self, images: ImageStore, num_classes: int, keys: Int[Tensor, " s"]) -> Sets:
+        """Gather what the solver is to know of the sets; see `Slots.looks` for the keys."""
+        return Sets.of(images.at(self.places), self.classes, self.mix_weights, num_classes, keys)
 
 
 class Slots:
@@ -38,6 +37,7 @@ class Slots:
         state: Where they stand.
         ages: Visits that each has had, on the host; those that a set was spared at the start count.
         spared: Visits that each was spared, on the host.
+        keys: What names the stream of chance of each set, on the host.
         oldest: The least arrival number that a source of each set may have, on the host.
         occupied: Which slots hold a set, on the host.
         next: The first slot of the next turn.
@@ -50,11 +50,11 @@ class Slots:
             torch.zeros(count, k, dtype=torch.long, device=device),
             torch.zeros(count, k, dtype=torch.long, device=device),
             torch.full((count, k), 1 / k, device=device, dtype=dtype),
-            torch.zeros(count, dtype=torch.long, device=device),
         )
         self.state = SolverState.start(torch.zeros(count, k, *grid, device=device, dtype=dtype), num_classes)
         self.ages = np.zeros(count, dtype=np.int64)
         self.spared = np.zeros(count, dtype=np.int64)
+        self.keys = np.zeros(count, dtype=np.int64)
         self.oldest = np.zeros(count, dtype=np.int64)
         self.occupied = np.zeros(count, dtype=bool)
         self.next = 0
@@ -76,24 +76,29 @@ class Slots:
             ended |= ~self._flags.read()[places]
         return places[self.occupied[places] & ended]
 
+    def looks(self, places: Int[np.ndarray, " v"]) -> tuple[Int[Tensor, " v"], Int[Tensor, " v"]]:
+        """Return keys of some slots, and which look at each set comes next, on the host: views are drawn there."""
+        return torch.from_numpy(self.keys[places]), torch.from_numpy((self.ages - self.spared)[places])
+
     def enter(
         self,
         places: Int[np.ndarray, " e"],
         drawn: Drawn,
+        keys: Int[np.ndarray, " e"],
         start: Float[Tensor, "e k s t"],
         spared: Int[np.ndarray, " e"],
         oldest: int,
     ) -> None:
         """Put new sets into slots, with the masks that they start from; see the attributes for the rest."""
-        rows = torch.from_numpy(places).to(start.device)
+        rows = to_device(places, start.device)
         self.drawn.put(rows, drawn)
         self.state.put(rows, SolverState.start(start, self.state.teacher_logits.shape[1]))
-        self.ages[places], self.spared[places] = spared, spared
+        self.ages[places], self.spared[places], self.keys[places] = spared, spared, keys
         self.oldest[places], self.occupied[places] = oldest, True
 
     def visited(self, places: Int[np.ndarray, " v"], state: SolverState, *, early: bool) -> None:
         """Write back what a turn made of some slots."""
-        self.state.put(torch.from_numpy(places).to(state.running.device), state)
+        self.state.put(rows_at(places, state.running.device), state)
         self.ages[places] += 1
         if early:
             self._flags = HostCopy(self.state.running)
@@ -102,7 +107,7 @@ class Slots:
         """Return all that the slots hold, for `load_tensors`."""
         held = {f"drawn/{name}": value for name, value in vars(self.drawn).items()}
         held |= {f"state/{name}": value for name, value in vars(self.state).items()}
-        host = np.stack([self.ages, self.spared, self.oldest, self.occupied.astype(np.int64)])
+        host = np.stack([self.ages, self.spared, self.keys, self.oldest, self.occupied.astype(np.int64)])
         return held | {"host": torch.from_numpy(host), "next": torch.tensor([self.next])}
 
     @classmethod
@@ -111,9 +116,8 @@ class Slots:
         held = {name: value.to(device, copy=True) for name, value in tensors.items()}
         slots = cls.__new__(cls)
         slots.drawn, slots.state = Drawn(**part_of(held, "drawn")), SolverState(**part_of(held, "state"))
-        ages, spared, oldest, occupied = tensors["host"].numpy()
-        slots.ages, slots.spared = ages.copy(), spared.copy()
-        slots.oldest, slots.occupied = oldest.copy(), occupied.astype(bool)
+        slots.ages, slots.spared, slots.keys, slots.oldest, occupied = tensors["host"].numpy().copy()
+        slots.occupied = occupied.astype(bool)
         slots.next = int(tensors["next"])
         slots._flags = HostCopy(slots.state.running)
         return slots

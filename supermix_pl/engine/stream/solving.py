@@ -1,7 +1,6 @@
 """The stream of a solving mixer: visits that move masks, and replays of sets that were solved before."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,20 +12,20 @@ from supermix_pl.engine.stream.plan import Plan
 from supermix_pl.engine.stream.ring import Ring, part_of
 from supermix_pl.engine.stream.slots import Drawn, Slots
 from supermix_pl.engine.stream.timing import PassTimes
+from supermix_pl.engine.stream.visit import Visits
 from supermix_pl.mixing import SuperMix
 from supermix_pl.mixing.sampling import choose_sources, draw_keys, draw_weights
-from supermix_pl.solver import advance
+from supermix_pl.mixing.views import Viewer
 from supermix_pl.solver.masks import mix_images, normalized_masks
-from supermix_pl.solver.rounds import Show
-from supermix_pl.solver.rows import Rows
+from supermix_pl.solver.rows import Rows, concatenate, rows_at, to_device
 from supermix_pl.teacher.frozen import FrozenTeacher
-from supermix_pl.teacher.passes import Chunks, show
+from supermix_pl.teacher.passes import show
 
 _GUESSED_ROUNDS = 10  # of a set that may end early; what sets really take is followed
 _GUESSED_TURNS = 4  # turns whose sets the guess counts as much as
 _STEPS_TO_CATCH_UP = 64
 _MOST_PACE, _LEAST_PACE = 1.5, 0.25
-_ON_HOST = ("oldest", "uses")
+_ON_HOST = ("keys", "oldest", "uses")
 _LEAST_SHARE = 1e-3
 _REPLAYS_APART = 2**20  # numbers of looks of one step and the next: no two looks at a set share a number
 
@@ -35,19 +34,31 @@ _REPLAYS_APART = 2**20  # numbers of looks of one step and the next: no two look
 class Shown(Rows):
     """Views that the student is to see, with the teacher's logits (and features) of exactly these.
 
-    `mask_logits` and `num_steps` are of the mixes behind them, `places` of their sources in the store of images;
-    `outcomes` are of the last pass that solved each set.
+    `masks` and `num_steps` are of the mixes behind them, `places` of their sources in the store of images; `outcomes`
+    are of the last pass that solved each set.
     """
 
     images: Float[Tensor, "b c h w"]
     logits: Float[Tensor, "b n"]
-    mask_logits: Float[Tensor, "b k s t"]
+    masks: Float[Tensor, "b k h w"]
     places: Int[Tensor, "b k"]
     classes: Int[Tensor, "b k"]
     mix_weights: Float[Tensor, "b k"]
     outcomes: Int[Tensor, " b"]
     num_steps: Int[Tensor, " b"]
     features: Float[Tensor, "b ..."] | None = None
+
+
+@dataclass
+class Kept(Rows):
+    """Sets as the store has them, in columns of these names; their keys are on the host."""
+
+    mask_logits: Float[Tensor, "r k s t"]
+    places: Int[Tensor, "r k"]
+    classes: Int[Tensor, "r k"]
+    mix_weights: Float[Tensor, "r k"]
+    outcomes: Int[Tensor, " r"]
+    num_steps: Int[Tensor, " r"]
 
 
 class Solving:
@@ -80,13 +91,14 @@ class Solving:
         num_classes: int,
     ) -> None:
         self._mixer = mixer
+        self._visits = Visits(mixer.solver)
         self.plan = plan
         self.images = images
         self.num_classes = num_classes
         self.slots = slots
         self.store = Ring(capacity)
-        device = slots.state.running.device
-        self.visit_times, self.label_times = PassTimes(device), PassTimes(device)
+        self._device = slots.state.running.device
+        self.visit_times, self.label_times = PassTimes(self._device), PassTimes(self._device)
         self.shown, self.visited, self.ended = 0, 0, 0
         self.start_passes = 0
         self._entered = 0
@@ -105,7 +117,9 @@ class Solving:
         pace = 1 + (self.shown / reuse - self.ended) / (_STEPS_TO_CATCH_UP * sets)
         return rounds * sets * min(max(pace, _LEAST_PACE), _MOST_PACE)
 
-    def turn(self, teacher: FrozenTeacher, view: Show, rng: np.random.Generator) -> tuple[Shown, Int[np.ndarray, " v"]]:
+    def turn(
+        self, teacher: FrozenTeacher, view: Viewer, rng: np.random.Generator
+    ) -> tuple[Shown, Int[np.ndarray, " v"]]:
         """Visit the next slots: sets that have ended leave, new ones enter, and all of these get a round.
 
         What the teacher was shown comes back, with the age of each set in visits.
@@ -115,60 +129,66 @@ class Solving:
         self.slots.occupied[places] &= self._have_images(self.slots.oldest[places])
         self._leave(self.slots.ended(places, self._mixer.max_steps + early, early=early))
         self._enter(teacher, places[~self.slots.occupied[places]], rng)
-        rows = torch.from_numpy(places).to(self.slots.state.running.device)
+        rows = rows_at(places, self._device)
         drawn, before = self.slots.drawn.take(rows), self.slots.state.take(rows)
-        sets = drawn.sets(self.images, self.num_classes)
-        chunks = Chunks(teacher, self._mixer.chunk_size)
-        state, shown, seen = advance(self._mixer.solver, teacher, sets, before, view, chunks)
+        keys, looks = self.slots.looks(places)
+        sets = drawn.sets(self.images, self.num_classes, keys)
+        state, masks, images, logits, features = self._visits(
+            teacher, sets, before, view, looks, self._mixer.chunk_size
+        )
+        visited = Shown(
+            images=images,
+            logits=logits,
+            masks=masks,
+            places=drawn.places.clone(),  # the slots go on
+            classes=drawn.classes.clone(),
+            mix_weights=drawn.mix_weights.clone(),
+            outcomes=state.outcomes,
+            num_steps=before.num_steps.clone(),
+            features=features,
+        )
         ages = self.slots.ages[places].copy()
         self.slots.visited(places, state, early=early)
         self.visited += len(places)
-        return Shown(
-            images=shown,
-            logits=seen.logits,
-            mask_logits=before.mask_logits,
-            places=drawn.places,
-            classes=drawn.classes,
-            mix_weights=drawn.mix_weights,
-            outcomes=state.outcomes,
-            num_steps=before.num_steps,
-            features=seen.features,
-        ), ages
+        return visited, ages
 
     @torch.no_grad()
-    def replay(self, teacher: FrozenTeacher, count: int, view: Show, step: int, rng: np.random.Generator) -> Shown:
+    def replay(self, teacher: FrozenTeacher, count: int, view: Viewer, step: int, rng: np.random.Generator) -> Shown:
         """Show `count` solved sets under a new view each; sets of the slots too, while these are more than those."""
         stored, in_work = np.flatnonzero(self._alive()), np.flatnonzero(self._in_slots())
         if len(stored) >= len(in_work):
             in_work = in_work[:0]
         of_stored = round(count * len(stored) / (len(stored) + len(in_work)))
         parts = [self._stored(stored, of_stored, rng), self._in_work(in_work, count - of_stored, rng)]
-        held = {name: torch.cat([part[name] for part in parts if part]) for name in (parts[0] or parts[1])}
-        keys = held.pop("keys")
-        sources = self.images.at(held["places"])
-        masks = normalized_masks(held["mask_logits"], (sources.shape[3], sources.shape[4]))
-        looks = (step + 1) * _REPLAYS_APART + torch.arange(count, device=keys.device)
-        shown = view(mix_images(sources, masks), keys, looks)
+        kept = concatenate([part for part, _ in parts if part is not None])
+        sources = self.images.at(kept.places)
+        masks = normalized_masks(kept.mask_logits, (sources.shape[3], sources.shape[4]))
+        looks = (step + 1) * _REPLAYS_APART + torch.arange(count)
+        shown = view(mix_images(sources, masks), torch.from_numpy(np.concatenate([keys for _, keys in parts])), looks)
         logits, features = show(teacher, shown, self._mixer.chunk_size)
-        return Shown(images=shown, logits=logits, features=features, **held)
+        of_sets = {name: value for name, value in vars(kept).items() if name != "mask_logits"}
+        return Shown(images=shown, logits=logits, features=features, masks=masks, **of_sets)
 
-    def _stored(self, alive: Int[np.ndarray, " r"], count: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        """Choose from the sets of the store, and count their uses."""
+    def _stored(
+        self, alive: Int[np.ndarray, " r"], count: int, rng: np.random.Generator
+    ) -> tuple[Kept | None, Int[np.ndarray, " count"]]:
+        """Choose from the sets of the store, and count their uses; return their keys too."""
         if count == 0:
-            return {}
-        uses = self.store.columns["uses"]
-        assert isinstance(uses, np.ndarray)
+            return None, alive[:0]
+        uses, keys = (np.asarray(self.store.columns[name]) for name in ("uses", "keys"))
         chosen = alive[rng.choice(len(alive), size=count, replace=count > len(alive), p=replay_shares(uses[alive]))]
         np.add.at(uses, chosen, 1)
-        rows = torch.from_numpy(chosen).to(self.slots.state.running.device)
+        rows = to_device(chosen, self._device)
         held = {name: column[rows] for name, column in self.store.columns.items() if isinstance(column, Tensor)}
-        return held | {"mask_logits": held["mask_logits"].to(self.slots.state.mask_logits)}
+        return Kept(**held | {"mask_logits": held["mask_logits"].to(self.slots.state.mask_logits)}), keys[chosen]
 
-    def _in_work(self, occupied: Int[np.ndarray, " r"], count: int, rng: np.random.Generator) -> dict[str, Tensor]:
+    def _in_work(
+        self, occupied: Int[np.ndarray, " r"], count: int, rng: np.random.Generator
+    ) -> tuple[Kept | None, Int[np.ndarray, " count"]]:
         if count == 0:
-            return {}
+            return None, occupied[:0]
         chosen = occupied[rng.choice(len(occupied), size=count, replace=count > len(occupied))]
-        return self._columns(torch.from_numpy(chosen).to(self.slots.state.running.device))
+        return self._kept(chosen), self.slots.keys[chosen]
 
     def has_sets(self) -> bool:
         """Return whether there is anything to show."""
@@ -211,51 +231,48 @@ class Solving:
         places = places[self.slots.spared[places] == 0]
         if len(places) == 0:
             return
-        held = self._columns(torch.from_numpy(places).to(self.slots.state.running.device))
-        held["mask_logits"], held["mix_weights"] = self._mixer.settle(
-            held["mask_logits"], held["mix_weights"], held["outcomes"]
-        )
-        held["mask_logits"] = held["mask_logits"].half()
-        self.store.add(held | {"oldest": self.slots.oldest[places], "uses": np.zeros(len(places), dtype=np.int64)})
+        kept, slots = self._kept(places), self.slots
+        masks, weights = self._mixer.settle(kept.mask_logits, kept.mix_weights, kept.outcomes)
+        settled = {"mask_logits": masks.half(), "mix_weights": weights}
+        of_host = {"keys": slots.keys[places], "oldest": slots.oldest[places], "uses": np.zeros_like(places)}
+        self.store.add(vars(kept) | settled | of_host)
 
     def _enter(self, teacher: FrozenTeacher, places: Int[np.ndarray, " e"], rng: np.random.Generator) -> None:
         """Draw new sets of the newest images for free slots."""
         if len(places) == 0:
             return
         mixer, count = self._mixer, len(places)
-        device = self.slots.state.running.device
         candidates = self.images.ring.newest(self.plan.window)
         if len(candidates) < mixer.k:  # of the first, small batches: an image is in a set more than once
             candidates = np.resize(candidates, mixer.k)
-        window = torch.from_numpy(candidates).to(device)
-        ranks = torch.from_numpy(rng.random((count, len(candidates)), dtype=np.float32)).to(device)
+        window = to_device(candidates, self._device)
+        ranks = to_device(rng.random((count, len(candidates)), dtype=np.float32), self._device)
         classes = self.images.classes(window) if mixer.pairing == "distinct" else None
         sources = window[choose_sources(ranks, classes, mixer.k)]
-        weights = torch.from_numpy(draw_weights(rng, count, mixer.k, mixer.alpha)).to(self.slots.drawn.mix_weights)
-        drawn = Drawn(
-            sources, self.images.classes(sources), weights, torch.from_numpy(draw_keys(rng, count)).to(device)
-        )
-        self.start_passes += mixer.start_passes(count)
-        start = mixer.start(teacher, self.images.at(sources), drawn.classes, weights)
+        weights = to_device(draw_weights(rng, count, mixer.k, mixer.alpha), self._device)
+        drawn = Drawn(sources, self.images.classes(sources), weights.to(self.slots.drawn.mix_weights.dtype))
+        keys, passes = draw_keys(rng, count), mixer.start_passes(count)
+        self.start_passes += passes
+        start = self.slots.state.mask_logits.new_zeros(count, *self.slots.state.mask_logits.shape[1:])
+        if passes:
+            start = mixer.start(teacher, self.images.at(sources), drawn.classes, drawn.mix_weights)
         spared = np.zeros(count, dtype=np.int64)
         if not mixer.early_stop and self._entered < len(self.slots):  # so that sets do not all end together
             spared = (self._entered + np.arange(count)) % mixer.max_steps
             spared[self._entered + np.arange(count) >= len(self.slots)] = 0
         self._entered += count
-        self.slots.enter(places, drawn, start, spared, self.images.ring.added - len(candidates))
+        self.slots.enter(places, drawn, keys, start, spared, self.images.ring.added - len(candidates))
 
-    def _columns(self, rows: Int[Tensor, " r"]) -> dict[str, Any]:
+    def _kept(self, places: Int[np.ndarray, " r"]) -> Kept:
         """Return sets of the slots as the store keeps them."""
-        drawn, state = self.slots.drawn.take(rows), self.slots.state.take(rows)
-        return {
-            "mask_logits": state.best_mask_logits,
-            "places": drawn.places,
-            "classes": drawn.classes,
-            "mix_weights": drawn.mix_weights,
-            "outcomes": state.outcomes,
-            "num_steps": state.num_steps,
-            "keys": drawn.keys,
-        }
+        state = self.slots.state
+        kept = Kept(
+            mask_logits=state.best_mask_logits,
+            **vars(self.slots.drawn),
+            outcomes=state.outcomes,
+            num_steps=state.num_steps,
+        )
+        return kept.take(to_device(places, self._device))
 
 
 def replay_shares(uses: Int[np.ndarray, " r"]) -> Float[np.ndarray, " r"]:

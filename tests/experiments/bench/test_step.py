@@ -103,7 +103,8 @@ def test_rows_side_by_side(tmp_path: Path) -> None:
     timings = content["timings"]["8"]
     assert list(timings) == [REFERENCE, "stream, max_steps=2, reuse=4", BATCH]
     for name, timing in timings.items():
-        assert len(timing["seconds"]) == len(timing["mixing"]) == 2
+        assert len(timing["seconds"]) == len(timing["mixing"]) == len(timing["host"]) == 2
+        assert min(timing["host"]) > 0
         assert len(timing["forwards"]) == 2 * (1 if name == BATCH else 2)
         assert f"| {name} |" in text
     assert "### Natural images, and as many mixes: 8" in text
