@@ -17,7 +17,7 @@ from supermix_pl.mixing import SuperMix
 from supermix_pl.mixing.sampling import choose_sources, draw_keys, draw_weights
 from supermix_pl.mixing.views import Viewer
 from supermix_pl.solver.masks import mix_images, normalized_masks
-from supermix_pl.solver.rows import Rows, concatenate, rows_at, to_device
+from supermix_pl.solver.rows import concatenate, rows_at, to_device
 from supermix_pl.teacher.frozen import FrozenTeacher
 from supermix_pl.teacher.passes import show
 
@@ -31,34 +31,31 @@ _REPLAYS_APART = 2**20  # numbers of looks of one step and the next: no two look
 
 
 @dataclass
-class Shown(Rows):
-    """Views that the student is to see, with the teacher's logits (and features) of exactly these.
+class SetFacts(Drawn):
+    """Sets that were visited: what they are made of, how the last pass that solved each ended, and their steps."""
 
-    `masks` and `num_steps` are of the mixes behind them, `places` of their sources in the store of images; `outcomes`
-    are of the last pass that solved each set.
-    """
-
-    images: Float[Tensor, "b c h w"]
-    logits: Float[Tensor, "b n"]
-    masks: Float[Tensor, "b k h w"]
-    places: Int[Tensor, "b k"]
-    classes: Int[Tensor, "b k"]
-    mix_weights: Float[Tensor, "b k"]
-    outcomes: Int[Tensor, " b"]
-    num_steps: Int[Tensor, " b"]
-    features: Float[Tensor, "b ..."] | None = None
+    outcomes: Int[Tensor, " s"]
+    num_steps: Int[Tensor, " s"]
 
 
 @dataclass
-class Kept(Rows):
+class Shown(SetFacts):
+    """Views that the student is to see, with the teacher's logits (and features) of exactly these.
+
+    `masks` and `num_steps` are of the mixes behind them.
+    """
+
+    images: Float[Tensor, "s c h w"]
+    logits: Float[Tensor, "s n"]
+    masks: Float[Tensor, "s k h w"]
+    features: Float[Tensor, "s ..."] | None = None
+
+
+@dataclass
+class Kept(SetFacts):
     """Sets as the store has them, in columns of these names; their keys are on the host."""
 
-    mask_logits: Float[Tensor, "r k s t"]
-    places: Int[Tensor, "r k"]
-    classes: Int[Tensor, "r k"]
-    mix_weights: Float[Tensor, "r k"]
-    outcomes: Int[Tensor, " r"]
-    num_steps: Int[Tensor, " r"]
+    mask_logits: Float[Tensor, "s k u v"]
 
 
 class Solving:
