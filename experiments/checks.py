@@ -1,9 +1,11 @@
 """What can be said of a config before any time is spent: everything that needs neither data nor a teacher."""
 
 import inspect
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, Unpack, get_args, get_origin, get_type_hints
 
@@ -15,6 +17,7 @@ from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationKeyError
 from torch import nn
 
 from supermix_pl import MovingAverage
@@ -75,6 +78,7 @@ def check_settings(config: DictConfig) -> None:
     """
     check_at_least("seed", config.seed, 0)
     check_not_negative("restart.minutes", config.restart.minutes)
+    _check_budget(config)
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise ValueError(
@@ -83,6 +87,7 @@ def check_settings(config: DictConfig) -> None:
     check_one_of("matmul_precision", config.matmul_precision, ("highest", "high", "medium"))
     if config.engine.get("sources") is not None:
         check_one_of("engine.sources", config.engine.sources, ("training",))
+    _check_cache(config)
     _check_weights(config)
     _check_mixing(config)
     check_kinds(config)
@@ -159,6 +164,16 @@ def check_choices(config: DictConfig) -> None:
                 )
 
 
+def _check_cache(config: DictConfig) -> None:
+    folder = Path(config.paths.cache_dir).expanduser().absolute()
+    there = next(each for each in (folder, *folder.parents) if each.exists())
+    if not there.is_dir() or (there != folder and not os.access(there, os.W_OK)):  # a full one may be read-only
+        raise ValueError(
+            f"expected paths.cache_dir to be a folder that is there or can be made, got {folder}, and {there} takes no "
+            "folder; choose another by paths.cache_dir=FOLDER"
+        )
+
+
 def _name(choice: type) -> str:
     return choice.__name__.lower()
 
@@ -223,6 +238,18 @@ def _check_mixing(config: DictConfig) -> None:
         building.build(config.mixing, teacher="ema" if config.teacher else None, mixer=mixer, engine=engine)
     except InstantiationException as error:
         raise ValueError(str(error.__cause__ or error)) from error
+
+
+def _check_budget(config: DictConfig) -> None:
+    """Ask for a pair where the protocol leaves its numbers to one."""
+    try:
+        _ = config.data.batch_size, config.trainer.max_epochs
+        OmegaConf.to_container(config.optimizer, resolve=True)
+    except InterpolationKeyError as error:
+        raise ValueError(
+            f"expected a value for {error.full_key}, which this protocol leaves to the pair, got none ({error.msg}); "
+            "choose pair=, or another protocol"
+        ) from error
 
 
 def _check_weights(config: DictConfig) -> None:

@@ -48,6 +48,13 @@ def test_wrong_values_are_named(override: str, message: str) -> None:
         check_settings(composed("mixer=supermix_fast", *TEACHER, override))
 
 
+def test_a_cache_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(ValueError, match=r"expected paths\.cache_dir to be a folder .* and .*file takes no folder"):
+        check_settings(composed("mixer=supermix_fast", *TEACHER, f"paths.cache_dir={file / 'cache'}"))
+
+
 def test_masks_need_a_teacher() -> None:
     with pytest.raises(ValueError, match="expected a teacher for SuperMix"):
         check_settings(composed("mixer=supermix_fast"))
