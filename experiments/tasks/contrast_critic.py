@@ -52,6 +52,8 @@ class ContrastCritic(nn.Module):
         check_positive("temperature", temperature)
         check_share("momentum", momentum)
         sizes = np.unique(train_labels, return_counts=True)[1]
+        if len(sizes) < 2:
+            raise ValueError(f"expected training samples of two classes or more, got {len(sizes)}: nothing to contrast")
         self.num_negatives = num_negatives
         self.repeat = num_negatives > len(train_labels) - int(sizes.max())
         self.seed = seed
@@ -68,6 +70,15 @@ class ContrastCritic(nn.Module):
             )
             for memory in (_STUDENT, _TEACHER)
         )
+
+    def check_batch(self, indices: Int[Tensor, " b"], labels: Tensor) -> None:
+        """Stop where a batch's indices and labels are not those of `train_labels`."""
+        known = self.train_labels
+        if indices.min() < 0 or indices.max() >= len(known) or not torch.equal(known[indices], labels):
+            raise ValueError(
+                f"expected indices below {len(known)} and the classes that train_labels has there, got indices up to "
+                f"{int(indices.max())} and other classes; give the data module's train_labels, and unmixed batches"
+            )
 
     def embed(
         self, student_features: Float[Tensor, "b c_student"], teacher_features: Float[Tensor, "b c_teacher"]

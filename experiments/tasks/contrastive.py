@@ -78,6 +78,8 @@ class ContrastiveDistillation(Classification):
                 f"expected batches (images, labels, indices), got {len(batch)} fields: set data.with_indices=true"
             )
         images, labels, indices = batch
+        if batch_idx == 0:
+            self.critic.check_batch(indices, labels)
         logits, features = with_features(self.network, images)
         number = self.trainer.fit_loop.epoch_loop.batch_progress.total.completed
         with torch.autocast(images.device.type, enabled=False):

@@ -206,6 +206,15 @@ def test_of_a_sample_that_is_twice_in_the_batch_the_last_counts() -> None:
     assert torch.equal(twice.rows, once.rows)
 
 
+def test_a_batch_of_other_indices_or_classes_is_refused() -> None:
+    critic = critic_of()
+    indices = torch.tensor([1, 3])
+    critic.check_batch(indices, torch.from_numpy(LABELS)[indices])
+    for wrong, labels in ((indices, [1, 1]), (torch.tensor([1, 11]), [1, 0]), (torch.tensor([1, -1]), [1, 0])):
+        with pytest.raises(ValueError, match="expected indices below 11 and the classes that train_labels has there"):
+            critic.check_batch(wrong, torch.tensor(labels))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -214,6 +223,7 @@ def test_of_a_sample_that_is_twice_in_the_batch_the_last_counts() -> None:
         ({"seed": -1}, "expected seed to be an integer >= 0, got -1"),
         ({"temperature": 0.0}, "expected temperature > 0, got 0.0"),
         ({"momentum": 1.0}, r"expected momentum in \[0, 1\), got 1.0"),
+        ({"labels": np.zeros(5, dtype=np.int64)}, "expected training samples of two classes or more, got 1"),
     ],
 )
 def test_bad_arguments_are_refused(options: dict[str, Any], message: str) -> None:

@@ -224,6 +224,11 @@ def test_batches_without_indices_say_what_to_set() -> None:
         alone(task_of()).training_step(first_batch()[:2], 0)
 
 
+def test_indices_into_other_labels_are_refused_in_the_first_batch() -> None:
+    with pytest.raises(ValueError, match="the classes that train_labels has there"):
+        alone(task_of(train_labels=np.arange(NUM_TRAIN) % 2)).training_step(first_batch(), 0)
+
+
 def test_networks_without_features_are_refused() -> None:
     convolution = nn.Sequential(nn.Conv2d(3, 3, 4), nn.Flatten())
     with pytest.raises(TypeError, match="expected a network that ends in a linear layer, got Sequential without one"):
