@@ -351,7 +351,6 @@ def solve_fixed(
     sigma: float,
     max_logit_step: float | None = None,
     momentum: float = 0.0,
-    anneal: bool = False,
     objective_name: Objective = "paper",
 ) -> tuple[Tensor, Tensor]:
     """One update for each teacher, whatever it sees: where it led, and the logits that the last update came from.
@@ -363,14 +362,12 @@ def solve_fixed(
     r = np.array([float(weight) for weight in weights], dtype=x.dtype)
     mask_logits = reached = np.zeros((len(x), *mask_size), dtype=x.dtype)
     last_update, seen = np.zeros_like(mask_logits), np.zeros(0)
-    for number, teacher in enumerate(teachers):
+    for teacher in teachers:
         at = evaluate(teacher, x, mask_logits)
         seen, target = at.teacher_logits, soft_target(labels, r, len(at.teacher_logits))
         deciding = labels if objective_name == "criterion" else None
         value, gradient = objective(at, x, target, mask_size, lambda_s, 0.0, deciding)
-        left = (len(teachers) - number) / len(teachers) if anneal else 1.0
-        largest = None if max_logit_step is None else max_logit_step * left
-        last_update = bound(newton_update(value, gradient, sigma) + momentum * last_update, largest)
+        last_update = bound(newton_update(value, gradient, sigma) + momentum * last_update, max_logit_step)
         reached = reached + last_update
         mask_logits = reached + momentum * last_update
     return torch.from_numpy(reached), torch.from_numpy(seen.copy())

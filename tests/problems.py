@@ -133,7 +133,6 @@ def solve_sets(
     min_steps: int = 1,
     max_steps: int = 8,
     early_stop: bool = True,
-    anneal: bool = False,
     show: Show = show_exactly,
     chunks: Chunks | None = None,
 ) -> Solution:
@@ -147,7 +146,6 @@ def solve_sets(
         max_steps=max_steps,
         momentum=momentum,
         early_stop=early_stop,
-        anneal=anneal,
     )
     return solve(solver, teacher, sets, start, show=show, chunks=chunks)
 

@@ -85,8 +85,6 @@ class SuperMix(ChoosingMixer):
         objective: "paper" is Eq. 3. "margin" adds a pull on the two classes that decide whether a set is solved,
             "criterion" on all classes that are close to deciding it.
         max_logit_step: Largest change of one mask logit in a step, > 0; None for no bound.
-        anneal: Whether `max_logit_step` shrinks evenly with the steps of a set, to a `max_steps`-th of it in the last:
-            large changes first, then small ones that many views agree on.
         momentum: Share of the last step that is added to the next one, in [0, 1); Nesterov's.
         classes: Where the classes of the sources come from: the "teacher"'s argmax, or the given "labels".
         on_unsolved: What a set that ends unsolved becomes: "keep" its best mix, put the "source" image back, or "mixup"
@@ -120,7 +118,6 @@ class SuperMix(ChoosingMixer):
     )
     objective: Literal["paper", "margin", "criterion"] = "paper"
     max_logit_step: float | None = None
-    anneal: bool = False
     momentum: float = 0.0
     classes: Literal["teacher", "labels"] = "teacher"
     on_unsolved: Literal["keep", "source", "mixup"] = "keep"
@@ -142,9 +139,6 @@ class SuperMix(ChoosingMixer):
             raise ValueError(f"expected max_steps >= min_steps, got {self.max_steps} and {self.min_steps}")
         if self.max_logit_step is not None:
             check_positive("max_logit_step", self.max_logit_step)
-        check_flag("anneal", self.anneal)
-        if self.anneal and self.max_logit_step is None:
-            raise ValueError("expected max_logit_step with anneal=True, got None; give one, such as 3.0")
         check_share("momentum", self.momentum)
         if self.chunk_size is not None:
             check_at_least("chunk_size", self.chunk_size, 1)
@@ -222,7 +216,6 @@ class SuperMix(ChoosingMixer):
             max_steps=self.max_steps,
             momentum=self.momentum,
             early_stop=bool(self.early_stop),
-            anneal=self.anneal,
         )
 
     def solving_view(self, shown: Transform | None, images: Float[Tensor, "b c h w"]) -> Transform | None:

@@ -68,7 +68,6 @@ class Solver:
     max_steps: int
     momentum: float = 0.0
     early_stop: bool = True
-    anneal: bool = False
 
     def render(self, sets: Sets, state: SolverState, show: Show, *, with_gradient: bool = True) -> Rendered:
         """Mix all sets, and show them."""
@@ -122,20 +121,13 @@ class Solver:
             running=goes_on,
         )
 
-    def _bound(self, num_steps: Int[Tensor, " b"]) -> float | Float[Tensor, "b 1 1 1"] | None:
-        """Return the largest change of a mask logit in the next step of each set."""
-        if self.max_logit_step is None or not self.anneal:
-            return self.max_logit_step
-        left = (self.max_steps - num_steps).clamp_min(1)
-        return (self.max_logit_step / self.max_steps * left)[:, None, None, None]
-
     def update(self, state: SolverState, rendered: Rendered, seen: Seen) -> SolverState:
         """Move the masks of the sets that go on."""
         (gradient,) = torch.autograd.grad(
             [rendered.images, rendered.mask_losses.sum()], rendered.mask_logits, [seen.gradients, None]
         )
         step = self.update_rule.step(seen.losses + rendered.mask_losses.detach(), gradient)
-        change = bound_step(step + self.momentum * state.last_change, self._bound(state.num_steps))
+        change = bound_step(step + self.momentum * state.last_change, self.max_logit_step)
         running = state.running[:, None, None, None]
         ahead = self.momentum * change
         # `mask_logits` are ahead of where the last change led by the momentum, which is taken back

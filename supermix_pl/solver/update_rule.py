@@ -20,10 +20,8 @@ class UpdateRule(Protocol):
         ...
 
 
-def bound_step(
-    change: Float[Tensor, "b k s t"], largest: float | Float[Tensor, "b 1 1 1"] | None
-) -> Float[Tensor, "b k s t"]:
-    """Shrink the changes of a set together until none exceeds `largest`, > 0; None leaves them as they are."""
+def bound_step(change: Float[Tensor, "b k s t"], largest: float | None) -> Float[Tensor, "b k s t"]:
+    """Shrink the changes of a set together until none exceeds `largest`; None leaves them as they are."""
     if largest is None:
         return change
     size = change.abs().amax(dim=(1, 2, 3), keepdim=True)

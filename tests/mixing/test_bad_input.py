@@ -56,7 +56,6 @@ def test_alpha(kind: Any, alpha: float) -> None:
         ({"max_steps": 0}, "expected max_steps to be an integer >= 1, got 0"),
         ({"min_steps": 5, "max_steps": 4}, "expected max_steps >= min_steps, got 4 and 5"),
         ({"max_logit_step": 0.0}, "expected max_logit_step > 0, got 0.0"),
-        ({"anneal": True}, "expected max_logit_step with anneal=True, got None; give one, such as 3.0"),
         ({"momentum": 1.0}, "expected momentum in [0, 1), got 1.0"),
         ({"lambda_s": "25"}, "expected lambda_s >= 0, got '25'"),
         ({"sigma": None}, "expected sigma >= 0, got None"),
