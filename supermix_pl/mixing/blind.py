@@ -191,5 +191,5 @@ class BlindMixer(DirectMixer):
         count, k = chosen.source_indices.shape
         masks, weights = self.draw_masks(chosen.rng, count, k, size)
         images = chosen.images
-        masks, weights = (to_device(each, images.device).to(images.dtype) for each in (masks, weights))
+        masks, weights = (to_device(each, images.device, images.dtype) for each in (masks, weights))
         return Composed(chosen.sources, masks.expand(-1, -1, *size), weights)

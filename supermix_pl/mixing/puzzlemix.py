@@ -96,7 +96,7 @@ class PuzzleMix(DirectMixer):
         images, source_indices, teacher = chosen.images, chosen.source_indices, chosen.teacher
         assert teacher is not None
         shares = draw_weights(chosen.rng, len(source_indices), 2, self.alpha)[:, 1]
-        shares = to_device(shares, images.device).to(images.dtype)
+        shares = to_device(shares, images.device, images.dtype)
         height, width = images.shape[2:]
         wanted = self.grids[int(chosen.rng.integers(len(self.grids)))]
         grid = max(each for each in range(1, wanted + 1) if height % each == width % each == 0)

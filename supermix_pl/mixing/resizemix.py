@@ -43,9 +43,9 @@ class ResizeMix(DirectMixer):
         rng, images = chosen.rng, chosen.images
         tau = rng.uniform(*self.scale, size=len(chosen.source_indices))
         (rows, in_rows), (columns, in_columns) = (_interval(rng, tau, length) for length in images.shape[2:])
-        box = to_device(in_rows[:, :, None] & in_columns[:, None, :], images.device).to(images.dtype)
+        box = to_device(in_rows[:, :, None] & in_columns[:, None, :], images.device, images.dtype)
         own, other = chosen.sources.unbind(dim=1)
-        down, right = (to_device(axis, images.device).to(images.dtype)[:, None] for axis in (rows, columns))
+        down, right = (to_device(axis, images.device, images.dtype)[:, None] for axis in (rows, columns))
         return Composed.of(torch.stack([own, down @ other @ right.mT], dim=1), torch.stack([1 - box, box], dim=1))
 
 

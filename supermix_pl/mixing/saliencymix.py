@@ -45,7 +45,7 @@ class SaliencyMix(DirectMixer):
         """Look for the centres, and paste the boxes."""
         sources = chosen.sources
         share = np.sqrt(draw_weights(chosen.rng, len(sources), 2, self.alpha)[:, 1])
-        share = to_device(share, sources.device).to(sources.dtype)
+        share = to_device(share, sources.device, sources.dtype)
         peaks = fine_grained_saliency(sources[:, 1]).flatten(1).argmax(dim=1)
         height, width = sources.shape[3:]
         rows, columns = (

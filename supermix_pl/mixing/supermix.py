@@ -266,7 +266,7 @@ class SuperMix(ChoosingMixer):
             )
             indices, n = chosen.source_indices, natural.num_classes
             weights = draw_weights(chosen.rng, len(indices), indices.shape[1], self.alpha)
-            mix_weights = to_device(weights, pixels.device).to(pixels.dtype)
+            mix_weights = to_device(weights, pixels.device, pixels.dtype)
             keys = to_device(draw_keys(chosen.rng, len(pixels)), pixels.device)
             sets = Sets.of(chosen.sources, chosen.classes[indices], mix_weights, n, keys)
             solution = solve(

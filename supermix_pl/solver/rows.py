@@ -24,9 +24,14 @@ class Rows:
             value[rows] = getattr(others, name)
 
 
-def to_device(drawn: Shaped[np.ndarray, "..."] | Tensor, device: torch.device) -> Shaped[Tensor, "..."]:
-    """Bring what the host drew to a device, if it is not there; the host does not wait for that."""
-    held = torch.as_tensor(drawn)
+def to_device(
+    drawn: Shaped[np.ndarray, "..."] | Tensor, device: torch.device, dtype: torch.dtype | None = None
+) -> Shaped[Tensor, "..."]:
+    """Bring what the host drew to a device, if it is not there; the host does not wait for that.
+
+    A dtype is taken on the host, as there are devices without float64 (Apple's, "mps").
+    """
+    held = torch.as_tensor(drawn, dtype=dtype)
     if device.type == "cuda" and not held.is_cuda:
         return held.pin_memory().to(device, non_blocking=True)
     return held.to(device)

@@ -111,14 +111,19 @@ def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     """Change a convolution in place so that it gives what the norm made of its output, rounded from float64."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    scale = (norm.running_var.double() + norm.eps).rsqrt()
-    scale = scale if norm.weight is None else scale * norm.weight.double()
-    shift = -norm.running_mean.double() * scale
-    shift = shift if convolution.bias is None else shift + convolution.bias.double() * scale
-    shift = shift if norm.bias is None else shift + norm.bias.double()
-    weight = convolution.weight.double() * scale[:, None, None, None]
+    scale = (_exactly(norm.running_var) + norm.eps).rsqrt()
+    scale = scale if norm.weight is None else scale * _exactly(norm.weight)
+    shift = -_exactly(norm.running_mean) * scale
+    shift = shift if convolution.bias is None else shift + _exactly(convolution.bias) * scale
+    shift = shift if norm.bias is None else shift + _exactly(norm.bias)
+    weight = _exactly(convolution.weight) * scale[:, None, None, None]
     convolution.weight = nn.Parameter(weight.to(convolution.weight), requires_grad=False)
     convolution.bias = nn.Parameter(shift.to(convolution.weight), requires_grad=False)
+
+
+def _exactly(values: Tensor) -> Tensor:
+    """Return values in float64, on the host: there are devices without it."""
+    return values.cpu().double()
 
 
 def _cast_weights(module: nn.Module, kinds: tuple[type[nn.Module], ...], dtype: torch.dtype) -> None:

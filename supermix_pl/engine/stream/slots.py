@@ -128,8 +128,9 @@ class HostCopy:
 
     def __init__(self, flags: Bool[Tensor, " s"]) -> None:
         self._event = None
-        self._flags = flags.clone() if not flags.is_cuda else flags
-        if flags.is_cuda:
+        if not flags.is_cuda:
+            self._flags = flags.to("cpu", copy=True)
+        else:
             self._flags = torch.empty(flags.shape, dtype=flags.dtype, pin_memory=True)
             self._flags.copy_(flags, non_blocking=True)
             self._event = torch.cuda.Event()

@@ -246,8 +246,9 @@ class Solving:
         ranks = to_device(rng.random((count, len(candidates)), dtype=np.float32), self._device)
         classes = self.images.classes(window) if mixer.pairing == "distinct" else None
         sources = window[choose_sources(ranks, classes, mixer.k)]
-        weights = to_device(draw_weights(rng, count, mixer.k, mixer.alpha), self._device)
-        drawn = Drawn(sources, self.images.classes(sources), weights.to(self.slots.drawn.mix_weights.dtype))
+        weights = draw_weights(rng, count, mixer.k, mixer.alpha)
+        weights = to_device(weights, self._device, self.slots.drawn.mix_weights.dtype)
+        drawn = Drawn(sources, self.images.classes(sources), weights)
         keys, passes = draw_keys(rng, count), mixer.start_passes(count)
         self.start_passes += passes
         start = self.slots.state.mask_logits.new_zeros(count, *self.slots.state.mask_logits.shape[1:])
