@@ -23,7 +23,7 @@ class ShownSets:
     mixes: Float[Tensor, "b c height width"]  # as the student sees them
     names: list[list[str]]  # class and weight of every source
     seen: list[list[str]]  # the teacher's likeliest classes of every mix, with probabilities; empty without a teacher
-    solved: list[bool]  # whether these are the classes of the sources
+    good: list[bool]  # whether these are the classes of the sources: holds, or solved where no view tells
 
 
 def sets_to_show(
@@ -55,7 +55,7 @@ def sets_to_show(
         mixes=mixes,
         names=names,
         seen=_seen(mix.teacher_logits, indices.shape, class_names),
-        solved=mix.solved[rows].tolist(),
+        good=(mix.solved if mix.holds is None else mix.holds)[rows].tolist(),
     )
 
 
@@ -89,7 +89,7 @@ def titled_grid(sets: ShownSets) -> UInt8[np.ndarray, "h w 3"]:
         line[-1].imshow(_pixels(sets.mixes[row]), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         titled = num_sources or num_masks
         title = ["mix:", *sets.seen[row]] if titled and sets.seen else ["mix"] if titled else sets.names[row]
-        weight = "bold" if sets.solved[row] else "normal"
+        weight = "bold" if sets.good[row] else "normal"
         line[-1].set_title("\n".join(title), fontsize=_FONT, fontweight=weight)
     for cell in cells.flat:
         cell.set_axis_off()

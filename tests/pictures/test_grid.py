@@ -38,7 +38,13 @@ def test_sources_masks_mix_and_their_words() -> None:
     assert mix.teacher_logits is not None
     likeliest = mix.teacher_logits[0].softmax(0).max()
     assert sets.seen[0][0].endswith(f"{float(likeliest):.2f}")
-    assert sets.solved == mix.solved[:2].tolist()
+    assert sets.good == mix.solved[:2].tolist()
+
+
+def test_bold_is_what_holds_in_the_view_that_is_shown() -> None:
+    images, mix = mixed()
+    holds = ~mix.solved
+    assert sets_to_show(images, dataclasses.replace(mix, holds=holds)).good == holds.tolist()
 
 
 def test_numbers_where_names_are_missing() -> None:
