@@ -200,9 +200,10 @@ class SuperMixCallback(LightningCallback):
             "label_natural=True or a distillation_weight": rewriter.label_natural,
         }
         if teacher is None and any(needs.values()):
+            needing = next(name for name in needs if needs[name])
             raise ValueError(
-                f"expected a teacher for {next(name for name in needs if needs[name])}, got None; only MixUp and "
-                'CutMix with targets="soft" or "pairs" can do without'
+                f"expected a teacher for {needing}, got None; give one, or take a mixer that needs none, such as "
+                'MixUp(num_classes=10), with targets="soft" or "pairs"'
             )
         self.seed = seed
         self.log_metrics = log

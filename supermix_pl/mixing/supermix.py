@@ -258,7 +258,7 @@ class SuperMix(ChoosingMixer):
             ValueError: If images, labels, masks, views and teacher do not fit together.
         """
         if teacher is None:
-            raise ValueError("expected a teacher to supervise the masks, got None; MixUp and CutMix can do without")
+            raise ValueError("expected a teacher to supervise the masks, got None; MixUp and others do without")
         teacher, pixels = as_teacher(teacher), check_images(images)
         with float_autograd(pixels.device):
             chosen, natural, left_out = self.choose(

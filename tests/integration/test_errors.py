@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from supermix_pl import FrozenTeacher, MixUp, SuperMix, SuperMixCallback
+from supermix_pl import CutMix, FMix, FrozenTeacher, MixUp, ResizeMix, SaliencyMix, SuperMix, SuperMixCallback
 from supermix_pl.engine import StreamEngine
 from supermix_pl.mixing import FunctionMixer
 from supermix_pl.trainer.student_classes import class_note
@@ -127,8 +127,14 @@ def test_mixers_of_other_make(tmp_path: Path) -> None:
     ("mixer", "targets"), [(SuperMix(), "soft"), (MixUp(num_classes=3), "teacher"), (MixUp(), "teacher_soft")]
 )
 def test_no_teacher_where_one_is_needed(mixer: Any, targets: Any) -> None:
-    with pytest.raises(ValueError, match=rf'expected a teacher for {type(mixer).__name__} and targets="{targets}"'):
+    needing, advice = rf'{type(mixer).__name__} and targets="{targets}"', "take a mixer that needs none, such as MixUp"
+    with pytest.raises(ValueError, match=f"expected a teacher for {needing}, got None; give one, or {advice}"):
         SuperMixCallback(None, mixer, targets=targets)
+
+
+@pytest.mark.parametrize("mixer", [MixUp, CutMix, FMix, ResizeMix, SaliencyMix])
+def test_mixers_that_need_no_teacher(mixer: Any) -> None:
+    assert not SuperMixCallback(None, mixer(num_classes=3), targets="soft").mixer.needs_teacher
 
 
 def test_blind_mixer_that_does_not_know_the_number_of_classes(tmp_path: Path) -> None:

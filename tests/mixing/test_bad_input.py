@@ -196,7 +196,7 @@ def test_seed_is_required(mixer: Any) -> None:
 
 
 def test_supermix_without_a_teacher() -> None:
-    with raises(ValueError, "expected a teacher to supervise the masks, got None; MixUp and CutMix can do without"):
+    with raises(ValueError, "expected a teacher to supervise the masks, got None; MixUp and others do without"):
         SUPERMIX(None, natural_images(4), torch.zeros(4).long(), seed=0)
 
 
