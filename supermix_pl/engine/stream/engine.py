@@ -390,10 +390,10 @@ class StreamEngine(Engine):
             state.solving.load_tensors(loaded, pixels.device)
         shown = plan.shown if lessons else 0
         rank_zero_info(
-            f"Stream engine: {plan.visits} visits a turn to {plan.slots} slots, of which {shown} are shown to the "
-            f"student; the other mixes of its {state.batch_size} are replays. A set takes {rounds:g} visits and is "
-            f"shown about {plan.reuse:.1f} times; {self.store_bytes / 2**20:.0f} MiB hold {room.sets} solved sets, the "
-            f"last {room.sets * plan.reuse / state.batch_size:.0f} steps"
+            f"Stream engine: a step visits {plan.visits} of the {plan.slots} sets that are being solved, and shows "
+            f"{state.batch_size} mixes: {shown} as they are visited, the others from the store. A set is solved in "
+            f"{rounds:g} visits and shown about {plan.reuse:.1f} times. {self.store_bytes / 2**20:.0f} MiB hold "
+            f"{room.sets} solved sets, those of the last {room.sets * plan.reuse / state.batch_size:.0f} steps"
         )
         return forwards, empty
 
