@@ -50,6 +50,7 @@ _COST = (
     Measure("ms a step", "ms_per_step", 1, 0, None),
     Measure("student samples", "student_samples", 1, 0, None),
     Measure("sets solved %", "supermix/solved_fraction", 100, 0, None),
+    Measure("mixes that hold %", "supermix/holds", 100, 0, None),
     Measure("teacher forwards a mix", "supermix/teacher_forwards_per_mix", 1, 1, None),
 )
 

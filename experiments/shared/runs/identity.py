@@ -98,6 +98,7 @@ def _method(config: Mapping[str, Any]) -> str:
     distilled, mixer = target(config.get("task")) == "Distillation", config.get("mixer")
     if not mixer:
         return "kd" if distilled else "plain"
+    distilled = distilled or bool(_target_value(config.get("mixing"), "distillation_weight"))  # by the callback
     return ("kd_" if distilled else "ce_") + target(mixer).lower()
 
 
