@@ -90,10 +90,16 @@ def _result(metrics: dict[str, Any], where: Path, *, on_test: bool) -> str:
     """Put a run's result into one line; `on_test` says that the best epoch was found on the test images."""
     last, best = 100 * metrics["test/accuracy"], 100 * metrics["val/accuracy_best"]
     found = ", found on the test images as data.validation_fraction is 0" if on_test else ""
-    return (
-        f"test accuracy {last:.2f} % after the last epoch, validation accuracy {best:.2f} % in the best "
-        f"({metrics['best_epoch']}{found}); {timedelta(seconds=round(metrics['fit_seconds']))} of training; {where}"
-    )
+    teacher, holds = metrics.get("teacher/accuracy"), metrics.get("supermix/holds")
+    best_epoch = f"validation accuracy {best:.2f} % in the best (epoch {metrics['best_epoch']}{found})"
+    parts = [
+        f"test accuracy {last:.2f} % after the last epoch, {best_epoch}",
+        "" if teacher is None else f"the teacher has {100 * teacher:.2f} %",
+        "" if holds is None else f"{100 * holds:.0f} % of the mixes held",
+        f"{timedelta(seconds=round(metrics['fit_seconds']))} of training",
+        str(where),
+    ]
+    return "; ".join(part for part in parts if part)
 
 
 def _check_launcher(config: DictConfig) -> None:

@@ -111,7 +111,7 @@ def test_the_cell_of_a_run(settings: dict[str, Any], table: str, column: str, me
         ({}, "plain"),
         ({"task": {"_target_": "t.Distillation"}}, "kd"),
         ({"mixer": {"_target_": "supermix_pl.SuperMix", "k": 2}}, "ce_supermix"),
-        ({"mixer": {"_target_": "supermix_pl.SuperMix", "k": 2}, "mixing": {"distillation_weight": 0.9}}, "kd_supermix"),
+        ({"mixer": {"_target_": "supermix_pl.CutMix"}, "mixing": {"distillation_weight": 0.9}}, "kd_cutmix"),
         ({"mixing": {"distillation_weight": 0.9}}, "plain"),
         ({"mixer": {"_target_": "supermix_pl.CutMix", "k": 3}, "task": {"_target_": "t.Distillation"}}, "kd_cutmix_k3"),
     ],
