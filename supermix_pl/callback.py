@@ -60,9 +60,9 @@ class SuperMixCallback(LightningCallback):
         label_natural: Whether the teacher labels the natural images too, for `teacher_logits`. It costs one forward
             pass for each natural image.
         distillation_weight: Share of Hinton's distillation loss in the loss that `training_step` returns, in [0, 1]: of
-            all rows, at `distillation_temperature`. The rest is the module's own loss, which it logs. Above 0 the
-            callback finds the module's logits on their way, and the teacher labels the natural images too. The module
-            must optimize automatically. See `supermix_pl.losses.distillation_loss`.
+            all rows for which the teacher's logits are finite, at `distillation_temperature`. The rest is the module's
+            own loss, which it logs. Above 0 the callback finds the module's logits on their way, and the teacher labels
+            the natural images too. The module must optimize automatically. See `supermix_pl.losses.distillation_loss`.
         distillation_temperature: T of that loss, > 0. Needs a distillation_weight > 0, as `logits_of` does.
         logits_of: Name of the part of the module that gives these logits, such as "network". None finds it, if the
             module itself or one of its direct parts gives them.

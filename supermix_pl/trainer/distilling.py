@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn.modules.loss import _Loss
 
 from supermix_pl.arguments import check_positive, check_probability
 from supermix_pl.losses import distillation_loss
@@ -42,7 +43,7 @@ class Distillation(Wrapped):
 
     `training_step` is wrapped on the strategy, and `remove` leaves it as it was. Hooks catch the logits; they stand on
     the module during a step only, so that a copy of it has none. `teacher_logits` returns the teacher's logits
-    (rows, n) of the training batch; None leaves the module's loss.
+    (rows, n) of the training batch; None leaves the module's loss. `images_of` returns the images of a batch.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Distillation(Wrapped):
         trainer: Any,
         module: Any,
         teacher_logits: Callable[[], Float[Tensor, "rows n"] | None],
+        images_of: Callable[[Any], Tensor],
         settings: DistillationSettings,
         *,
         log: bool,
@@ -58,18 +60,23 @@ class Distillation(Wrapped):
         self._checked = False
         step = getattr(trainer.strategy, _METHOD)
 
-        def distilled_step(*args: Any, **kwargs: Any) -> Any:
+        def distilled_step(batch: Any, *args: Any, **kwargs: Any) -> Any:
             taught = teacher_logits()
             if taught is None:
-                return step(*args, **kwargs)
-            with Catcher(self._parts(module), taught) as caught:
-                result = step(*args, **kwargs)
-            if result is None:
-                return None
-            distilled = self._loss(caught, taught)
+                return step(batch, *args, **kwargs)
+            if not self._checked:  # trial runs of Lightning's finders start without us
+                self.check(module)
+            with Catcher(self._parts(module), taught, images_of(batch)) as caught:
+                result = step(batch, *args, **kwargs)
+            own = result.get("loss") if isinstance(result, Mapping) else result
+            if own is None:  # Lightning skips the batch, or says what is missing
+                return result
+            seen = taught.isfinite().all(dim=1)
+            distilled = self._loss(caught, taught, seen)
             if log and not trainer.barebones:
                 module.log("supermix/distillation_loss", distilled.detach(), batch_size=len(taught))
-            return self._blend(result, distilled)
+            blended = torch.where(seen.any(), (1 - self._weight) * own + self._weight * distilled, own)
+            return {**result, "loss": blended} if isinstance(result, Mapping) else blended
 
         super().__init__(trainer.strategy, **{_METHOD: distilled_step})
 
@@ -87,9 +94,14 @@ class Distillation(Wrapped):
     def _parts(self, module: nn.Module) -> list[nn.Module]:
         return [module, *_called_parts(module)] if self._part is None else [module.get_submodule(self._part)]
 
-    def _loss(self, caught: "Catcher", taught: Float[Tensor, "rows n"]) -> Float[Tensor, ""]:
-        """Return the distillation loss; its mean where a part has run several times."""
-        if len({id(part) for part, _ in caught.logits}) != 1:
+    def _loss(
+        self, caught: "Catcher", taught: Float[Tensor, "rows n"], seen: Bool[Tensor, " rows"]
+    ) -> Float[Tensor, ""]:
+        """Return the distillation loss, averaged over the rows that the teacher has `seen`: its logits are finite.
+
+        Of a part that has run several times it is the mean: of the runs on the images of the batch, or else of all.
+        """
+        if len({id(part) for part, _, _ in caught.logits}) != 1:
             where = "the module or of one of its parts" if self._part is None else f"logits_of={self._part!r}"
             raise ValueError(
                 f"expected one output of {where} to be the logits of all {taught.shape[0]} rows for "
@@ -100,31 +112,35 @@ class Distillation(Wrapped):
             )
         if not self._checked:
             self._checked = True
-            _refuse_probabilities(caught.logits[0][1].detach())
-        losses = [distillation_loss(logits, taught, temperature=self._temperature) for _, logits in caught.logits]
-        return torch.stack(losses).mean()
+            _refuse_probabilities(caught.logits[0][1])
+        runs = [logits for _, logits, of_batch in caught.logits if of_batch]
+        runs = runs or [logits for _, logits, _ in caught.logits]
+        rows, taught = seen[:, None], taught.where(seen[:, None], 0)
+        losses = [distillation_loss(logits.where(rows, 0), taught, temperature=self._temperature) for logits in runs]
+        return torch.stack(losses).mean() * (len(seen) / seen.sum().clamp(min=1))
 
-    def _blend(self, result: Any, distilled: Float[Tensor, ""]) -> Any:
-        if isinstance(result, Mapping):
-            return {**result, "loss": self._blend(result["loss"], distilled)} if "loss" in result else result
-        return (1 - self._weight) * result + self._weight * distilled
+
+Caught = tuple[nn.Module, Float[Tensor, "rows n"], bool]
+"""A part, its logits, and whether it, or what it was called within, was given the images of the batch."""
 
 
 class Catcher:
     """Catches outputs of parts that are shaped like logits, while it is open, and notes the shapes of all.
 
-    Of parts that call one another, the outermost outputs count.
+    Of parts that call one another, the outermost outputs count. Compilers trace the hooks, so these are plain: hooks
+    that take keywords, or that are called after exceptions, would be compiled anew in every step.
     """
 
-    def __init__(self, parts: list[nn.Module], like: Float[Tensor, "rows n"]) -> None:
-        self._parts, self._shape = parts, like.shape
-        self._open: list[list[tuple[nn.Module, Tensor]]] = [[]]
+    def __init__(self, parts: list[nn.Module], like: Float[Tensor, "rows n"], images: Tensor) -> None:
+        self._parts, self._shape, self._images = parts, like.shape, images
+        self._open: list[list[Caught]] = [[]]
+        self._given_batch = [False]
         self.shapes: list[tuple[int, ...]] = []
 
     @property
-    def logits(self) -> list[tuple[nn.Module, Float[Tensor, "rows n"]]]:
-        """What was caught, each with its part."""
-        return self._open[0]
+    def logits(self) -> list[Caught]:
+        """What was caught; calls that ended by an exception, which the module has treated, are open still."""
+        return [each for within in self._open for each in within]
 
     def __enter__(self) -> "Catcher":
         self._hooks = [part.register_forward_pre_hook(self._enter) for part in self._parts]
@@ -137,29 +153,36 @@ class Catcher:
 
     def _enter(self, part: nn.Module, given: Any) -> None:
         self._open.append([])
+        given_batch = self._given_batch[-1]
+        for value in given:
+            given_batch = given_batch or value is self._images
+        self._given_batch.append(given_batch)
 
     def _leave(self, part: nn.Module, given: Any, output: Any) -> None:
-        within = self._open.pop()
+        within, of_batch = self._open.pop(), self._given_batch.pop()
         output = unwrapped(output)
         if isinstance(output, Tensor):
             self.shapes.append(tuple(output.shape))
             if output.shape == self._shape and output.requires_grad:
-                within = [(part, output)]
+                within = [(part, output, of_batch)]
         self._open[-1].extend(within)
 
 
 def _refuse_probabilities(logits: Float[Tensor, "rows n"]) -> None:
-    if bool((logits >= 0).all()) and bool((logits.float().sum(dim=1) - 1).abs().max() < 1e-2):
+    values = logits.detach().float()
+    softmax = bool((values >= 0).all()) and bool((values.sum(dim=1) - 1).abs().max() < 1e-2)
+    if softmax or type(logits.grad_fn).__name__.startswith("SigmoidBackward"):
+        what = "rows of numbers >= 0 that sum to 1" if softmax else "outputs of a sigmoid"
         raise ValueError(
-            "expected logits from the module for distillation_weight, got probabilities: rows of numbers >= 0 that sum "
-            "to 1; name the part before the softmax by logits_of"
+            f"expected logits from the module for distillation_weight, got probabilities: {what}; name the part before "
+            f"the {'softmax' if softmax else 'sigmoid'} by logits_of"
         )
 
 
 def _called_parts(module: nn.Module) -> Iterator[nn.Module]:
-    """Yield the direct parts of a module; of a container that is never called, such as a ModuleDict, its parts."""
+    """Yield the direct parts of a module but torch's losses; of a container that is never called its parts."""
     for part in module.children():
         if isinstance(part, nn.ModuleList | nn.ModuleDict):
             yield from _called_parts(part)
-        elif not isinstance(part, torch.jit.ScriptModule):  # which takes no hooks
+        elif not isinstance(part, torch.jit.ScriptModule | _Loss):  # TorchScript takes no hooks
             yield part

@@ -83,7 +83,12 @@ class Fit:
         self._distillation: Distillation | None = None
         if parts.distillation.weight:
             self._distillation = Distillation(
-                trainer, module, lambda: self.current.teacher_logits, parts.distillation, log=parts.log
+                trainer,
+                module,
+                lambda: self.current.teacher_logits,
+                parts.rewriter.images_of,
+                parts.distillation,
+                log=parts.log,
             )
             self._ours.append(self._distillation)
         every = parts.log_images_every

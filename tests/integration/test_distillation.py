@@ -1,5 +1,6 @@
 """`distillation_weight`: Hinton's loss beside that of any module, equal to the two lines that somebody would write."""
 
+import contextlib
 import copy
 import os
 import warnings
@@ -13,11 +14,21 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.tuner.tuning import Tuner
 from torch import Tensor, nn
 
 from supermix_pl import MixUp, MovingAverage, SuperMixCallback
 from supermix_pl.losses import distillation_loss, soft_cross_entropy
-from tests.integration.toys import NUM_CLASSES, SIDE, assert_same_tensors, loader, make_callback, make_trainer, weights
+from tests.integration.toys import (
+    NUM_CLASSES,
+    SIDE,
+    Teacher,
+    assert_same_tensors,
+    loader,
+    make_callback,
+    make_trainer,
+    weights,
+)
 
 
 class Flat(nn.Module):
@@ -145,6 +156,70 @@ class SkipsSteps(Student):
         return None if batch_idx else super().training_step(batch, batch_idx)
 
 
+class ReturnsNoLossInADict(Student):
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return {"loss": None}
+
+
+class GivesSigmoids(Student):
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images).sigmoid()
+
+
+class LooksAtOthers(Student):
+    """Unlabelled images, second views, adversarial ones: as many as the batch has, but others."""
+
+    def logits(self, images: Tensor) -> Tensor:
+        others = self(torch.rand_like(images))
+        return self(images) + 0 * others
+
+
+class LooksAtOthersWithin(KeepsADict):
+    """Its forward gives logits among other outputs: those of the part count."""
+
+    def forward(self, images: Tensor) -> Any:
+        return self.network["student"](images), images
+
+    def logits(self, images: Tensor) -> Tensor:
+        others, _ = self(torch.rand_like(images))
+        return self(images)[0] + 0 * others
+
+
+class LooksAtViewsAlone(Student):
+    def logits(self, images: Tensor) -> Tensor:
+        return (self(images + 0) + self(images + 0)) / 2
+
+
+class TreatsAnError(Student):
+    def logits(self, images: Tensor) -> Tensor:
+        with contextlib.suppress(RuntimeError):
+            self(images[:, :, 1:])
+        return self(images)
+
+
+class KeepsItsLoss(Student):
+    """torch's loss is a part that gives as many numbers as the network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.criterion = nn.BCEWithLogitsLoss(reduction="none")
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        logits = self.logits(batch[0])
+        return soft_cross_entropy(logits, batch[1]) + 0 * self.criterion(logits, batch[1]).mean()
+
+
+class SometimesBlind(Teacher):
+    """Gives NaN for images whose first pixel is rather bright: some or all of a batch."""
+
+    def __init__(self, least: float) -> None:
+        super().__init__()
+        self.least = least
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images).where(images[:, :1, 0, 0] <= self.least, torch.nan)
+
+
 class OptimizesItself(Student):
     def __init__(self) -> None:
         super().__init__()
@@ -167,7 +242,20 @@ def by_hand(folder: Path, options: dict[str, Any] | None = None, **trainer: Any)
 
 @pytest.mark.parametrize(
     "student",
-    [Student, CallsItsPart, KeepsADict, GivesAnOutput, ReturnsADict, AsksOthers, LooksTwice, GivesLogProbabilities],
+    [
+        Student,
+        CallsItsPart,
+        KeepsADict,
+        GivesAnOutput,
+        ReturnsADict,
+        AsksOthers,
+        LooksTwice,
+        LooksAtViewsAlone,
+        LooksAtOthers,
+        LooksAtOthersWithin,
+        TreatsAnError,
+        GivesLogProbabilities,
+    ],
 )
 def test_any_module_learns_what_the_two_lines_teach(student: type[Student], tmp_path: Path) -> None:
     module = student()
@@ -199,6 +287,35 @@ def test_in_every_setting(options: dict[str, Any], trainer: dict[str, Any], tmp_
     module = Student()
     fit(tmp_path, module, make_callback(distillation_weight=0.9, **options), **trainer)
     assert_same_tensors(weights(module), by_hand(tmp_path, options, **trainer))
+
+
+def test_a_loss_among_the_parts_gives_no_logits(tmp_path: Path) -> None:
+    module = KeepsItsLoss()
+    fit(tmp_path, module, make_callback(distillation_weight=0.9, targets="soft"))
+    assert_same_tensors(weights(module), by_hand(tmp_path, {"targets": "soft"}))
+
+
+@pytest.mark.parametrize(("least", "given"), [(0.75, {}), (-1.0, {"mixer": MixUp(), "targets": "soft"})])
+def test_rows_that_the_teacher_cannot_see_are_left_out(least: float, given: dict[str, Any], tmp_path: Path) -> None:
+    class ByHandWhereSeen(ByHand):
+        blind: list[bool] = []
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            logits, taught = self(batch[0]), self.mixing.teacher_logits
+            assert taught is not None
+            own, seen = soft_cross_entropy(logits, batch[1]), taught.isfinite().all(dim=1)
+            self.blind.append(not bool(seen.all()))
+            return 0.1 * own + 0.9 * distillation_loss(logits[seen], taught[seen]) if seen.any() else own
+
+    module, options = Student(), {"max_epochs": 3, "log_every_n_steps": 1}
+    trainer = fit(tmp_path, module, make_callback(SometimesBlind(least), distillation_weight=0.9, **given), **options)
+    assert trainer.callback_metrics["supermix/distillation_loss"].isfinite()
+    mixing = make_callback(SometimesBlind(least), label_natural=True, **given)
+    expected = ByHandWhereSeen(mixing)
+    fit(tmp_path, expected, mixing, **options)
+    assert any(expected.blind)
+    for name, value in weights(expected).items():
+        torch.testing.assert_close(weights(module)[name], value)
 
 
 def test_weight_and_temperature(tmp_path: Path) -> None:
@@ -236,10 +353,24 @@ def test_wrapped_by_ddp(tmp_path: Path) -> None:
     assert_same_tensors(weights(module), by_hand(tmp_path, **ddp))
 
 
-def test_a_compiled_module(tmp_path: Path) -> None:
-    module = Student()
+def _compile_network(module: Student) -> Any:
     module.network = torch.compile(module.network, backend="eager")
-    fit(tmp_path, module, make_callback(distillation_weight=0.9))
+    return module
+
+
+def _compile_in_place(module: Student) -> Any:
+    module.network.compile(backend="eager")
+    return module
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # of torch, while it traces
+@pytest.mark.parametrize(
+    "compiled", [_compile_network, _compile_in_place, lambda module: torch.compile(module, backend="eager")]
+)
+@pytest.mark.parametrize("student", [Student, LooksAtOthers])
+def test_a_compiled_module(compiled: Any, student: type[Student], tmp_path: Path) -> None:
+    module = student()
+    fit(tmp_path, compiled(module), make_callback(distillation_weight=0.9))
     values = {name.replace("_orig_mod.", ""): value for name, value in weights(module).items()}
     assert_same_tensors(values, by_hand(tmp_path))
 
@@ -263,6 +394,8 @@ def test_a_step_that_is_skipped_or_has_no_loss_is_lightning_s_affair(tmp_path: P
     assert_same_tensors(weights(skipping), weights(once))
     with pytest.raises(MisconfigurationException, match="the 'loss' key needs to be present"):
         fit(tmp_path, ForgetsTheLoss(), make_callback(distillation_weight=0.9))
+    with pytest.raises(MisconfigurationException, match="the 'loss' key needs to be present"):
+        fit(tmp_path, ReturnsNoLossInADict(), make_callback(distillation_weight=0.9))
 
 
 def test_a_copy_in_the_midst_of_a_fit_has_no_hooks(tmp_path: Path) -> None:
@@ -282,7 +415,8 @@ def test_a_copy_in_the_midst_of_a_fit_has_no_hooks(tmp_path: Path) -> None:
     ("student", "options", "message"),
     [
         (HasAnotherHead, {}, "name the part that gives the logits"),
-        (GivesProbabilities, {}, "got probabilities"),
+        (GivesProbabilities, {}, "got probabilities: rows"),
+        (GivesSigmoids, {}, "got probabilities: outputs of a sigmoid"),
         (OptimizesItself, {}, "automatic_optimization=False"),
         (Student, {"logits_of": "netwrk"}, "such as network"),
     ],
@@ -292,6 +426,13 @@ def test_what_cannot_be_distilled(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         fit(tmp_path, student(), make_callback(distillation_weight=0.9, **options))
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`, callbacks used:UserWarning")
+def test_a_name_that_is_wrong_is_told_in_a_trial_run_too(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, make_callback(distillation_weight=0.9, logits_of="netwrk"))
+    with pytest.raises(ValueError, match="such as network"):
+        Tuner(trainer).lr_find(Student(), loader(), num_training=2, update_attr=False)
 
 
 def test_a_named_part(tmp_path: Path) -> None:
