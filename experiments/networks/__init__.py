@@ -11,6 +11,7 @@ from supermix_pl.experiments.networks.imagenet import (
     imagenet_resnet50,
     imagenet_resnet200,
     imagenet_vgg16,
+    timm_network,
 )
 from supermix_pl.experiments.networks.mobile import MobileNetV2, ShuffleV1, ShuffleV2
 from supermix_pl.experiments.networks.resnet import (
@@ -26,6 +27,5 @@ from supermix_pl.experiments.networks.resnet import (
     resnet110,
 )
 from supermix_pl.experiments.networks.shake_shake import ShakeResNet, shake_shake_26_2x96d
-from supermix_pl.experiments.networks.timm_network import timm_network
 from supermix_pl.experiments.networks.vgg import vgg8, vgg11, vgg13, vgg16, vgg19
 from supermix_pl.experiments.networks.wide_resnet import WideResNet, wrn_16_1, wrn_16_2, wrn_28_10, wrn_40_1, wrn_40_2

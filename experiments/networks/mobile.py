@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
-from supermix_pl.experiments.networks.classifier import Images, Logits, he_initialise, stage
+from supermix_pl.experiments.networks.classifier import Images, Logits, convolution_and_norm, he_initialise, stage
 
 _STEM, _GROUPS = 24, 3
 # Expansion, channels at full width, blocks and stride of the first of them
@@ -29,12 +29,9 @@ class GroupedBottleneck(nn.Module):
         self.groups = 1 if in_channels == _STEM else _GROUPS
         computed = out_channels - in_channels if stride == 2 else out_channels
         width = computed // 4
-        self.conv1 = nn.Conv2d(in_channels, width, 1, groups=self.groups, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, groups=width, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = nn.Conv2d(width, computed, 1, groups=_GROUPS, bias=False)
-        self.bn3 = nn.BatchNorm2d(computed)
+        self.conv1, self.bn1 = convolution_and_norm(in_channels, width, 1, groups=self.groups)
+        self.conv2, self.bn2 = convolution_and_norm(width, width, 3, stride, groups=width)
+        self.conv3, self.bn3 = convolution_and_norm(width, computed, 1, groups=_GROUPS)
 
     def forward(self, features: Float[Tensor, "b c_in h_in w_in"]) -> Float[Tensor, "b c_out h_out w_out"]:
         """Transforms features; the last activation comes after the shortcut."""
@@ -52,12 +49,9 @@ class SplitBlock(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         half = channels // 2
-        self.conv1 = nn.Conv2d(half, half, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(half)
-        self.conv2 = nn.Conv2d(half, half, 3, padding=1, groups=half, bias=False)
-        self.bn2 = nn.BatchNorm2d(half)
-        self.conv3 = nn.Conv2d(half, half, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(half)
+        self.conv1, self.bn1 = convolution_and_norm(half, half, 1)
+        self.conv2, self.bn2 = convolution_and_norm(half, half, 3, groups=half)
+        self.conv3, self.bn3 = convolution_and_norm(half, half, 1)
 
     def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         kept, hidden = features.chunk(2, dim=1)
@@ -73,16 +67,11 @@ class DownBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         half = out_channels // 2
-        self.conv1 = nn.Conv2d(in_channels, in_channels, 3, stride=2, padding=1, groups=in_channels, bias=False)
-        self.bn1 = nn.BatchNorm2d(in_channels)
-        self.conv2 = nn.Conv2d(in_channels, half, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(half)
-        self.conv3 = nn.Conv2d(in_channels, half, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(half)
-        self.conv4 = nn.Conv2d(half, half, 3, stride=2, padding=1, groups=half, bias=False)
-        self.bn4 = nn.BatchNorm2d(half)
-        self.conv5 = nn.Conv2d(half, half, 1, bias=False)
-        self.bn5 = nn.BatchNorm2d(half)
+        self.conv1, self.bn1 = convolution_and_norm(in_channels, in_channels, 3, stride=2, groups=in_channels)
+        self.conv2, self.bn2 = convolution_and_norm(in_channels, half, 1)
+        self.conv3, self.bn3 = convolution_and_norm(in_channels, half, 1)
+        self.conv4, self.bn4 = convolution_and_norm(half, half, 3, stride=2, groups=half)
+        self.conv5, self.bn5 = convolution_and_norm(half, half, 1)
 
     def forward(self, features: Float[Tensor, "b c_in h_in w_in"]) -> Float[Tensor, "b c_out h_out w_out"]:
         left = F.relu(self.bn2(self.conv2(self.bn1(self.conv1(features)))))
@@ -96,8 +85,7 @@ class ShuffleV1(nn.Module):
 
     def __init__(self, num_classes: int = 100) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, _STEM, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(_STEM)
+        self.conv1, self.bn1 = convolution_and_norm(3, _STEM, 1)
         self.layer1 = stage(GroupedBottleneck, _STEM, 240, blocks=4, stride=2)
         self.layer2 = stage(GroupedBottleneck, 240, 480, blocks=8, stride=2)
         self.layer3 = stage(GroupedBottleneck, 480, 960, blocks=4, stride=2)
@@ -114,13 +102,11 @@ class ShuffleV2(nn.Module):
 
     def __init__(self, num_classes: int = 100) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, _STEM, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(_STEM)
+        self.conv1, self.bn1 = convolution_and_norm(3, _STEM, 1)
         self.layer1 = _split_stage(_STEM, 116, blocks=4)
         self.layer2 = _split_stage(116, 232, blocks=8)
         self.layer3 = _split_stage(232, 464, blocks=4)
-        self.conv2 = nn.Conv2d(464, 1024, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(1024)
+        self.conv2, self.bn2 = convolution_and_norm(464, 1024, 1)
         self.linear = nn.Linear(1024, num_classes)
 
     def forward(self, images: Images) -> Logits:
@@ -144,8 +130,7 @@ class InvertedResidual(nn.Module):
         self.conv = nn.Sequential(
             *Conv2dNormActivation(in_channels, width, 1),
             *Conv2dNormActivation(width, width, 3, stride, groups=width),
-            nn.Conv2d(width, out_channels, 1, bias=False),
-            nn.BatchNorm2d(out_channels),
+            *convolution_and_norm(width, out_channels, 1),
         )
 
     def forward(self, features: Float[Tensor, "b c_in h_in w_in"]) -> Float[Tensor, "b c_out h_out w_out"]:

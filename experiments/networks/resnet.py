@@ -18,7 +18,7 @@ from supermix_pl.experiments.networks.classifier import (
 def _basic_block(in_channels: int, out_channels: int, stride: int) -> BasicBlock:
     """Return torchvision's block, with a 1x1 convolution beside it where the shape changes."""
     same_shape = stride == 1 and in_channels == out_channels
-    shortcut = None if same_shape else convolution_and_norm(in_channels, out_channels, stride)
+    shortcut = None if same_shape else convolution_and_norm(in_channels, out_channels, 1, stride)
     return BasicBlock(in_channels, out_channels, stride, shortcut)
 
 
@@ -34,8 +34,7 @@ class CifarResNet(nn.Module):
     def __init__(self, *, depth: int, widths: tuple[int, int, int, int], num_classes: int) -> None:
         super().__init__()
         blocks = (depth - 2) // 6
-        self.conv1 = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(widths[0])
+        self.conv1, self.bn1 = convolution_and_norm(3, widths[0], 3)
         self.layer1 = stage(_basic_block, widths[0], widths[1], blocks, stride=1)
         self.layer2 = stage(_basic_block, widths[1], widths[2], blocks, stride=2)
         self.layer3 = stage(_basic_block, widths[2], widths[3], blocks, stride=2)
@@ -57,15 +56,12 @@ class Bottleneck(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
         width = out_channels // 4
-        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(out_channels)
+        self.conv1, self.bn1 = convolution_and_norm(in_channels, width, 1)
+        self.conv2, self.bn2 = convolution_and_norm(width, width, 3, stride)
+        self.conv3, self.bn3 = convolution_and_norm(width, out_channels, 1)
         self.shortcut = nn.Sequential()
         if stride != 1 or in_channels != out_channels:
-            self.shortcut = convolution_and_norm(in_channels, out_channels, stride)
+            self.shortcut = convolution_and_norm(in_channels, out_channels, 1, stride)
 
     def forward(self, features: Float[Tensor, "b c_in h_in w_in"]) -> Float[Tensor, "b c_out h_out w_out"]:
         hidden = F.relu(self.bn1(self.conv1(features)))
@@ -78,8 +74,7 @@ class ResNet50(nn.Module):
 
     def __init__(self, num_classes: int = 100) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
+        self.conv1, self.bn1 = convolution_and_norm(3, 64, 3)
         self.layer1 = stage(Bottleneck, 64, 256, blocks=3, stride=1)
         self.layer2 = stage(Bottleneck, 256, 512, blocks=4, stride=2)
         self.layer3 = stage(Bottleneck, 512, 1024, blocks=6, stride=2)

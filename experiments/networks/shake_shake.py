@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from supermix_pl.experiments.networks.classifier import (
     Images,
     Logits,
+    convolution_and_norm,
     he_initialise,
     named,
     stage,
@@ -111,11 +112,9 @@ class ShakeResNet(nn.Module):
 def _branch(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
     return nn.Sequential(
         nn.ReLU(),
-        nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False),
-        nn.BatchNorm2d(out_channels),
+        *convolution_and_norm(in_channels, out_channels, 3, stride),
         nn.ReLU(),
-        nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
-        nn.BatchNorm2d(out_channels),
+        *convolution_and_norm(out_channels, out_channels, 3),
     )
 
 

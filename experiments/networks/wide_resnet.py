@@ -6,13 +6,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from supermix_pl.experiments.networks.classifier import (
-    Images,
-    Logits,
-    he_initialise,
-    named,
-    stage,
-)
+from supermix_pl.experiments.networks.classifier import Images, Logits, he_initialise, named, stage
 
 
 class PreActivationBlock(nn.Module):
