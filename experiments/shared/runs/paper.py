@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
@@ -37,7 +37,7 @@ class Column:
     title: str  # as in the paper
     dataset: str
     numbers: Mapping[str, Mapping[str, Reported]]  # for each metric ("top1", "top5") and method
-    bold: tuple[str, ...] = ()  # methods whose numbers the paper prints in bold
+    bold: Sequence[str] = ()  # methods whose numbers the paper prints in bold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +48,13 @@ class PaperTable:
     title: str
     of_networks: bool = False  # whether its columns are networks; they are pairs otherwise
     stars: bool = True  # whether numbers above the teacher's are marked
-    methods: tuple[str, ...] = ()  # its rows, in order
+    methods: Sequence[str] = ()  # its rows, in order
     columns: Mapping[str, Column] = field(default_factory=dict)
     # images that pass through the student, for the methods of which that is known
     student_samples: Mapping[str, float] = field(default_factory=dict)
     # of each data set the `size` of D', and the `k` of its SuperMix where the rows do not say it
     mixes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    notes: Sequence[str] = ()
 
     def find(self, name: str) -> Column | None:
         """Find a column, however its name is spelt."""
@@ -76,7 +76,7 @@ def load() -> Paper:
     """Read the paper's numbers."""
     folder = resources.files("supermix_pl.experiments.shared.runs")
     content = yaml.safe_load(folder.joinpath("paper.yaml").read_text(encoding="utf-8"))
-    tables = {name: _table(name, content[name]) for name in TABLES if name in content}
+    tables = {name: _table(name, **content[name]) for name in TABLES if name in content}
     tables["custom"] = PaperTable(name="custom", title="Pairs and methods of no table")
     return Paper(methods=content["methods"], data_sets=content["data_sets"], tables=tables, cost=content["table4"])
 
@@ -95,28 +95,16 @@ def _network(name: str) -> str:
     return canonical(name).replace("imagenet", "").replace("shufflenet", "shuffle")
 
 
-def _table(name: str, node: Mapping[str, Any]) -> PaperTable:
-    return PaperTable(
-        name=name,
-        title=f"Table {name.removeprefix('table')}: {node['title']}",
-        of_networks=node["kind"] == "networks",
-        stars=node["stars"],
-        methods=tuple(node["methods"]),
-        columns={column: _column(column, node["columns"][column], node) for column in node["columns"]},
-        student_samples=node.get("student_samples", {}),
-        mixes=node["mixes"],
-        notes=tuple(node["notes"]),
-    )
+def _table(name: str, *, title: str, digits: int, columns: Mapping[str, Any], **facts: Any) -> PaperTable:
+    """Build a table; `facts` stand in the file under the names that they have here."""
+    filled = {column: _column(column, facts["methods"], digits, **columns[column]) for column in columns}
+    return PaperTable(name=name, title=f"Table {name.removeprefix('table')}: {title}", columns=filled, **facts)
 
 
-def _column(name: str, node: Mapping[str, Any], table: Mapping[str, Any]) -> Column:
+def _column(name: str, methods: Sequence[str], digits: int, **facts: Any) -> Column:
     numbers = {
-        metric: {
-            method: Reported.of(number, table["digits"])
-            for method, number in zip(table["methods"], node[metric], strict=True)
-        }
+        metric: {method: Reported.of(number, digits) for method, number in zip(methods, facts.pop(metric), strict=True)}
         for metric in ("top1", "top5")
-        if metric in node
+        if metric in facts
     }
-    bold = tuple(node.get("bold", ()))
-    return Column(name=name, title=node.get("title", name), dataset=node["dataset"], bold=bold, numbers=numbers)
+    return Column(**{"name": name, "title": name, "numbers": numbers} | facts)
