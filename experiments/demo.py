@@ -141,7 +141,7 @@ def _table(rows: Sequence[Mapping[str, Any]], seeds: pd.DataFrame) -> Table:
     return Table(
         title=f"shapes: the same student and seed, {rows[0]['student_samples']} samples each",
         columns=("student", "accuracy", "calib. error", "holds", "step", "mean of five seeds"),
-        sections=(tuple(cells),),
+        rows=cells,
     )
 
 

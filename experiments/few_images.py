@@ -137,7 +137,7 @@ def compare(rows: pd.DataFrame) -> list[Table]:
             for arm in accuracy.mean(axis=1).sort_values(ascending=False).index
         ]
         columns = ("arm", "accuracy %", "calibration error %", "NLL", "holds %", *(f"minus {name}" for name in others))
-        tables.append(Table(title=f"{images} images a class", columns=columns, sections=(tuple(cells),)))
+        tables.append(Table(title=f"{images} images a class", columns=columns, rows=cells))
     return tables
 
 

@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from supermix_pl.experiments.shared import provenance, render
 from supermix_pl.experiments.shared.files import write_whole
-from supermix_pl.experiments.shared.render import Heading, Notes, Part
+from supermix_pl.experiments.shared.render import Heading, Notes
 from supermix_pl.experiments.shared.runs.paper import TABLES
 
 _PROGRAM = "supermix_pl.experiments.reporting"
@@ -98,13 +98,10 @@ def _table(word: str, options: argparse.Namespace, arguments: Sequence[str]) -> 
     output = options.output
     if output is not None and output.suffix not in (".md", ".csv"):
         raise ValueError(f"expected --output with a suffix of .md or .csv, got {output}")
-    report = accuracies(word, options.runs)
+    report = accuracies(word, options.runs, notes=options.note)
     origin = provenance.collect(_PROGRAM, arguments, seeds=report.seeds)
-    parts = [Heading(text=report.title, level=1), Notes(lines=(*options.note, *report.remarks)), *report.body]
-    if report.not_counted:
-        parts += [Heading(text="Not counted"), Notes(lines=tuple(report.not_counted))]
     made = ("The report's own, not the runs':", *origin.lines())
-    parts: list[Part] = [*parts, Heading(text="Where this report comes from"), Notes(lines=made)]
+    parts = [*report.parts, Heading(text="Where this report comes from"), Notes(lines=made)]
     if output is None:
         render.show(parts)
         return

@@ -167,7 +167,7 @@ def table(rows: Sequence[Row]) -> Table:
         )
         for row in rows
     ]
-    return Table(title="What mixers solve, and at what cost", columns=_COLUMNS, sections=(tuple(found),))
+    return Table(title="What mixers solve, and at what cost", columns=_COLUMNS, rows=found)
 
 
 def notes(rows: Sequence[Row], subject: Subject) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ import inspect
 import itertools
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import KW_ONLY, asdict, dataclass, field
 from functools import partial
 from statistics import mean
 from typing import Any
@@ -23,7 +23,7 @@ from supermix_pl.experiments.bench.passes import synchronize
 from supermix_pl.experiments.bench.program import Result, Settings, named, run, tracked
 from supermix_pl.experiments.networks.classifier import compile_in_place
 from supermix_pl.experiments.opening import open_subject
-from supermix_pl.experiments.shared.render import Notes, Table
+from supermix_pl.experiments.shared.render import Notes, Row, Table
 from supermix_pl.experiments.shared.runs.identity import target
 from supermix_pl.experiments.shared.statistics import median_cell
 from supermix_pl.experiments.shared.subject import Subject
@@ -87,7 +87,7 @@ def measure(config: DictConfig, settings: StepSettings) -> Result:
     subject = next(iter(cases.values()))[0]
     timings = {name: found for name, (_, found) in cases.items()}
     tables = [
-        Table(title=f"Natural images, and as many mixes: {name}", columns=COLUMNS, sections=(rows(found),))
+        Table(title=f"Natural images, and as many mixes: {name}", columns=COLUMNS, rows=rows(found))
         for name, found in timings.items()
     ]
     return Result(
@@ -161,10 +161,10 @@ def time_steps(
     return {name: training.timing for name, training in trainings.items()}
 
 
-def rows(timings: Mapping[str, "Timing"]) -> tuple[tuple[str, ...], ...]:
+def rows(timings: Mapping[str, "Timing"]) -> list[Row]:
     """Lay the setups out beside the reference, as `COLUMNS` has it."""
     reference = timings[REFERENCE]
-    return tuple(
+    return [
         (
             name,
             median_cell(timing.seconds, 1, 1000),
@@ -176,7 +176,7 @@ def rows(timings: Mapping[str, "Timing"]) -> tuple[tuple[str, ...], ...]:
             f"{100 * mean(timing.holds):.0f}" if timing.holds else "-",
         )
         for name, timing in timings.items()
-    )
+    ]
 
 
 @dataclass(kw_only=True)
@@ -203,55 +203,52 @@ class Timing:
         return [one / two for one, two in zip(self.seconds, reference.seconds, strict=True)]
 
 
+@dataclass(eq=False)
 class Training:
     """A student that is distilled on extended batches: the teacher's logits for every row, no second pass.
 
-    It is compiled if the teacher's passes are.
+    It is a copy, compiled if the teacher's passes are.
     """
 
-    def __init__(
-        self,
-        mixer: Mixer,
-        engine: Engine,
-        student: nn.Module,
-        teacher: FrozenTeacher,
-        view: View,
-        *,
-        low_precision: bool,
-    ) -> None:
-        self._engine = engine
+    mixer: Mixer
+    engine: Engine
+    student: nn.Module
+    teacher: FrozenTeacher
+    view: View
+    _: KW_ONLY
+    low_precision: bool
+
+    def __post_init__(self) -> None:
         self.timing = Timing()
-        self.student = copy.deepcopy(student).train()
+        self.student = copy.deepcopy(self.student).train()
         self._optimizer = torch.optim.SGD(self.student.parameters(), lr=0.05, momentum=0.9, nesterov=True)
-        self._teacher = teacher
-        self._low_precision = low_precision
         self._number, self._host_seconds = 0, 0.0
-        self._device = next(student.parameters()).device
-        if teacher.compile:
+        self._device = next(self.student.parameters()).device
+        if self.teacher.compile:
             compile_in_place(self.student, on_gpu=self._device.type == "cuda")
         self._stopwatch = Stopwatch(self._device)
-        engine.begin(Run(training_seconds=self._stopwatch.training_seconds))
+        self.engine.begin(Run(training_seconds=self._stopwatch.training_seconds))
         self._rewriter = BatchRewriter(
-            mixer=mixer,
-            engine=engine,
+            mixer=self.mixer,
+            engine=self.engine,
             mode="extend",
             targets="teacher",
             input_key=0,
             target_key=1,
-            mixed_transform=view,
+            mixed_transform=self.view,
             label_natural=True,
         )
 
     @property
     def is_slow(self) -> bool:
         """Whether sets are solved to their end in every step."""
-        return self._engine.solves_now
+        return self.engine.solves_now
 
     def step(self, images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"]) -> MixedBatch:
         """Mix a batch and train on it; the device may still be at it."""
         self._stopwatch.start()
         start = time.perf_counter()
-        rewritten = self._rewriter.rewrite((images, labels), self._teacher, stream=(0, self._number))
+        rewritten = self._rewriter.rewrite((images, labels), self.teacher, stream=(0, self._number))
         self._host_seconds = time.perf_counter() - start
         self._stopwatch.mixed()
         assert rewritten.mix is not None
@@ -278,7 +275,7 @@ class Training:
         recent = self._stopwatch.recent(steps)
         assert recent is not None
         self.timing.mixing.append(recent[0])
-        labels = 0 if self._engine.takes_natural_logits else len(batches[0][0])
+        labels = 0 if self.engine.takes_natural_logits else len(batches[0][0])
         for mix in mixes:
             self.timing.count(mix, labels)
 
@@ -289,7 +286,7 @@ class Training:
         self.timing.host.append(self._host_seconds)
 
     def _train(self, images: Float[Tensor, "r c h w"], teacher_logits: Float[Tensor, "r n"]) -> None:
-        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self._low_precision):
+        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.low_precision):
             logits = self.student(images)
         self._optimizer.zero_grad()
         distillation_loss(logits.float(), teacher_logits.float()).backward()

@@ -152,7 +152,7 @@ def tables(costs: Sequence[dict[str, Any]], levels: Sequence[dict[str, Any]]) ->
     cells = tuple((row["solver"], *(_number(row[key], *form) for key, *form in _COSTS.values())) for row in costs)
     settings = dict.fromkeys(f"{row['solver']}: {row['mixer']}" for row in costs)
     found: list[Part] = [
-        Table(title="Cost under a limit on steps", columns=("solver", *_COSTS), sections=(cells,)),
+        Table(title="Cost under a limit on steps", columns=("solver", *_COSTS), rows=cells),
         Notes(lines=(*_NOTES, f"{'; '.join(settings)}.")),
     ]
     reached = {row["level"] for row in levels if row["reached"]}
@@ -165,7 +165,7 @@ def tables(costs: Sequence[dict[str, Any]], levels: Sequence[dict[str, Any]]) ->
         lines.append((f"{100 * row['level']:g}", row["solver"], *(cell for pair in pairs for cell in pair), paper))
     if lines:
         columns = ("solved %", "solver", *(each for title, _ in _RATIOS.values() for each in (title, "x")), "paper's x")
-        table = Table(title="Cost to reach the same share of solved sets", columns=columns, sections=(tuple(lines),))
+        table = Table(title="Cost to reach the same share of solved sets", columns=columns, rows=lines)
         found += [table, Notes(lines=_LEVEL_NOTES)]
     return found
 
@@ -174,19 +174,17 @@ def published(paper: Paper, network: str) -> list[Part]:
     """Lay out the paper's times for a network; nothing for one that it has not."""
     solvers, network = list(paper.cost["solvers"]), canonical(network).removeprefix("imagenet")
     rows = [
-        tuple(
-            (solver, f"{time:g} {column['unit']}", f"{iterations:g}", f"{time / column['time'][-1]:.1f}")
-            for solver, time, iterations in zip(solvers, column["time"], column["iterations"], strict=True)
-        )
+        (solver, f"{time:g} {column['unit']}", f"{iterations:g}", f"{time / column['time'][-1]:.1f}")
         for column in paper.cost["columns"]
         if canonical(column["network"]) == network
+        for solver, time, iterations in zip(solvers, column["time"], column["iterations"], strict=True)
     ]
     if not rows:
         return []
     columns = ("solver", "time", "iterations", "x")
     return [
-        Table(title="The paper's Table 4 of this network", columns=columns, sections=tuple(rows)),
-        Notes(lines=tuple(paper.cost["notes"])),
+        Table(title="The paper's Table 4 of this network", columns=columns, rows=rows),
+        Notes(lines=paper.cost["notes"]),
     ]
 
 

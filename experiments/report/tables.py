@@ -24,16 +24,14 @@ _HEADS = (*_HEADS, "agreement %", "KL, nats")
 class Report:
     """What is printed."""
 
-    title: str
-    remarks: list[str]  # below the title
-    body: list[Part]
+    parts: list[Part]
     records: pd.DataFrame  # raw numbers of all cells, for CSV
     not_counted: list[str]  # what was found and is in no cell
     seeds: list[int]
 
 
-def accuracies(name: str, folders: Sequence[Path]) -> Report:
-    """Report a table of accuracies.
+def accuracies(name: str, folders: Sequence[Path], *, notes: Sequence[str]) -> Report:
+    """Report a table of accuracies, below notes of the user's.
 
     Raises:
         ValueError: If there are no runs of it; says what there is.
@@ -49,30 +47,38 @@ def accuracies(name: str, folders: Sequence[Path]) -> Report:
     left_out = [f"{problem.folder}: {problem.reason}." for problem in problems]
     left_out += [line for block in filled for line in block.not_counted]
     left_out += [f"Runs of other tables: {_listed(others)}."] * bool(others)
+    not_counted = list(dict.fromkeys(left_out))
+    parts = [Heading(text=table.title, level=1), Notes(lines=(*notes, *_remarks(table, filled)))]
+    records = []
+    for block in filled:
+        found = cells(table, block)
+        reasons = not_comparable(table, block) if table.columns else None
+        parts += chapter(table, block, found, reasons)
+        own = {name: getattr(block.budget, name) for name in ("protocol", "scale", "dataset")}
+        comparable = None if reasons is None else not reasons
+        records.append(found.assign(table=table.name, budget=block.title, comparable=comparable, **own))
+    parts += [Heading(text="Not counted"), Notes(lines=not_counted)] if not_counted else []
     return Report(
-        title=table.title,
-        remarks=_remarks(table, filled),
-        body=[part for block in filled for part in chapter(table, block)],
-        records=pd.concat([_records(table, block) for block in filled]),
-        not_counted=list(dict.fromkeys(left_out)),
+        parts=parts,
+        records=pd.concat(records),
+        not_counted=not_counted,
         seeds=sorted({seed for block in filled for seed in block.runs["seed"]}),
     )
 
 
-def chapter(table: PaperTable, block: Block) -> list[Part]:
-    """Write a block."""
-    found = cells(table, block)
-    sections = []
+def chapter(table: PaperTable, block: Block, found: pd.DataFrame, reasons: Sequence[str] | None) -> list[Part]:
+    """Write a block with its cells, and why it is not comparable; None where there is nothing to compare it with."""
+    lines = []
     for (column, metric), own in found.groupby(["column", "metric"], sort=False):
         title = table.columns[column].title if column in table.columns else column
         name = f"{title}, {metric}" if "top5" in found["metric"].values else title
         rows = [_row(cell, stars=table.stars) for cell in own.to_dict("records")]
-        sections.append(tuple((name if place == 0 else "", *row) for place, row in enumerate(rows)))
+        lines += [(name if place == 0 else "", *row) for place, row in enumerate(rows)]
     columns = ("network" if table.of_networks else "pair", *_HEADS)
     return [
         Heading(text=block.title),
-        Notes(lines=tuple(_head(table, block))),
-        Table(title="Cells with runs", columns=columns, sections=tuple(sections), names=2),
+        Notes(lines=_head(block, reasons)),
+        Table(title="Cells with runs", columns=columns, rows=lines, names=2),
     ]
 
 
@@ -93,17 +99,10 @@ def _number(value: float, form: str) -> str:
     return MISSING if math.isnan(value) else f"{value:{form}}"
 
 
-def _records(table: PaperTable, block: Block) -> pd.DataFrame:
-    comparable = not not_comparable(table, block) if table.columns else None
-    own = {name: getattr(block.budget, name) for name in ("protocol", "scale", "dataset")}
-    return cells(table, block).assign(table=table.name, budget=block.title, comparable=comparable, **own)
-
-
-def _head(table: PaperTable, block: Block) -> list[str]:
-    reasons = not_comparable(table, block) if table.columns else []
+def _head(block: Block, reasons: Sequence[str] | None) -> list[str]:
     comparable = "The paper's budget, as far as the configs tell."
     lines = [f"Not comparable with the paper's numbers: {'; '.join(reasons)}." if reasons else comparable]
-    lines = lines if table.columns else []
+    lines = [] if reasons is None else lines
     data = dict(block.budget.data)
     kind = data.pop("_target_", "?")
     settings = [f"{name} {value}" for name, value in data.items() if value not in ("0", "0.0", "false")]

@@ -23,7 +23,7 @@ class Heading:
 class Notes:
     """A list of remarks."""
 
-    lines: tuple[str, ...]
+    lines: Sequence[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Table:
 
     title: str
     columns: Row
-    sections: tuple[tuple[Row, ...], ...]  # groups of rows, each with as many cells as there are columns
+    rows: Sequence[Row]  # each with as many cells as there are columns
     names: int = 1  # how many of the first columns are names, aligned left; the others are numbers
 
 
@@ -49,10 +49,13 @@ def markdown(parts: Sequence[Part]) -> str:
             blocks.append("\n".join(f"- {_item(line)}" for line in part.lines))
         else:
             rule = tuple("---" if position < part.names else "---:" for position in range(len(part.columns)))
-            rows = [row for section in part.sections for row in section]
             lines = [
                 "| " + " | ".join(cells) + " |"
-                for cells in (map(escape_markdown, part.columns), rule, *(map(escape_markdown, row) for row in rows))
+                for cells in (
+                    map(escape_markdown, part.columns),
+                    rule,
+                    *(map(escape_markdown, row) for row in part.rows),
+                )
             ]
             blocks.append(f"### {escape_markdown(part.title)}\n\n" + "\n".join(lines))
     return "\n\n".join(blocks) + "\n"

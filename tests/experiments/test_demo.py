@@ -79,7 +79,7 @@ def test_means_of_the_committed_seeds_stand_beside() -> None:
     row = {"student": "KD", "seed": 1, "accuracy": 0.2, "calibration_error": 0.5, "holds": None, "ms_per_step": 5.0}
     seeds = pd.DataFrame([row | {"accuracy": accuracy} for accuracy in (0.2, 0.3)])
     others = [row | {"student_samples": 8}, row | {"student_samples": 8, "student": "plain"}]
-    assert [cells[-1] for cells in demo._table(others, seeds).sections[0]] == ["25.0 % (50.0)", "-"]
+    assert [cells[-1] for cells in demo._table(others, seeds).rows] == ["25.0 % (50.0)", "-"]
 
 
 @pytest.mark.parametrize(

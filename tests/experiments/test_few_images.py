@@ -99,7 +99,7 @@ def test_arms_are_compared_seed_by_seed() -> None:
         ]
     )
     (table,) = compare(rows)
-    cells = {row[0]: dict(zip(table.columns, row, strict=True)) for row in table.sections[0]}
+    cells = {row[0]: dict(zip(table.columns, row, strict=True)) for row in table.rows}
     assert list(cells) == ["supermix", "mixup", "half", "kd", "cutmix"]
     assert cells["supermix"]["accuracy %"] == "66.7 ± 51.7 (3)"
     assert cells["supermix"]["minus mixup"] == "+15.0 ± 63.5 (2)"  # .2 and .1

@@ -116,7 +116,7 @@ def test_end_to_end(tmp_path: Path) -> None:
 def test_the_papers_times_stand_beside_those_of_its_networks() -> None:
     table, notes = published(load(), "imagenet_vgg16")
     assert isinstance(table, Table)
-    assert table.sections[0][0] == ("sgd", "15.41 s", "34.5", "67.0")
+    assert table.rows[0] == ("sgd", "15.41 s", "34.5", "67.0")
     assert isinstance(notes, Notes)
     assert published(load(), "resnet8") == []
 

@@ -20,7 +20,7 @@ PARTS: list[Part] = [
     Table(
         title="Cells",
         columns=("pair", "method", "paper", "last - paper"),
-        sections=((("a", "kd", "76.20*", "-1.25"), ("", "kd_<x>", "-", "+0.10")), (("b", "crd", "70.00", "-"),)),
+        rows=[("a", "kd", "76.20*", "-1.25"), ("", "kd_<x>", "-", "+0.10"), ("b", "crd", "70.00", "-")],
         names=2,
     ),
 ]
@@ -48,7 +48,7 @@ def test_markdown() -> None:
 
 @given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=3))
 def test_markdown_cells_are_read_as_they_were_written(rows: list[tuple[str, str]]) -> None:
-    grid = Table(title="t", columns=("a", "b"), sections=(tuple(rows),))
+    grid = Table(title="t", columns=("a", "b"), rows=rows)
     page = MarkdownIt("commonmark").enable("table").render(render.markdown([grid]))
     cells = [html.unescape(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", page)]
     assert cells == [" ".join(cell.split()) for row in rows for cell in row]
