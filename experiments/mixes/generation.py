@@ -16,11 +16,11 @@ from shutil import disk_usage
 import numpy as np
 import torch
 from filelock import BaseFileLock, FileLock, Timeout
-from jaxtyping import Bool, Int64, UInt8
+from jaxtyping import Int64
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from supermix_pl import FrozenTeacher, MixedBatch
+from supermix_pl import FrozenTeacher
 from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.data.source import BatchSource
 from supermix_pl.experiments.mixes.description import (
@@ -185,32 +185,18 @@ def _read(source: BatchSource, samples: Int64[np.ndarray, " n"], plan: Plan, sha
 def _mix(
     mixer: Mixer, teacher: FrozenTeacher, datamodule: ImageDataModule, sources: _Sources, plan: Plan, shard: int
 ) -> Mixes:
-    """Return the mixes of a shard; the last batch of all is mixed whole and cut."""
+    """Return what is kept of the mixes of a shard; the last batch of all is mixed whole and cut."""
     images, labels, rows = sources
     normalisation = datamodule.opened.normalisation
     device, seed = next(teacher.module.parameters()).device, (plan.seed, shard)
     images = images.to(device)
     mix = mixer(teacher, images, labels.to(device), seed=seed)
     pixels = normalisation.pixels(mix.images)
-    kept = replace(mix, images=normalisation.normalise(pixels))
+    shown = replace(mix, images=normalisation.normalise(pixels))
     view = getattr(mixer, "views", None) or RandomCropFlip()
-    seen = present(kept, teacher, images, view, seed=(*seed, _HOLDS), exact=False, chunk_size=mixer.chunk_size)
+    seen = present(shown, teacher, images, view, seed=(*seed, _HOLDS), exact=False, chunk_size=mixer.chunk_size)
     assert seen.holds is not None
     grid = getattr(mixer, "mask_grid", _DEFAULT_GRID)
-    return _keep(mix, rows, pixels, seen.holds, grid, plan.length(shard))
-
-
-@torch.no_grad()
-def _keep(
-    mix: MixedBatch,
-    rows: Int64[np.ndarray, " b"],
-    pixels: UInt8[Tensor, "b 3 h w"],
-    holds: Bool[Tensor, " b"],
-    grid: tuple[int, int],
-    length: int,
-) -> Mixes:
-    """Take what is kept of the mixes to the host: bytes, small masks, how they ended."""
-    device = mix.images.device
     height, width = (min(sides) for sides in zip(grid, mix.masks.shape[2:], strict=True))
     kept = {
         "images": pixels,
@@ -219,10 +205,10 @@ def _keep(
         "mix_weights": mix.mix_weights.float(),
         "masks": adaptive_avg_pool2d(mix.masks.float(), (height, width)).half(),
         "solved": mix.solved,
-        "holds": holds,
+        "holds": seen.holds,
         "num_steps": mix.num_steps.int(),
     }
-    return Mixes(**{name: value[:length].cpu().numpy() for name, value in kept.items()})
+    return Mixes(**{name: value[: plan.length(shard)].detach().cpu().numpy() for name, value in kept.items()})
 
 
 class GenerationProgress:

@@ -40,7 +40,7 @@ class MisplacedMixes:
 
     def sources_of(self, indices: Int64[np.ndarray, " m"]) -> Int64[np.ndarray, "m k"]:
         """Return the images that mixes are made of, as numbers of the training samples."""
-        own = self._mixes.take(indices).source_indices
+        own = self._mixes.facts["source_indices"][indices]
         draws = [np.random.default_rng([self._seed, int(index)]) for index in indices]
         steps = [draw.integers(1, len(self._samples), size=own.shape[1]) for draw in draws]
         return (own + np.stack(steps)) % len(self._samples)  # never the image itself
