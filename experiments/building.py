@@ -98,10 +98,7 @@ def build_task(
 
 
 def build_mixing(
-    config: DictConfig,
-    teacher: FrozenTeacher | MovingAverage | None,
-    datamodule: ImageDataModule,
-    mixes: Beside | None,
+    config: DictConfig, teacher: FrozenTeacher | MovingAverage | None, datamodule: ImageDataModule, mixes: Beside | None
 ) -> SuperMixCallback | None:
     """Build the callback that mixes, if a mixer is chosen, or rows that were made before, which are made if need be.
 

@@ -121,7 +121,7 @@ def check_choices(config: DictConfig) -> None:
         )
     if mixes and not config.teacher:
         raise ValueError(
-            f"expected a teacher to label the images of mixes={_name(mixes)}, got teacher=none: {_TEACHERS}"
+            f"expected a teacher to label the images of mixes={mixes.__name__.lower()}, got teacher=none: {_TEACHERS}"
         )
     if (mixes or building.learns_from_teacher(config)) and get_object(config.teacher._target_) is MovingAverage:
         raise ValueError(
@@ -141,7 +141,7 @@ def check_choices(config: DictConfig) -> None:
         )
     if mixes and get_object(config.engine._target_) not in (BatchEngine, building.engine_for):
         raise ValueError(
-            f"expected engine=auto or batch with mixes={_name(mixes)}, whose images are made before, got "
+            f"expected engine=auto or batch with mixes={mixes.__name__.lower()}, whose images are made before, got "
             f"{config.engine._target_}; to mix on the fly give mixes=none and a mixer"
         )
     if not building.needs_teacher(config):
@@ -172,10 +172,6 @@ def _check_cache(config: DictConfig) -> None:
             f"expected paths.cache_dir to be a folder that is there or can be made, got {folder}, and {there} takes no "
             "folder; choose another by paths.cache_dir=FOLDER"
         )
-
-
-def _name(choice: type) -> str:
-    return choice.__name__.lower()
 
 
 def check_kinds(config: DictConfig) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from supermix_pl import FrozenTeacher, SuperMixCallback
 
-_TIMES = ("seconds", "mixed_seconds")
+_NATURAL, _MIXED = "seconds", "mixed_seconds"  # of steps, as checkpoints name them
 _STEPS_TIMED = 10_000  # the last ones
 
 
@@ -27,8 +27,7 @@ class RunRecorder(pl.Callback):
     def __init__(self, mixing: SuperMixCallback | None, teacher: FrozenTeacher | None = None) -> None:
         self._mixing = mixing
         self._teacher = teacher
-        self._seconds: deque[float] = deque(maxlen=_STEPS_TIMED)
-        self._mixed_seconds: deque[float] = deque(maxlen=_STEPS_TIMED)
+        self._times: dict[str, deque[float]] = {name: deque(maxlen=_STEPS_TIMED) for name in (_NATURAL, _MIXED)}
         self._last: float | None = None
         self._start: float | None = None
         self._before = 0.0
@@ -36,13 +35,13 @@ class RunRecorder(pl.Callback):
         self._on_device: dict[str, Tensor | int] = {"solved": 0, "holds": 0}  # not asked for in every step
 
     def state_dict(self) -> dict[str, Any]:
-        times = {name: list(getattr(self, f"_{name}")) for name in _TIMES}
+        times = {name: list(seconds) for name, seconds in self._times.items()}
         return {"counts": dict(self._all_counts()), "fit_seconds": self.fit_seconds, **times}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._counts = Counter(state_dict["counts"])
-        for name in _TIMES:
-            getattr(self, f"_{name}").extend(state_dict[name])
+        for name, seconds in self._times.items():
+            seconds.extend(state_dict[name])
         self._before = state_dict["fit_seconds"]
 
     @property
@@ -82,7 +81,7 @@ class RunRecorder(pl.Callback):
         now = time.perf_counter()
         mix = None if self._mixing is None else self._mixing.mix
         if self._last is not None:
-            (self._seconds if mix is None else self._mixed_seconds).append(now - self._last)
+            self._times[_NATURAL if mix is None else _MIXED].append(now - self._last)
         self._last = now
         self._counts.update(samples=len(batch[0]) * trainer.world_size, steps=1)  # all ranks have batches of one size
         if mix is not None:
@@ -100,7 +99,7 @@ class RunRecorder(pl.Callback):
 
         Times, mixes and passes are those of this rank.
         """
-        counts, seconds = self._all_counts(), list(self._mixed_seconds or self._seconds)
+        counts, seconds = self._all_counts(), list(self._times[_MIXED] or self._times[_NATURAL])
         metrics: dict[str, float] = {"fit_seconds": self.fit_seconds, "student_samples": counts["samples"]}
         if seconds:
             metrics["ms_per_step"] = 1000 * statistics.median(seconds)

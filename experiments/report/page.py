@@ -55,13 +55,7 @@ _COST = (
 )
 
 
-def page(
-    folders: Sequence[Path],
-    *,
-    title: str,
-    notes: Sequence[str],
-    arguments: Sequence[str],
-) -> str:
+def page(folders: Sequence[Path], *, title: str, notes: Sequence[str], arguments: Sequence[str]) -> str:
     """Write the page of all runs in some folders; `arguments` are those of the command line.
 
     Raises:

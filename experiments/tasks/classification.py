@@ -70,13 +70,11 @@ class Classification(pl.LightningModule):
         self.best = {"accuracy": 0.0, "accuracy_top5": 0.0, "epoch": 0}
         self._optimizer = optimizer
         self._scheduler = scheduler
-        hits = {
-            "accuracy": MulticlassAccuracy(num_classes, average="micro"),
-            "accuracy_top5": MulticlassAccuracy(num_classes, average="micro", top_k=min(5, num_classes)),
-        }
-        self.validation_hits = MetricCollection(dict(hits), prefix="val/")
-        self.test_hits = MetricCollection(dict(hits), prefix="test/").clone()
-        self.teacher_hits = MetricCollection(dict(hits), prefix="teacher/").clone()
+        top5 = MulticlassAccuracy(num_classes, average="micro", top_k=min(5, num_classes))
+        hits = MetricCollection({"accuracy": MulticlassAccuracy(num_classes, average="micro"), "accuracy_top5": top5})
+        self.validation_hits, self.test_hits, self.teacher_hits = (
+            hits.clone(prefix=f"{name}/") for name in ("val", "test", "teacher")
+        )
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n"]:
         return self.network(images)
