@@ -25,9 +25,8 @@ from supermix_pl.mixing.mixer import MixedBatch, Seed
 from supermix_pl.mixing.natural import NaturalPass, float_autograd, show_natural
 from supermix_pl.mixing.presenting import present
 from supermix_pl.mixing.sampling import Pairing, draw_keys, draw_weights
-from supermix_pl.mixing.solving_view import solving_view
 from supermix_pl.mixing.unsolved import average_capped, own_logits, restored, settle
-from supermix_pl.mixing.views import Transform, Viewer
+from supermix_pl.mixing.views import Transform, Viewer, solving_view
 from supermix_pl.solver import SGD, Newton, NewtonSmoothProjection, Sets, Solution, Solver, UpdateRule, solve
 from supermix_pl.solver.masks import normalized_masks
 from supermix_pl.solver.objective import criterion_objective, margin_objective, paper_objective

@@ -9,10 +9,9 @@ from supermix_pl.mixing.choosing import Chosen
 from supermix_pl.mixing.natural import NaturalPass
 from supermix_pl.mixing.presenting import log_targets
 from supermix_pl.solver import Outcome, Sets, Solution
-from supermix_pl.solver.buckets import bucket, fill_up
 from supermix_pl.solver.masks import mix_images, uniform_logits
 from supermix_pl.teacher.frozen import FrozenTeacher
-from supermix_pl.teacher.passes import Chunks
+from supermix_pl.teacher.passes import Chunks, bucket, fill_up
 
 
 def restored(

@@ -1,9 +1,11 @@
-"""Showing mixes under a transform, with chance from a seed and none from the global generators."""
+"""Showing mixes under a transform, with chance from a seed alone; and under which one masks are solved."""
 
 import random
 import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -14,7 +16,7 @@ from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 from supermix_pl.solver.rows import to_device
-from supermix_pl.transforms import View
+from supermix_pl.transforms import RandomCropFlip, View
 
 Transform = View | nn.Module | Callable[[Tensor], Tensor]
 """Takes and gives a batch of images (b, c, h, w): a `View`, or any other, such as of torchvision or kornia."""
@@ -122,6 +124,36 @@ def _keeps_graph(transform: Transform, images: Float[Tensor, "b c h w"], number:
             return False
         (gradient,) = torch.autograd.grad(shown.sum(), leaf, allow_unused=True)
     return gradient is not None and bool(gradient.isfinite().all()) and bool((gradient != 0).flatten(1).any(1).all())
+
+
+def solving_view(
+    views: str | Transform | None, shown: Transform | None, images: Float[Tensor, "b c h w"]
+) -> Transform | None:
+    """Return what `views` stands for; see `SuperMix.solving_view`."""
+    if views is None or isinstance(views, View):
+        return views
+    if not isinstance(views, str):
+        if not keeps_graph(views, images):
+            raise ValueError(
+                f"expected views through which gradients flow, got {views!r}, which breaks the graph; give a "
+                "differentiable transform, such as RandomCropFlip() or one of kornia.augmentation"
+            )
+        return views
+    if shown is not None and keeps_graph(shown, images):
+        return shown
+    if shown is not None:
+        tell_substitute(repr(shown))
+    return RandomCropFlip()
+
+
+@lru_cache
+def tell_substitute(shown: str) -> None:
+    """Say, once for each transform, what masks are solved under where the student's views let no gradient through."""
+    warnings.warn(
+        f"no gradient flows through {shown}: the masks are solved under {RandomCropFlip()} instead, and the student "
+        "sees the former. Give SuperMix(views=...) a differentiable transform to solve under another one.",
+        stacklevel=5,
+    )
 
 
 def has_stable_repr(transform: Transform) -> bool:

@@ -7,11 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from supermix_pl.solver.buckets import bucket, fill_up
 from supermix_pl.solver.rounds import Rendered, Seen, Show, Solver, TeacherFunction, show_exactly
 from supermix_pl.solver.rows import concatenate
 from supermix_pl.solver.state import Sets, Solution, SolverState
-from supermix_pl.teacher.passes import Chunks, in_chunks
+from supermix_pl.teacher.passes import Chunks, bucket, fill_up, in_chunks
 
 
 def solve(

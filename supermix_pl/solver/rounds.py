@@ -12,7 +12,7 @@ from supermix_pl.solver.masks import mix_images, normalized_masks
 from supermix_pl.solver.objective import Objective
 from supermix_pl.solver.rows import Rows
 from supermix_pl.solver.state import Outcome, Sets, SolverState
-from supermix_pl.solver.update_rule import UpdateRule, bound_step
+from supermix_pl.solver.update_rules import UpdateRule, bound_step
 from supermix_pl.teacher.frozen import FrozenTeacher
 from supermix_pl.teacher.outputs import image_gradient
 
@@ -135,10 +135,7 @@ class Solver:
         moved = torch.where(running, reached + ahead, state.mask_logits)
         num_steps = state.num_steps + state.running
         state = replace(
-            state,
-            mask_logits=moved,
-            last_change=torch.where(running, change, state.last_change),
-            num_steps=num_steps,
+            state, mask_logits=moved, last_change=torch.where(running, change, state.last_change), num_steps=num_steps
         )
         if self.early_stop:
             return state

@@ -1,4 +1,4 @@
-"""How many images the teacher sees at once: as many as are allowed, and fewer after its device ran out of memory."""
+"""How many images the teacher sees at once: what is allowed, what memory holds, and few numbers if it is compiled."""
 
 import gc
 import warnings
@@ -119,3 +119,18 @@ def joined(features: Sequence[Float[Tensor, "_ ..."] | None]) -> Float[Tensor, "
 def in_chunks(work: Callable[[slice], T], rows: int, chunks: Chunks | None) -> list[T]:
     """Work on all rows, at once where no chunks are asked for."""
     return [work(slice(None))] if chunks is None else chunks.run(work, rows)
+
+
+def bucket(rows: int, largest: int) -> int:
+    """Round a number of images up to a power of two, or to the largest number that there will be.
+
+    >>> [bucket(rows, 100) for rows in (1, 3, 64, 65, 100)]
+    [1, 4, 64, 100, 100]
+    """
+    return min(1 << (rows - 1).bit_length(), largest)
+
+
+def fill_up(images: Float[Tensor, "r c h w"], rows: int) -> Float[Tensor, "rows c h w"]:
+    """Repeat the last image, without a gradient, until there are `rows` of them."""
+    missing = rows - len(images)
+    return torch.cat([images, images[-1:].detach().expand(missing, -1, -1, -1)]) if missing else images

@@ -9,9 +9,8 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from supermix_pl import FrozenTeacher, SuperMix
-from supermix_pl.mixing.solving_view import tell_substitute
 from supermix_pl.mixing.supermix import SuperMix as Mixer
-from supermix_pl.mixing.views import Viewer
+from supermix_pl.mixing.views import Viewer, tell_substitute
 from supermix_pl.solver import Outcome
 from supermix_pl.solver.masks import mix_images, normalized_masks
 from supermix_pl.transforms import PerImage, RandomCropFlip, RandomResizedCropFlip

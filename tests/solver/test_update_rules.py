@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from supermix_pl.solver import SGD, Newton, NewtonSmoothProjection, UpdateRule
-from supermix_pl.solver.update_rule import bound_step
+from supermix_pl.solver.update_rules import bound_step
 from tests import oracle
 from tests.problems import repeatable
 

@@ -9,10 +9,9 @@ from torch import Tensor, nn
 
 from supermix_pl import FrozenTeacher, MixedBatch, SuperMix
 from supermix_pl.solver import NewtonSmoothProjection, Solver, SolverState, advance
-from supermix_pl.solver.buckets import bucket, fill_up
 from supermix_pl.solver.driver import solve
 from supermix_pl.solver.objective import paper_objective
-from supermix_pl.teacher.passes import Chunks, is_out_of_memory
+from supermix_pl.teacher.passes import Chunks, bucket, fill_up, is_out_of_memory
 from tests.problems import NUM_CLASSES, Counting, SmoothTeacher, make_sets, natural_images, random_weights
 
 SOLVER = Solver(
