@@ -13,13 +13,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from supermix_pl.arguments import (
-    check_at_least,
-    check_interval,
-    check_probability,
-    check_statistics,
-    check_transform,
-)
+from supermix_pl.arguments import check_at_least, check_interval, check_probability, check_statistics, check_transform
 
 _SIXTEENTH = 16
 _LARGEST_KEY = 2**62

@@ -10,9 +10,7 @@ from torch import Tensor
 S = TypeVar("S", int, float)
 
 
-def constant(
-    make: Callable[[int, S, torch.device], Tensor],
-) -> Callable[[int, S, torch.device, torch.dtype], Tensor]:
+def constant(make: Callable[[int, S, torch.device], Tensor]) -> Callable[[int, S, torch.device, torch.dtype], Tensor]:
     """Make each matrix once, on the CPU, and keep it; what is compiled makes it on its device, as it keeps nothing."""
 
     @lru_cache(maxsize=64)

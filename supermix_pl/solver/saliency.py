@@ -30,10 +30,7 @@ def input_saliency(
 
 
 def saliency_logits(
-    saliency: Float[Tensor, "n h w"],
-    source_indices: Int[Tensor, "b k"],
-    mask_size: tuple[int, int],
-    sigma: float,
+    saliency: Float[Tensor, "n h w"], source_indices: Int[Tensor, "b k"], mask_size: tuple[int, int], sigma: float
 ) -> Float[Tensor, "b k s t"]:
     """Turn the saliency of images into mask logits: pooled to the grid, smoothed, standardised across each set."""
     grids = _pooled(saliency, mask_size, sigma)[source_indices]

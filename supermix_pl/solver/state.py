@@ -50,28 +50,18 @@ class Sets(Rows):
 
 @dataclass
 class SolverState(Rows):
-    """Where b sets stand between two rounds.
+    """Where b sets stand between two rounds."""
 
-    Attributes:
-        mask_logits: The masks to test next.
-        last_change: What the last update added to them; 0 before the first.
-        best_mask_logits: Those that the set would end with: of the test with the largest margin among those that may
-            end a set, or the last ones where all sets take the same number of steps.
-        teacher_logits: The teacher's logits of that test, or of the last one.
-        margins: Its margin, -inf before the first such test.
-        outcomes: An `Outcome` a set; of a set that goes on, what it would end as now.
-        num_steps: Updates that `mask_logits` have had.
-        running: Which sets go on.
-    """
-
-    mask_logits: Float[Tensor, "b k s t"]
-    last_change: Float[Tensor, "b k s t"]
+    mask_logits: Float[Tensor, "b k s t"]  # the masks to test next
+    last_change: Float[Tensor, "b k s t"]  # what the last update added to them; 0 before the first
+    # Those that the set would end with: of the test with the largest margin among those that may end a set, or the
+    # last ones where all sets take the same number of steps
     best_mask_logits: Float[Tensor, "b k s t"]
-    teacher_logits: Float[Tensor, "b n"]
-    margins: Float[Tensor, " b"]
-    outcomes: Int[Tensor, " b"]
-    num_steps: Int[Tensor, " b"]
-    running: Bool[Tensor, " b"]
+    teacher_logits: Float[Tensor, "b n"]  # the teacher's logits of that test, or of the last one
+    margins: Float[Tensor, " b"]  # its margin, -inf before the first such test
+    outcomes: Int[Tensor, " b"]  # an `Outcome` a set; of a set that goes on, what it would end as now
+    num_steps: Int[Tensor, " b"]  # updates that `mask_logits` have had
+    running: Bool[Tensor, " b"]  # which sets go on
 
     @classmethod
     def start(cls, mask_logits: Float[Tensor, "b k s t"], num_classes: int) -> "SolverState":

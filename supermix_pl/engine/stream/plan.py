@@ -8,21 +8,13 @@ _APART = 8  # turns between two visits of a set, and batches in the window, wher
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The size of a stream.
+    """The size of a stream."""
 
-    Attributes:
-        visits: V, sets that a turn visits: one pass of the teacher with a gradient each.
-        slots: S, sets that are being solved; each is visited in every (S / V)-th turn.
-        shown: Visits of a turn that the student sees.
-        window: The newest images that sets are drawn from.
-        reuse: Views of a set that the student sees, on average.
-    """
-
-    visits: int
-    slots: int
-    shown: int
-    window: int
-    reuse: float
+    visits: int  # V, sets that a turn visits: one pass of the teacher with a gradient each
+    slots: int  # S, sets that are being solved; each is visited in every (S / V)-th turn
+    shown: int  # visits of a turn that the student sees
+    window: int  # the newest images that sets are drawn from
+    reuse: float  # views of a set that the student sees, on average
 
 
 def shown_visits(reuse: float, rounds: float, show_from: int) -> float:
@@ -41,11 +33,7 @@ def plan_for_reuse(
     slots = max(slots or apart * visits, visits)
     shown = round(visits * shown_visits(reuse, rounds, show_from) / rounds)
     return Plan(
-        visits=visits,
-        slots=slots,
-        shown=min(shown, visits, batch_size),
-        window=apart * batch_size,
-        reuse=reuse,
+        visits=visits, slots=slots, shown=min(shown, visits, batch_size), window=apart * batch_size, reuse=reuse
     )
 
 

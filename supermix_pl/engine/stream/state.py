@@ -14,41 +14,24 @@ from supermix_pl.engine.stream.solving import Solving
 
 @dataclass(kw_only=True)
 class StreamState:
-    """The accounts of a stream, and its stores once there are some.
+    """The accounts of a stream, and its stores once there are some."""
 
-    Attributes:
-        step: Batches that were mixed so far.
-        reuse: Views of a set, where a budget chose it.
-        due_visits: Visits that are due, less than a turn.
-        due_images: Images that are due to be kept, less than one.
-        batch_size: Mixes of a step that the plan is for; 0 while there is none.
-        batch_sizes: Of the first batches of a resumed run; None once they were compared with `batch_size`.
-        saved: The accounts of a checkpoint that no batch has been compared with yet.
-        loaded: The tensors beside it, likewise.
-        images: Where sources come from.
-        sizes: What must be alike in a run that goes on with the stores.
-        solving: Slots and store of a mixer that solves.
-        places: Where the sources of the last mixes are.
-        left_out: Images of the last batch that were no source, for want of a class.
-        metrics: Of the last batch.
-        told_uses: Whether it was said that sets are used otherwise than was planned.
-    """
-
-    step: int = 0
-    reuse: float | None = None
-    due_visits: float = 0.0
-    due_images: float = 0.0
-    batch_size: int = 0
+    step: int = 0  # batches that were mixed so far
+    reuse: float | None = None  # views of a set, where a budget chose it
+    due_visits: float = 0.0  # visits that are due, less than a turn
+    due_images: float = 0.0  # images that are due to be kept, less than one
+    batch_size: int = 0  # mixes of a step that the plan is for; 0 while there is none
+    # Of the first batches of a resumed run; None once they were compared with `batch_size`
     batch_sizes: list[int] | None = None
-    saved: dict[str, Any] | None = None
-    loaded: dict[str, Tensor] | None = None
-    images: ImageStore | None = None
-    sizes: list[int] = field(default_factory=list)
-    solving: Solving | None = None
-    places: Int[Tensor, "b k"] | None = None
-    left_out: int = 0
-    metrics: dict[str, float] = field(default_factory=dict)
-    told_uses: bool = False
+    saved: dict[str, Any] | None = None  # the accounts of a checkpoint that no batch has been compared with yet
+    loaded: dict[str, Tensor] | None = None  # the tensors beside it, likewise
+    images: ImageStore | None = None  # where sources come from
+    sizes: list[int] = field(default_factory=list)  # what must be alike in a run that goes on with the stores
+    solving: Solving | None = None  # slots and store of a mixer that solves
+    places: Int[Tensor, "b k"] | None = None  # where the sources of the last mixes are
+    left_out: int = 0  # images of the last batch that were no source, for want of a class
+    metrics: dict[str, float] = field(default_factory=dict)  # of the last batch
+    told_uses: bool = False  # whether it was said that sets are used otherwise than was planned
 
     def open(self, capacity: int, device: torch.device, sizes: list[int]) -> dict[str, Tensor] | None:
         """Open the store of images with what was loaded, if that is of these sizes, and return that."""
