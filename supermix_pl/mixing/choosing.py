@@ -6,12 +6,13 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from supermix_pl.mixing.checks import generator
+from supermix_pl.mixing.checks import check_labels, check_rows, generator
 from supermix_pl.mixing.mixer import Mixer, Seed
-from supermix_pl.mixing.natural import NaturalPass, look
+from supermix_pl.mixing.natural import NaturalPass, classes_seen, count_classes, show_natural
 from supermix_pl.mixing.sampling import Pairing, draw_known_sources
 from supermix_pl.solver.rows import to_device
 from supermix_pl.teacher.frozen import FrozenTeacher
+from supermix_pl.teacher.passes import Chunks
 
 
 @dataclass(frozen=True)
@@ -57,17 +58,41 @@ class ChoosingMixer(Mixer):
         *,
         with_saliency: bool = False,
     ) -> tuple[NaturalPass, Int[Tensor, " b"]]:
-        """Find the class of each image: the label or the teacher's; see `look`."""
-        return look(
-            teacher,
-            images,
-            labels,
-            logits,
-            labelled=self.is_labelled(labels),
-            num_classes=self.num_classes,
-            with_saliency=with_saliency,
-            chunk_size=self.chunk_size,
-        )
+        """Show natural images to the teacher as far as that is needed, and find the class of each; -1 of none.
+
+        The classes are the labels if it `is_labelled`; else the teacher's, see `classes_seen`. Its `logits` may be
+        known already. It must see something in one of the images at least.
+        """
+        labelled = self.is_labelled(labels)
+        check_rows(labels, len(images))
+        natural = counted = NaturalPass.known(logits)
+        if labelled:
+            if labels is None:
+                raise ValueError(
+                    'expected labels for classes="labels", got None; give them or choose classes="teacher"'
+                )
+            natural = counted = counted or count_classes(teacher, images, self.num_classes)
+            labels = check_labels(labels, len(images), natural.num_classes)
+        if natural is None or with_saliency:
+            if teacher is None:
+                raise ValueError("expected labels or a teacher to give the classes of the images, got neither")
+            natural = show_natural(
+                teacher,
+                images,
+                saliency_classes=labels if labelled else None,
+                with_saliency=with_saliency,
+                chunks=Chunks(teacher, self.chunk_size),
+            )
+            natural.forwards += 0 if counted is None else counted.forwards
+        if natural.logits is not None and not bool(natural.logits.isfinite().all(dim=1).any()):
+            raise ValueError(
+                "expected finite logits from the teacher, got NaN or infinity for every image of the batch; look at "
+                "its weights, its normalisation and its dtype"
+            )
+        if labelled and labels is not None:
+            return natural, labels
+        assert natural.logits is not None
+        return natural, classes_seen(natural.logits, labels)
 
     def choose(
         self,

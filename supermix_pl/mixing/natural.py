@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from supermix_pl.mixing.checks import check_images, check_labels, check_rows
+from supermix_pl.mixing.checks import check_images
 from supermix_pl.solver.saliency import input_saliency
 from supermix_pl.teacher.frozen import FrozenTeacher
 from supermix_pl.teacher.passes import Chunks, in_chunks, is_out_of_memory, joined
@@ -105,43 +105,3 @@ def count_classes(
         return NaturalPass(None, teacher.num_classes)
     shown = show_natural(teacher, images[:1])
     return NaturalPass(None, shown.num_classes, forwards=shown.forwards)
-
-
-def look(
-    teacher: FrozenTeacher | None,
-    images: Float[Tensor, "b c h w"],
-    labels: Int[Tensor, " b"] | None,
-    logits: Float[Tensor, "b n"] | None = None,
-    *,
-    labelled: bool,
-    num_classes: int | None = None,
-    with_saliency: bool = False,
-    chunk_size: int | None = None,
-) -> tuple[NaturalPass, Int[Tensor, " b"]]:
-    """Show natural images to the teacher as far as that is needed, and find the class of each; -1 of none.
-
-    The classes are the labels if it is `labelled`; else the teacher's, see `classes_seen`. Its `logits` may be known
-    already; `num_classes` is for want of a teacher. It must see something in one of the images at least.
-    """
-    check_rows(labels, len(images))
-    natural = counted = NaturalPass.known(logits)
-    if labelled:
-        if labels is None:
-            raise ValueError('expected labels for classes="labels", got None; give them or choose classes="teacher"')
-        natural = counted = counted or count_classes(teacher, images, num_classes)
-        labels = check_labels(labels, len(images), natural.num_classes)
-    if natural is None or with_saliency:
-        if teacher is None:
-            raise ValueError("expected labels or a teacher to give the classes of the images, got neither")
-        chunks, classes = Chunks(teacher, chunk_size), labels if labelled else None
-        natural = show_natural(teacher, images, saliency_classes=classes, with_saliency=with_saliency, chunks=chunks)
-        natural.forwards += 0 if counted is None else counted.forwards
-    if natural.logits is not None and not bool(natural.logits.isfinite().all(dim=1).any()):
-        raise ValueError(
-            "expected finite logits from the teacher, got NaN or infinity for every image of the batch; look at its "
-            "weights, its normalisation and its dtype"
-        )
-    if labelled and labels is not None:
-        return natural, labels
-    assert natural.logits is not None
-    return natural, classes_seen(natural.logits, labels)
