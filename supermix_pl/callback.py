@@ -20,7 +20,7 @@ from supermix_pl.trainer.base import LightningCallback
 from supermix_pl.trainer.distilling import DistillationSettings
 from supermix_pl.trainer.fit import NOTHING, Fit, Kept, Parts
 from supermix_pl.trainer.interception import check_step_takes_batches
-from supermix_pl.trainer.log import IN_BAR
+from supermix_pl.trainer.log import IN_BAR, mixing_metrics
 from supermix_pl.trainer.resuming import count_next_epoch, warn_of_lost_place
 from supermix_pl.trainer.rewriting import BatchRewriter, Rewritten, natural_share
 from supermix_pl.trainer.schedule import Schedule
@@ -321,7 +321,8 @@ class SuperMixCallback(LightningCallback):
         if not self.log_metrics or mix is None or trainer.barebones:
             return
         average = self._supervision.average
-        values = fit.log.values(mix, fit.milliseconds, None if average is None else average.milliseconds)
+        average_ms = None if average is None else average.milliseconds
+        values = mixing_metrics(mix, self._engine, fit.stopwatch, fit.milliseconds, average_ms)
         in_bar = {name: values.pop(name) for name in IN_BAR if name in values and self.log_metrics == "prog_bar"}
         pl_module.log_dict(in_bar, prog_bar=True, batch_size=len(mix))
         pl_module.log_dict(values, batch_size=len(mix))

@@ -16,7 +16,7 @@ from supermix_pl.teacher.frozen import FrozenTeacher
 from supermix_pl.trainer.advice import Advice
 from supermix_pl.trainer.distilling import Distillation, DistillationSettings
 from supermix_pl.trainer.interception import Interception, has_other_loaders
-from supermix_pl.trainer.log import MixingLog, logged_step
+from supermix_pl.trainer.log import logged_step
 from supermix_pl.trainer.rewriting import BatchRewriter, Rewritten, num_classes_of
 from supermix_pl.trainer.schedule import Schedule
 from supermix_pl.trainer.side_files import SideFiles
@@ -70,7 +70,6 @@ class Fit:
         self._held, self._number = NOTHING, 0
         engine = parts.rewriter.engine
         self.stopwatch = Stopwatch(trainer.strategy.root_device)
-        self.log = MixingLog(engine, self.stopwatch)
         engine.begin(
             Run(
                 is_first_rank=trainer.global_rank == 0,
