@@ -7,11 +7,11 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int16, Shaped, UInt8
+from jaxtyping import Bool, Float64, Int16, Shaped, UInt8
 from torch import Tensor
 
 from supermix_pl.arguments import check_at_least
-from supermix_pl.experiments.data.pixels import send
+from supermix_pl.solver.rows import to_device
 from supermix_pl.transforms import RandomCropFlip
 
 Draws = Shaped[np.ndarray, "n *_"]
@@ -63,7 +63,7 @@ class CropFlip:
 
     def apply(self, images: Pixels, draws: Int16[np.ndarray, "b 3"], *, fill: Colour | None = None) -> Pixels:
         """Return the views that `draws` describes; the padding is black, whatever `fill` says."""
-        return RandomCropFlip(self.padding).apply(images, send(torch.from_numpy(draws), images.device))
+        return RandomCropFlip(self.padding).apply(images, to_device(draws, images.device))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,15 +88,15 @@ class Cutout:
 def cut_out(images: Pixels, centres: Float64[np.ndarray, "b 2"], *, size: int, fill: Colour) -> Pixels:
     """Return images with a square around a pixel of each painted over; its place is in parts of height and width."""
     sides = (_near(images.shape[2 + axis], centres[:, axis], size // 2) for axis in range(2))
-    rows, columns, colour = (send(values, images.device) for values in (*sides, torch.from_numpy(fill)))
+    rows, columns, colour = (to_device(values, images.device) for values in (*sides, fill))
     inside = (rows[:, :, None] & columns[:, None, :])[:, None]
     return torch.where(inside, colour[:, None, None], images)
 
 
-def _near(side: int, centre: Float64[np.ndarray, " b"], half: int) -> Tensor:
+def _near(side: int, centre: Float64[np.ndarray, " b"], half: int) -> Bool[np.ndarray, "b side"]:
     """Whether each of `side` pixels lies in [centre - half, centre + half)."""
     distance = np.arange(side) - np.floor(centre * side)[:, None]
-    return torch.from_numpy((distance >= -half) & (distance < half))
+    return (distance >= -half) & (distance < half)
 
 
 @dataclass(frozen=True, kw_only=True)

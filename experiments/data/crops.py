@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from torchvision.transforms import v2
 
-from supermix_pl.arguments import check_at_least
+from supermix_pl.arguments import check_at_least, check_size
 from supermix_pl.experiments.data.augment import CropFlip, SmallImageView
-from supermix_pl.experiments.data.datamodule import ImageDataModule, Opened, height_width
+from supermix_pl.experiments.data.datamodule import ImageDataModule, Opened
 from supermix_pl.experiments.data.decoding import DecodingSource, EncodedImages
 from supermix_pl.experiments.data.pixels import Normalisation
 from supermix_pl.experiments.data.rgb import EncodedFiles, images_below
@@ -43,14 +43,14 @@ class CroppedImages(ImageDataModule):
         if self.num_workers is None:
             self.num_workers = max(0, min(16, (os.cpu_count() or 1) - 1))
         check_at_least("num_workers", self.num_workers, 0)
-        self.size = height_width(self.size)
+        self.size = check_size("size", self.size)
 
     def _opened_encoded(
         self, *, train: EncodedImages | None, test: EncodedImages | None, class_names: list[str]
     ) -> Opened:
         """Wraps encoded images; for subclasses."""
         normalisation = Normalisation(self.mean or MEAN, self.std or STD)
-        size = height_width(self.size)
+        size = check_size("size", self.size)
         short_side = round(max(size) * self.resize_ratio)
         evaluation = v2.Compose([v2.Resize(short_side), v2.CenterCrop(size), v2.PILToTensor()])
         training = v2.Compose([v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(), v2.PILToTensor()])

@@ -231,14 +231,6 @@ class ImageDataModule(pl.LightningDataModule):
         return trainer.current_epoch, batches.processed  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def height_width(size: int | Sequence[int]) -> tuple[int, int]:
-    """Return the height and width that a size stands for: one number for both, or two."""
-    sides = [size, size] if isinstance(size, int) else list(size)
-    if len(sides) != 2 or min(sides) < 1:
-        raise ValueError(f"expected size >= 1, as one number or (height, width), got {size}")
-    return sides[0], sides[1]
-
-
 def three(name: str, values: Sequence[float] | None) -> Statistics | None:
     """Return checked statistics of three channels, if there are any."""
     if values is None:

@@ -13,14 +13,14 @@ from torch.utils.data import DataLoader
 
 from supermix_pl.experiments.data.augment import Augmentation
 from supermix_pl.experiments.data.huggingface import EncodedRows
-from supermix_pl.experiments.data.pixels import CPU, Normalisation, send
+from supermix_pl.experiments.data.pixels import CPU, Normalisation
 from supermix_pl.experiments.data.rgb import EncodedFiles
 from supermix_pl.experiments.data.source import Batch, Indices
+from supermix_pl.solver.rows import to_device
 
 Pixels = UInt8[Tensor, "3 h w"]
 Key = tuple[tuple[int, ...] | None, Indices]
 _AUGMENT = 1
-
 
 EncodedImages = EncodedFiles | EncodedRows
 
@@ -51,7 +51,7 @@ class DecodingSource:
     ) -> Iterator[Batch]:
         keys = [(stream, indices) for indices in index_batches]
         for pixels, labels in self._decoded(keys, pinned=device.type == "cuda"):
-            yield self.normalisation.normalise(send(pixels, device)), send(labels, device)
+            yield self.normalisation.normalise(to_device(pixels, device)), to_device(labels, device)
 
     def _decoded(self, keys: list[Key], *, pinned: bool) -> Iterator[tuple[Tensor, Tensor]]:
         views: Any = replace(self)  # without the workers, which cannot be sent to workers
@@ -83,9 +83,7 @@ class DecodingSource:
         image = self.images[index]
         if stream is None:
             return self.evaluation_view(image)
-        return self._training_pixels(image, (*stream, index))
-
-    def _training_pixels(self, image: Image.Image, stream: tuple[int, ...]) -> Pixels:
+        stream = (*stream, index)
         # Only the CPU's generator: torch.manual_seed would re-seed the accelerators too, and fork_rng not restore them
         with torch.random.fork_rng(devices=[]):
             seed = np.random.SeedSequence(stream).generate_state(1, np.uint64)[0]

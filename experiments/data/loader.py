@@ -10,8 +10,9 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from supermix_pl.arguments import check_at_least
-from supermix_pl.experiments.data.pixels import CPU, send
+from supermix_pl.experiments.data.pixels import CPU
 from supermix_pl.experiments.data.source import BatchSource, Indices
+from supermix_pl.solver.rows import to_device
 
 _ORDER, _VIEW = 0, 1
 
@@ -125,7 +126,7 @@ class ResumableLoader:
         self._batch = self._start = state_dict["batch"]
 
     def _places(self, samples: Indices) -> Tensor:
-        return send(torch.from_numpy(np.searchsorted(self.samples, samples)), self.device)
+        return to_device(np.searchsorted(self.samples, samples), self.device)
 
     def _layout(self) -> dict[str, int | bool | None]:
         names = ("batch_size", "seed", "shuffle", "augment", "drop_last", "epoch_batches", "world_size")

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from supermix_pl.arguments import check_size
 from supermix_pl.experiments.data.crops import CroppedImages
-from supermix_pl.experiments.data.datamodule import ImageDataModule, Opened, height_width
+from supermix_pl.experiments.data.datamodule import ImageDataModule, Opened
 from supermix_pl.experiments.data.decoded import cache_folder, decode_all, open_or_decode, statistics
 from supermix_pl.experiments.data.huggingface import Choice, EncodedRows, class_names, open_folder, open_hub
 
@@ -50,7 +51,11 @@ class Parquet(ParquetFolder):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.size = None if self.size is None else height_width(self.size)
+        self.size = self._height_width
+
+    @property
+    def _height_width(self) -> tuple[int, int] | None:
+        return None if self.size is None else check_size("size", self.size)
 
     def open_data(self) -> Opened:
         parts = self.open_rows()
@@ -67,11 +72,11 @@ class Parquet(ParquetFolder):
         )
 
     def _path(self, rows: EncodedRows) -> Path:
-        suffix = "" if self.size is None else "-{}x{}".format(*height_width(self.size))
+        suffix = "" if self._height_width is None else "-{}x{}".format(*self._height_width)
         return rows.path.with_name(f"{rows.path.stem}-{rows.column}{suffix}.npy")
 
     def _decoded(self, role: str, rows: EncodedRows, path: Path) -> UInt8[np.ndarray, "n 3 h w"]:
-        count, size = len(rows.labels), None if self.size is None else height_width(self.size)
+        count, size = len(rows.labels), self._height_width
         return open_or_decode(path, lambda: (count, decode_all(rows.decode, count, size)), f"{role} of {self.folder}")
 
 

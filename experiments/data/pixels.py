@@ -1,4 +1,4 @@
-"""Between normalised images and the pixels that they are shown and stored as, and from the host to the device."""
+"""Between normalised images and the pixels that they are shown and stored as."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,10 +48,3 @@ def _constants(
     with torch.inference_mode(False):  # they outlive the validation that may ask first
         white, *both = (torch.tensor(values, dtype=torch.float32, device=device) for values in ((255.0,), mean, std))
         return white[:, None, None], both[0][:, None, None], both[1][:, None, None]
-
-
-def send(values: Tensor, device: torch.device) -> Tensor:
-    """Return a tensor on a device; a copy to a GPU is queued behind what the GPU is at, and nobody waits for it."""
-    if device.type != "cuda" or values.is_cuda:
-        return values.to(device)
-    return values.pin_memory().to(device, non_blocking=True)

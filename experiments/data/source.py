@@ -11,7 +11,8 @@ from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
 from supermix_pl.experiments.data.augment import Augmentation
-from supermix_pl.experiments.data.pixels import CPU, Normalisation, send
+from supermix_pl.experiments.data.pixels import CPU, Normalisation
+from supermix_pl.solver.rows import to_device
 
 # Batches of one epoch differ in size, so these have no named axis
 Batch = tuple[Float32[Tensor, "_ 3 _ _"], Int64[Tensor, " _"]]
@@ -63,11 +64,12 @@ class ArraySource:
         home = CPU if on_host else device
         images, labels = self._on(home)
         for indices in index_batches:
-            rows = send(torch.from_numpy(indices), home)
+            rows = to_device(indices, home)
             pixels = images.index_select(0, rows)
             if augment is not None and draws is not None:
                 pixels = augment.apply(pixels, draws[indices], fill=self.normalisation.mean_pixel)
-            yield self.normalisation.normalise(send(pixels, device)), send(labels.index_select(0, rows), device)
+            classes = labels.index_select(0, rows)
+            yield self.normalisation.normalise(to_device(pixels, device)), to_device(classes, device)
 
     def _on(self, device: torch.device) -> tuple[UInt8[Tensor, "n 3 h w"], Int64[Tensor, " n"]]:
         """Return images and labels on a device, where they stay."""

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from supermix_pl.experiments.data.datamodule import height_width
+from supermix_pl.arguments import check_size
 from supermix_pl.experiments.data.decoded import Pixels, cache_folder, decode_all, open_or_decode, to_pixels
 from supermix_pl.experiments.data.huggingface import open_files
 from supermix_pl.experiments.data.rgb import EncodedFiles, images_below
@@ -32,7 +32,7 @@ def unlabelled_images(
     They are decoded once into a uint8 array in `cache_dir`, resized and centre-cropped to `size` where they differ;
     later runs open it by memory map. A `ValueError` says that there are no images, or which cannot be decoded.
     """
-    folder, size = Path(folder).expanduser(), height_width(size)
+    folder, size = Path(folder).expanduser(), check_size("size", size)
     cache_dir = cache_folder(cache_dir)
     files = _image_files(folder)
 

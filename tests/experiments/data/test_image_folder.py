@@ -229,8 +229,8 @@ def test_missing_and_unequal_parts_are_refused(folder: Path) -> None:
         ({"augment": CropFlip()}, TypeError, "expected augment=True, False or a policy, got a CropFlip, whose crop is"),
         ({"augment": SmallImageView()}, TypeError, "got a SmallImageView, .* so choose an augment=imagenet_"),
         ({"resize_ratio": 0.5}, ValueError, "expected resize_ratio >= 1, got 0.5"),
-        ({"size": 0}, ValueError, "expected size >= 1, as one number or .height, width., got 0"),
-        ({"size": (3, 4, 5)}, ValueError, "expected size >= 1, as one number or"),
+        ({"size": 0}, ValueError, "expected size to be an integer >= 1, got 0"),
+        ({"size": (3, 4, 5)}, ValueError, "expected size as a side or .height, width., got .3, 4, 5."),
         ({"num_workers": -1}, ValueError, "expected num_workers to be an integer >= 0, got -1"),
     ],
 )
