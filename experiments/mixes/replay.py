@@ -21,6 +21,7 @@ from supermix_pl.mixing import Mixer, Seed, present
 from supermix_pl.mixing.natural import count_classes
 from supermix_pl.mixing.views import Transform
 from supermix_pl.solver import Outcome
+from supermix_pl.solver.criterion import soft_targets
 
 _AHEAD = 4  # batches, by as many threads
 
@@ -90,16 +91,13 @@ class ReplayEngine(Engine):
         return MixedBatch(
             images=images,
             masks=interpolate(torch.from_numpy(kept.masks).to(device).float(), images.shape[2:]),
-            soft_targets=(weights[..., None] * one_hot(classes, num_classes)).sum(dim=1),
+            soft_targets=soft_targets(classes, weights, num_classes),
             teacher_logits=None,
             source_indices=torch.full_like(classes, -1),
             source_classes=classes,
             mix_weights=weights,
             outcomes=torch.where(solved, int(Outcome.SOLVED), int(Outcome.CAPPED)),
             num_steps=torch.from_numpy(kept.num_steps).to(device).long(),
-            natural_logits=None,
-            teacher_forwards=0,
-            teacher_backwards=0,
         )
 
 
