@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from supermix_pl import FrozenTeacher, StreamEngine, SuperMix
 from supermix_pl.losses import distillation_loss
-from supermix_pl.trainer.log import MixingLog
+from supermix_pl.trainer.log import mixing_metrics
 from supermix_pl.trainer.stopwatch import Stopwatch
 
 NUM_CLASSES, SIDE = 4, 16
@@ -65,7 +65,6 @@ def main() -> None:
     optimizer = torch.optim.Adam(student.parameters(), lr=1e-2)
     mixer, engine = SuperMix.fast(), StreamEngine()
     stopwatch = Stopwatch(torch.device("cpu"))
-    log = MixingLog(engine, stopwatch)
     first, values = 0, {}
     if options.checkpoint.is_file():
         held = torch.load(options.checkpoint, weights_only=True)
@@ -89,7 +88,7 @@ def main() -> None:
                 view=engine.default_transform,
                 natural_logits=natural_logits,
             )
-            values = log.values(mix, 1000 * (time.perf_counter() - began))
+            values = mixing_metrics(mix, engine, stopwatch, 1000 * (time.perf_counter() - began))
             stopwatch.mixed()
             stopwatch.trained()  # the training step begins
             logits = student(torch.cat([images, mix.images]))

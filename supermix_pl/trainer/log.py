@@ -18,7 +18,7 @@ def logged_step(trainer: Any) -> int:
 
 
 def mixing_metrics(
-    mix: MixedBatch, engine: Engine, stopwatch: Stopwatch, milliseconds: float, average_ms: float | None
+    mix: MixedBatch, engine: Engine, stopwatch: Stopwatch, milliseconds: float, average_ms: float | None = None
 ) -> dict[str, float | Tensor]:
     """Return the metrics of a batch by name; the times are of the mixing, and of a moving average's update."""
     values: dict[str, float | Tensor] = {"ms": milliseconds}

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from supermix_pl import CutMix, FMix, MixUp, OneOf, PuzzleMix, ResizeMix, SaliencyMix, SuperMix
 from supermix_pl.engine import BatchEngine, Engine, StreamEngine
@@ -33,7 +34,7 @@ class NoFloat64(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         if func.overloadpacket is not torch.ops.aten.lift_fresh:  # an array becomes a tensor
-            held = [each for each in torch.utils._pytree.tree_leaves(result) if isinstance(each, Tensor)]
+            held = [each for each in tree_leaves(result) if isinstance(each, Tensor)]
             assert all(each.dtype != torch.float64 for each in held), f"{func} gives float64"
         return result
 
