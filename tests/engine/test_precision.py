@@ -39,10 +39,9 @@ class NoFloat64(TorchDispatchMode):
         return result
 
 
-@pytest.mark.parametrize("engine", [StreamEngine, BatchEngine])
-@pytest.mark.parametrize("view", [RandomCropFlip(), RandomResizedCropFlip()], ids=lambda view: type(view).__name__)
+@pytest.mark.parametrize(("engine", "view"), [(StreamEngine, RandomCropFlip()), (BatchEngine, RandomResizedCropFlip())])
 @pytest.mark.parametrize("mixer", MIXERS, ids=lambda mixer: type(mixer).__name__)
-def test_float32_stays_float32(mixer: Mixer, view: Any, engine: type[Engine], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_float32_stays_float32(mixer: Mixer, engine: type[Engine], view: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     as_tensor = torch.as_tensor
 
     def rounded(*args: Any, **options: Any) -> Tensor:
@@ -54,7 +53,7 @@ def test_float32_stays_float32(mixer: Mixer, view: Any, engine: type[Engine], mo
     for step in range(2):  # the first steps make constants, on the host
         made.mix(mixer, teacher, *batch_of(step), seed=(0, step), view=view)
     monkeypatch.setattr(torch, "as_tensor", rounded)
-    for step in range(2, 6):
+    for step in range(2, 4):
         with NoFloat64():
             mix = made.mix(mixer, teacher, *batch_of(step), seed=(0, step), view=view)
         assert mix.mix_weights.dtype == mix.masks.dtype == torch.float32
