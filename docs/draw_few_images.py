@@ -1,8 +1,8 @@
-"""Draws accuracy and calibration against cost, a point a run: `python docs/draw_few_images.py CSV [CSV ...]`.
+"""Draws the study of few images, a point a run: `python docs/draw_few_images.py CSV [CSV ...]`.
 
-CSV is what the study of few images writes; rows of one arm have one colour. The cost is what the teacher passes in a
-step, forward and backward, of 64 natural images and 64 others; the passes that made a fixed data set are shared over
-the steps.
+One picture has accuracy and calibration against cost, one has them against the images a class. CSV is what the study
+writes; rows of one arm have one colour. The cost is what the teacher passes in a step, forward and backward, of 64
+natural images and 64 others; the passes that made a fixed data set are shared over the steps.
 """
 
 import argparse
@@ -30,42 +30,50 @@ _MEASURES = {"accuracy": "accuracy, %", "calibration_error": "calibration error,
 
 
 def main() -> None:
-    """Draw the picture."""
+    """Draw both pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tables", type=Path, nargs="+", metavar="CSV")
-    parser.add_argument("--images", type=int, default=10, help="images a class")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "images" / "few_images.png")
+    parser.add_argument("--images", type=int, default=10, help="images a class, of the picture against cost")
+    parser.add_argument("--folder", type=Path, default=Path(__file__).parent / "images")
     options = parser.parse_args()
     rows = pd.concat([pd.read_csv(table) for table in options.tables])
-    chosen = (
-        (rows["images"].astype(str) == str(options.images)) & rows["arm"].isin(list(_LABELS)) & rows["settings"].isna()
-    )
-    rows = rows.loc[chosen].copy()
+    rows = rows.loc[rows["arm"].isin(list(_LABELS)) & rows["settings"].isna()].copy()
     rows["passes"] = rows["teacher_forwards"] + rows["teacher_backwards"]
     rows.loc[rows["arm"].isin(["supermix_fixed", "control"]), "passes"] += _MAKING
-    figure = Figure((9, 3.6), layout="constrained")
-    for axes, (column, label) in zip(figure.subplots(1, 2), _MEASURES.items(), strict=True):
-        draw(axes, rows, column)
-        axes.set_xlabel("passes of the teacher a step, forward and backward")
-        axes.set_ylabel(label)
+    at_cost = rows.loc[rows["images"] == options.images]
+    draw(at_cost, "passes", "passes of the teacher a step, forward and backward", options.folder / "few_images.png")
+    draw(rows, "images", "images a class", options.folder / "few_images_by_size.png")
+
+
+def draw(rows: pd.DataFrame, against: str, label: str, path: Path) -> None:
+    """Draw accuracy and calibration error against a column: the runs of every arm, and their means."""
+    figure, sizes = Figure((9, 3.6), layout="constrained"), sorted(set(rows["images"]))
+    for axes, (column, name) in zip(figure.subplots(1, 2), _MEASURES.items(), strict=True):
+        for number, arm in enumerate(_LABELS):
+            of_arm = rows.loc[rows["arm"] == arm]
+            if len(of_arm):
+                draw_arm(axes, of_arm, arm, number, against, column)
+        axes.set_xlabel(label)
+        axes.set_ylabel(name)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.3)
+    if against == "images":
+        for axes in figure.axes:
+            axes.set_xscale("log")
+            axes.set_xticks(sizes, labels=[str(size) for size in sizes])
+            axes.minorticks_off()
     figure.axes[0].legend(frameon=False, fontsize=8)
-    save(figure, options.output)
+    save(figure, path)
 
 
-def draw(axes: Axes, rows: pd.DataFrame, column: str) -> None:
-    """Draw the runs of every arm, and their mean."""
+def draw_arm(axes: Axes, rows: pd.DataFrame, arm: str, number: int, against: str, column: str) -> None:
+    """Draw the runs of an arm small, and their means large, joined where there are several."""
+    label, marker = _LABELS[arm], _MARKERS.get(arm, "o")
     colours = list(METHODS.values())
-    for number, (arm, label) in enumerate(_LABELS.items()):
-        of_arm = rows[rows["arm"] == arm]
-        if of_arm.empty:
-            continue
-        colour = "0.6" if arm == "control" else METHODS.get(label.split(",")[0], colours[number % len(colours)])
-        marker = _MARKERS.get(arm, "o")
-        axes.scatter(of_arm["passes"], 100 * of_arm[column], s=16, alpha=0.5, color=colour, marker=marker)
-        means = [of_arm["passes"].mean()], [100 * of_arm[column].mean()]
-        axes.scatter(*means, s=64, color=colour, marker=marker, label=label)
+    colour = "0.6" if arm == "control" else METHODS.get(label.split(",")[0], colours[number % len(colours)])
+    axes.scatter(rows[against], 100 * rows[column], s=16, alpha=0.5, color=colour, marker=marker)
+    means = pd.DataFrame(rows.groupby(rows["images"])[[against, column]].mean())
+    axes.plot(means[against], 100 * means[column], marker=marker, markersize=8, color=colour, linewidth=1, label=label)
 
 
 if __name__ == "__main__":

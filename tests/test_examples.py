@@ -29,7 +29,6 @@ ARGUMENTS = {
 }
 NEEDS = {"cli": "jsonargparse"}
 DATA = "supermix_pl.experiments.data.shapes"  # drawn by the experiments; nothing else of theirs is in the examples
-QUICK = ("nothing", "engine")  # several seconds each
 FROM_YAML: dict[str, tuple[dict[str, Any], Any]] = {
     "nothing": ({}, SuperMix.fast()),
     "fast by name": ({"mixer": "supermix_pl.SuperMix.fast"}, SuperMix.fast()),
@@ -175,16 +174,16 @@ def test_saved_config_of_the_cli_trains_again(tmp_path: Path) -> None:
     assert saved.read_text() == first
 
 
+@pytest.mark.slow  # several seconds each
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FROM_YAML]
-)
+@pytest.mark.parametrize("name", FROM_YAML)
 def test_callback_comes_from_yaml(name: str) -> None:
     settings, mixer = FROM_YAML[name]
     callback = from_yaml({"teacher": "ema", **settings})
     assert callback.mixer == mixer
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_callback_comes_from_the_command_line() -> None:
     words = [

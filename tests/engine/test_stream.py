@@ -59,7 +59,7 @@ def test_uses_asked_for_are_uses_measured(reuse: int, odd: bool) -> None:
     assert len(shown) <= ended + ran.engine.plan.slots  # pyright: ignore[reportOptionalMemberAccess]
 
 
-@pytest.mark.parametrize("reuse", [4, 12])
+@pytest.mark.parametrize("reuse", [4, pytest.param(12, marks=SLOW)])
 @unchecked
 def test_uses_of_sets_that_end_early_follow_what_they_take(reuse: int) -> None:
     ran = run(StreamEngine(reuse=reuse), 300, EARLY)
@@ -68,17 +68,20 @@ def test_uses_of_sets_that_end_early_follow_what_they_take(reuse: int) -> None:
     assert len(steps.unique()) > 4
 
 
-@pytest.mark.parametrize("odd", [False, True])
 @pytest.mark.parametrize(
-    ("options", "visits", "replays"),
+    ("options", "visits", "replays", "odd"),
     [
-        ({"reuse": 12}, 1, 0.5),
-        ({"reuse": 24}, 0.5, 0.75),
-        ({"reuse": 3}, 4, 0),
-        ({"reuse": 12, "show_from": 0}, 1, 0),
-        ({"reuse": 12, "show_from": 12}, 1, 1),
-        ({"reuse": 24, "show_from": 3}, 0.5, 1 - 0.5 * 0.75),
-        ({"reuse": 12, "slots": 40}, 1, 0.5),
+        ({"reuse": 12}, 1, 0.5, True),
+        ({"reuse": 3}, 4, 0, False),
+        ({"reuse": 12, "show_from": 12}, 1, 1, True),
+        ({"reuse": 24, "show_from": 3}, 0.5, 1 - 0.5 * 0.75, False),
+        pytest.param({"reuse": 12}, 1, 0.5, False, marks=SLOW),
+        pytest.param({"reuse": 24}, 0.5, 0.75, True, marks=SLOW),
+        pytest.param({"reuse": 3}, 4, 0, True, marks=SLOW),
+        pytest.param({"reuse": 12, "show_from": 0}, 1, 0, True, marks=SLOW),
+        pytest.param({"reuse": 12, "show_from": 12}, 1, 1, False, marks=SLOW),
+        pytest.param({"reuse": 24, "show_from": 3}, 0.5, 1 - 0.5 * 0.75, True, marks=SLOW),
+        pytest.param({"reuse": 12, "slots": 40}, 1, 0.5, False, marks=SLOW),
     ],
 )
 @unchecked
@@ -542,7 +545,7 @@ def test_chunks_change_nothing_but_rounding() -> None:
 
 
 @pytest.mark.parametrize("mixer", [FAST, EARLY, SuperMix(mask_size=4, max_steps=4, init="saliency", pairing="random")])
-@pytest.mark.parametrize("saved_at", [1, 2, 9, 31])
+@pytest.mark.parametrize("saved_at", [1, pytest.param(2, marks=SLOW), pytest.param(9, marks=SLOW), 31])
 @unchecked
 def test_saved_and_loaded_goes_on_to_the_bit(saved_at: int, mixer: SuperMix) -> None:
     options: dict[str, Any] = {"reuse": 5, "store_bytes": 80_000}

@@ -242,13 +242,6 @@ def test_choices_that_do_not_go_together(tmp_path: Path, teacher: str, overrides
         check_choices(composed(tmp_path, *overrides, teacher=teacher))
 
 
-@pytest.mark.parametrize(
-    "method", sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "method").iterdir())
-)
-def test_our_own_choices_go_together(tmp_path: Path, method: str) -> None:
-    check_choices(composed(tmp_path, f"method={method}"))
-
-
 def pictures(folder: Path) -> Path:
     folder.mkdir()
     for number in range(5):

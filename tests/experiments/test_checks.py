@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
 
 from supermix_pl.experiments import cli
-from supermix_pl.experiments.checks import SettingsError, check_settings, named_errors
+from supermix_pl.experiments.checks import SettingsError, check_choices, check_settings, named_errors
 from tests.experiments.test_building import _composed, paths
 
 TEACHER = ("teacher=checkpoint", "teacher.checkpoint=weights.pth")
@@ -20,7 +20,9 @@ def composed(*overrides: str) -> DictConfig:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_nothing_is_wrong_with_what_we_bring(method: str) -> None:
-    check_settings(composed(f"method={method}", *TEACHER))
+    config = composed(f"method={method}", "teacher=untrained")
+    check_settings(config)
+    check_choices(config)
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,12 @@ def composed(*overrides: str) -> DictConfig:
     return compose("train", [*PATHS, *overrides])
 
 
-@pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda part: part)
+@pytest.mark.parametrize(
+    ("group", "option"),
+    # test_checks takes every method in `make test` too
+    [pytest.param(*each, marks=pytest.mark.slow) if each[0] == "method" else each for each in OPTIONS],
+    ids=lambda part: part,
+)
 def test_every_option_is_complete_and_its_targets_exist_and_take_every_key(group: str, option: str) -> None:
     config = composed(f"{group}={option}", *REQUIRED.get((group, option), []))
     OmegaConf.resolve(config)

@@ -116,8 +116,15 @@ def test_every_method(method: str, tmp_path: Path, checked: list[str]) -> None:
     assert checked.count("matched" if method.startswith("kd") else "mix") == 6
 
 
-@pytest.mark.parametrize("mode", ["extend", "replace"])
-@pytest.mark.parametrize("matched", ["natural", "all"])
+@pytest.mark.parametrize(
+    ("matched", "mode"),
+    [
+        ("all", "extend"),
+        ("natural", "replace"),
+        pytest.param("all", "replace", marks=pytest.mark.slow),
+        pytest.param("natural", "extend", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize(
     "mixed",
     [

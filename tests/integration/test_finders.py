@@ -128,8 +128,8 @@ def test_learning_rate_finder_as_a_callback(tmp_path: Path) -> None:
     ("mixer", "engine"),
     [
         (SuperMix.fast(mask_size=4, max_steps=3), StreamEngine(budget=0.25)),
-        (SuperMix.fast(mask_size=4, max_steps=3), StreamEngine(reuse=4)),
-        (MixUp(), StreamEngine()),
+        pytest.param(SuperMix.fast(mask_size=4, max_steps=3), StreamEngine(reuse=4), marks=pytest.mark.slow),
+        pytest.param(MixUp(), StreamEngine(), marks=pytest.mark.slow),
     ],
 )
 def test_streams_work_in_trial_runs_and_begin_anew_afterwards(tmp_path: Path, mixer: Any, engine: StreamEngine) -> None:

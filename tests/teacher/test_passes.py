@@ -124,7 +124,7 @@ def test_rounds_on_fixed_shapes() -> None:
 # Running out of memory
 
 
-@pytest.mark.parametrize("error", [CUDA_ERROR, RuntimeError(CPU_MESSAGE)])
+@pytest.mark.parametrize("error", [CUDA_ERROR, pytest.param(RuntimeError(CPU_MESSAGE), marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", OPTIONS)
 def test_a_batch_is_complete_although_memory_ran_out(name: str, error: Exception) -> None:
     images, labels = natural_images(10), torch.arange(10) % 6

@@ -1,6 +1,6 @@
 """Cells of the paper's tables: every pair and method composes, and two steps run for each method and each network."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,19 @@ CONF = Path(__file__).resolve().parents[3] / "conf"
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
 PAIRS = sorted(path.stem for path in (CONF / "pair").glob("*-*.yaml"))
 CIFAR_METHODS = [method for method in METHODS if not method.startswith("imagenet_")]
-HEAVIEST = {"wrn_28_10", "shake_shake_26_2x96d", "imagenet_resnet200", "imagenet_vgg16"}
-HEAVY = {"imagenet_resnet50", "ResNet50", *HEAVIEST}
+ELSEWHERE = ("ce_", "kd_", "callback_", "default_")  # experiments/test_labels trains these methods in `make test` too
+HEAVY = {
+    *("wrn_28_10", "shake_shake_26_2x96d", "imagenet_resnet200", "imagenet_vgg16"),
+    *("imagenet_resnet50", "imagenet_resnet34", "ResNet50", "vgg16", "vgg19", "resnet32x4"),
+}
 NETWORKS = sorted(
     path.stem for path in (CONF / "network").glob("*.yaml") if path.stem not in ("timm", "efficientnet_lite0")
 )
 SMALL = ["pair=resnet56-resnet20", "network=resnet8", "network@teacher.network=resnet8"]
+
+
+def some_are_slow(names: list[str], are: Callable[[str], bool]) -> list[Any]:
+    return [pytest.param(name, marks=pytest.mark.slow) if are(name) else name for name in names]
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +52,7 @@ def cell(folder: Path, *overrides: str) -> DictConfig:
     return compose("train", [*paths, *overrides])
 
 
-@pytest.mark.parametrize("method", CIFAR_METHODS)
+@pytest.mark.parametrize("method", some_are_slow(CIFAR_METHODS, lambda method: method.startswith(ELSEWHERE)))
 def test_every_method_takes_two_steps(method: str, tmp_path: Path, external: Path) -> None:
     own = [f"mixes.folder={external}"] if "imgnet32" in method else []
     config = cell(tmp_path, "experiment=table2", *SMALL, f"method={method}", "scale=smoke", *own)
@@ -59,9 +66,7 @@ def test_every_method_takes_two_steps(method: str, tmp_path: Path, external: Pat
     assert OmegaConf.load(tmp_path / "run" / "config.yaml").method.name == method
 
 
-@pytest.mark.parametrize(
-    "network", [pytest.param(name, marks=pytest.mark.slow) if name in HEAVIEST else name for name in NETWORKS]
-)
+@pytest.mark.parametrize("network", some_are_slow(NETWORKS, lambda network: network in HEAVY))
 def test_every_network_takes_two_steps(network: str, tmp_path: Path) -> None:
     few = ["data.batch_size=2", "data.eval_batch_size=2"] if network in HEAVY else []
     config = cell(tmp_path, "experiment=table2", *SMALL, f"network={network}", "method=kd", "scale=smoke", *few)
