@@ -62,18 +62,6 @@ def test_other_images_and_classes(mixer: Any, num_classes: int, batch: Any, capl
     assert engine.steps == 40
 
 
-@pytest.mark.parametrize("mixer", [VIEWED, MixUp()], ids=["viewed", "mixup"])
-def test_files_of_a_version_that_saved_no_sizes_let_the_store_fill_anew(
-    mixer: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    engine = resumed(mixer)
-    del engine._state.loaded["sizes"]  # pyright: ignore[reportOptionalSubscript]
-    with caplog.at_level("INFO"):
-        run(engine, range(SAVED_AT, SAVED_AT + 2), mixer, teacher_of(Small(NUM_CLASSES)))
-    assert ANEW in caplog.text
-    assert engine.steps == SAVED_AT + 2
-
-
 def test_the_same_images_and_classes_go_on(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         engine = resumed(VIEWED)

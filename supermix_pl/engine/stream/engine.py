@@ -31,7 +31,6 @@ from supermix_pl.teacher.frozen import FrozenTeacher, as_teacher
 from supermix_pl.teacher.passes import show
 from supermix_pl.transforms import RandomCropFlip
 
-_LAYOUT = 1  # of what is saved of slots and solved sets: another one fills anew
 _CROP_AND_FLIP = RandomCropFlip()
 _DEFAULT_REUSE = 12.0
 _STEPS_TO_TIME = 10
@@ -374,7 +373,7 @@ class StreamEngine(Engine):
             self.slots,
             None if self.sources is None else len(self.sources),
         )
-        sizes = [_LAYOUT, *pixels.shape[1:], pixels.element_size(), plan.slots, mixer.k, *grid, room.images, room.sets]
+        sizes = [*pixels.shape[1:], pixels.element_size(), plan.slots, mixer.k, *grid, room.images, room.sets]
         n = 0 if state.loaded is None else _num_classes(teacher, pixels)  # else the classes tell it without a pass
         loaded, forwards = state.open(room.images, pixels.device, [*sizes, n]), 0
         empty = state.is_empty

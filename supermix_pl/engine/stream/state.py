@@ -36,12 +36,11 @@ class StreamState:
     def open(self, capacity: int, device: torch.device, sizes: list[int]) -> dict[str, Tensor] | None:
         """Open the store of images with what was loaded, if that is of these sizes, and return that."""
         loaded, self.loaded = self.loaded, None
-        held = None if loaded is None else loaded.get("sizes")  # older files have none
-        if loaded is not None and (held is None or held.tolist() != sizes):
+        if loaded is not None and loaded["sizes"].tolist() != sizes:
             loaded = None
             rank_zero_info(
                 "Stream engine: the images, the classes or the batches are of another size than those that were saved "
-                "beside the checkpoint, or an older version saved them, so its store fills anew."
+                "beside the checkpoint, so its store fills anew."
             )
         self.images = ImageStore.from_tensors(loaded, capacity, device)
         return loaded
