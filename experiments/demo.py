@@ -2,18 +2,22 @@
 
 import argparse
 import logging
+import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+from joblib import Parallel, delayed
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from rich.console import Console
+from rich.progress import track
 
 from supermix_pl.experiments.evaluate import open_run
 from supermix_pl.experiments.evaluation import quality
@@ -40,22 +44,27 @@ _SHOWN_SEED = 1  # settings were searched with seeds from 11 on
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train a teacher on all images, then the same student on few of them, five ways; what is trained stays."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
+    """Train a teacher on all images, then the same student on few of them, five ways; what is trained stays.
+
+    As many students as there are cores are trained at a time, each in one thread, by which their numbers do not depend
+    on how many that are.
+    """
+    parser = argparse.ArgumentParser(description=str(main.__doc__).partition("\n")[0])
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder of table, pictures and runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[_SHOWN_SEED], help="of the students, in turn")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="students at a time")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides of experiment=demo for all students")
     options = parser.parse_args(arguments)
     console = Console()
     start = time.perf_counter()
-    rows, table = [], options.output / "students.csv"
+    table = options.output / "students.csv"
     with quiet_lightning():
         _check(options, parser)
-        for seed in options.seeds:
-            for name in METHODS:
-                console.rule(f"{name} student" if rows else "teacher, then plain student")
-                rows.append(_train(name, seed, options))
-                pd.DataFrame(rows).to_csv(table, index=False, lineterminator="\n", float_format="%.5g")
+        console.print(f"a teacher and {len(METHODS) * len(options.seeds)} students, {options.processes} at a time")
+        try:
+            rows = _train_all(options, table, console)
+        except KeyboardInterrupt:
+            parser.exit(130, "stopped; the same command goes on\n")
         pictures = [
             _draw_curves(options.output, options.seeds[0]),
             _draw_mixes(options.output, options.overrides, options.seeds[0]),
@@ -104,11 +113,29 @@ def _compose(name: str, seed: int, output: Path, overrides: Sequence[str]) -> Di
     return composed("train", ["experiment=demo", f"method={METHODS[name]}", f"seed={seed}", *own, *overrides])
 
 
-def _train(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
-    config = _compose(name, seed, options.output, options.overrides)
-    torch.set_float32_matmul_precision(config.matmul_precision)
-    metrics = train(config)
-    measured = quality(*open_run(_folder(name, seed, options.output)))
+def _train_all(options: argparse.Namespace, table: Path, console: Console) -> list[dict[str, Any]]:
+    """Train all students, and keep a table of those that are done; return its rows, in the order of `METHODS`."""
+    students = [(name, seed) for seed in options.seeds for name in METHODS]
+    first = sorted(students, key=lambda student: student[0] != "KD")  # it trains the teacher, the plain one needs none
+    train_one = partial(_train, output=options.output, overrides=options.overrides)
+    parallel = Parallel(options.processes, return_as="generator_unordered")
+    done: Any = parallel(delayed(train_one)(*student) for student in first)
+    rows: dict[tuple[str, int], dict[str, Any]] = {}
+    for row in track(done, "students", len(students), console=console):
+        rows[row["student"], row["seed"]] = row
+        console.print(f"trained: {row['student']}, seed {row['seed']}, {100 * row['accuracy']:.1f} %")
+        trained = pd.DataFrame([rows[student] for student in students if student in rows])
+        trained.to_csv(table, index=False, lineterminator="\n", float_format="%.5g")
+    return [rows[student] for student in students]
+
+
+def _train(name: str, seed: int, *, output: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    with quiet_lightning():
+        config = _compose(name, seed, output, ["teacher.progress=false", *overrides])
+        torch.set_float32_matmul_precision(config.matmul_precision)
+        metrics = train(config)
+        measured = quality(*open_run(_folder(name, seed, output)))
     return {
         "student": name,
         "seed": seed,

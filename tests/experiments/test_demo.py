@@ -3,6 +3,11 @@
 import contextlib
 import io
 import logging
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +30,7 @@ TINY = (
 def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("demo")
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        demo.main(["--output", str(folder), *TINY])
+        demo.main(["--output", str(folder), "--processes", "1", *TINY])
     return folder, printed.getvalue()
 
 
@@ -71,8 +76,40 @@ def test_pictures_are_drawn(ran: tuple[Path, str]) -> None:
 def test_students_that_are_trained_are_passed_over(ran: tuple[Path, str]) -> None:
     before = runs_in(ran[0])
     with contextlib.redirect_stdout(io.StringIO()):
-        demo.main(["--output", str(ran[0]), *TINY])
+        demo.main(["--output", str(ran[0]), "--processes", "1", *TINY])
     assert str(runs_in(ran[0])) == str(before)
+
+
+@pytest.mark.slow
+def test_several_at_a_time_learn_the_same(ran: tuple[Path, str], tmp_path: Path) -> None:
+    with contextlib.redirect_stdout(io.StringIO()):
+        demo.main(["--output", str(tmp_path), "--processes", "2", *TINY])
+
+    def learnt(folder: Path) -> str:
+        return str({name: run | {"ms_per_step": None} for name, run in runs_in(folder).items()})
+
+    assert learnt(tmp_path) == learnt(ran[0])
+
+
+@pytest.mark.slow
+def test_a_stopped_demo_leaves_no_process_and_goes_on(tmp_path: Path) -> None:
+    """Ctrl-C reaches all processes of a terminal."""
+    command = [sys.executable, "-m", "supermix_pl.experiments.demo", "--output", str(tmp_path), "--processes", "2"]
+    command += [*TINY, "protocol.steps=3000"]
+    with subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True) as running:
+        deadline = time.monotonic() + 200
+        while not list(tmp_path.glob("1/*/csv/*/metrics.csv")) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        os.killpg(running.pid, signal.SIGINT)
+        _, errors = running.communicate(timeout=60)
+    assert errors.endswith("stopped; the same command goes on\n")
+    assert running.returncode == 130
+    deadline = time.monotonic() + 30
+    with pytest.raises(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.killpg(running.pid, 0)
+            time.sleep(0.2)
+    assert list(tmp_path.glob("1/*/checkpoints/*.ckpt"))
 
 
 def test_means_of_the_committed_seeds_stand_beside() -> None:
