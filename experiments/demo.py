@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from joblib import Parallel, delayed
+from joblib import Parallel, cpu_count, delayed
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from rich.console import Console
@@ -52,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=str(main.__doc__).partition("\n")[0])
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder of table, pictures and runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[_SHOWN_SEED], help="of the students, in turn")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="students at a time")
+    parser.add_argument("--processes", type=int, default=cpu_count(), help="students at a time")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides of experiment=demo for all students")
     options = parser.parse_args(arguments)
     console = Console()
@@ -92,6 +91,8 @@ def quiet_lightning() -> Iterator[None]:
 
 def _check(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """Compose every student's config before time is spent."""
+    if options.processes < 1:
+        parser.error(f"expected --processes >= 1, got {options.processes}")
     for override in options.overrides:
         name = override.lstrip("+~").partition("=")[0]
         if name in _CHOSEN:
@@ -118,7 +119,7 @@ def _train_all(options: argparse.Namespace, table: Path, console: Console) -> li
     students = [(name, seed) for seed in options.seeds for name in METHODS]
     first = sorted(students, key=lambda student: student[0] != "KD")  # it trains the teacher, the plain one needs none
     train_one = partial(_train, output=options.output, overrides=options.overrides)
-    parallel = Parallel(options.processes, return_as="generator_unordered")
+    parallel = Parallel(min(options.processes, len(students)), return_as="generator_unordered")
     done: Any = parallel(delayed(train_one)(*student) for student in first)
     rows: dict[tuple[str, int], dict[str, Any]] = {}
     for row in track(done, "students", len(students), console=console):
