@@ -49,16 +49,15 @@ def draw(rows: pd.DataFrame, against: str, label: str, path: Path) -> None:
     """Draw accuracy and calibration error against a column: the runs of every arm, and their means."""
     figure, sizes = Figure((9, 3.6), layout="constrained"), sorted(set(rows["images"]))
     for axes, (column, name) in zip(figure.subplots(1, 2), _MEASURES.items(), strict=True):
-        for number, arm in enumerate(_LABELS):
+        for arm in _LABELS:
             of_arm = rows.loc[rows["arm"] == arm]
             if len(of_arm):
-                draw_arm(axes, of_arm, arm, number, against, column)
+                draw_arm(axes, of_arm, arm, against, column)
         axes.set_xlabel(label)
         axes.set_ylabel(name)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.3)
-    if against == "images":
-        for axes in figure.axes:
+        if against == "images":
             axes.set_xscale("log")
             axes.set_xticks(sizes, labels=[str(size) for size in sizes])
             axes.minorticks_off()
@@ -66,11 +65,10 @@ def draw(rows: pd.DataFrame, against: str, label: str, path: Path) -> None:
     save(figure, path)
 
 
-def draw_arm(axes: Axes, rows: pd.DataFrame, arm: str, number: int, against: str, column: str) -> None:
+def draw_arm(axes: Axes, rows: pd.DataFrame, arm: str, against: str, column: str) -> None:
     """Draw the runs of an arm small, and their means large, joined where there are several."""
     label, marker = _LABELS[arm], _MARKERS.get(arm, "o")
-    colours = list(METHODS.values())
-    colour = "0.6" if arm == "control" else METHODS.get(label.split(",")[0], colours[number % len(colours)])
+    colour = "0.6" if arm == "control" else METHODS.get(label.split(",")[0], METHODS["natural"])
     axes.scatter(rows[against], 100 * rows[column], s=16, alpha=0.5, color=colour, marker=marker)
     means = pd.DataFrame(rows.groupby(rows["images"])[[against, column]].mean())
     axes.plot(means[against], 100 * means[column], marker=marker, markersize=8, color=colour, linewidth=1, label=label)

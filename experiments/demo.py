@@ -59,7 +59,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     table = options.output / "students.csv"
     with quiet_lightning():
         _check(options, parser)
-        console.print(f"a teacher and {len(METHODS) * len(options.seeds)} students, {options.processes} at a time")
         try:
             rows = _train_all(options, table, console)
         except KeyboardInterrupt:
@@ -80,13 +79,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
     """Hold back notes on hardware and settings, and Lightning's warnings."""
+    before = logging.root.manager.disable
     logging.disable(logging.INFO)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="pytorch_lightning")
             yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)
 
 
 def _check(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
@@ -119,8 +119,9 @@ def _train_all(options: argparse.Namespace, table: Path, console: Console) -> li
     students = [(name, seed) for seed in options.seeds for name in METHODS]
     first = sorted(students, key=lambda student: student[0] != "KD")  # it trains the teacher, the plain one needs none
     train_one = partial(_train, output=options.output, overrides=options.overrides)
-    parallel = Parallel(min(options.processes, len(students)), return_as="generator_unordered")
-    done: Any = parallel(delayed(train_one)(*student) for student in first)
+    at_a_time = min(options.processes, len(students))
+    console.print(f"a teacher and {len(students)} students, {at_a_time} at a time")
+    done: Any = Parallel(at_a_time, return_as="generator_unordered")(delayed(train_one)(*student) for student in first)
     rows: dict[tuple[str, int], dict[str, Any]] = {}
     for row in track(done, "students", len(students), console=console):
         rows[row["student"], row["seed"]] = row

@@ -100,7 +100,7 @@ def has_processes(group: int) -> bool:
 
 
 @pytest.mark.slow
-def test_a_stopped_demo_leaves_no_process_and_goes_on(tmp_path: Path) -> None:
+def test_a_stopped_demo_leaves_no_process_and_what_it_goes_on_from(tmp_path: Path) -> None:
     """Ctrl-C reaches all processes of a terminal."""
     command = [sys.executable, "-m", "supermix_pl.experiments.demo", "--output", str(tmp_path), "--processes", "2"]
     command += [*TINY, "protocol.steps=3000"]
@@ -145,6 +145,8 @@ def test_processes_that_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:
 def test_notes_are_held_back_and_heard_again(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="pytorch_lightning")
     with demo.quiet_lightning():
+        with demo.quiet_lightning():
+            rank_zero_info("within both")
         rank_zero_info("within")
     rank_zero_info("after")
     assert [record.getMessage() for record in caplog.records] == ["after"]
