@@ -2,7 +2,7 @@
 # make smoke  two steps of every cell of every table on the embedded data (206 cells; 15 minutes of CPU time)
 # make test   set-up, lint, types, then the tests (at most 10 minutes in all)
 # make release  all tests, then the wheel and the source in dist/, checked for an upload
-.PHONY: demo smoke test test-slow lint release clean
+.PHONY: demo smoke lint quick test test-slow release clean
 PYTHON ?= python3.11
 BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE := # where it is set, each of the programs below compiles all that it imports
@@ -45,8 +45,11 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-test: lint
+quick: .venv/installed
 	$(BIN)/python -m pytest -m "not slow" -n 2
+
+test: .venv/installed
+	$(MAKE) --jobs=2 lint quick # the type checker keeps one core busy for a minute
 
 test-slow: lint
 	$(BIN)/python -m pytest

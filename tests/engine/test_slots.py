@@ -44,7 +44,10 @@ def slots_of(count: int) -> Slots:
 
 @pytest.mark.parametrize("early_stop", [True, False])
 @pytest.mark.parametrize("view", [None, RandomCropFlip(padding=1)])
-@pytest.mark.parametrize(("count", "visits"), [(1, 1), (4, 3), (10, 10), (16, 5)])
+@pytest.mark.parametrize(
+    ("count", "visits"),
+    [(4, 3), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((1, 1), (10, 10), (16, 5)))],
+)
 def test_every_set_ends_as_the_batch_loop_ends_it(count: int, visits: int, view: Any, early_stop: bool) -> None:
     store, drawn = sets_of(natural_images(COUNT))
     rules, start = solver(early_stop=early_stop), torch.zeros(COUNT, 2, 4, 4).double()

@@ -44,7 +44,7 @@ unchecked = pytest.mark.usefixtures("unchecked")  # many steps: the checks would
 
 @pytest.mark.parametrize(
     ("reuse", "odd"),
-    [(2, True), (12, False), *(pytest.param(*case, marks=SLOW) for case in ((2, False), (12, True), (40, True)))],
+    [(2, True), *(pytest.param(*case, marks=SLOW) for case in ((12, False), (2, False), (12, True), (40, True)))],
 )
 @unchecked
 def test_uses_asked_for_are_uses_measured(reuse: int, odd: bool) -> None:
@@ -115,7 +115,7 @@ def test_a_step_of_whole_batches_costs_the_same() -> None:
     assert len({mix.label_forwards for mix in ran.mixes[1:]}) == 1
 
 
-@pytest.mark.parametrize("show_from", [None, 0, pytest.param(4, marks=SLOW), pytest.param(9, marks=SLOW)])
+@pytest.mark.parametrize("show_from", [None, *(pytest.param(age, marks=SLOW) for age in (0, 4, 9))])
 @unchecked
 def test_visits_are_shown_from_a_set_age_on(show_from: int | None) -> None:
     ran = run(StreamEngine(reuse=12, show_from=show_from), 260)
@@ -144,7 +144,7 @@ def test_visits_of_a_set_are_as_many_steps_apart_as_there_are_turns_of_the_slots
     assert {gap for steps in whole for gap in np.diff(steps).tolist()} == {8}
 
 
-@pytest.mark.parametrize("show_from", [None, 12])
+@pytest.mark.parametrize("show_from", [None, pytest.param(12, marks=SLOW)])
 @unchecked
 def test_sets_that_were_spared_visits_are_not_kept(show_from: int | None) -> None:
     """At the start slots have sets of all ages, so that they do not end together: most of these are half solved."""

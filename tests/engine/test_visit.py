@@ -47,7 +47,7 @@ def halves(step: int, size: int) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("mixer", [FAST, EXACT, EARLY])
 @pytest.mark.parametrize("view", [None, RandomCropFlip(1), RandomResizedCropFlip()])
-@pytest.mark.parametrize("batch", [batch_of, halves])
+@pytest.mark.parametrize("batch", [batch_of, pytest.param(halves, marks=pytest.mark.slow)])
 def test_one_function_serves_a_run_and_changes_nothing(mixer: Any, view: Any, batch: Any, compiled: list[Any]) -> None:
     expected = mixes_of(teacher_of(), 8, mixer, view=view, batch=batch)
     found = mixes_of(teacher_of(compile=True), 8, mixer, view=view, batch=batch)

@@ -136,7 +136,7 @@ def test_cost_in_the_logs(tmp_path: Path) -> None:
     assert 0 < trainer.callback_metrics["supermix/average_ms"] < 1000
 
 
-@pytest.mark.parametrize("step", [2, 6, 8])
+@pytest.mark.parametrize("step", [6, *(pytest.param(step, marks=pytest.mark.slow) for step in (2, 8))])
 @pytest.mark.parametrize("engine", ["batch", "stream"])
 def test_resumes_exactly(tmp_path: Path, engine: str, step: int) -> None:
     def mixing() -> SuperMixCallback:

@@ -110,6 +110,7 @@ def test_rows_side_by_side(tmp_path: Path) -> None:
     assert "### Natural images, and as many mixes: 8" in text
 
 
+@pytest.mark.slow
 def test_the_gpus_settings_compile_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     monkeypatch.setattr(step, "time_steps", lambda *given, **_: made.append(given) or {REFERENCE: Timing()})
