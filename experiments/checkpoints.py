@@ -102,7 +102,7 @@ class Restart(Checkpoint):
         self._hand_on()
 
     def _save(self, trainer: pl.Trainer) -> None:
-        trainer.save_checkpoint(self.folder / f"step-{trainer.global_step:09d}.ckpt")
+        trainer.save_checkpoint(self.folder / f"step-{trainer.global_step:09d}.ckpt", weights_only=False)
         self._saved_at = time.monotonic()
         for old in trainer.strategy.broadcast(found(self.folder)[KEPT:]):
             trainer.strategy.remove_checkpoint(old)

@@ -18,6 +18,7 @@ from hydra.types import RunMode
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from supermix_pl import MovingAverage
@@ -41,14 +42,16 @@ class SettingsError(ValueError):
 
 @contextmanager
 def named_errors() -> Iterator[None]:
-    """Turn errors of settings, files and folders into a `SettingsError`."""
+    """Turn errors of settings, files and folders into a `SettingsError`; a full disk stays what it is."""
     try:
         yield
     except SettingsError:
         raise
     except InstantiationException as error:
         raise SettingsError(str(error.__cause__ or error)) from error
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, MisconfigurationException) as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise
         raise SettingsError(str(error)) from error
 
 
@@ -57,11 +60,17 @@ def ending_in_a_line(program: str) -> Iterator[None]:
     """End a program in one line where it cannot do what was asked for, or the disk is full; not the jobs of a sweep."""
     try:
         yield
-    except (SettingsError, OSError) as error:
-        if in_sweep() or (isinstance(error, OSError) and error.errno not in FULL):
+    except SettingsError as error:
+        if os.environ.get("HYDRA_FULL_ERROR", "0") != "0":  # Hydra's own switch
+            raise
+        if in_sweep():
+            raise error from None  # Hydra shows where it was raised
+        sys.exit(f"{program}: error: {error}")
+    except OSError as error:
+        if in_sweep() or error.errno not in FULL:
             raise
         room = f"expected room on the disk, got: {error}; make some, and give the same command again: it goes on"
-        sys.exit(f"{program}: error: {room if isinstance(error, OSError) else error}")
+        sys.exit(f"{program}: error: {room}")
 
 
 def in_sweep() -> bool:
@@ -78,6 +87,8 @@ def check_settings(config: DictConfig) -> None:
     """
     check_at_least("seed", config.seed, 0)
     check_not_negative("restart.minutes", config.restart.minutes)
+    if config.ckpt_path is not None and not Path(config.ckpt_path).exists():
+        raise ValueError(f"expected a checkpoint in ckpt_path, got no such file as {config.ckpt_path}: correct it")
     _check_budget(config)
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:

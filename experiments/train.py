@@ -14,6 +14,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import ProgressBar
+from pytorch_lightning.utilities.rank_zero import rank_zero_module
 
 from supermix_pl import FrozenTeacher
 from supermix_pl.experiments import building, restart
@@ -41,9 +42,12 @@ def train(config: DictConfig) -> dict[str, Any]:
             _log.info("%s is finished; overwrite=true trains it anew", folder)
             return finished
         check_choices(config)
+        loggers = building.instantiate_all(config.logger)
+        _try_trainer(config)
         datamodule = building.build_data(config)
+        datamodule.training_samples()  # says what the data lack before a teacher is fitted
         mixes = building.build_mixes(config, datamodule)
-    teacher = building.build_teacher(config, datamodule)
+        teacher = building.build_teacher(config, datamodule)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     task = building.build_task(config, teacher, datamodule)
     mixing = building.build_mixing(config, teacher, datamodule, mixes)
@@ -55,7 +59,7 @@ def train(config: DictConfig) -> dict[str, Any]:
     trainer: pl.Trainer = building.build(
         config.trainer,
         callbacks=callbacks,
-        logger=building.instantiate_all(config.logger) or False,
+        logger=loggers or False,
         plugins=[WholeCheckpoints()],
     )
     try:
@@ -100,6 +104,18 @@ def _result(metrics: dict[str, Any], where: Path, *, on_test: bool) -> str:
         str(where),
     ]
     return "; ".join(part for part in parts if part)
+
+
+def _try_trainer(config: DictConfig) -> None:
+    """Build a trainer of no use, before hours are spent on a teacher and mixes; it says and sets nothing."""
+    log = rank_zero_module.log
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            building.build(config.trainer, logger=False, enable_checkpointing=False, deterministic=False)
+    finally:
+        log.setLevel(level)
 
 
 def _check_launcher(config: DictConfig) -> None:

@@ -1,5 +1,6 @@
 """A config is refused before time is spent, by the name that stands on the command line."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
 
 from supermix_pl.experiments import cli
-from supermix_pl.experiments.checks import SettingsError, check_choices, check_settings, named_errors
+from supermix_pl.experiments.checks import SettingsError, check_choices, check_settings, ending_in_a_line, named_errors
 from tests.experiments.test_building import _composed, paths
 
 TEACHER = ("teacher=checkpoint", "teacher.checkpoint=weights.pth")
@@ -88,6 +89,19 @@ def test_errors_of_settings_have_one_name(error: Exception) -> None:
         raise error
     with pytest.raises(RuntimeError), named_errors():
         raise RuntimeError
+    with pytest.raises(OSError, match="No space left") as full, named_errors():
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert not isinstance(full.value, SettingsError)
+
+
+def test_a_line_ends_a_program_and_a_full_trace_does_where_hydra_is_asked_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(SystemExit, match="program: error: what"), ending_in_a_line("program"):
+        raise SettingsError("what")
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(SettingsError), ending_in_a_line("program"):
+        raise SettingsError("what")
 
 
 @pytest.mark.parametrize("program", [cli.train, cli.generate])

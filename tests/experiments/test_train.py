@@ -16,7 +16,9 @@ from PIL import Image
 from torch import nn
 
 from supermix_pl.checkpoint import load_checkpoint
+from supermix_pl.experiments import building
 from supermix_pl.experiments.building import build_mixing
+from supermix_pl.experiments.checks import SettingsError
 from supermix_pl.experiments.data import ImageFolder, Shapes
 from supermix_pl.experiments.networks import resnet8
 from supermix_pl.experiments.teachers import fit_teacher
@@ -135,6 +137,36 @@ def test_distillation_needs_a_teacher(tmp_path: Path) -> None:
 def test_a_missing_value_ends_the_run_before_time_is_spent(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"expected values for data\.folder"):
         train(compose("train", ["data=parquet", f"paths.root_dir={tmp_path}", f"paths.output_dir={tmp_path}"]))
+
+
+@pytest.mark.usefixtures("configs")
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trainer.max_epochs=-3", r"`max_epochs` must be a non-negative integer or -1"),
+        ("trainer.limit_val_batches=-1", r"limit_val_batches"),
+        ("logger.csv._target_=tests.experiments.test_train.absent_logger", "pip install it"),
+        ("data.images_per_class=100000", r"expected at least 100000 training images of class 0"),
+        ("ckpt_path=absent.ckpt", r"expected a checkpoint in ckpt_path, got no such file as absent\.ckpt"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_before_a_teacher_is_fitted(
+    override: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(building, "build_teacher", lambda *_: pytest.fail("a teacher is built"))
+    with pytest.raises(SettingsError, match=message):
+        train(composed(tmp_path, "logger=csv", override))
+
+
+@pytest.mark.usefixtures("configs")
+def test_weights_of_another_network_are_an_error_of_settings(tmp_path: Path) -> None:
+    torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "other.pth")
+    with pytest.raises(SettingsError, match="expected the weights of this network"):
+        train(composed(tmp_path, "mixer=mixup", *with_teacher(tmp_path / "other.pth")))
+
+
+def absent_logger(**kwargs: str) -> None:
+    raise ModuleNotFoundError("pip install it")
 
 
 @pytest.mark.usefixtures("configs")
