@@ -16,9 +16,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from hydra.utils import get_object, instantiate
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from supermix_pl import MovingAverage

@@ -12,9 +12,9 @@ import hydra
 import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
+from lightning_utilities.core import rank_zero
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import ProgressBar
-from pytorch_lightning.utilities.rank_zero import rank_zero_module
 
 from supermix_pl import FrozenTeacher
 from supermix_pl.experiments import building, restart
@@ -108,7 +108,7 @@ def _result(metrics: dict[str, Any], where: Path, *, on_test: bool) -> str:
 
 def _try_trainer(config: DictConfig) -> None:
     """Build a trainer of no use, before hours are spent on a teacher and mixes; it says and sets nothing."""
-    log = rank_zero_module.log
+    log = rank_zero.log
     level = log.level
     log.setLevel(logging.ERROR)
     try:
