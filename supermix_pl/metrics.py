@@ -11,8 +11,8 @@ def accuracy(
 ) -> Float[Tensor, ""]:
     """Return the share of predictions that hit the class of largest weight, for every label format of the callback.
 
-    torchmetrics' multiclass accuracy takes class indices only: for soft targets it returns 0.0 without an error. Give
-    its metrics the result of `hard_targets`.
+    torchmetrics' multiclass accuracy takes class indices only: for soft targets it fails, or returns a wrong number
+    without an error. Give its metrics the result of `hard_targets`.
 
     Args:
         logits: Predictions; larger is likelier.

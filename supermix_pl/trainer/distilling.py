@@ -1,8 +1,8 @@
 """Hinton's loss beside the loss of any module, whose logits are caught on their way."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from jaxtyping import Bool, Float
@@ -72,6 +72,9 @@ class Distillation(Wrapped):
             if own is None:  # Lightning skips the batch, or says what is missing
                 return result
             seen = taught.isfinite().all(dim=1)
+            if not self._checked:
+                self._check_found(module, caught, taught, own)
+                self._checked = True
             distilled = self._loss(caught, taught, seen)
             if log and not trainer.barebones:
                 module.log("supermix/distillation_loss", distilled.detach(), batch_size=len(taught))
@@ -94,6 +97,29 @@ class Distillation(Wrapped):
     def _parts(self, module: nn.Module) -> list[nn.Module]:
         return [module, *_called_parts(module)] if self._part is None else [module.get_submodule(self._part)]
 
+    def _check_found(self, module: nn.Module, caught: "Catcher", taught: Float[Tensor, "rows n"], own: Any) -> None:
+        heads = [] if self._part is not None else list(_hidden_heads(module, caught.called, own, taught.shape[1]))
+        self._check_one(caught, taught, heads)
+        if heads and caught.logits[0][0] is not module:
+            self._refuse(caught, taught, heads)
+        _refuse_probabilities(caught.logits[0][1])
+
+    def _check_one(self, caught: "Catcher", taught: Float[Tensor, "rows n"], heads: Sequence[str] = ()) -> None:
+        if len({id(part) for part, _, _ in caught.logits}) != 1:
+            self._refuse(caught, taught, heads)
+
+    def _refuse(self, caught: "Catcher", taught: Float[Tensor, "rows n"], heads: Sequence[str]) -> NoReturn:
+        where = "the module or of one of its parts" if self._part is None else f"logits_of={self._part!r}"
+        other = "" if caught.logits else " for fewer classes than the teacher's give FrozenTeacher(class_indices=...);"
+        within = f", and layers within parts that are not called themselves: {', '.join(heads)}" if heads else ""
+        raise ValueError(
+            f"expected one output of {where} to be the logits of all {taught.shape[0]} rows for "
+            f"{taught.shape[1]} classes, for distillation_weight={self._weight:g}, got {len(caught.logits)} among "
+            f"outputs of shape {', '.join(map(str, caught.shapes)) or 'none'}{within};{other} name the part that gives "
+            f'the logits, as in logits_of="{heads[-1] if heads else "network"}", or leave distillation to '
+            "training_step: label_natural=True gives it callback.teacher_logits"
+        )
+
     def _loss(
         self, caught: "Catcher", taught: Float[Tensor, "rows n"], seen: Bool[Tensor, " rows"]
     ) -> Float[Tensor, ""]:
@@ -101,18 +127,7 @@ class Distillation(Wrapped):
 
         Of a part that has run several times it is the mean: of the runs on the images of the batch, or else of all.
         """
-        if len({id(part) for part, _, _ in caught.logits}) != 1:
-            where = "the module or of one of its parts" if self._part is None else f"logits_of={self._part!r}"
-            raise ValueError(
-                f"expected one output of {where} to be the logits of all {taught.shape[0]} rows for "
-                f"{taught.shape[1]} classes, for distillation_weight={self._weight:g}, got {len(caught.logits)} among "
-                f"outputs of shape {', '.join(map(str, caught.shapes)) or 'none'}; name the part that gives the "
-                'logits, as in logits_of="network", or leave distillation to training_step: label_natural=True gives '
-                "it callback.teacher_logits"
-            )
-        if not self._checked:
-            self._checked = True
-            _refuse_probabilities(caught.logits[0][1])
+        self._check_one(caught, taught)
         runs = [logits for _, logits, of_batch in caught.logits if of_batch]
         runs = runs or [logits for _, logits, _ in caught.logits]
         rows, taught = seen[:, None], taught.where(seen[:, None], 0)
@@ -125,7 +140,7 @@ Caught = tuple[nn.Module, Float[Tensor, "rows n"], bool]
 
 
 class Catcher:
-    """Catches outputs of parts that are shaped like logits, while it is open, and notes the shapes of all.
+    """Catches outputs of parts that are shaped like logits, while it is open, and notes what ran and gave what shape.
 
     Of parts that call one another, the outermost outputs count. Compilers trace the hooks, so these are plain: hooks
     that take keywords, or that are called after exceptions, would be compiled anew in every step.
@@ -136,6 +151,7 @@ class Catcher:
         self._open: list[list[Caught]] = [[]]
         self._given_batch = [False]
         self.shapes: list[tuple[int, ...]] = []
+        self.called: list[nn.Module] = []
 
     @property
     def logits(self) -> list[Caught]:
@@ -152,6 +168,7 @@ class Catcher:
             hook.remove()
 
     def _enter(self, part: nn.Module, given: Any) -> None:
+        self.called.append(part)
         self._open.append([])
         given_batch = self._given_batch[-1]
         for value in given:
@@ -166,6 +183,28 @@ class Catcher:
             if output.shape == self._shape and output.requires_grad:
                 within = [(part, output, of_batch)]
         self._open[-1].extend(within)
+
+
+def _hidden_heads(module: nn.Module, called: list[nn.Module], loss: Any, classes: int) -> Iterator[str]:
+    """Yield the names of layers for so many classes that the loss needs, in parts whose methods alone are called."""
+    caught = {layer for part in called if part is not module for layer in part.modules()}
+    weights, names = _weights_of(loss), {part: name for name, part in module.named_modules()}
+    for part in _called_parts(module):
+        for layer in part.modules():
+            head = getattr(layer, "out_features", None) == classes and id(getattr(layer, "weight", None)) in weights
+            if head and layer not in caught:
+                yield names[layer]
+
+
+def _weights_of(loss: Any) -> set[int]:
+    """Return the ids of the tensors that a loss has a gradient with respect to."""
+    nodes, seen = [getattr(loss, "grad_fn", None)], set()
+    while nodes:
+        node = nodes.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            nodes.extend(each for each, _ in node.next_functions)
+    return {id(node.variable) for node in seen if hasattr(node, "variable")}
 
 
 def _refuse_probabilities(logits: Float[Tensor, "rows n"]) -> None:

@@ -141,6 +141,40 @@ class HasAnotherHead(Student):
         return self.network(images) + 0 * self.head(self.features(images))
 
 
+class CallsMethods(Student):
+    """Calls parts of its network, as timm's `forward_head` does, and not the network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        parts = nn.ModuleDict({"body": nn.Linear(NUM_CLASSES * SIDE * SIDE, 8), "head": nn.Linear(8, NUM_CLASSES)})
+        self.network = nn.Sequential(parts)
+
+    def features(self, images: Tensor) -> Tensor:
+        return self.network[0]["body"](images.flatten(1))
+
+    def logits(self, images: Tensor) -> Tensor:
+        return self.network[0]["head"](self.features(images))
+
+
+class CallsMethodsAndAnotherHead(CallsMethods):
+    def __init__(self) -> None:
+        super().__init__()
+        self.auxiliary = nn.Linear(8, NUM_CLASSES)
+
+    def logits(self, images: Tensor) -> Tensor:
+        return super().logits(images) + 0 * self.auxiliary(self.features(images))
+
+
+class SharesItsHead(CallsMethods):
+    """Its head stands beside the network, too, and is called there; another head is not used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = self.network[0]["head"]
+        self.unused = nn.Sequential(nn.Linear(8, NUM_CLASSES))
+
+
 class GivesProbabilities(Student):
     def forward(self, images: Tensor) -> Tensor:
         return self.network(images).softmax(dim=1)
@@ -159,6 +193,17 @@ class SkipsSteps(Student):
 class ReturnsNoLossInADict(Student):
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         return {"loss": None}
+
+
+class KnowsFewer(Student):
+    """Tells two classes apart, the teacher three."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = nn.Sequential(nn.Flatten(), nn.LazyLinear(2))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return self(batch[0]).square().mean()
 
 
 class GivesSigmoids(Student):
@@ -414,7 +459,10 @@ def test_a_copy_in_the_midst_of_a_fit_has_no_hooks(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("student", "options", "message"),
     [
-        (HasAnotherHead, {}, "name the part that gives the logits"),
+        (HasAnotherHead, {}, r"\); name the part that gives the logits"),
+        (KnowsFewer, {}, r"got 0 among .*\(\d+, 2\); for fewer .*class_indices"),
+        (CallsMethods, {}, r'got 0 .* themselves: network\.0\.head; .*logits_of="network\.0\.head"'),
+        (CallsMethodsAndAnotherHead, {}, r"got 1 .* themselves: network\.0\.head;"),
         (GivesProbabilities, {}, "got probabilities: rows"),
         (GivesSigmoids, {}, "got probabilities: outputs of a sigmoid"),
         (OptimizesItself, {}, "automatic_optimization=False"),
@@ -440,6 +488,13 @@ def test_a_named_part(tmp_path: Path) -> None:
     fit(tmp_path, module, make_callback(distillation_weight=0.9, logits_of="network"))
     expected = by_hand(tmp_path)
     torch.testing.assert_close(module.network.layer.weight.detach(), expected["network.layer.weight"])
+
+
+def test_a_layer_within_a_part_that_is_not_called(tmp_path: Path) -> None:
+    named, shared = CallsMethodsAndAnotherHead(), SharesItsHead()
+    fit(tmp_path, named, make_callback(distillation_weight=0.9, logits_of="network.0.head"))
+    fit(tmp_path, shared, make_callback(distillation_weight=0.9))
+    assert_same_tensors(weights(named.network), weights(shared.network))
 
 
 @pytest.mark.parametrize(
