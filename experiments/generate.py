@@ -42,7 +42,8 @@ def run(config: DictConfig) -> None:
     plain = OmegaConf.create(OmegaConf.to_container(config, resolve=True))  # other processes know nothing of hydra
     others: Any = start_processes(_help, (plain, devices), nprocs=len(devices) - 1, join=False)
     try:
-        mixes = FixedMixes(making.make(teacher))
+        with named_errors():
+            mixes = FixedMixes(making.make(teacher))
         while not others.join():
             pass
     finally:
@@ -75,6 +76,7 @@ def list_devices(config: DictConfig) -> list[torch.device]:
     return kind.get_parallel_devices(devices)
 
 
+@named_errors()
 def _prepare(config: DictConfig, devices: list[torch.device], index: int) -> tuple[Fixed, FrozenTeacher]:
     """Open what one of the processes needs, the teacher on its device."""
     torch.set_float32_matmul_precision(config.matmul_precision)
@@ -82,11 +84,10 @@ def _prepare(config: DictConfig, devices: list[torch.device], index: int) -> tup
         torch.cuda.set_device(devices[index])
     else:
         torch.set_num_threads(max(1, torch.get_num_threads() // len(devices)))
-    with named_errors():
-        datamodule = build_data(config)
-        making = build_mixes(config, datamodule)
-        if not isinstance(making, Fixed):
-            raise SettingsError(f"expected mixes=fixed, which says how many to make, got {config.mixes}")
+    datamodule = build_data(config)
+    making = build_mixes(config, datamodule)
+    if not isinstance(making, Fixed):
+        raise SettingsError(f"expected mixes=fixed, which says how many to make, got {config.mixes}")
     teacher = build_teacher(config, datamodule)
     assert isinstance(teacher, FrozenTeacher)  # the choices are checked
     return making, teacher

@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 
 from supermix_pl import FrozenTeacher
 from supermix_pl.experiments.data import ImageDataModule, unlabelled_images
-from supermix_pl.experiments.mixes.description import Plan, describe, describe_mixer
+from supermix_pl.experiments.mixes.description import Plan, describe, describe_mixer, difference
 from supermix_pl.experiments.mixes.generation import generate
 from supermix_pl.experiments.mixes.misplaced import MisplacedMixes
 from supermix_pl.experiments.mixes.shards import FixedMixes
@@ -109,8 +109,8 @@ def _check_fit(mixes: FixedMixes, setting: Setting) -> None:
         return
     for name, wanted in describe_mixer(setting.mixer, setting.view, data).items():
         if mixes.about[name] != wanted:
-            of = "mixes of" if name == "mixer" else "mixes that were solved under"
+            of = "the mixer" if name == "mixer" else "the views"
             raise ValueError(
-                f"expected {of} {wanted}, got those of {mixes.about[name]} in {mixes.folder}: choose what made them, "
-                "or mixer=none"
+                f"expected {of} that made the mixes in {mixes.folder}, got others "
+                f"({difference(mixes.about[name], wanted)}): choose what made them, or mixer=none"
             )

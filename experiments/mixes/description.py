@@ -124,6 +124,18 @@ def resolve_views(mixer: Mixer, view: Transform | None, datamodule: ImageDataMod
     return replace(mixer, views=views)
 
 
+def difference(there: Any, now: Any) -> str:
+    """Say what a folder has and what it should have: of mixers of many settings those that differ.
+
+    >>> difference("Mixer(k=2, alpha=3.0, seed=0, size=8)", "Mixer(k=2, alpha=1.0, seed=0, size=8)")
+    'there alpha=3.0, now alpha=1.0'
+    """
+    values = [str(value).split(", ") for value in (there, now)]
+    own = [[part for part in parts if part not in others] for parts, others in (values, values[::-1])]
+    few = own if all(own) and len(values[0]) > 3 else values
+    return "there {}, now {}".format(*map(", ".join, few))
+
+
 def keep_description(folder: Path, about: dict[str, Any], choose_batch_size: Callable[[], int]) -> int:
     """Describe a folder of mixes, or compare with what it says of itself; return its batch size.
 
@@ -141,7 +153,7 @@ def keep_description(folder: Path, about: dict[str, Any], choose_batch_size: Cal
     there = json.loads(path.read_text())
     differing = [name for name in about if there.get(name) != about[name]]
     if differing:
-        changes = "; ".join(f"{name}: there {there.get(name)}, now {about[name]}" for name in differing)
+        changes = "; ".join(f"{name}: {difference(there.get(name), about[name])}" for name in differing)
         raise ValueError(
             f"expected to go on with the mixes that are in {folder}, got others ({changes}): give another folder"
         )

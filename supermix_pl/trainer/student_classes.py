@@ -19,7 +19,8 @@ def class_note(error: BaseException, module: nn.Module, num_classes: int) -> str
         return None
     return (
         f"SuperMixCallback: mixes are labelled with the {num_classes} classes of the teacher, and "
-        f"{where.format(given)}. Give both the same classes, in the same order."
+        f"{where.format(given)}. Give both the same classes, in the same order; of a teacher that knows more, "
+        "FrozenTeacher(class_indices=...) picks them."
     )
 
 
