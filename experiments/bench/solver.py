@@ -12,7 +12,6 @@ from omegaconf import DictConfig
 from supermix_pl import SuperMix
 from supermix_pl.arguments import check_one_of
 from supermix_pl.experiments.bench.cost import NOTE, Batch, Cost, mix_batches, numbers
-from supermix_pl.experiments.bench.passes import recorded, replay, timed
 from supermix_pl.experiments.bench.program import Result, Settings, check_sets, named, run, tracked
 from supermix_pl.experiments.opening import open_subject
 from supermix_pl.experiments.shared.mixers import BLIND, FAST, MEANING, as_call, fast, named_mixers
@@ -24,7 +23,7 @@ from supermix_pl.mixing import Mixer
 from supermix_pl.solver.saliency import input_saliency
 
 _COLUMNS = ("mixer", "rounds", "solved %", "holds %", "forwards / solved set", "forwards / set", "backwards / set")
-_COLUMNS = (*_COLUMNS, "ms / set", "m(1-m)", "saliency kept", "time over bare passes")
+_COLUMNS = (*_COLUMNS, "ms / set", "m(1-m)", "saliency kept")
 _NOTES = (
     "Rounds: most steps of a set. Mean ± standard deviation over the seeds; of times the median (least - most).",
     "Views are drawn anew; of small images there are few, and one in some may be among those that were solved on.",
@@ -32,7 +31,6 @@ _NOTES = (
         "Saliency kept: a source's |image x input gradient of the logit of its own class|, summed over the channels, "
         "as shares s_i of their sum; m_i s_i summed over the pixels, averaged over the sources. By chance it is 1/k."
     ),
-    "Bare passes: those of the same call, without the solver, of the first batch.",
 )
 
 _LEGEND = 5
@@ -51,7 +49,6 @@ class Row:
     mixer: Mixer
     rounds: int | None = None  # most steps of a set; None of one that takes none
     costs: list[Cost] = field(default_factory=list)  # one a seed
-    overheads: list[float] = field(default_factory=list)  # time of a call over that of its passes alone; one a seed
 
     def values(self, number: str) -> list[float | None]:
         """Return one number of every seed."""
@@ -94,8 +91,6 @@ def measure(config: DictConfig, settings: SolverSettings) -> Result:
     for seed in settings.seeds:
         for row in tracked(rows, f"seed {seed}"):
             row.costs.append(mix_batches(row.mixer, subject, batches, seed=seed, saliency=saliency))
-            if isinstance(row.mixer, SuperMix) and not subject.teacher.compile:
-                row.overheads.append(overhead(row.mixer, subject, batches[0], seed=seed))
     title = f"{subject.title}, k = {subject.supermix.k}, {settings.split} images"
     return Result(
         name=f"{subject.data}_{subject.network}_k{subject.supermix.k}",
@@ -104,7 +99,7 @@ def measure(config: DictConfig, settings: SolverSettings) -> Result:
         tables=[table(rows), Notes(lines=notes(rows, subject))],
         content={
             "rows": [
-                {"mixer": row.name, "rounds": row.rounds, "call": as_call(row.mixer), "overheads": row.overheads}
+                {"mixer": row.name, "rounds": row.rounds, "call": as_call(row.mixer)}
                 | {"seeds": [{**cost, **numbers(cost)} for cost in row.costs]}
                 for row in rows
             ]
@@ -138,20 +133,6 @@ def warm_up(mixer: Mixer, subject: Subject, batch: Batch) -> None:
     mix_batches(short, subject, [batch], seed=0)
 
 
-def overhead(mixer: SuperMix, subject: Subject, batch: Batch, *, seed: int) -> float:
-    """Return the time of a call over that of its teacher passes alone, each replayed as it was made."""
-    images, labels = batch[0], batch[1] if mixer.takes_labels else None
-    with recorded(subject.teacher, images) as passes:
-        mix = mixer(subject.teacher, images, labels, seed=seed)
-    counted = sum(made.rows for made in passes), sum(made.rows for made in passes if made.backward)
-    if counted != (mix.teacher_forwards, mix.teacher_backwards):
-        raise RuntimeError(f"expected {mix.teacher_forwards} and {mix.teacher_backwards} passes, got {counted}")
-    _, seconds = timed(lambda: mixer(subject.teacher, images, labels, seed=seed), images.device)
-    prepared = subject.teacher.prepare(images)
-    _, bare = timed(lambda: replay(subject.teacher.network(prepared), prepared, passes), images.device)
-    return seconds / bare
-
-
 def table(rows: Sequence[Row]) -> Table:
     """Lay the mixers out."""
     means = {"solved_fraction": (1, 100), "holds": (1, 100), "forwards_per_solved": (1,)}
@@ -163,7 +144,6 @@ def table(rows: Sequence[Row]) -> Table:
             *(mean_cell(row.values(name), *form) for name, form in means.items()),
             median_cell(row.values("ms_per_attempted"), 1),
             *(mean_cell(row.values(name), 3) for name in ("softness_of_all", "saliency_kept")),
-            median_cell(row.overheads, 3),
         )
         for row in rows
     ]

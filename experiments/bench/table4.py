@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from supermix_pl import FrozenTeacher, MixedBatch, SuperMix
 from supermix_pl.experiments.bench.cost import Batch, cost_of, numbers, total
-from supermix_pl.experiments.bench.passes import recorded
+from supermix_pl.experiments.bench.passes import pass_ends
 from supermix_pl.experiments.bench.program import Result, Settings, check_sets, run, tracked
 from supermix_pl.experiments.opening import open_subject
 from supermix_pl.experiments.shared.mixers import as_call
@@ -115,10 +115,10 @@ def run_batch(
     mixer: SuperMix, teacher: FrozenTeacher, images: torch.Tensor, labels: torch.Tensor, *, seed: tuple[int, ...]
 ) -> Run:
     """Mix a batch, and note when its rounds ended."""
-    with recorded(teacher, images) as passes:
+    with pass_ends(teacher, images) as ends:
         start = time.perf_counter()
         mix = mixer(teacher, images, labels, seed=seed)
-    return mix, [made.end - start for made in passes[-1 - int(mix.num_steps.max()) :]]
+    return mix, [end - start for end in ends[-1 - int(mix.num_steps.max()) :]]
 
 
 def cap_for(runs: Sequence[Run], share: float) -> int | None:
