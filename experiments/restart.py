@@ -20,19 +20,12 @@ from pytorch_lightning.utilities import rank_zero_only
 from supermix_pl.experiments.checkpoints import found, is_whole
 from supermix_pl.experiments.shared.files import write_whole
 from supermix_pl.experiments.shared.provenance import collect
-from supermix_pl.experiments.shared.runs.budget import flat
+from supermix_pl.experiments.shared.runs.budget import FREE, settings_but
 from supermix_pl.experiments.shared.runs.folders import ORIGIN
 
 CHECKPOINTS = "checkpoints"
 _LEFT_BEHIND = ("config.yaml", "metrics.json", "evaluation.json", "weights.pth", ORIGIN, "hpc_ckpt_*.ckpt")
 _FOLDERS = (CHECKPOINTS, "csv", "tensorboard")
-_FREE = (  # settings that may change while a run is stopped
-    *("overwrite", "restart", "rows", "ckpt_path", "paths", "logger", "callbacks", "num_mixes"),
-    *("data.num_workers", "data.eval_batch_size", "data.cache_dir", "data.root"),
-    *("teacher.progress", "teacher.folder", "mixing.log", "mixing.log_images_every", "mixing.save_state"),
-    *("trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.log_every_n_steps"),
-    *("trainer.default_root_dir", "trainer.num_sanity_val_steps"),
-)
 _NAMED = 8  # differences, at most
 _log = logging.getLogger(__name__)
 
@@ -124,18 +117,13 @@ def _compare(config: DictConfig, folder: Path) -> None:
         assert isinstance(there, dict)
     except (OSError, ValueError, AssertionError, OmegaConfBaseException, yaml.YAMLError) as error:
         raise ValueError(f"expected the config of a run in {folder / 'config.yaml'}, got none; {way_out}") from error
-    before, now = _deciding(there), _deciding(OmegaConf.to_container(config, resolve=True))
+    wanted: Any = OmegaConf.to_container(config, resolve=True)
+    before, now = settings_but(FREE, there), settings_but(FREE, wanted)
     changed = [name for name in sorted(before | now) if before.get(name) != now.get(name)]
     if changed:
         shown = [f"{name}={now.get(name)} instead of {before.get(name)}" for name in changed[:_NAMED]]
         shown += [f"{len(changed) - _NAMED} more"] * (len(changed) > _NAMED)
         raise ValueError(f"expected the settings of the run in {folder}, got others: {', '.join(shown)}; {way_out}")
-
-
-def _deciding(config: Any) -> dict[str, Any]:
-    """List the settings that decide on a training by dotted name; of paths only the last name counts."""
-    settings = flat(config)
-    return {name: settings[name] for name in settings if not f"{name}.".startswith(tuple(f"{free}." for free in _FREE))}
 
 
 def _origin(config: DictConfig) -> dict[str, Any]:

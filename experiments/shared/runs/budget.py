@@ -1,8 +1,10 @@
 """What decides on a training, apart from what it is a run of: to keep different budgets apart, and to say how."""
 
+import fnmatch
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,22 +12,21 @@ from typing import Any
 from supermix_pl.experiments.shared.runs.folders import Run
 from supermix_pl.experiments.shared.runs.identity import dataset, target
 
-_IDENTITY = {"method", "pair", "table", "protocol", "scale"}
-_NO_PART_OF_TRAINING = {
-    *("seed", "paths", "logger", "callbacks", "ckpt_path", "channels_last", "matmul_precision", "num_mixes"),
-    *("overwrite", "restart", "rows", "compile"),
+FREE = (  # settings that change no training, each with all below it; * stands for any letters
+    *("overwrite", "restart", "rows", "ckpt_path", "paths", "logger", "callbacks", "num_mixes"),
+    *("data.num_workers", "data.eval_batch_size", "data.cache_dir", "data.root"),
+    *("teacher.*progress", "teacher.*folder", "mixing.log", "mixing.log_images_every", "mixing.save_state"),
+    *("trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.log_every_n_steps"),
+    *("trainer.default_root_dir", "trainer.num_sanity_val_steps"),
+)
+_SAME_TRAINING = (  # what else runs of one training may differ in
+    *("method", "pair", "table", "protocol", "scale"),  # where they come from
+    *("seed", "*.seed"),
+    *("channels_last", "compile", "matmul_precision", "trainer.accelerator", "trainer.strategy"),
+    *("trainer.deterministic", "teacher.*channels_last", "teacher.*fold", "teacher.*compile"),
+    *("mixes._target_", "mixes.batch_size"),
     "milestones",  # scheduler.milestones are what counts
-}
-_NO_PART_ANYWHERE = {"seed", "root", "cache_dir", "num_workers", "eval_batch_size", "progress", "log"}
-_NO_PART_OF = {  # settings of a node that change what it costs or shows
-    "teacher": {"channels_last", "fold", "compile"},
-    "mixes": {"_target_", "batch_size"},
-    "mixing": {"save_state", "log_images_every"},
-    "trainer": {
-        *("accelerator", "strategy", "default_root_dir", "deterministic", "enable_model_summary"),
-        *("enable_progress_bar", "log_every_n_steps", "num_sanity_val_steps"),
-    },
-}
+)
 _NOT_OF_BUDGET = ("augment", "batch_size", "drop_last", "folder", "with_indices")  # of the data
 
 
@@ -89,14 +90,11 @@ def training(config: Mapping[str, Any]) -> dict[str, Any]:
 
     What is null is left out. A fixed data set of mixes stands with its size, where its folder can be read.
     """
-    nodes = {name: node for name, node in config.items() if name not in _IDENTITY | _NO_PART_OF_TRAINING}
+    nodes = dict(config)
     if isinstance(mixes := nodes.get("mixes"), dict) and mixes:
         nodes.pop("engine", None)  # such images are made before
         nodes["mixes"] = _mixes(mixes)
-    for part, left_out in _NO_PART_OF.items():
-        if isinstance(node := nodes.get(part), dict):
-            nodes[part] = {name: value for name, value in node.items() if name not in left_out}
-    return {name: value for name, value in flat(nodes, _NO_PART_ANYWHERE).items() if value is not None}
+    return {name: value for name, value in settings_but(FREE + _SAME_TRAINING, nodes).items() if value is not None}
 
 
 def differences(settings: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -124,14 +122,17 @@ def as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
 
 
-def flat(node: Mapping[Any, Any], left_out: Collection[str] = (), prefix: str = "") -> dict[str, Any]:
-    """List the settings of a config by dotted name, but those of some names; of paths only the last name."""
+def settings_but(left_out: Sequence[str], config: Mapping[Any, Any]) -> dict[str, Any]:
+    """List the settings of a config by dotted name, but those of some patterns; of paths only the last name."""
+    patterns = re.compile("|".join(fnmatch.translate(f"{each}.*") for each in left_out))
+    return {name: value for name, value in _flat(config).items() if not patterns.match(f"{name}.")}
+
+
+def _flat(node: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in node.items():
-        if name in left_out:
-            continue
         if isinstance(value, dict):
-            found |= flat(value, left_out, f"{prefix}{name}.")
+            found |= _flat(value, f"{prefix}{name}.")
         else:
             found[f"{prefix}{name}"] = Path(value).name if isinstance(value, str) and "/" in value else value
     return found
