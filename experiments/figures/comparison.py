@@ -1,15 +1,16 @@
 """Figure 4: sources, masks and mixes of every method for several k."""
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import matplotlib as mpl
+import numpy as np
 import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from supermix_pl import CutMix, MixedBatch, MixUp
@@ -20,7 +21,8 @@ from supermix_pl.mixing import Mixer
 from supermix_pl.pictures.tensors import denormalize
 
 CHOICE = "Sets: the first among randomly drawn test images that the teacher recognises, of different classes each."
-_CELL, _NAMES, _ROW, _HEAD, _FOOT, _NARROWEST = 1.02, 1.0, 1.4, 0.7, 0.8, 6.5  # inches
+_CELL, _NAMES, _ROW, _AROUND, _NARROWEST = 1.02, 1.0, 1.4, 1.5, 6.5  # inches
+_SHARES = mpl.colormaps["cividis"]  # even for all kinds of sight
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,64 +77,64 @@ def draw(subject: Subject, ks: Sequence[int], sets: int = 1) -> style.Drawn:
 
 
 def draw_sets(subject: Subject, chosen: Sequence[Sets], *, head: str = "") -> style.Drawn:
-    """Draw sets that are chosen and mixed: a row a number of sources, sets beside each other."""
-    most, num_rows = max(sets.k for sets in chosen), 1 + len(chosen[0].mixes)
+    """Draw sets that are chosen and mixed: a block of rows for each number of sources, sets beside each other."""
+    columns, rows = max(sets.k for sets in chosen) + 1, 1 + len(chosen[0].mixes)
     count = max(len(sets.images) // sets.k for sets in chosen)
-    width = max(count * (_NAMES + (most + 1) * _CELL), _NARROWEST)
-    figure = Figure(figsize=(width, _HEAD + len(chosen) * num_rows * _ROW + _FOOT))
-    heights = (_HEAD, len(chosen) * num_rows * _ROW, _FOOT)
-    top, middle, foot = figure.subfigures(3, 1, squeeze=False, height_ratios=heights)[:, 0]
-    blocks = middle.subfigures(len(chosen), count, squeeze=False)
-    for row, (line, sets) in enumerate(zip(blocks, chosen, strict=True)):
+    width = max(count * (_NAMES + columns * _CELL), _NARROWEST)
+    figure = Figure(figsize=(width, len(chosen) * rows * _ROW + _AROUND), layout="constrained")
+    bare = {"xticks": [], "yticks": []}
+    cells = figure.subplots(len(chosen) * rows, count * columns, squeeze=False, subplot_kw=bare)
+    for block, sets in enumerate(chosen):
         for number in range(len(sets.images) // sets.k):
-            cells = line[number].subplots(num_rows, most + 1, squeeze=False).tolist()
-            line[number].subplots_adjust(_NAMES / (width / count), 0.1, 0.99, 0.96, wspace=0.15, hspace=0.6)
-            _draw_block(cells, subject, sets, number, most)
-            for column, cell in enumerate(cells[0] if row == 0 else ()):
-                cell.set_title(f"mask {column + 1}" if column < most else "mix", fontsize=style.TITLE)
-    _scale(foot)
+            own = cells[block * rows : (block + 1) * rows, number * columns : (number + 1) * columns]
+            _draw_block(own, subject, sets, number)
+    for cell in cells.flat:
+        if not cell.images:
+            cell.axis("off")
+    scale = figure.colorbar(
+        ScalarMappable(Normalize(0, 1), _SHARES), ax=cells, location="bottom", shrink=0.6, aspect=30, pad=0.02
+    )
+    scale.set_label("mask: share of the source at a pixel", fontsize=style.SMALL)
+    scale.ax.tick_params(labelsize=style.SMALL)
     told = f"{subject.title}. {head} p: the teacher's probability of a source's class in the mix."
-    top.text(0.5, 0.9, style.headline(told, figure), ha="center", va="top", fontsize=style.LABEL)
-    rows = [
+    figure.suptitle(style.headline(told, figure), fontsize=style.LABEL)
+    facts = [
         {"k": sets.k, "set": number, "method": name, **_facts(mix, number * sets.k)}
         for sets in chosen
         for number in range(len(sets.images) // sets.k)
         for name, mix in sets.mixes.items()
     ]
-    return style.Drawn(figure=figure, numbers=rows, seeds=[subject.seed])
+    return style.Drawn(figure=figure, numbers=facts, seeds=[subject.seed])
 
 
-def _draw_block(rows: Sequence[Sequence[Axes]], subject: Subject, sets: Sets, number: int, most: int) -> None:
+def _draw_block(cells: np.ndarray, subject: Subject, sets: Sets, number: int) -> None:
+    """Draw the sources of a set above the masks and the mix of every method."""
     first, k = number * sets.k, sets.k
-    look = functools.partial(denormalize, mean=subject.mean, std=subject.std)
+
+    def show(cell: Axes, image: Float[Tensor, "c h w"]) -> None:
+        pixels = denormalize(image[None], subject.mean, subject.std)[0]
+        cell.imshow(pixels.permute(1, 2, 0).cpu().numpy(), interpolation="nearest")
+
     classes = next(iter(sets.mixes.values())).source_classes[first]
-    _name_row(rows[0][0], f"k = {k}\nsources", bold=True)
-    for cell, source, label in zip(rows[0], look(sets.images[first : first + k]), classes, strict=False):
-        style.show_image(cell, source)
-        cell.set_xlabel(style.readable(subject.class_names[int(label)], 14), fontsize=style.SMALL, labelpad=2)
-    for row, (method, mix) in zip(rows[1:], sets.mixes.items(), strict=True):
+    _name_row(cells[0, 0], f"k = {k}\nsources")
+    for column in range(k):
+        show(cells[0, column], sets.images[first + column])
+        name = style.readable(subject.class_names[int(classes[column])], 14)
+        cells[0, column].set_xlabel(name, fontsize=style.SMALL)
+    for row, (method, mix) in zip(cells[1:], sets.mixes.items(), strict=True):
         assert mix.teacher_logits is not None
         _name_row(row[0], method)
         probabilities = mix.teacher_logits[first].softmax(0)[classes].tolist()
-        for source in range(k):
-            style.show_mask(row[source], mix.masks[first, source])
-            text = f"weight {mix.mix_weights[first, source]:.2f}\np {probabilities[source]:.2f}"
-            row[source].set_xlabel(text, fontsize=style.SMALL, labelpad=2)
-        style.show_image(row[most], look(mix.images[first : first + 1])[0])
-        found = _facts(mix, first)["in_top_k"]
-        row[most].set_xlabel(f"{found} of {k} in top {k}", fontsize=style.SMALL, labelpad=2)
-    for row in rows:
-        for cell in row:
-            if not cell.images:
-                cell.axis("off")
+        for column in range(k):
+            row[column].imshow(mix.masks[first, column].detach().cpu().numpy(), cmap=_SHARES, vmin=0, vmax=1)
+            text = f"weight {mix.mix_weights[first, column]:.2f}\np {probabilities[column]:.2f}"
+            row[column].set_xlabel(text, fontsize=style.SMALL)
+        show(row[-1], mix.images[first])
+        row[-1].set_xlabel(f"{_facts(mix, first)['in_top_k']} of {k} in top {k}", fontsize=style.SMALL)
 
 
-def _name_row(cell: Axes, text: str, *, bold: bool = False) -> None:
-    weight = "bold" if bold else "normal"
-    cell.text(
-        -0.12, 0.5, text, transform=cell.transAxes, ha="right", va="center", fontsize=style.TITLE, fontweight=weight
-    )
-    style.bare(cell)
+def _name_row(cell: Axes, name: str) -> None:
+    cell.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=style.TITLE)
 
 
 def _facts(mix: MixedBatch, row: int) -> dict[str, float]:
@@ -140,10 +142,3 @@ def _facts(mix: MixedBatch, row: int) -> dict[str, float]:
     classes = set(mix.source_classes[row].tolist())
     top = set(mix.teacher_logits[row].topk(min(len(classes), mix.teacher_logits.shape[1])).indices.tolist())
     return {"in_top_k": len(classes & top), "solved": bool(accepted(mix)[row]), "steps": int(mix.num_steps[row])}
-
-
-def _scale(foot: SubFigure) -> None:
-    axes = foot.add_axes((0.2, 0.7, 0.6, 0.15))
-    scale = foot.colorbar(ScalarMappable(Normalize(0, 1), style.SHARES), cax=axes, orientation="horizontal")
-    scale.set_label("mask: share of the source at a pixel", fontsize=style.SMALL)
-    scale.ax.tick_params(labelsize=style.SMALL)

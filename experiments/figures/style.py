@@ -1,19 +1,14 @@
-"""What all figures have in common: colours, scales, sizes of letters, and how they are written."""
+"""What all figures have in common: sizes of letters, and how they are written."""
 
 import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-import numpy as np
-from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor
 
 TITLE, LABEL, SMALL = 11, 9, 8
-SHARES = mpl.colormaps["cividis"]  # even for all kinds of sight
 _DPI = 130
 _LETTERS_AN_INCH = 13
 
@@ -35,24 +30,6 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     for path in paths:
         figure.savefig(path, dpi=_DPI)
     return paths
-
-
-def bare(axes: Axes) -> None:
-    """Take the ticks off a picture."""
-    axes.set_xticks([])
-    axes.set_yticks([])
-
-
-def show_image(axes: Axes, image: Float[Tensor, "c h w"]) -> None:
-    """Show an image in [0, 1], pixel by pixel."""
-    axes.imshow(np.asarray(image.permute(1, 2, 0).cpu()), interpolation="nearest")
-    bare(axes)
-
-
-def show_mask(axes: Axes, mask: Float[Tensor, "h w"]) -> None:
-    """Show a mask on the scale [0, 1]."""
-    axes.imshow(np.asarray(mask.detach().cpu()), cmap=SHARES, vmin=0, vmax=1)
-    bare(axes)
 
 
 def readable(name: str, width: int = 17) -> str:
