@@ -63,7 +63,6 @@ class Result:
     seeds: Sequence[int]  # of all that was random
     device: torch.device
     figure: Figure | None = None
-    failed: bool = False  # whether something did not come to its end
 
 
 def run(program: str, measure: Callable[[DictConfig, Any], Result], overrides: Sequence[str] | None = None) -> None:
@@ -85,8 +84,6 @@ def run(program: str, measure: Callable[[DictConfig, Any], Result], overrides: S
     except (ValueError, TypeError, OSError, ImportError, HydraException, OmegaConfBaseException) as error:
         sys.exit(f"{program}: error: {one_line(error)}")
     _publish(program, result, overrides, settings)
-    if result.failed:
-        sys.exit(1)
 
 
 def read_settings(config: DictConfig) -> Any:

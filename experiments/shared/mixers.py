@@ -7,7 +7,7 @@ from supermix_pl import CutMix, FMix, MixUp, PuzzleMix, ResizeMix, SaliencyMix, 
 from supermix_pl.mixing import DirectMixer
 
 PAPER, EXACT, FAST, MIXUP, CUTMIX = "SuperMix", "exact", "SuperMix.fast", "MixUp", "CutMix"
-SOLVERS, BLIND = (PAPER, EXACT, FAST), (MIXUP, CUTMIX)
+BLIND = (MIXUP, CUTMIX)
 PAIRS = ("FMix", "ResizeMix", "SaliencyMix", "PuzzleMix")
 MEANING = (
     "SuperMix: the paper's solver; exact: quicker, likewise on exact pixels until the first test is passed; "
