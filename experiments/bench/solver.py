@@ -15,7 +15,7 @@ from supermix_pl.experiments.bench.cost import NOTE, Batch, Cost, mix_batches, n
 from supermix_pl.experiments.bench.program import Result, Settings, check_sets, named, run, tracked
 from supermix_pl.experiments.opening import open_subject
 from supermix_pl.experiments.shared.mixers import BLIND, FAST, MEANING, as_call, fast, named_mixers
-from supermix_pl.experiments.shared.palette import MARKS, SERIES
+from supermix_pl.experiments.shared.palette import line
 from supermix_pl.experiments.shared.render import Notes, Table
 from supermix_pl.experiments.shared.statistics import mean_cell, median_cell
 from supermix_pl.experiments.shared.subject import Subject
@@ -163,7 +163,7 @@ def draw(rows: Sequence[Row], title: str) -> Figure:
     panels = figure.subplots(1, len(_PANELS), sharey=True)
     for place, name in enumerate(names):
         mine = [row for row in rows if row.name == name]
-        style = {"color": SERIES[place % len(SERIES)], "marker": MARKS[place % len(MARKS)]}
+        style = line(place)
         shares = [100 * _mean(row, "holds") for row in mine]
         for axes, number in zip(panels, _PANELS, strict=True):
             if name in BLIND and axes is panels[0]:

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from supermix_pl.experiments.figures.style import LABEL, SMALL, TITLE, Drawn, headline, plain
-from supermix_pl.experiments.shared.palette import BLACK, MARKS, METHODS, ORANGE, PURPLE, SKY
+from supermix_pl.experiments.shared.palette import line
 from supermix_pl.experiments.shared.runs.budget import as_text, differences, label, training
 from supermix_pl.experiments.shared.runs.folders import Run, find_runs
 from supermix_pl.experiments.shared.runs.identity import dataset, method_in, pair
@@ -28,7 +28,6 @@ PARAMETERS = {  # the setting, and its name below the axis
     "mask_size": ("mixer.mask_size", "side of the mask grid"),
 }
 _LOGARITHMIC = ("size", "alpha", "mask_size")
-_OTHER_COLOURS = (PURPLE, ORANGE, SKY, BLACK)
 _PANEL = (4.6, 3.5)  # inches
 _MOST_COLUMNS = 3
 
@@ -118,22 +117,14 @@ def claim(parameter: str, dataset: str) -> tuple[float, str] | None:
 
 
 def _draw_panel(axes: Axes, parameter: str, dataset: str, points: pd.DataFrame) -> None:
-    curves = list(points.groupby("curve", sort=False))
-    others, taken = iter(_OTHER_COLOURS * len(curves)), set()
-    for (name, own), mark in zip(curves, MARKS * len(curves), strict=False):
-        method = own["method"].iloc[0].lower()
-        colour = next((colour for mixer, colour in METHODS.items() if mixer.lower() in method), None)
-        if colour is None or colour in taken:
-            colour = next(others)
-        taken.add(colour)
+    for place, (name, own) in enumerate(points.groupby("curve", sort=False)):
         seeds = " to ".join(map(str, sorted({int(own["count"].min()), int(own["count"].max())})))
         axes.errorbar(
             own["value"],
             own["mean"],
             yerr=own["deviation"].fillna(0.0),
-            color=colour,
-            marker=mark,
             capsize=3,
+            **line(place),
             label=f"{name} ({seeds} seed{'s' * (seeds != '1')})",
         )
     values = sorted(points["value"].unique())

@@ -18,3 +18,8 @@ METHODS = {
 }
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "d")
 """Shapes, which differ too."""
+
+
+def line(place: int) -> dict[str, str]:
+    """Return colour and mark of the line that is drawn at this place among others."""
+    return {"color": SERIES[place % len(SERIES)], "marker": MARKS[place % len(MARKS)]}
