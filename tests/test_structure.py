@@ -49,10 +49,9 @@ TRAINER: dict[str, set[str]] = {
     "stopwatch": set(),
     "student_classes": set(),
     "advice": set(),
-    "agreement": set(),
     "log": {"stopwatch"},
     "rewriting": set(),
-    "supervision": {"agreement"},
+    "supervision": set(),
     "distilling": {"wrapping"},
     "schedule": set(),
     "fit": {

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from supermix_pl.mixing import MixedBatch, Mixer
-from supermix_pl.mixing.targets import widened
+from supermix_pl.mixing.natural import show_batch
+from supermix_pl.mixing.targets import is_probabilities, widened
 from supermix_pl.teacher.copying import copy_of
 from supermix_pl.teacher.frozen import FrozenTeacher, as_teacher
 from supermix_pl.teacher.moving_average import (
@@ -22,7 +23,6 @@ from supermix_pl.teacher.moving_average import (
     shards,
     teacher_from_checkpoint,
 )
-from supermix_pl.trainer.agreement import natural_hits
 
 Teacher = FrozenTeacher | nn.Module | Sequence[FrozenTeacher | nn.Module]
 TeacherSource = Teacher | Callable[[], Teacher] | MovingAverage | str | Path | Sequence[str | Path]
@@ -122,20 +122,27 @@ class Supervision:
             self.average.update(module, trainer.global_step)
 
     def judge(self, mix: MixedBatch, images: Tensor, labels: Tensor | None, *, chunk_size: int | None = None) -> None:
-        """Warn once when the teacher's classes look unrelated to the first labels of natural images; -1 is none."""
+        """Warn once when the teacher's classes look unrelated to the first labels of natural images; -1 is none.
+
+        Only (b,) class indices and (b, n) probabilities, of which the likeliest class counts, tell something.
+        """
         if self._labels_seen >= _LABELS_TO_JUDGE or self.teacher is None or labels is None:
             return
-        labels = widened(labels)
-        given = labels >= 0 if labels.ndim == 1 else torch.ones(len(labels), dtype=torch.bool)
-        rows = given.nonzero().squeeze(1)[: _LABELS_TO_JUDGE - self._labels_seen].to(images.device)
-        logits = None if mix.natural_logits is None else mix.natural_logits[rows]
-        images, labels = images[rows], labels[rows]
-        hits = natural_hits(mix, self.teacher, images, labels, logits, chunk_size=chunk_size) if len(rows) else None
-        if hits is None:
+        n = mix.soft_targets.shape[1]
+        if labels.ndim == 2 and labels.shape[1] == n and bool(is_probabilities(labels).all()):
+            labels = labels.argmax(dim=1)
+        if labels.ndim != 1 or labels.is_floating_point():
             return
-        self._labels_hit += int(hits)
+        labels = widened(labels)
+        rows = (labels >= 0).nonzero().squeeze(1)[: _LABELS_TO_JUDGE - self._labels_seen].to(images.device)
+        if len(rows) == 0:
+            return
+        known = mix.natural_logits
+        logits = show_batch(self.teacher, images[rows], chunk_size).logits if known is None else known[rows]
+        assert logits is not None
+        self._labels_hit += int((logits.argmax(dim=1) == labels[rows]).sum())
         self._labels_seen += len(rows)
-        expected = self._labels_seen / mix.soft_targets.shape[1]
+        expected = self._labels_seen / n
         if self._labels_seen >= _LABELS_TO_JUDGE and self._labels_hit <= expected + 3 * expected**0.5:
             likely = (
                 "Has it another order of classes, or another normalisation (mean, std, input_mean and input_std of "
