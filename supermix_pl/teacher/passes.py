@@ -47,42 +47,37 @@ class Chunks:
             torch.OutOfMemoryError: If half a chunk is still too much.
         """
         results: list[T] = []
-        done = 0
+        done, halved_at = 0, -1
         while done < rows:
-            stop = min(done + self.size(rows), rows)
-            part = slice(None) if stop - done == rows else slice(done, stop)
+            size = min(self.size(rows), rows - done)
+            part = slice(None) if size == rows else slice(done, done + size)
             try:
                 results.append(work(part))
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-                if stop - done == 1:
-                    raise _hopeless(error, 1) from error
+                if size == 1 or done == halved_at:
+                    raise _hopeless(error, size) from error
+                halved_at = done
             else:
-                done = stop
+                done += size
                 continue
-            # Out of the handler, whose traceback holds the tensors of the failed chunk
-            results += self._retry(work, done, stop)
-            done = stop
+            self._halve(size)  # out of the handler, whose traceback holds the tensors of the failed chunk
         return results
 
-    def _retry(self, work: Callable[[slice], T], start: int, stop: int) -> list[T]:
-        half = -(-(stop - start) // 2)
+    def _halve(self, size: int) -> None:
+        half = -(-size // 2)
         if self._teacher.most_rows is None:
             warnings.warn(
-                f"the teacher ran out of memory with {stop - start} images at once: it sees {half} at once from now "
-                "on, which changes the mixes by no more than rounding. chunk_size of the mixer sets this from the "
-                "start. This is said once.",
+                f"the teacher ran out of memory with {size} images at once: it sees {half} at once from now on, which "
+                "changes the mixes by no more than rounding. chunk_size of the mixer sets this from the start. This is "
+                "said once.",
                 stacklevel=2,
             )
         self._teacher.most_rows = half
-        _free_memory()
-        try:
-            return [work(slice(first, min(first + half, stop))) for first in range(start, stop, half)]
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            raise _hopeless(error, half) from error
+        gc.collect()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
 
 
 def _hopeless(error: Exception, rows: int) -> torch.OutOfMemoryError:
@@ -93,12 +88,6 @@ def _hopeless(error: Exception, rows: int) -> torch.OutOfMemoryError:
         else f"the teacher ran out of memory with one image ({error}), the least that chunk_size can ask for: free "
         "memory, or pass dtype=torch.bfloat16 to FrozenTeacher"
     )
-
-
-def _free_memory() -> None:
-    gc.collect()
-    if torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
 
 
 def show(teacher: FrozenTeacher, images: Float[Tensor, "b c h w"], largest: int | None = None) -> Outputs:
