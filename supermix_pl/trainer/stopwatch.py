@@ -1,6 +1,7 @@
 """How long mixing and the rest of a training step take, without waiting for the device."""
 
 from collections import deque
+from itertools import dropwhile
 from statistics import fmean, median
 
 import torch
@@ -16,9 +17,7 @@ class Stopwatch:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._marks: list[Mark] = []
-        self._pending: deque[list[Mark]] = deque()
-        self._mixing: deque[float] = deque(maxlen=_REMEMBERED)
-        self._training: deque[float] = deque(maxlen=_REMEMBERED)
+        self._steps: deque[list[Mark]] = deque(maxlen=_REMEMBERED)  # start and end of the mixing, and of the training
 
     def start(self) -> None:
         """Mark the start of the mixing."""
@@ -34,27 +33,22 @@ class Stopwatch:
             return
         self._marks.append(mark(self._device))
         if len(self._marks) == 4:
-            self._pending.append(self._marks)
+            self._steps.append(self._marks)
             self._marks = []
-            self._collect()  # whether or not anybody asks, so that no more is pending than the device has yet to do
 
     def recent(self, steps: int) -> tuple[float, float] | None:
         """Return the mean seconds of mixing and of training of the newest steps that the device has finished."""
-        self._collect()
-        return (fmean([*self._mixing][-steps:]), fmean([*self._training][-steps:])) if self._training else None
+        finished = [*dropwhile(lambda marks: not _reached(marks[-1]), reversed(self._steps))][:steps]
+        if not finished:
+            return None
+        mixing, training = (fmean(seconds(marks[at], marks[at + 1]) for marks in finished) for at in (0, 2))
+        return mixing, training
 
     def training_seconds(self) -> float | None:
         """Return the median time of the training steps that were seen; waits for the device."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
-        self._collect()
-        return median(self._training) if self._training else None
-
-    def _collect(self) -> None:
-        while self._pending and _reached(self._pending[0][-1]):
-            start, mixed, began, ended = self._pending.popleft()
-            self._mixing.append(seconds(start, mixed))
-            self._training.append(seconds(began, ended))
+        return median(seconds(began, ended) for *_, began, ended in self._steps) if self._steps else None
 
 
 def _reached(mark: Mark) -> bool:
