@@ -69,12 +69,11 @@ TRAINER: dict[str, set[str]] = {
     "__init__": set(),
 }
 STREAM: dict[str, set[str]] = {
-    "quantization": set(),
     "ring": set(),
     "plan": set(),
     "timing": set(),
     "step": set(),
-    "images": {"quantization", "ring"},
+    "images": {"ring"},
     "slots": {"images", "ring"},
     "blind": {"images"},
     "visit": set(),

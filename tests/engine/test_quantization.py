@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from supermix_pl.engine.stream.quantization import LEVELS, dequantize, quantize
+from supermix_pl.engine.stream.images import LEVELS, dequantize, quantize
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 50.0])

@@ -17,12 +17,12 @@ from supermix_pl.engine.stream.images import check_room, check_shape, check_sour
 from supermix_pl.engine.stream.plan import Plan, plan_for_store, reuse_for_budget
 from supermix_pl.engine.stream.slots import Slots
 from supermix_pl.engine.stream.solving import Shown, Solving, expected_rounds, set_bytes
-from supermix_pl.engine.stream.state import StreamState
+from supermix_pl.engine.stream.state import ACCOUNTS, StreamState
 from supermix_pl.engine.stream.step import Step
 from supermix_pl.mixing import DirectMixer, MixedBatch, Mixer, Seed, SuperMix
 from supermix_pl.mixing.blind import judge
 from supermix_pl.mixing.checks import check_images, check_rows, fit_k, generator, numbers
-from supermix_pl.mixing.natural import float_autograd
+from supermix_pl.mixing.natural import count_classes, float_autograd
 from supermix_pl.mixing.presenting import label, like_batch
 from supermix_pl.mixing.views import Transform
 from supermix_pl.solver.criterion import soft_targets
@@ -185,8 +185,8 @@ class StreamEngine(Engine):
             seed=numbers(seed),
             rng=generator([*numbers(seed), _CHANCE]),
         )
-        shape = None if self._state.images is None else self._state.images.shape
-        if shape is not None and pixels.shape[1:] != shape:
+        shape = self._state.sizes[:3]
+        if shape and list(pixels.shape[1:]) != shape:
             raise ValueError(
                 f"expected images of one shape for the stream engine, got {tuple(pixels.shape[1:])} after "
                 f'{tuple(shape)}; choose engine="batch"'
@@ -222,13 +222,7 @@ class StreamEngine(Engine):
     def state_dict(self) -> dict[str, Any]:
         """Return the number of the step, what was asked for, and the accounts."""
         state = self._state
-        return state.saved or {
-            "step": state.step,
-            "asked": self._asked(),
-            "reuse": state.reuse,
-            "due": [state.due_visits, state.due_images],
-            "batch_size": state.batch_size,
-        }
+        return state.saved or {"asked": self._asked()} | {name: getattr(state, name) for name in ACCOUNTS}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up the accounts; the store fills anew unless `load_tensors` follows. Another engine's state is empty."""
@@ -262,14 +256,11 @@ class StreamEngine(Engine):
                 "these."
             )
             return StreamState(step=saved["step"])
-        names = ("step", "reuse", "batch_size")
-        visits, images = saved["due"]
-        accounts = {name: saved[name] for name in names} | {"due_visits": visits, "due_images": images}
-        return StreamState(**accounts, batch_sizes=[], loaded=self._state.loaded)
+        return StreamState(**{name: saved[name] for name in ACCOUNTS}, batch_sizes=[], loaded=self._state.loaded)
 
     def _mix_direct(self, mixer: DirectMixer, teacher: FrozenTeacher | None, step: Step) -> MixedBatch:
         """Mix images of the store with fresh weights; the batch comes to the store behind."""
-        state, given = self._state, self.sources is not None
+        state = self._state
         natural, classes = mixer.classes_of(teacher, step.pixels, step.labels, step.logits)
         forwards = natural.forwards
         if state.images is None:
@@ -279,14 +270,12 @@ class StreamEngine(Engine):
             state.sizes = [*step.pixels.shape[1:], step.pixels.element_size(), capacity, natural.num_classes]
             state.open(capacity, step.pixels.device, state.sizes)
         store, first = state.stored(), state.is_empty
-        if first and given:
-            forwards += self._keep_sources(mixer, teacher, step.pixels)
-        elif first:
-            state.keep(step.pixels, classes, step.labels)
+        if first:
+            forwards += self._fill(mixer, teacher, step, natural.logits)
         fit_k(mixer.k, len(store.ring))
         viewer = step.viewer(step.view, _REPLAYS)
         mix, state.places = mix_stored(mixer, teacher, store, step.count, natural.num_classes, viewer, step.rng)
-        if not first and not given:
+        if not first and self.sources is None:
             state.keep(step.pixels, classes, step.labels)
         state.metrics = {"stored": float(len(store.ring)), "store_bytes": float(store.ring.num_bytes)}
         mix = replace(mix, natural_logits=natural.logits, teacher_forwards=forwards + mix.teacher_forwards)
@@ -374,14 +363,13 @@ class StreamEngine(Engine):
             None if self.sources is None else len(self.sources),
         )
         sizes = [*pixels.shape[1:], pixels.element_size(), plan.slots, mixer.k, *grid, room.images, room.sets]
-        n = 0 if state.loaded is None else _num_classes(teacher, pixels)  # else the classes tell it without a pass
+        # Where nothing was loaded, the classes of the first images tell n without a pass of its own
+        n = 0 if state.loaded is None else count_classes(teacher, pixels).num_classes
         loaded, forwards = state.open(room.images, pixels.device, [*sizes, n]), 0
         empty = state.is_empty
-        if empty and self.sources is not None:
-            forwards = self._keep_sources(mixer, teacher, pixels)
-        elif empty:
-            forwards = self._keep(mixer, teacher, pixels, step.labels, step.logits)
-        n = _num_classes(teacher, pixels)
+        if empty:
+            forwards = self._fill(mixer, teacher, step, step.logits)
+        n = count_classes(teacher, pixels).num_classes
         state.sizes = [*sizes, n]
         slots = Slots(plan.slots, mixer.k, grid, n, pixels.device, pixels.dtype)
         state.solving = Solving(mixer, plan, state.stored(), room.sets, slots, n)
@@ -427,12 +415,13 @@ class StreamEngine(Engine):
         self._state.keep(images, classes, labels)
         return natural.forwards
 
-    def _keep_sources(
-        self, mixer: SuperMix | DirectMixer, teacher: FrozenTeacher | None, pixels: Float[Tensor, "b c h w"]
+    def _fill(
+        self, mixer: SuperMix | DirectMixer, teacher: FrozenTeacher | None, step: Step, logits: Tensor | None
     ) -> int:
-        """Store the given sources, as many at once as a batch has; else as `_keep`."""
-        assert self.sources is not None
-        parts = (check_images(part.to(pixels)) for part in self.sources.split(len(pixels)))
+        """Store the given sources, as many at once as a batch has, or else the first batch; return as `_keep`."""
+        if self.sources is None:
+            return self._keep(mixer, teacher, step.pixels, step.labels, logits)
+        parts = (check_images(part.to(step.pixels)) for part in self.sources.split(len(step.pixels)))
         return sum(self._keep(mixer, teacher, images, None, None) for images in parts)
 
     def _replan(self, mixer: SuperMix) -> None:
@@ -494,14 +483,6 @@ class StreamEngine(Engine):
 
     def _reuse_now(self) -> float:
         return self._state.reuse or self.reuse or _DEFAULT_REUSE
-
-
-def _num_classes(teacher: FrozenTeacher, pixels: Float[Tensor, "b c h w"]) -> int:
-    """Return the teacher's n; it is shown an image where it has seen none."""
-    if teacher.num_classes is None:
-        teacher(pixels[:1])
-    assert teacher.num_classes is not None
-    return teacher.num_classes
 
 
 def _to_student(visits: list[Shown], ages: list[np.ndarray], count: int) -> list[Shown]:

@@ -1,11 +1,12 @@
 """The images that sets are drawn from: earlier natural images, in 8 bits, each once."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from supermix_pl.engine.stream.quantization import dequantize, quantize
 from supermix_pl.engine.stream.ring import Ring, part_of
+
+LEVELS = 255
 
 
 class ImageStore:
@@ -13,11 +14,6 @@ class ImageStore:
 
     def __init__(self, capacity: int) -> None:
         self.ring = Ring(capacity)
-
-    @property
-    def shape(self) -> torch.Size | None:
-        """Channels, height and width of the images; None while there are none."""
-        return self._column("levels").shape[1:] if self.ring.columns else None
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor] | None, capacity: int, device: torch.device) -> "ImageStore":
@@ -34,17 +30,34 @@ class ImageStore:
 
     def at(self, places: Int[Tensor, "b k"]) -> Float[Tensor, "b k c h w"]:
         """Return the images of sets."""
-        held = {name: self._column(name)[places.flatten()] for name in ("levels", "lowest", "step")}
-        return dequantize(held["levels"], held["lowest"], held["step"]).unflatten(0, places.shape)
+        held = (self.ring.columns[name][places.flatten()] for name in ("levels", "lowest", "step"))
+        return dequantize(*held).unflatten(0, places.shape)
 
     def classes(self, places: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
         """Return the classes of images."""
-        return self._column("classes")[places]
+        return self.ring.columns["classes"][places]
 
-    def _column(self, name: str) -> Tensor:
-        column = self.ring.columns[name]
-        assert isinstance(column, Tensor)
-        return column
+
+def quantize(
+    images: Float[Tensor, "b c h w"],
+) -> tuple[UInt8[Tensor, "b c h w"], Float[Tensor, "b c"], Float[Tensor, "b c"]]:
+    """Round images to 256 levels between the least and the greatest pixel of each channel.
+
+    Returns:
+        The levels, and per channel the value of level 0 and the step between levels, for `dequantize`. Its error is at
+        most half a step.
+    """
+    lowest, highest = images.amin(dim=(2, 3)), images.amax(dim=(2, 3))
+    step = ((highest - lowest) / LEVELS).clamp_min(torch.finfo(images.dtype).tiny)
+    levels = (images - lowest[:, :, None, None]) / step[:, :, None, None]
+    return levels.round().clamp(0, LEVELS).to(torch.uint8), lowest, step
+
+
+def dequantize(
+    levels: UInt8[Tensor, "b c h w"], lowest: Float[Tensor, "b c"], step: Float[Tensor, "b c"]
+) -> Float[Tensor, "b c h w"]:
+    """Return the images that `quantize` rounded."""
+    return levels.to(step.dtype) * step[:, :, None, None] + lowest[:, :, None, None]
 
 
 def image_bytes(images: Float[Tensor, "b c h w"]) -> int:

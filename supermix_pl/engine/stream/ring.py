@@ -1,5 +1,7 @@
 """Rows in the order of their arrival, the oldest overwritten when there is no room for more."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import Int
@@ -8,8 +10,6 @@ from torch import Tensor
 from supermix_pl.solver.rows import rows_at
 
 _FIRST_ROWS = 256
-
-Column = Tensor | np.ndarray
 
 
 class Ring:
@@ -21,7 +21,7 @@ class Ring:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.added = 0
-        self.columns: dict[str, Column] = {}
+        self.columns: dict[str, Any] = {}
 
     def __len__(self) -> int:
         return min(self.added, self.capacity)
@@ -31,7 +31,7 @@ class Ring:
         """What is allocated."""
         return sum(column.nbytes for column in self.columns.values())
 
-    def add(self, rows: dict[str, Column]) -> None:
+    def add(self, rows: dict[str, Any]) -> None:
         """Put rows in, the same columns each time."""
         count = min(len(rows[next(iter(rows))]), self.capacity)
         self._reserve(rows, min(self.added + count, self.capacity))
@@ -67,7 +67,7 @@ class Ring:
             ring.columns[name] = value.numpy().copy() if name in on_host else value.to(device, copy=True)
         return ring
 
-    def _reserve(self, rows: dict[str, Column], count: int) -> None:
+    def _reserve(self, rows: dict[str, Any], count: int) -> None:
         for name, value in rows.items():
             column = self.columns.get(name)
             room = 0 if column is None else len(column)
@@ -79,7 +79,7 @@ class Ring:
             else:
                 larger = np.zeros((room, *value.shape[1:]), dtype=value.dtype)
             if column is not None:
-                larger[: len(column)] = column  # pyright: ignore[reportArgumentType]
+                larger[: len(column)] = column
             self.columns[name] = larger
 
 

@@ -172,7 +172,7 @@ class Solving:
         """Choose from the sets of the store, and count their uses; return their keys too."""
         if count == 0:
             return None, alive[:0]
-        uses, keys = (np.asarray(self.store.columns[name]) for name in ("uses", "keys"))
+        uses, keys = self.store.columns["uses"], self.store.columns["keys"]
         chosen = alive[rng.choice(len(alive), size=count, replace=count > len(alive), p=replay_shares(uses[alive]))]
         np.add.at(uses, chosen, 1)
         rows = to_device(chosen, self._device)
@@ -211,7 +211,7 @@ class Solving:
         """Return which sets of the store have all their sources: those of the oldest may be overwritten."""
         if len(self.store) == 0:
             return np.zeros(0, dtype=bool)
-        return self._have_images(np.asarray(self.store.columns["oldest"])[: len(self.store)])
+        return self._have_images(self.store.columns["oldest"][: len(self.store)])
 
     def _in_slots(self) -> np.ndarray:
         """Return which slots hold a set whose sources are there."""

@@ -11,6 +11,9 @@ from torch import Tensor
 from supermix_pl.engine.stream.images import ImageStore
 from supermix_pl.engine.stream.solving import Solving
 
+ACCOUNTS = ("step", "reuse", "due_visits", "due_images", "batch_size")
+"""What a checkpoint has of a `StreamState`."""
+
 
 @dataclass(kw_only=True)
 class StreamState:
