@@ -36,12 +36,10 @@ class Run:
     """What an engine must know of the training run.
 
     Args:
-        is_first_rank: Whether this process is rank 0.
         broadcast: Gives every rank the value of rank 0. All ranks call it at once.
         training_seconds: Returns the median time of a training step without its mixing; None if none was measured yet.
     """
 
-    is_first_rank: bool = True
     broadcast: Callable[[Any], Any] = _alone
     training_seconds: Callable[[], float | None] = _unknown
 

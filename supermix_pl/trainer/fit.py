@@ -70,13 +70,7 @@ class Fit:
         self._held, self._number = NOTHING, 0
         engine = parts.rewriter.engine
         self.stopwatch = Stopwatch(trainer.strategy.root_device)
-        engine.begin(
-            Run(
-                is_first_rank=trainer.global_rank == 0,
-                broadcast=trainer.strategy.broadcast,
-                training_seconds=self.stopwatch.training_seconds,
-            )
-        )
+        engine.begin(Run(broadcast=trainer.strategy.broadcast, training_seconds=self.stopwatch.training_seconds))
         self.interception = Interception(trainer, self._rewrite)
         self._ours: list[Wrapped] = [self.interception]
         self._distillation: Distillation | None = None

@@ -681,7 +681,7 @@ def test_a_budget_becomes_the_uses_that_it_pays_for(
 def test_other_ranks_take_the_first_ones_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     timed(monkeypatch, visit=2.0, label=1.0)
     engine = StreamEngine(budget=0.3)
-    engine.begin(Run(False, lambda value: 7.5 if value is None else value, lambda: pytest.fail("asked")))
+    engine.begin(Run(broadcast=lambda own: 7.5, training_seconds=lambda: 80.0))
     run(engine, 12)
     assert engine.plan is not None
     assert engine.plan.reuse == 7.5

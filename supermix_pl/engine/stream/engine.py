@@ -425,24 +425,23 @@ class StreamEngine(Engine):
         return sum(self._keep(mixer, teacher, images, None, None) for images in parts)
 
     def _replan(self, mixer: SuperMix) -> None:
-        """Find, once, the uses of a set that a budget allows, and begin anew with them."""
+        """Find, once, the uses of a set that a budget allows on rank 0, and begin anew with them."""
         state, budget = self._state, self.budget
         if budget is None or state.solving is None or state.reuse is not None or state.step % _STEPS_TO_TIME:
             return
         reuse, solving = None, state.solving
-        if self._run.is_first_rank:
-            times = self._run.training_seconds(), solving.visit_times.per_row(), solving.label_times.per_row()
-            if times[0] is not None and times[1] is not None:
-                rounds = expected_rounds(mixer)
-                reuse = reuse_for_budget(
-                    budget,
-                    state.batch_size,
-                    rounds,
-                    self._first_shown(rounds),
-                    training=times[0],
-                    per_visit=times[1],
-                    per_label=times[2] or times[1] / 2,
-                )
+        training, per_visit = self._run.training_seconds(), solving.visit_times.per_row()
+        if training is not None and per_visit is not None:
+            rounds = expected_rounds(mixer)
+            reuse = reuse_for_budget(
+                budget,
+                state.batch_size,
+                rounds,
+                self._first_shown(rounds),
+                training=training,
+                per_visit=per_visit,
+                per_label=solving.label_times.per_row() or per_visit / 2,
+            )
         reuse = self._run.broadcast(reuse)
         if reuse is not None:
             self._state = StreamState(step=state.step, batch_size=state.batch_size, reuse=reuse)
