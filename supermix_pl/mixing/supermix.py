@@ -26,7 +26,7 @@ from supermix_pl.mixing.natural import NaturalPass, float_autograd, show_natural
 from supermix_pl.mixing.presenting import present
 from supermix_pl.mixing.sampling import Pairing, draw_keys, draw_weights
 from supermix_pl.mixing.unsolved import average_capped, own_logits, restored, settle
-from supermix_pl.mixing.views import Transform, Viewer, solving_view
+from supermix_pl.mixing.views import Transform, Viewer, keeps_graph, tell_substitute
 from supermix_pl.solver import SGD, Newton, NewtonSmoothProjection, Sets, Solution, Solver, UpdateRule, solve
 from supermix_pl.solver.masks import normalized_masks
 from supermix_pl.solver.objective import criterion_objective, margin_objective, paper_objective
@@ -34,6 +34,7 @@ from supermix_pl.solver.rows import to_device
 from supermix_pl.solver.saliency import contrast_logits, saliency_logits
 from supermix_pl.teacher.frozen import FrozenTeacher, as_teacher
 from supermix_pl.teacher.passes import Chunks
+from supermix_pl.transforms import RandomCropFlip
 
 _OBJECTIVES = {"paper": paper_objective, "margin": margin_objective, "criterion": criterion_objective}
 _SOLVING = 0x501  # names the chance of the views that masks are solved under
@@ -227,7 +228,19 @@ class SuperMix(ChoosingMixer):
         Raises:
             ValueError: If `views` lets no gradient through.
         """
-        return solving_view(self.views, shown, images)
+        automatic = isinstance(self.views, str)
+        views = shown if isinstance(self.views, str) else self.views
+        if views is None:
+            return RandomCropFlip() if automatic else None
+        if keeps_graph(views, images):
+            return views
+        if not automatic:
+            raise ValueError(
+                f"expected views through which gradients flow, got {views!r}, which breaks the graph; give a "
+                "differentiable transform, such as RandomCropFlip() or one of kornia.augmentation"
+            )
+        tell_substitute(repr(views))
+        return RandomCropFlip()
 
     def __call__(
         self,
@@ -298,19 +311,16 @@ class SuperMix(ChoosingMixer):
         classes: Int[Tensor, "r k"],
         mix_weights: Float[Tensor, "r k"],
     ) -> Float[Tensor, "r k s t"]:
-        """Return the masks that sets of these sources start from; a start from saliency costs k passes a set."""
-        saliency, indices = None, torch.arange(classes.numel(), device=classes.device).view(classes.shape)
-        if self.init != "zeros":
-            images, chunks = sources.flatten(0, 1), Chunks(teacher, self.chunk_size)
-            natural = show_natural(
-                teacher, images, with_saliency=True, saliency_classes=classes.flatten(), chunks=chunks
-            )
-            saliency = natural.saliency
-        return self._start(saliency, indices, mix_weights, self.grid_for(sources))
-
-    def start_passes(self, num_sets: int) -> int:
-        """Count the images that `start` passes forward and backward."""
-        return 0 if self.init == "zeros" else num_sets * self.k
+        """Return the masks that sets of these sources start from, if not from "zeros"; it costs k passes a set."""
+        natural = show_natural(
+            teacher,
+            sources.flatten(0, 1),
+            with_saliency=True,
+            saliency_classes=classes.flatten(),
+            chunks=Chunks(teacher, self.chunk_size),
+        )
+        own = torch.arange(classes.numel(), device=classes.device).view(classes.shape)
+        return self._start(natural.saliency, own, mix_weights, self.grid_for(sources))
 
     def _start(
         self,

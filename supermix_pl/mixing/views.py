@@ -1,4 +1,4 @@
-"""Showing mixes under a transform, with chance from a seed alone; and under which one masks are solved."""
+"""Showing mixes under a transform, with chance from a seed alone; and whether gradients flow through it."""
 
 import random
 import re
@@ -126,33 +126,13 @@ def _keeps_graph(transform: Transform, images: Float[Tensor, "b c h w"], number:
     return gradient is not None and bool(gradient.isfinite().all()) and bool((gradient != 0).flatten(1).any(1).all())
 
 
-def solving_view(
-    views: str | Transform | None, shown: Transform | None, images: Float[Tensor, "b c h w"]
-) -> Transform | None:
-    """Return what `views` stands for; see `SuperMix.solving_view`."""
-    if views is None or isinstance(views, View):
-        return views
-    if not isinstance(views, str):
-        if not keeps_graph(views, images):
-            raise ValueError(
-                f"expected views through which gradients flow, got {views!r}, which breaks the graph; give a "
-                "differentiable transform, such as RandomCropFlip() or one of kornia.augmentation"
-            )
-        return views
-    if shown is not None and keeps_graph(shown, images):
-        return shown
-    if shown is not None:
-        tell_substitute(repr(shown))
-    return RandomCropFlip()
-
-
 @lru_cache
 def tell_substitute(shown: str) -> None:
     """Say, once for each transform, what masks are solved under where the student's views let no gradient through."""
     warnings.warn(
         f"no gradient flows through {shown}: the masks are solved under {RandomCropFlip()} instead, and the student "
         "sees the former. Give SuperMix(views=...) a differentiable transform to solve under another one.",
-        stacklevel=5,
+        stacklevel=4,
     )
 
 

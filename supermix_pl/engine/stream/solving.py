@@ -249,10 +249,10 @@ class Solving:
         weights = draw_weights(rng, count, mixer.k, mixer.alpha)
         weights = to_device(weights, self._device, self.slots.drawn.mix_weights.dtype)
         drawn = Drawn(sources, self.images.classes(sources), weights)
-        keys, passes = draw_keys(rng, count), mixer.start_passes(count)
-        self.start_passes += passes
+        keys = draw_keys(rng, count)
         start = self.slots.state.mask_logits.new_zeros(count, *self.slots.state.mask_logits.shape[1:])
-        if passes:
+        if mixer.init != "zeros":
+            self.start_passes += sources.numel()
             start = mixer.start(teacher, self.images.at(sources), drawn.classes, drawn.mix_weights)
         spared = np.zeros(count, dtype=np.int64)
         if not mixer.early_stop and self._entered < len(self.slots):  # so that sets do not all end together
