@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,18 +17,6 @@ _DTYPES = ("bfloat16", "float32", "float64")
 _SAME_PARAMETERS = "expected the trained module to keep its parameters, which its moving average follows by their names"
 _ADVICE = "build and prune it before fitting starts, or give a teacher of another kind"
 _SHARDING = ("FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy")
-
-
-@dataclass
-class Averaged:
-    """What a moving average has come to: a copy of the trained module, with the averaged weights in its own dtype.
-
-    `weights` are these by name, at least in float32; they are those of the copy where that is their dtype.
-    """
-
-    module: nn.Module
-    weights: dict[str, Tensor]
-    updates: int = 0
 
 
 class MovingAverage:
@@ -53,6 +40,8 @@ class MovingAverage:
 
     Attributes:
         updates: Number of updates so far.
+        module: A copy of the trained module with the averaged weights, in its own dtype; None before the start.
+        weights: The averaged weights by name, at least in float32; the copy's own where that is their dtype.
         milliseconds: Time of the last update on the host.
 
     Raises:
@@ -68,7 +57,9 @@ class MovingAverage:
         self.decay = decay
         self.dtype = dtype
         self.features = features
-        self.averaged: Averaged | None = None
+        self.updates = 0
+        self.module: nn.Module | None = None
+        self.weights: dict[str, Tensor] = {}
         self.milliseconds = 0.0
         self.loaded: Mapping[str, Any] | None = None
         self._step = 0
@@ -81,13 +72,6 @@ class MovingAverage:
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what belongs to a run: copies begin anew."""
         return vars(type(self)(self.decay, dtype=self.dtype, features=self.features))
-
-    @property
-    def updates(self) -> int:
-        """How many there were."""
-        if self.loaded is not None:
-            return self.loaded["updates"]
-        return 0 if self.averaged is None else self.averaged.updates
 
     def start(self, module: nn.Module, step: int) -> FrozenTeacher:
         """Begin with the module's weights, or with what `load_state_dict` gave, and wrap the average as a teacher.
@@ -106,11 +90,14 @@ class MovingAverage:
                 "batch before fitting starts"
             )
         self._step = step
+        self.module, self.weights, self.updates = copy_of(module), {}, 0
+        for name, weight in self.module.named_parameters():
+            kept = torch.promote_types(weight.dtype, torch.float32) if weight.is_floating_point() else weight.dtype
+            self.weights[name] = weight if kept == weight.dtype else weight.detach().to(kept)
         loaded, self.loaded = self.loaded, None
-        self.averaged = _copied(module)
         if loaded is not None:
-            _take_up(self.averaged, loaded)
-        return self.as_teacher(self.averaged.module)
+            self._take_up(loaded)
+        return self.as_teacher(self.module)
 
     def as_teacher(self, module: nn.Module) -> FrozenTeacher:
         """Wrap a copy of the trained module as the average is wrapped."""
@@ -125,62 +112,53 @@ class MovingAverage:
         """
         if step == self._step:  # gradients are accumulated
             return
-        assert self.averaged is not None
+        assert self.module is not None
         start = time.perf_counter()
         self._step = step
-        averaged = self.averaged
-        averaged.updates += 1
-        decay = min(self.decay, (1 + averaged.updates) / (10 + averaged.updates))
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         trained = dict(module.named_parameters())
-        _check_same(averaged.weights, trained)
-        floating = [name for name, average in averaged.weights.items() if average.is_floating_point()]
-        averages = [averaged.weights[name] for name in floating]
-        weights = [trained[name].to(averaged.weights[name].dtype) for name in floating]
+        _check_same(self.weights, trained)
+        floating = [name for name, average in self.weights.items() if average.is_floating_point()]
+        averages = [self.weights[name] for name in floating]
+        weights = [trained[name].to(self.weights[name].dtype) for name in floating]
         torch._foreach_lerp_(averages, weights, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
-        for name, weight in averaged.module.named_parameters():
-            average = averaged.weights[name] if weight.is_floating_point() else trained[name]
+        for name, weight in self.module.named_parameters():
+            average = self.weights[name] if weight.is_floating_point() else trained[name]
             if average is not weight:
                 weight.copy_(average)
-        _follow_buffers(averaged.module, module)
+        _follow_buffers(self.module, module)
         self.milliseconds = 1000 * (time.perf_counter() - start)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the averaged weights, the buffers and the number of updates."""
         if self.loaded is not None:
             return dict(self.loaded)
-        if self.averaged is None:
+        if self.module is None:
             return {"updates": 0, "weights": {}}
-        held = self.averaged.weights | dict(_persistent_buffers(self.averaged.module))
+        held = self.weights | dict(_persistent_buffers(self.module))
         return {"updates": self.updates, "weights": {name: value.detach().clone() for name, value in held.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up what `state_dict` gave when the average starts."""
         self.loaded = dict(state) if state["weights"] else None
+        self.updates = state["updates"]
 
-
-def _copied(module: nn.Module) -> Averaged:
-    copied = copy_of(module)
-    weights: dict[str, Tensor] = {}
-    for name, weight in copied.named_parameters():
-        kept = torch.promote_types(weight.dtype, torch.float32) if weight.is_floating_point() else weight.dtype
-        weights[name] = weight if kept == weight.dtype else weight.detach().to(kept)
-    return Averaged(copied, weights)
-
-
-@torch.no_grad()
-def _take_up(averaged: Averaged, state: Mapping[str, Any]) -> None:
-    buffers = dict(_persistent_buffers(averaged.module))
-    given = {name: value for name, value in state["weights"].items() if name not in buffers}
-    _check_same(given, averaged.weights)
-    for name, weight in averaged.module.named_parameters():
-        averaged.weights[name].copy_(given[name])
-        if averaged.weights[name] is not weight:
-            weight.copy_(given[name])
-    for name, buffer in buffers.items():
-        held = state["weights"].get(name)
-        if held is not None and held.shape == buffer.shape:
-            buffer.copy_(held)
-    averaged.updates = state["updates"]
+    @torch.no_grad()
+    def _take_up(self, state: Mapping[str, Any]) -> None:
+        assert self.module is not None
+        buffers = dict(_persistent_buffers(self.module))
+        given = {name: value for name, value in state["weights"].items() if name not in buffers}
+        _check_same(given, self.weights)
+        for name, weight in self.module.named_parameters():
+            self.weights[name].copy_(given[name])
+            if self.weights[name] is not weight:
+                weight.copy_(given[name])
+        for name, buffer in buffers.items():
+            held = state["weights"].get(name)
+            if held is not None and held.shape == buffer.shape:
+                buffer.copy_(held)
+        self.updates = state["updates"]
 
 
 def _check_same(averaged: Mapping[str, Tensor], trained: Mapping[str, Tensor]) -> None:
