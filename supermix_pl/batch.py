@@ -229,9 +229,7 @@ class _Repeat:
 
 
 def _has_rows(value: Tensor | np.ndarray, size: int) -> bool:
-    if isinstance(value, Tensor):
-        return value.ndim > 0 and value.size(0) == size  # a nested tensor has no len
-    return value.ndim > 0 and len(value) == size
+    return value.ndim > 0 and (value.size(0) if isinstance(value, Tensor) else len(value)) == size  # some have no len
 
 
 def _is_sequence(value: Any) -> bool:

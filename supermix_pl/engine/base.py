@@ -56,11 +56,8 @@ class Engine(ABC):
     """Whether logits of the natural images spare this engine passes of the teacher."""
     solves_now: bool = True
     """Whether the sets of a batch are solved to their end when the batch is shown."""
-
-    @property
-    def default_transform(self) -> Transform | None:
-        """The view of the mixes if the user names none; None for the mixes as they are."""
-        return None
+    default_transform: Transform | None = None
+    """The view of the mixes if the user names none; None for the mixes as they are."""
 
     @abstractmethod
     def mix(

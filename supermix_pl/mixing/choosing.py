@@ -12,7 +12,6 @@ from supermix_pl.mixing.natural import NaturalPass, classes_seen, count_classes,
 from supermix_pl.mixing.sampling import Pairing, draw_known_sources
 from supermix_pl.solver.rows import to_device
 from supermix_pl.teacher.frozen import FrozenTeacher
-from supermix_pl.teacher.passes import Chunks
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class ChoosingMixer(Mixer):
                 images,
                 saliency_classes=labels if labelled else None,
                 with_saliency=with_saliency,
-                chunks=Chunks(teacher, self.chunk_size),
+                chunk_size=self.chunk_size,
             )
             natural.forwards += 0 if counted is None else counted.forwards
         if natural.logits is not None and not bool(natural.logits.isfinite().all(dim=1).any()):

@@ -127,11 +127,8 @@ class Mixer(ABC):
     """n, where it was told."""
     streams: bool = False
     """Whether the stream engine can spread this mixer's work over steps."""
-
-    @property
-    def needs_teacher(self) -> bool:
-        """Whether a teacher supervises the masks, so that there must be one."""
-        return False
+    needs_teacher: bool = False
+    """Whether a teacher supervises the masks, so that there must be one."""
 
     @property
     def takes_labels(self) -> bool:

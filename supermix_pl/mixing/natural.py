@@ -11,7 +11,7 @@ from torch import Tensor
 from supermix_pl.mixing.checks import check_images
 from supermix_pl.solver.saliency import input_saliency
 from supermix_pl.teacher.frozen import FrozenTeacher
-from supermix_pl.teacher.passes import Chunks, in_chunks, is_out_of_memory, joined
+from supermix_pl.teacher.passes import Chunks, is_out_of_memory, joined
 
 
 @dataclass
@@ -47,7 +47,7 @@ def show_natural(
     *,
     saliency_classes: Int[Tensor, " b"] | None = None,
     with_saliency: bool = False,
-    chunks: Chunks | None = None,
+    chunk_size: int | None = None,
 ) -> NaturalPass:
     """Show the natural batch to the teacher, and say clearly what is wrong where the two do not fit."""
 
@@ -59,7 +59,7 @@ def show_natural(
             return teacher.look(images[rows])
 
     try:
-        parts = in_chunks(look, len(images), chunks)
+        parts = Chunks(teacher, chunk_size).run(look, len(images))
     except (AssertionError, RuntimeError, ValueError) as error:
         if is_out_of_memory(error):
             raise
@@ -78,7 +78,7 @@ def show_natural(
 def show_batch(teacher: FrozenTeacher, images: Float[Tensor, "b c h w"], chunk_size: int | None) -> NaturalPass:
     """Show images to the teacher as the user has them, whatever mode the caller is in."""
     with float_autograd(images.device):
-        return show_natural(teacher, check_images(images), chunks=Chunks(teacher, chunk_size))
+        return show_natural(teacher, check_images(images), chunk_size=chunk_size)
 
 
 def classes_seen(logits: Float[Tensor, "b n"], labels: Int[Tensor, " b"] | None) -> Int[Tensor, " b"]:

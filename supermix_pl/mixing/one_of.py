@@ -43,6 +43,7 @@ class OneOf(DirectMixer):
         if len({mixer.k for mixer in self.mixers}) > 1:
             raise ValueError(f"expected mixers of one k, got {[mixer.k for mixer in self.mixers]}")
         object.__setattr__(self, "k", self.mixers[0].k)
+        object.__setattr__(self, "needs_teacher", any(mixer.needs_teacher for mixer in self.mixers))
         if self.weights is not None:
             weights = tuple(self.weights)
             for weight in weights:
@@ -53,11 +54,6 @@ class OneOf(DirectMixer):
                 )
             object.__setattr__(self, "weights", weights)
         super().__post_init__()
-
-    @property
-    def needs_teacher(self) -> bool:
-        """Whether one of the mixers does."""
-        return any(mixer.needs_teacher for mixer in self.mixers)
 
     def place(self, chosen: Chosen) -> Composed:
         """Let each set's mixer make it."""

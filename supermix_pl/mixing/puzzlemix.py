@@ -64,6 +64,8 @@ class PuzzleMix(DirectMixer):
     The other arguments, and the errors, are those of `DirectMixer`.
     """
 
+    needs_teacher = True
+
     k: int = field(default=2, init=False, repr=False)
     alpha: float = 1.0
     beta: float = 1.2
@@ -85,11 +87,6 @@ class PuzzleMix(DirectMixer):
         for grid in self.grids:
             check_at_least("grids", grid, 1)
         super().__post_init__()
-
-    @property
-    def needs_teacher(self) -> bool:
-        """Whether a teacher gives the saliency."""
-        return True
 
     def place(self, chosen: Chosen) -> Composed:
         """Look for the masks, and move the regions."""

@@ -104,6 +104,8 @@ class SuperMix(ChoosingMixer):
         ValueError: If an argument is out of its range.
     """
 
+    needs_teacher = True
+
     k: int = 2
     alpha: float = 3.0
     lambda_s: float = 25.0
@@ -176,11 +178,6 @@ class SuperMix(ChoosingMixer):
             changes: Arguments of `SuperMix` that replace the recommended ones.
         """
         return cls(**(_FAST | changes))
-
-    @property
-    def needs_teacher(self) -> bool:
-        """Whether a teacher supervises the masks."""
-        return True
 
     @property
     def takes_labels(self) -> bool:
@@ -317,7 +314,7 @@ class SuperMix(ChoosingMixer):
             sources.flatten(0, 1),
             with_saliency=True,
             saliency_classes=classes.flatten(),
-            chunks=Chunks(teacher, self.chunk_size),
+            chunk_size=self.chunk_size,
         )
         own = torch.arange(classes.numel(), device=classes.device).view(classes.shape)
         return self._start(natural.saliency, own, mix_weights, self.grid_for(sources))

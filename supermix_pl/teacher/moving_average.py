@@ -16,7 +16,8 @@ from supermix_pl.teacher.frozen import FrozenTeacher
 _DTYPES = ("bfloat16", "float32", "float64")
 _SAME_PARAMETERS = "expected the trained module to keep its parameters, which its moving average follows by their names"
 _ADVICE = "build and prune it before fitting starts, or give a teacher of another kind"
-_SHARDING = ("FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy")
+SHARDING = ("FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy")
+"""Classes of strategies that spread weights over ranks."""
 
 
 class MovingAverage:
@@ -224,15 +225,10 @@ def check_keeps_parameters(callbacks: Iterable[Any]) -> None:
         raise ValueError(f"{_SAME_PARAMETERS}, got the callback ModelPruning; {_ADVICE}")
 
 
-def shards(strategy: str) -> bool:
-    """Return whether a class of strategies spreads weights over ranks."""
-    return strategy in _SHARDING
-
-
 def check_whole(module: nn.Module, strategy: str = "") -> None:
     """Refuse a module whose weights are spread over ranks, or will be by a class of strategies."""
     spread = any(hasattr(weight, "full_tensor") for weight in module.parameters())
-    if shards(strategy) or spread:
+    if strategy in SHARDING or spread:
         raise ValueError(
             f"expected a module whose weights every rank holds, got one that {strategy or 'its strategy'} shards: a "
             "teacher made of the module itself needs whole weights; train with DDP, or give a trained teacher"

@@ -99,10 +99,10 @@ def show(teacher: FrozenTeacher, images: Float[Tensor, "b c h w"], largest: int 
         return torch.cat(logits), joined(features)
 
 
-def joined(features: Sequence[Float[Tensor, "_ ..."] | None]) -> Float[Tensor, "b ..."] | None:
-    """Put the features of some images and of the following ones together; None where there are none."""
-    held = [each for each in features if each is not None]
-    return torch.cat(held) if held else None
+def joined(parts: Sequence[Float[Tensor, "_ ..."] | None]) -> Float[Tensor, "b ..."] | None:
+    """Put the teacher's outputs of some images and of the following ones together; None where some are not there."""
+    held = [part for part in parts if part is not None]
+    return torch.cat([part.to(held[0].dtype) for part in held]) if held and len(held) == len(parts) else None
 
 
 def in_chunks(work: Callable[[slice], T], rows: int, chunks: Chunks | None) -> list[T]:

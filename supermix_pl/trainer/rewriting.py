@@ -1,6 +1,5 @@
 """What happens to a caught batch: its images are mixed, and the mixes replace or extend it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -26,6 +25,7 @@ from supermix_pl.mixing.targets import (
 )
 from supermix_pl.mixing.views import Transform
 from supermix_pl.teacher.frozen import FrozenTeacher
+from supermix_pl.teacher.passes import joined
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ class BatchRewriter:
         seen += [] if mix is None else [(mix.teacher_logits, mix.teacher_features)]
         if not self.label_natural or (natural is None and self.mode == "extend"):
             seen = []
-        logits, features = (_joined([each[place] for each in seen]) for place in (0, 1))
+        logits, features = (joined([each[place] for each in seen]) for place in (0, 1))
         if self.target_key is None:
             return Rewritten(batch, mix, logits, features, labels)
         if labels is not get_field(batch, self.target_key):
@@ -262,12 +262,6 @@ class BatchRewriter:
             return given
         assert isinstance(given, Tensor)  # the callback takes no other format with a share
         return blend(given, natural.logits, share, self.target_temperature)
-
-
-def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
-    """Put the teacher's outputs of some rows and of the following ones together; None where some are not there."""
-    held = [part for part in parts if part is not None]
-    return torch.cat([part.to(held[0].dtype) for part in held]) if held and len(held) == len(parts) else None
 
 
 def _rows_behind(mix: MixedBatch, num_images: int) -> list[int] | None:

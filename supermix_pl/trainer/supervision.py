@@ -16,11 +16,11 @@ from supermix_pl.mixing.targets import is_probabilities, widened
 from supermix_pl.teacher.copying import copy_of
 from supermix_pl.teacher.frozen import FrozenTeacher, as_teacher
 from supermix_pl.teacher.moving_average import (
+    SHARDING,
     MovingAverage,
     check_gives_logits,
     check_keeps_parameters,
     check_whole,
-    shards,
     teacher_from_checkpoint,
 )
 
@@ -92,7 +92,7 @@ class Supervision:
         elif self.teacher is not None:
             _check_not_trained(self.teacher, module)
             self.teacher.to(trainer.strategy.root_device)
-        elif shards(strategy):  # the one moment in which it is whole
+        elif strategy in SHARDING:  # the one moment in which it is whole
             self.complete(trainer, module)
 
     def complete(self, trainer: Any, module: Any) -> None:

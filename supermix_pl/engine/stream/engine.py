@@ -106,23 +106,18 @@ class StreamEngine(Engine):
         self.reuse, self.budget, self.slots, self.show_from = reuse, budget, slots, show_from
         self.store_bytes = store_bytes
         self.sources = sources
-        self._default_transform = default_transform
+        self.default_transform = default_transform
         self._mixer = ""
         self._run = Run()
         self._state = StreamState()
 
     def __repr__(self) -> str:
-        view = self._default_transform
+        view = self.default_transform
         return f"StreamEngine({self._settings()}{'' if view == _CROP_AND_FLIP else f', default_transform={view!r}'})"
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what belongs to a run: copies begin anew."""
         return vars(self) | {"_run": Run(), "_state": StreamState()}
-
-    @property
-    def default_transform(self) -> Transform | None:
-        """What the student sees mixes under where the user names no transform."""
-        return self._default_transform
 
     @property
     def steps(self) -> int:
