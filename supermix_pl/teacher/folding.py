@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from supermix_pl.teacher.outputs import Reader
 
@@ -109,21 +110,13 @@ def _foldable(convolution: nn.Module, norm: nn.Module) -> bool:
 @torch.no_grad()
 def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     """Change a convolution in place so that it gives what the norm made of its output, rounded from float64."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    scale = (_exactly(norm.running_var) + norm.eps).rsqrt()
-    scale = scale if norm.weight is None else scale * _exactly(norm.weight)
-    shift = -_exactly(norm.running_mean) * scale
-    shift = shift if convolution.bias is None else shift + _exactly(convolution.bias) * scale
-    shift = shift if norm.bias is None else shift + _exactly(norm.bias)
-    weight = _exactly(convolution.weight) * scale[:, None, None, None]
-    convolution.weight = nn.Parameter(weight.to(convolution.weight), requires_grad=False)
-    convolution.bias = nn.Parameter(shift.to(convolution.weight), requires_grad=False)
-
-
-def _exactly(values: Tensor) -> Tensor:
-    """Return values in float64, on the host: there are devices without it."""
-    return values.cpu().double()
+    tensors = (convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    # On the host: there are devices without float64
+    weight, bias, mean, variance, scale, shift = (None if each is None else each.cpu().double() for each in tensors)
+    fused: Any = fuse_conv_bn_weights(weight, bias, mean, variance, norm.eps, scale, shift)  # pyright: ignore[reportArgumentType]
+    convolution.weight, convolution.bias = (
+        nn.Parameter(each.to(convolution.weight), requires_grad=False) for each in fused
+    )
 
 
 def _cast_weights(module: nn.Module, kinds: tuple[type[nn.Module], ...], dtype: torch.dtype) -> None:
