@@ -3,6 +3,7 @@
 import inspect
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
@@ -18,7 +19,7 @@ from supermix_pl.teacher.frozen import FrozenTeacher
 from supermix_pl.trainer.advice import Advice
 from supermix_pl.trainer.base import LightningCallback
 from supermix_pl.trainer.distilling import DistillationSettings
-from supermix_pl.trainer.fit import NOTHING, Fit, Kept, Parts
+from supermix_pl.trainer.fit import NOTHING, Fit, Kept
 from supermix_pl.trainer.interception import check_step_takes_batches
 from supermix_pl.trainer.log import IN_BAR, mixing_metrics
 from supermix_pl.trainer.resuming import count_next_epoch, warn_of_lost_place
@@ -210,7 +211,8 @@ class SuperMixCallback(LightningCallback):
         self._rewriter, self._engine = rewriter, engine
         self._supervision = Supervision(teacher)
         self._save_state = save_state
-        self._parts = Parts(
+        self._begin_fit = partial(
+            Fit,
             rewriter=rewriter,
             schedule=schedule,
             supervision=self._supervision,
@@ -298,7 +300,7 @@ class SuperMixCallback(LightningCallback):
         self._takes_up_state = True
         kept = None if self._kept is None else self._kept.pop(trainer, None)
         self._supervision.setup(trainer, pl_module)
-        self._fit = Fit(trainer, pl_module, self._parts, self._end)
+        self._fit = self._begin_fit(trainer, pl_module, self._end)
         if kept is not None and kept.module() is pl_module:
             self._fit.trained = True
             self._take_up(kept.state)

@@ -28,20 +28,6 @@ NOTHING = Rewritten(None, None)
 """What belongs to no batch."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Parts:
-    """What a callback lends to each of its fits; the last three are its arguments."""
-
-    rewriter: BatchRewriter
-    schedule: Schedule
-    supervision: Supervision
-    advice: Advice
-    distillation: DistillationSettings
-    log: bool
-    log_images_every: int | None
-    save_state: bool
-
-
 @dataclass
 class Kept:
     """What a fit has come to, for the next one of the same trainer and module, with which Lightning trains on."""
@@ -57,36 +43,47 @@ class Fit:
     It ends with the teardown of the strategy, which Lightning calls after an exception too, when others have saved what
     they save of it. The strategy then has its own methods again. `on_end` is called once, at that moment.
 
+    The other arguments are what a callback lends to each of its fits; the last three are arguments of its own.
+
     Attributes:
         trained: Whether training has begun, or an earlier fit of the trainer goes on.
         mixing: Whether a batch is being mixed; still so after an exception from there.
         milliseconds: Time of the last mixing on the host.
     """
 
-    def __init__(self, trainer: Any, module: Any, parts: Parts, on_end: Callable[[], None]) -> None:
-        self.trainer, self.module, self._parts = trainer, module, parts
+    def __init__(
+        self,
+        trainer: Any,
+        module: Any,
+        on_end: Callable[[], None],
+        *,
+        rewriter: BatchRewriter,
+        schedule: Schedule,
+        supervision: Supervision,
+        advice: Advice,
+        distillation: DistillationSettings,
+        log: bool,
+        log_images_every: int | None,
+        save_state: bool,
+    ) -> None:
+        self.trainer, self.module = trainer, module
+        self._rewriter, self._schedule, self._supervision, self._advice = rewriter, schedule, supervision, advice
         self.trained = self.mixing = self._validating = False
         self.milliseconds = 0.0
         self._held, self._number = NOTHING, 0
-        engine = parts.rewriter.engine
+        engine = rewriter.engine
         self.stopwatch = Stopwatch(trainer.strategy.root_device)
         engine.begin(Run(broadcast=trainer.strategy.broadcast, training_seconds=self.stopwatch.training_seconds))
         self.interception = Interception(trainer, self._rewrite)
         self._ours: list[Wrapped] = [self.interception]
         self._distillation: Distillation | None = None
-        if parts.distillation.weight:
+        if distillation.weight:
             self._distillation = Distillation(
-                trainer,
-                module,
-                lambda: self.current.teacher_logits,
-                parts.rewriter.images_of,
-                parts.distillation,
-                log=parts.log,
+                trainer, module, lambda: self.current.teacher_logits, rewriter.images_of, distillation, log=log
             )
             self._ours.append(self._distillation)
-        every = parts.log_images_every
-        self._pictures = None if every is None else Pictures(every, trainer)
-        if parts.save_state:
+        self._pictures = None if log_images_every is None else Pictures(log_images_every, trainer)
+        if save_state:
             rank, ranks = trainer.global_rank, trainer.world_size
             self._ours.append(SideFiles(trainer.strategy, rank, engine.tensors, lambda: engine.steps, ranks))
         teardown = trainer.strategy.teardown
@@ -118,16 +115,16 @@ class Fit:
         """Begin to train: let go of the last batch of a finder's trial run, and check what the module must have."""
         self.trained = True
         self.let_go()
-        self._parts.supervision.start(self.trainer, self.module)
+        self._supervision.start(self.trainer, self.module)
         if self._distillation is not None:
             self._distillation.check(self.module)
-        teacher = self._parts.supervision.teacher
-        if teacher is not None and teacher.features and not self._parts.rewriter.label_natural:
+        teacher = self._supervision.teacher
+        if teacher is not None and teacher.features and not self._rewriter.label_natural:
             raise ValueError(
                 f"expected label_natural=True for a teacher with features={teacher.features!r}, which come with "
                 "teacher_logits, got False; turn it on, or leave the features out"
             )
-        self._parts.advice.judge_settings(self.trainer)
+        self._advice.judge_settings(self.trainer)
 
     def hide(self) -> None:
         """Hide the training batch from a validation within its step; let go of one whose step is over."""
@@ -148,24 +145,24 @@ class Fit:
         if self._validating:
             return batch
         self.let_go()
-        parts, epoch, self._number = self._parts, self.trainer.current_epoch, self._batch_number
-        parts.supervision.complete(self.trainer, self.module)
-        parts.supervision.stand_in(self.module)
-        if has_other_loaders(self.trainer) and is_exhausted(batch, parts.rewriter.input_key):
+        epoch, self._number = self.trainer.current_epoch, self._batch_number
+        self._supervision.complete(self.trainer, self.module)
+        self._supervision.stand_in(self.module)
+        if has_other_loaders(self.trainer) and is_exhausted(batch, self._rewriter.input_key):
             return batch
-        early = parts.schedule.is_early(epoch)
-        teacher = None if early and parts.supervision.average is not None else parts.supervision.teacher
-        if parts.schedule.mixes(epoch, self._number):
+        early = self._schedule.is_early(epoch)
+        teacher = None if early and self._supervision.average is not None else self._supervision.teacher
+        if self._schedule.mixes(epoch, self._number):
             rewritten = self._mixed(batch, teacher, early=early)
         else:
-            n = None if parts.rewriter.targets == "teacher" else self._num_classes(batch)
-            rewritten = parts.rewriter.leave_natural(batch, teacher, n)
+            n = None if self._rewriter.targets == "teacher" else self._num_classes(batch)
+            rewritten = self._rewriter.leave_natural(batch, teacher, n)
         self._held = replace(rewritten, batch=None)
         return rewritten.batch
 
     def _mixed(self, batch: Any, teacher: FrozenTeacher | None, *, early: bool) -> Rewritten:
         """Mix a batch; blindly where it is early: a teacher that is there already only labels rows."""
-        parts, trainer, rewriter = self._parts, self.trainer, self._parts.rewriter
+        trainer, rewriter = self.trainer, self._rewriter
         images, labels = rewriter.images_of(batch), rewriter.labels_of(batch)
         start = time.perf_counter()
         self.mixing = True
@@ -175,7 +172,7 @@ class Fit:
                 mixer = MixUp(k=rewriter.mixer.k, num_classes=self._num_classes(batch))
                 teacher = teacher if rewriter.label_natural or rewriter.lacks_labels(batch) else None
                 rewriter = replace(rewriter, mixer=mixer, engine=BatchEngine(), natural_share=0.0)
-            stream = (parts.schedule.seed, trainer.global_rank, self._number)
+            stream = (self._schedule.seed, trainer.global_rank, self._number)
             rewritten = rewriter.rewrite(batch, teacher, stream=stream)
         self.stopwatch.mixed()
         self.mixing = False
@@ -183,14 +180,14 @@ class Fit:
         mix = rewritten.mix
         assert mix is not None
         if not early:
-            parts.supervision.judge(mix, images, labels, chunk_size=rewriter.mixer.chunk_size)
-            parts.advice.judge_mixes(mix)
+            self._supervision.judge(mix, images, labels, chunk_size=rewriter.mixer.chunk_size)
+            self._advice.judge_mixes(mix)
         if self._pictures is not None and self._pictures.wants(self._number, trainer):
             with trainer.profiler.profile("[SuperMix]picture"):
-                shown = parts.rewriter.engine.to_show(images, mix)
-                self._pictures.draw(self._number, trainer, logged_step(trainer), *shown, parts.supervision.teacher)
+                shown = self._rewriter.engine.to_show(images, mix)
+                self._pictures.draw(self._number, trainer, logged_step(trainer), *shown, self._supervision.teacher)
         return rewritten
 
     def _num_classes(self, batch: Any) -> int | None:
-        rewriter = self._parts.rewriter
-        return num_classes_of(rewriter.mixer, self._parts.supervision.teacher, rewriter.images_of(batch))
+        rewriter = self._rewriter
+        return num_classes_of(rewriter.mixer, self._supervision.teacher, rewriter.images_of(batch))
