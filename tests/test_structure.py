@@ -72,14 +72,13 @@ STREAM: dict[str, set[str]] = {
     "ring": set(),
     "plan": set(),
     "timing": set(),
-    "step": set(),
     "images": {"ring"},
     "slots": {"images", "ring"},
     "blind": {"images"},
     "visit": set(),
     "solving": {"images", "plan", "ring", "slots", "timing", "visit"},
     "state": {"images", "solving"},
-    "engine": {"blind", "images", "state", "plan", "slots", "solving", "step"},
+    "engine": {"blind", "images", "state", "plan", "slots", "solving"},
     "__init__": {"engine"},
 }
 EXPERIMENTS: dict[str, set[str]] = {

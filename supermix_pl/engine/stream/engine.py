@@ -1,7 +1,8 @@
 """The stream engine: every pass of the teacher is a lesson, at a constant cost a step."""
 
 import math
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,12 @@ from supermix_pl.engine.stream.plan import Plan, plan_for_store, reuse_for_budge
 from supermix_pl.engine.stream.slots import Slots
 from supermix_pl.engine.stream.solving import Shown, Solving, expected_rounds, set_bytes
 from supermix_pl.engine.stream.state import ACCOUNTS, StreamState
-from supermix_pl.engine.stream.step import Step
 from supermix_pl.mixing import DirectMixer, MixedBatch, Mixer, Seed, SuperMix
 from supermix_pl.mixing.blind import judge
 from supermix_pl.mixing.checks import check_images, check_rows, fit_k, generator, numbers
 from supermix_pl.mixing.natural import count_classes, float_autograd
 from supermix_pl.mixing.presenting import label, like_batch
-from supermix_pl.mixing.views import Transform
+from supermix_pl.mixing.views import Transform, Viewer
 from supermix_pl.solver.criterion import soft_targets
 from supermix_pl.solver.rows import concatenate, to_device
 from supermix_pl.teacher.frozen import FrozenTeacher, as_teacher
@@ -37,6 +37,24 @@ _STEPS_TO_TIME = 10
 _TURNS_OF_SLOTS = 4  # sets that should have ended before uses are judged, in fillings of all slots
 _SHOWN_AT_MOST = 4  # sets of a picture
 _CHANCE, _VISITS, _REPLAYS = 1, 2, 3  # of a batch's stream of chance: draws, foreign views of visits and of replays
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Step:
+    """A training step: a natural batch, and the mixes that are asked for beside it; see `Engine.mix`."""
+
+    images: Float[Tensor, "b c h w"]
+    pixels: Float[Tensor, "b c h w"]  # the images in float32 at least
+    labels: Int[Tensor, " b"] | None
+    logits: Float[Tensor, "b n"] | None
+    view: Transform | None
+    count: int  # mixes to return, >= 1
+    seed: Sequence[int]
+    rng: np.random.Generator  # where the draws of the step come from
+
+    def viewer(self, transform: Transform | None, purpose: int) -> Viewer:
+        """Show images under a transform; the purpose names its stream of chance."""
+        return Viewer(transform, (*self.seed, purpose), self.images.dtype)
 
 
 class StreamEngine(Engine):
@@ -170,7 +188,7 @@ class StreamEngine(Engine):
         teacher = None if teacher is None else as_teacher(teacher)
         pixels = check_images(images)
         check_rows(labels, len(images))
-        step = Step(
+        step = _Step(
             images=images,
             pixels=pixels,
             labels=labels,
@@ -253,7 +271,7 @@ class StreamEngine(Engine):
             return StreamState(step=saved["step"])
         return StreamState(**{name: saved[name] for name in ACCOUNTS}, batch_sizes=[], loaded=self._state.loaded)
 
-    def _mix_direct(self, mixer: DirectMixer, teacher: FrozenTeacher | None, step: Step) -> MixedBatch:
+    def _mix_direct(self, mixer: DirectMixer, teacher: FrozenTeacher | None, step: _Step) -> MixedBatch:
         """Mix images of the store with fresh weights; the batch comes to the store behind."""
         state = self._state
         natural, classes = mixer.classes_of(teacher, step.pixels, step.labels, step.logits)
@@ -279,7 +297,7 @@ class StreamEngine(Engine):
         outputs = show(teacher, mix.images, mixer.chunk_size)
         return judge(label(mix, *outputs, viewed=step.view is not None, forwards=len(mix)))
 
-    def _mix_solved(self, mixer: SuperMix, teacher: FrozenTeacher, step: Step) -> MixedBatch:
+    def _mix_solved(self, mixer: SuperMix, teacher: FrozenTeacher, step: _Step) -> MixedBatch:
         """Visit sets, and fill the batch with replays."""
         count, view = step.count, step.view
         self._replan(mixer)
@@ -337,7 +355,7 @@ class StreamEngine(Engine):
         )
         return label(mix, shown.logits, shown.features, viewed=view is not None, forwards=left)
 
-    def _start(self, mixer: SuperMix, teacher: FrozenTeacher, step: Step, *, lessons: bool) -> tuple[int, bool]:
+    def _start(self, mixer: SuperMix, teacher: FrozenTeacher, step: _Step, *, lessons: bool) -> tuple[int, bool]:
         """Open the stores, and take the first batch in where they are empty: it is all that there is to draw from.
 
         Returns:
@@ -379,7 +397,7 @@ class StreamEngine(Engine):
         )
         return forwards, empty
 
-    def _take_in(self, mixer: SuperMix, teacher: FrozenTeacher, step: Step, window: int) -> int:
+    def _take_in(self, mixer: SuperMix, teacher: FrozenTeacher, step: _Step, window: int) -> int:
         """Keep as many images as sets are drawn in a step; all of them until there is a window of them.
 
         Returns:
@@ -411,7 +429,7 @@ class StreamEngine(Engine):
         return natural.forwards
 
     def _fill(
-        self, mixer: SuperMix | DirectMixer, teacher: FrozenTeacher | None, step: Step, logits: Tensor | None
+        self, mixer: SuperMix | DirectMixer, teacher: FrozenTeacher | None, step: _Step, logits: Tensor | None
     ) -> int:
         """Store the given sources, as many at once as a batch has, or else the first batch; return as `_keep`."""
         if self.sources is None:
