@@ -75,22 +75,18 @@ def titled_grid(sets: ShownSets) -> UInt8[np.ndarray, "h w 3"]:
     figure = Figure((width, height), dpi=_DPI)  # laid out by hand: matplotlib's own layouts take a second
     canvas = FigureCanvasAgg(figure)
     cells = figure.subplots(count, columns, squeeze=False)
-    shares = colormaps["cividis"]
+    grey, shares = colormaps["gray"], colormaps["cividis"]
     for row, line in enumerate(cells):
-        for j in range(num_sources):
-            assert sets.sources is not None
-            line[j].imshow(_pixels(sets.sources[row, j]), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            line[j].set_title(sets.names[row][j], fontsize=_FONT)
-        for j in range(num_masks):
-            assert sets.masks is not None
-            cell = line[num_sources + j]
-            cell.imshow(sets.masks[row, j].numpy(), cmap=shares, vmin=0, vmax=1, interpolation="nearest")
-            cell.set_title(f"mask {j + 1}" if num_sources else sets.names[row][j], fontsize=_FONT)
-        line[-1].imshow(_pixels(sets.mixes[row]), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        titled = num_sources or num_masks
-        title = ["mix:", *sets.seen[row]] if titled and sets.seen else ["mix"] if titled else sets.names[row]
-        weight = "bold" if sets.good[row] else "normal"
-        line[-1].set_title("\n".join(title), fontsize=_FONT, fontweight=weight)
+        sources, masks = (() if part is None else part[row] for part in (sets.sources, sets.masks))
+        shown = [(_pixels(source), grey, name) for source, name in zip(sources, sets.names[row], strict=False)]
+        for number, (mask, name) in enumerate(zip(masks, sets.names[row], strict=False), 1):
+            shown.append((mask.numpy(), shares, f"mask {number}" if num_sources else name))
+        titles_of_mix = ["mix:", *sets.seen[row]] if sets.seen else ["mix"]
+        shown.append((_pixels(sets.mixes[row]), grey, "\n".join(titles_of_mix if shown else sets.names[row])))
+        for cell, (pixels, colours, title) in zip(line, shown, strict=True):
+            cell.imshow(pixels, cmap=colours, vmin=0, vmax=1, interpolation="nearest")
+            cell.set_title(title, fontsize=_FONT)
+        line[-1].title.set_fontweight("bold" if sets.good[row] else "normal")
     for cell in cells.flat:
         cell.set_axis_off()
     right = 1 - (0.9 if num_masks else 0.1) / width
