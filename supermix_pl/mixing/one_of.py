@@ -29,7 +29,6 @@ class OneOf(DirectMixer):
 
     mixers: Sequence[DirectMixer] = field(kw_only=False)
     weights: Sequence[float] | None = None
-    k: int = field(default=2, init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mixers", tuple(self.mixers))

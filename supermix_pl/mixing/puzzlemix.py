@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -66,7 +66,6 @@ class PuzzleMix(DirectMixer):
 
     needs_teacher = True
 
-    k: int = field(default=2, init=False, repr=False)
     alpha: float = 1.0
     beta: float = 1.2
     gamma: float = 0.5

@@ -1,7 +1,7 @@
 """ResizeMix: another image is made small and pasted on the image."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -29,7 +29,6 @@ class ResizeMix(DirectMixer):
     The other arguments, and the errors, are those of `DirectMixer`.
     """
 
-    k: int = field(default=2, init=False, repr=False)
     scale: Sequence[float] = (0.1, 0.8)
 
     def __post_init__(self) -> None:

@@ -1,6 +1,6 @@
 """SaliencyMix: a box around the most salient pixel of another image is pasted on the image."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -34,7 +34,6 @@ class SaliencyMix(DirectMixer):
     The other arguments, and the errors, are those of `DirectMixer`.
     """
 
-    k: int = field(default=2, init=False, repr=False)
     alpha: float = 1.0
 
     def __post_init__(self) -> None:

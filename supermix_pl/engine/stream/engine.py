@@ -337,7 +337,7 @@ class StreamEngine(Engine):
         state.metrics = {
             "fresh": float(solving.ended - before[0]),
             "uses": solving.shown / solving.ended if solving.ended else 0.0,
-            "stored": float(solving.num_alive()),
+            "stored": float(solving.alive().sum()),
             "store_bytes": float(solving.images.ring.num_bytes + solving.store.num_bytes),
         }
         mix = MixedBatch(

@@ -152,7 +152,7 @@ class Solving:
     @torch.no_grad()
     def replay(self, teacher: FrozenTeacher, count: int, view: Viewer, step: int, rng: np.random.Generator) -> Shown:
         """Show `count` solved sets under a new view each; sets of the slots too, while these are more than those."""
-        stored, in_work = np.flatnonzero(self._alive()), np.flatnonzero(self._in_slots())
+        stored, in_work = np.flatnonzero(self.alive()), np.flatnonzero(self._in_slots())
         if len(stored) >= len(in_work):
             in_work = in_work[:0]
         of_stored = round(count * len(stored) / (len(stored) + len(in_work)))
@@ -189,11 +189,7 @@ class Solving:
 
     def has_sets(self) -> bool:
         """Return whether there is anything to show."""
-        return bool(self._alive().any() or self._in_slots().any())
-
-    def num_alive(self) -> int:
-        """Count the solved sets whose sources are still there."""
-        return int(self._alive().sum())
+        return bool(self.alive().any() or self._in_slots().any())
 
     def tensors(self) -> dict[str, Tensor]:
         """Return slots, store and counts, for `load_tensors`."""
@@ -207,7 +203,7 @@ class Solving:
         self.store = Ring.from_tensors(part_of(tensors, "store"), device, _ON_HOST)
         self.shown, self.visited, self.ended, self._entered = tensors["solving/counts"].tolist()
 
-    def _alive(self) -> np.ndarray:
+    def alive(self) -> np.ndarray:
         """Return which sets of the store have all their sources: those of the oldest may be overwritten."""
         if len(self.store) == 0:
             return np.zeros(0, dtype=bool)
