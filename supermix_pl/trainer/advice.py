@@ -8,31 +8,10 @@ from torch import Tensor
 from supermix_pl.engine import Engine
 from supermix_pl.mixing import MixedBatch, Mixer, SuperMix
 
-_FIRST, _LAST = 200, 400
+_FIRST, _LAST = 200, 400  # batches of a fit over which the share of good mixes is averaged
 _TOO_FEW = 0.2
 _BATCHES_TO_JUDGE = 8
 _MUCH = 5  # training steps
-
-
-class Success:
-    """The share of mixes that hold, or are solved where no view tells, over batches 200 to 400 of a fit."""
-
-    def __init__(self) -> None:
-        self.share = 1.0
-        self._batches = 0
-        self._sum: Tensor | float = 0.0
-
-    def is_low(self, mix: MixedBatch) -> bool:
-        """Take in the mixes of a batch; true once, if too few were good."""
-        self._batches += 1
-        if not _FIRST < self._batches <= _LAST:
-            return False
-        good = mix.solved if mix.holds is None else mix.holds
-        self._sum = self._sum + good.float().mean()
-        if self._batches < _LAST:
-            return False
-        self.share = float(self._sum) / (_LAST - _FIRST)
-        return self.share < _TOO_FEW
 
 
 class Advice:
@@ -40,17 +19,20 @@ class Advice:
 
     def __init__(self, mixer: Mixer, engine: Engine, start_epoch: int) -> None:
         self._mixer, self._engine, self._start_epoch = mixer, engine, start_epoch
-        self._success = Success()
-        self._batches_judged = 0
+        self._batches, self._batches_judged = 0, 0
+        self._good: Tensor | float = 0.0
         self._settings_judged = False
 
     def judge_mixes(self, mix: MixedBatch) -> None:
         """Warn where too few mixes show the teacher their classes."""
         if not isinstance(self._mixer, SuperMix) or mix.teacher_logits is None:
             return
-        if self._success.is_low(mix):
+        self._batches += 1
+        if _FIRST < self._batches <= _LAST:
+            self._good = self._good + (mix.solved if mix.holds is None else mix.holds).float().mean()
+        if self._batches == _LAST and (share := float(self._good) / (_LAST - _FIRST)) < _TOO_FEW:
             rank_zero_warn(
-                f"Only {self._success.share:.0%} of the mixes show the teacher the classes of their sources as its top "
+                f"Only {share:.0%} of the mixes show the teacher the classes of their sources as its top "
                 "classes, too few to help a student. Likely the teacher does not know these images (classes, "
                 "normalisation, size), or max_steps is too small for k. This is said once."
             )
