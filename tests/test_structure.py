@@ -74,11 +74,10 @@ STREAM: dict[str, set[str]] = {
     "timing": set(),
     "images": {"ring"},
     "slots": {"images", "ring"},
-    "blind": {"images"},
     "visit": set(),
     "solving": {"images", "plan", "ring", "slots", "timing", "visit"},
     "state": {"images", "solving"},
-    "engine": {"blind", "images", "state", "plan", "slots", "solving"},
+    "engine": {"images", "state", "plan", "slots", "solving"},
     "__init__": {"engine"},
 }
 EXPERIMENTS: dict[str, set[str]] = {

@@ -13,17 +13,17 @@ from torch import Tensor, nn
 
 from supermix_pl.arguments import check_at_least, check_positive, check_transform
 from supermix_pl.engine.base import Engine, Run
-from supermix_pl.engine.stream.blind import mix_stored
 from supermix_pl.engine.stream.images import check_room, check_shape, check_sources, image_bytes
 from supermix_pl.engine.stream.plan import Plan, plan_for_store, reuse_for_budget
 from supermix_pl.engine.stream.slots import Slots
 from supermix_pl.engine.stream.solving import Shown, Solving, expected_rounds, set_bytes
 from supermix_pl.engine.stream.state import ACCOUNTS, StreamState
-from supermix_pl.mixing import DirectMixer, MixedBatch, Mixer, Seed, SuperMix
+from supermix_pl.mixing import Chosen, DirectMixer, MixedBatch, Mixer, Seed, SuperMix
 from supermix_pl.mixing.blind import judge
 from supermix_pl.mixing.checks import check_images, check_rows, fit_k, generator, numbers
 from supermix_pl.mixing.natural import count_classes, float_autograd
 from supermix_pl.mixing.presenting import label, like_batch
+from supermix_pl.mixing.sampling import draw_keys
 from supermix_pl.mixing.views import Transform, Viewer
 from supermix_pl.solver.criterion import soft_targets
 from supermix_pl.solver.rows import concatenate, to_device
@@ -35,6 +35,7 @@ _CROP_AND_FLIP = RandomCropFlip()
 _DEFAULT_REUSE = 12.0
 _STEPS_TO_TIME = 10
 _TURNS_OF_SLOTS = 4  # sets that should have ended before uses are judged, in fillings of all slots
+_MOST_CANDIDATES = 512  # images that the sets of one step are drawn from, of mixers that solve nothing
 _SHOWN_AT_MOST = 4  # sets of a picture
 _CHANCE, _VISITS, _REPLAYS = 1, 2, 3  # of a batch's stream of chance: draws, foreign views of visits and of replays
 
@@ -271,6 +272,7 @@ class StreamEngine(Engine):
             return StreamState(step=saved["step"])
         return StreamState(**{name: saved[name] for name in ACCOUNTS}, batch_sizes=[], loaded=self._state.loaded)
 
+    @torch.no_grad()
     def _mix_direct(self, mixer: DirectMixer, teacher: FrozenTeacher | None, step: _Step) -> MixedBatch:
         """Mix images of the store with fresh weights; the batch comes to the store behind."""
         state = self._state
@@ -285,13 +287,25 @@ class StreamEngine(Engine):
         store, first = state.stored(), state.is_empty
         if first:
             forwards += self._fill(mixer, teacher, step, natural.logits)
-        fit_k(mixer.k, len(store.ring))
-        viewer = step.viewer(step.view, _REPLAYS)
-        mix, state.places = mix_stored(mixer, teacher, store, step.count, natural.num_classes, viewer, step.rng)
+        stored = len(store.ring)
+        candidates = step.rng.choice(stored, size=min(stored, _MOST_CANDIDATES), replace=False)
+        places = store.choose_sets(candidates, step.count, fit_k(mixer.k, stored), mixer.pairing, step.rng)
+        state.places, of_sources = places, store.classes(places)
+        own = torch.arange(places.numel(), device=places.device).view_as(places)
+        chosen = Chosen(step.rng, store.at(places).flatten(0, 1), of_sources.flatten(), own, teacher)
+        mix = mixer.mix(chosen, natural.num_classes)
+        keys = torch.from_numpy(draw_keys(step.rng, step.count))
+        shown = step.viewer(step.view, _REPLAYS)(mix.images, keys, torch.zeros_like(keys))
         if not first and self.sources is None:
             state.keep(step.pixels, classes, step.labels)
         state.metrics = {"stored": float(len(store.ring)), "store_bytes": float(store.ring.num_bytes)}
-        mix = replace(mix, natural_logits=natural.logits, teacher_forwards=forwards + mix.teacher_forwards)
+        mix = replace(
+            mix,
+            images=shown,
+            source_indices=torch.full_like(places, -1),
+            natural_logits=natural.logits,
+            teacher_forwards=forwards + mix.teacher_forwards,
+        )
         if teacher is None:
             return mix
         outputs = show(teacher, mix.images, mixer.chunk_size)

@@ -1,10 +1,13 @@
 """The images that sets are drawn from: earlier natural images, in 8 bits, each once."""
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from supermix_pl.engine.stream.ring import Ring, part_of
+from supermix_pl.mixing.sampling import Pairing, choose_sources
+from supermix_pl.solver.rows import to_device
 
 LEVELS = 255
 
@@ -27,6 +30,15 @@ class ImageStore:
         """Put images in, in the place of the oldest ones where there is no room."""
         levels, lowest, step = quantize(images)
         self.ring.add({"levels": levels, "lowest": lowest, "step": step, "classes": classes})
+
+    def choose_sets(
+        self, candidates: Int[np.ndarray, " m"], count: int, k: int, pairing: Pairing, rng: np.random.Generator
+    ) -> Int[Tensor, "count k"]:
+        """Choose the sources of sets among images at some places, k <= m, at random; see `choose_sources`."""
+        device = self.ring.columns["classes"].device
+        window = to_device(candidates, device)
+        ranks = to_device(rng.random((count, len(candidates)), dtype=np.float32), device)
+        return window[choose_sources(ranks, self.classes(window) if pairing == "distinct" else None, k)]
 
     def at(self, places: Int[Tensor, "b k"]) -> Float[Tensor, "b k c h w"]:
         """Return the images of sets."""

@@ -14,7 +14,7 @@ from supermix_pl.engine.stream.slots import Drawn, Slots
 from supermix_pl.engine.stream.timing import PassTimes
 from supermix_pl.engine.stream.visit import Visits
 from supermix_pl.mixing import SuperMix
-from supermix_pl.mixing.sampling import choose_sources, draw_keys, draw_weights
+from supermix_pl.mixing.sampling import draw_keys, draw_weights
 from supermix_pl.mixing.views import Viewer
 from supermix_pl.solver.masks import mix_images, normalized_masks
 from supermix_pl.solver.rows import concatenate, rows_at, to_device
@@ -238,10 +238,7 @@ class Solving:
         candidates = self.images.ring.newest(self.plan.window)
         if len(candidates) < mixer.k:  # of the first, small batches: an image is in a set more than once
             candidates = np.resize(candidates, mixer.k)
-        window = to_device(candidates, self._device)
-        ranks = to_device(rng.random((count, len(candidates)), dtype=np.float32), self._device)
-        classes = self.images.classes(window) if mixer.pairing == "distinct" else None
-        sources = window[choose_sources(ranks, classes, mixer.k)]
+        sources = self.images.choose_sets(candidates, count, mixer.k, mixer.pairing, rng)
         weights = draw_weights(rng, count, mixer.k, mixer.alpha)
         weights = to_device(weights, self._device, self.slots.drawn.mix_weights.dtype)
         drawn = Drawn(sources, self.images.classes(sources), weights)
