@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import count
 
 import numpy as np
 import torch
@@ -44,8 +43,8 @@ class BatchEngine(Engine):
         """Return mixes of the batch; see `Engine.mix`."""
         left = len(images) if num_mixes is None else num_mixes
         parts: list[MixedBatch] = []
-        for number in count():
-            own: Seed = seed if number == 0 else (*numbers(seed), _PART, number)
+        while not parts or left > 0:
+            own: Seed = (*numbers(seed), _PART, len(parts)) if parts else seed
             if left >= len(images):
                 mix = mixer(teacher, images, labels, seed=own, view=view, natural_logits=natural_logits)
                 natural_logits = mix.natural_logits if natural_logits is None else natural_logits
@@ -58,8 +57,6 @@ class BatchEngine(Engine):
                 mix = replace(mix, source_indices=rows[mix.source_indices], natural_logits=None).take(slice(left))
             parts.append(mix)
             left -= len(mix)
-            if left <= 0:
-                break
         return replace(_concatenate(parts), natural_logits=natural_logits)
 
 
