@@ -207,7 +207,7 @@ class StreamEngine(Engine):
             )
         if self._state.images is None and self.sources is not None:
             check_shape(self.sources, pixels)
-        self._state.left_out = 0
+        self._state.forwards = self._state.left_out = 0
         with float_autograd(images.device):
             if isinstance(mixer, DirectMixer):
                 mix = self._mix_direct(mixer, teacher, step)
@@ -216,8 +216,11 @@ class StreamEngine(Engine):
                 if teacher is None:
                     raise ValueError("expected a teacher to supervise the masks, got None")
                 mix = self._mix_solved(mixer, teacher, step)
-        self._state.step += 1
-        return replace(mix, images=like_batch(mix.images, images), left_out=self._state.left_out)
+        state = self._state
+        state.step += 1
+        forwards = mix.teacher_forwards + state.forwards
+        images = like_batch(mix.images, images)
+        return replace(mix, images=images, teacher_forwards=forwards, left_out=state.left_out)
 
     def metrics(self) -> dict[str, float]:
         """Return solved sets of this step, views a set so far, solved sets in the store, and bytes of the store."""
@@ -277,7 +280,7 @@ class StreamEngine(Engine):
         """Mix images of the store with fresh weights; the batch comes to the store behind."""
         state = self._state
         natural, classes = mixer.classes_of(teacher, step.pixels, step.labels, step.logits)
-        forwards = natural.forwards
+        state.forwards += natural.forwards
         if state.images is None:
             capacity = max(1, self.store_bytes // image_bytes(step.pixels))
             if self.sources is not None:
@@ -286,7 +289,7 @@ class StreamEngine(Engine):
             state.open(capacity, step.pixels.device, state.sizes)
         store, first = state.stored(), state.is_empty
         if first:
-            forwards += self._fill(mixer, teacher, step, natural.logits)
+            self._fill(mixer, teacher, step, natural.logits)
         stored = len(store.ring)
         candidates = step.rng.choice(stored, size=min(stored, _MOST_CANDIDATES), replace=False)
         places = store.choose_sets(candidates, step.count, fit_k(mixer.k, stored), mixer.pairing, step.rng)
@@ -299,13 +302,8 @@ class StreamEngine(Engine):
         if not first and self.sources is None:
             state.keep(step.pixels, classes, step.labels)
         state.metrics = {"stored": float(len(store.ring)), "store_bytes": float(store.ring.num_bytes)}
-        mix = replace(
-            mix,
-            images=shown,
-            source_indices=torch.full_like(places, -1),
-            natural_logits=natural.logits,
-            teacher_forwards=forwards + mix.teacher_forwards,
-        )
+        unknown = torch.full_like(places, -1)
+        mix = replace(mix, images=shown, source_indices=unknown, natural_logits=natural.logits)
         if teacher is None:
             return mix
         outputs = show(teacher, mix.images, mixer.chunk_size)
@@ -316,11 +314,11 @@ class StreamEngine(Engine):
         count, view = step.count, step.view
         self._replan(mixer)
         self._follow_batch_size(count)
-        state, forwards, taken_in = self._state, 0, False
+        state, taken_in = self._state, False
         solving_view = mixer.solving_view(view, step.pixels)
         lessons = solving_view is view or solving_view == view
         if state.solving is None:
-            forwards, taken_in = self._start(mixer, teacher, step, lessons=lessons)
+            taken_in = self._start(mixer, teacher, step, lessons=lessons)
         solving = state.solving
         assert solving is not None
         before = solving.ended, solving.start_passes
@@ -342,7 +340,7 @@ class StreamEngine(Engine):
             with solving.label_times.measure(left):
                 parts.append(solving.replay(teacher, left, step.viewer(view, _REPLAYS), state.step, step.rng))
         if not taken_in and self.sources is None:
-            forwards += self._take_in(mixer, teacher, step, solving.plan.window)
+            self._take_in(mixer, teacher, step, solving.plan.window)
         shown = concatenate(parts)
         solving.shown += count
         passed = len(visits) * solving.plan.visits + solving.start_passes - before[1]
@@ -364,17 +362,13 @@ class StreamEngine(Engine):
             mix_weights=shown.mix_weights,
             outcomes=shown.outcomes,
             num_steps=shown.num_steps,
-            teacher_forwards=forwards + passed,
+            teacher_forwards=passed,
             teacher_backwards=passed,
         )
         return label(mix, shown.logits, shown.features, viewed=view is not None, forwards=left)
 
-    def _start(self, mixer: SuperMix, teacher: FrozenTeacher, step: _Step, *, lessons: bool) -> tuple[int, bool]:
-        """Open the stores, and take the first batch in where they are empty: it is all that there is to draw from.
-
-        Returns:
-            Images that the teacher passed, and whether the batch was taken in.
-        """
+    def _start(self, mixer: SuperMix, teacher: FrozenTeacher, step: _Step, *, lessons: bool) -> bool:
+        """Open the stores; return whether the first batch was taken in: where they are empty, it is all there is."""
         state, pixels = self._state, step.pixels
         state.batch_size = state.batch_size or step.count
         rounds, grid = expected_rounds(mixer), mixer.grid_for(pixels)
@@ -392,10 +386,10 @@ class StreamEngine(Engine):
         sizes = [*pixels.shape[1:], pixels.element_size(), plan.slots, mixer.k, *grid, room.images, room.sets]
         # Where nothing was loaded, the classes of the first images tell n without a pass of its own
         n = 0 if state.loaded is None else count_classes(teacher, pixels).num_classes
-        loaded, forwards = state.open(room.images, pixels.device, [*sizes, n]), 0
+        loaded = state.open(room.images, pixels.device, [*sizes, n])
         empty = state.is_empty
         if empty:
-            forwards = self._fill(mixer, teacher, step, step.logits)
+            self._fill(mixer, teacher, step, step.logits)
         n = count_classes(teacher, pixels).num_classes
         state.sizes = [*sizes, n]
         slots = Slots(plan.slots, mixer.k, grid, n, pixels.device, pixels.dtype)
@@ -409,14 +403,10 @@ class StreamEngine(Engine):
             f"{rounds:g} visits and shown about {plan.reuse:.1f} times. {self.store_bytes / 2**20:.0f} MiB hold "
             f"{room.sets} solved sets, those of the last {room.sets * plan.reuse / state.batch_size:.0f} steps"
         )
-        return forwards, empty
+        return empty
 
-    def _take_in(self, mixer: SuperMix, teacher: FrozenTeacher, step: _Step, window: int) -> int:
-        """Keep as many images as sets are drawn in a step; all of them until there is a window of them.
-
-        Returns:
-            Images that the teacher passed, to know their classes.
-        """
+    def _take_in(self, mixer: SuperMix, teacher: FrozenTeacher, step: _Step, window: int) -> None:
+        """Keep as many images as sets are drawn in a step; all of them until there is a window of them."""
         state, count = self._state, len(step.pixels)
         state.due_images += step.count / self._reuse_now()
         taken = min(int(state.due_images), count)
@@ -424,10 +414,10 @@ class StreamEngine(Engine):
         if len(state.stored().ring) < window:
             taken = count
         if taken == 0:
-            return 0
+            return
         rows = to_device(np.sort(step.rng.choice(count, size=taken, replace=False)), step.pixels.device)
         labels, logits = (None if given is None else given[rows] for given in (step.labels, step.logits))
-        return self._keep(mixer, teacher, step.pixels[rows], labels, logits)
+        self._keep(mixer, teacher, step.pixels[rows], labels, logits)
 
     def _keep(
         self,
@@ -436,20 +426,21 @@ class StreamEngine(Engine):
         images: Tensor,
         labels: Tensor | None,
         logits: Tensor | None,
-    ) -> int:
-        """Store images, and return how many of them the teacher passed to know their classes."""
+    ) -> None:
+        """Store images; the teacher sees those whose classes are to be known."""
         natural, classes = mixer.classes_of(teacher, images, labels, logits)
+        self._state.forwards += natural.forwards
         self._state.keep(images, classes, labels)
-        return natural.forwards
 
     def _fill(
         self, mixer: SuperMix | DirectMixer, teacher: FrozenTeacher | None, step: _Step, logits: Tensor | None
-    ) -> int:
-        """Store the given sources, as many at once as a batch has, or else the first batch; return as `_keep`."""
+    ) -> None:
+        """Store the given sources, as many at once as a batch has, or else the first batch."""
         if self.sources is None:
-            return self._keep(mixer, teacher, step.pixels, step.labels, logits)
-        parts = (check_images(part.to(step.pixels)) for part in self.sources.split(len(step.pixels)))
-        return sum(self._keep(mixer, teacher, images, None, None) for images in parts)
+            self._keep(mixer, teacher, step.pixels, step.labels, logits)
+            return
+        for part in self.sources.split(len(step.pixels)):
+            self._keep(mixer, teacher, check_images(part.to(step.pixels)), None, None)
 
     def _replan(self, mixer: SuperMix) -> None:
         """Find, once, the uses of a set that a budget allows on rank 0, and begin anew with them."""

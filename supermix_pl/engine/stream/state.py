@@ -32,6 +32,7 @@ class StreamState:
     sizes: list[int] = field(default_factory=list)  # what must be alike in a run that goes on with the stores
     solving: Solving | None = None  # slots and store of a mixer that solves
     places: Int[Tensor, "b k"] | None = None  # where the sources of the last mixes are
+    forwards: int = 0  # images of the last batch that the teacher passed to know their classes
     left_out: int = 0  # images of the last batch that were no source, for want of a class
     metrics: dict[str, float] = field(default_factory=dict)  # of the last batch
     told_uses: bool = False  # whether it was said that sets are used otherwise than was planned
