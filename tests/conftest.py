@@ -1,15 +1,22 @@
-"""Shared by all tests: one thread, shapes checked at run time, the folder of real data."""
+"""Shared by all tests: one thread, the folder of real data, and shapes checked at run time, but in `make test`.
+
+These checks take a fifth of the time. `make test-slow` has them, and pytest by itself.
+"""
 
 from pathlib import Path
 
 import pytest
 import torch
-from jaxtyping import config, install_import_hook
-
-_hook = install_import_hook("supermix_pl", "tests.checked")
+from jaxtyping import config as jaxtyping_config
+from jaxtyping import install_import_hook
 
 torch.set_num_threads(1)
 WHOLE = ("experiments", "integration")  # folders of whole runs; the shape checks are for the tests of each room
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("markexpr") != "not slow":
+        install_import_hook("supermix_pl", "tests.checked")
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +31,7 @@ def shared() -> Path:
 @pytest.fixture
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the shape checks off, as they are at a user's, so that the package's own words on bad input are heard."""
-    monkeypatch.setattr(config, "jaxtyping_disable", True)
+    monkeypatch.setattr(jaxtyping_config, "jaxtyping_disable", True)
 
 
 @pytest.fixture(autouse=True)
