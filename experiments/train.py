@@ -86,6 +86,8 @@ def train(config: DictConfig) -> dict[str, Any]:
         on_test = datamodule.validation_fraction == 0
         write_whole(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
         _log.info("%s", _result(metrics, folder / "metrics.json", on_test=on_test))
+        if not all(weights.isfinite().all() for weights in task.network.parameters()):
+            _log.warning("it diverged: weights are not finite; lower optimizer.lr, now %g", config.optimizer.lr)
         restart.close_run(folder)
     return metrics
 

@@ -115,6 +115,13 @@ def test_a_run_leaves_config_metrics_and_weights(tmp_path: Path, teacher_path: P
 
 
 @pytest.mark.usefixtures("configs")
+@pytest.mark.parametrize("lr", [0.1, 1e30])
+def test_a_training_that_diverged_says_so(tmp_path: Path, lr: float, caplog: pytest.LogCaptureFixture) -> None:
+    train(composed(tmp_path, "mixer=none", f"optimizer.lr={lr}"))
+    assert ("weights are not finite; lower optimizer.lr, now 1e+30" in caplog.text) == (lr > 1)
+
+
+@pytest.mark.usefixtures("configs")
 def test_a_run_under_several_teachers(tmp_path: Path, teacher_path: Path) -> None:
     several = ["teacher=mean"]
     for name in ("first", "second"):
