@@ -16,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from hydra.utils import get_object, instantiate
+from lightning_fabric.utilities.cloud_io import get_filesystem
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError
@@ -87,7 +88,7 @@ def check_settings(config: DictConfig) -> None:
     """
     check_at_least("seed", config.seed, 0)
     check_not_negative("restart.minutes", config.restart.minutes)
-    if config.ckpt_path is not None and not Path(config.ckpt_path).exists():
+    if config.ckpt_path is not None and not get_filesystem(config.ckpt_path).exists(config.ckpt_path):
         raise ValueError(f"expected a checkpoint in ckpt_path, got no such file as {config.ckpt_path}: correct it")
     _check_budget(config)
     missing = sorted(OmegaConf.missing_keys(config))

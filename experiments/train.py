@@ -87,7 +87,7 @@ def train(config: DictConfig) -> dict[str, Any]:
         write_whole(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
         _log.info("%s", _result(metrics, folder / "metrics.json", on_test=on_test))
         if not all(weights.isfinite().all() for weights in task.network.parameters()):
-            _log.warning("it diverged: weights are not finite; lower optimizer.lr, now %g", config.optimizer.lr)
+            _log.warning("it diverged: weights are not finite; lower optimizer.lr, now %s", config.optimizer.get("lr"))
         restart.close_run(folder)
     return metrics
 

@@ -1,8 +1,8 @@
 """Hinton's loss beside the loss of any module, whose logits are caught on their way."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -72,9 +72,7 @@ class Distillation(Wrapped):
             if own is None:  # Lightning skips the batch, or says what is missing
                 return result
             seen = taught.isfinite().all(dim=1)
-            if not self._checked:
-                self._check_found(module, caught, taught, own)
-                self._checked = True
+            self._check_found(module, caught, taught, own)
             distilled = self._loss(caught, taught, seen)
             if log and not trainer.barebones:
                 module.log("supermix/distillation_loss", distilled.detach(), batch_size=len(taught))
@@ -98,27 +96,25 @@ class Distillation(Wrapped):
         return [module, *_called_parts(module)] if self._part is None else [module.get_submodule(self._part)]
 
     def _check_found(self, module: nn.Module, caught: "Catcher", taught: Float[Tensor, "rows n"], own: Any) -> None:
-        heads = [] if self._part is not None else list(_hidden_heads(module, caught.called, own, taught.shape[1]))
-        self._check_one(caught, taught, heads)
-        if heads and caught.logits[0][0] is not module:
-            self._refuse(caught, taught, heads)
-        _refuse_probabilities(caught.logits[0][1])
-
-    def _check_one(self, caught: "Catcher", taught: Float[Tensor, "rows n"], heads: Sequence[str] = ()) -> None:
-        if len({id(part) for part, _, _ in caught.logits}) != 1:
-            self._refuse(caught, taught, heads)
-
-    def _refuse(self, caught: "Catcher", taught: Float[Tensor, "rows n"], heads: Sequence[str]) -> NoReturn:
-        where = "the module or of one of its parts" if self._part is None else f"logits_of={self._part!r}"
-        other = "" if caught.logits else " for fewer classes than the teacher's give FrozenTeacher(class_indices=...);"
-        within = f", and layers within parts that are not called themselves: {', '.join(heads)}" if heads else ""
-        raise ValueError(
-            f"expected one output of {where} to be the logits of all {taught.shape[0]} rows for "
-            f"{taught.shape[1]} classes, for distillation_weight={self._weight:g}, got {len(caught.logits)} among "
-            f"outputs of shape {', '.join(map(str, caught.shapes)) or 'none'}{within};{other} name the part that gives "
-            f'the logits, as in logits_of="{heads[-1] if heads else "network"}", or leave distillation to '
-            "training_step: label_natural=True gives it callback.teacher_logits"
-        )
+        """Refuse a step whose logits cannot be told; in the first also an auxiliary head, and probabilities."""
+        heads: list[str] = []
+        if not self._checked and self._part is None:
+            heads = list(_hidden_heads(module, caught.called, own, taught.shape[1]))
+        found = {part for part, _, _ in caught.logits}
+        if len(found) != 1 or (heads and module not in found):
+            where = "the module or of one of its parts" if self._part is None else f"logits_of={self._part!r}"
+            other = "" if found else " for fewer classes than the teacher's give FrozenTeacher(class_indices=...);"
+            within = f", and layers within parts that are not called themselves: {', '.join(heads)}" if heads else ""
+            raise ValueError(
+                f"expected one output of {where} to be the logits of all {taught.shape[0]} rows for "
+                f"{taught.shape[1]} classes, for distillation_weight={self._weight:g}, got {len(caught.logits)} among "
+                f"outputs of shape {', '.join(map(str, caught.shapes)) or 'none'}{within};{other} name the part that "
+                f'gives the logits, as in logits_of="{heads[-1] if heads else "network"}", or leave distillation to '
+                "training_step: label_natural=True gives it callback.teacher_logits"
+            )
+        if not self._checked:
+            _refuse_probabilities(caught.logits[0][1])
+        self._checked = True
 
     def _loss(
         self, caught: "Catcher", taught: Float[Tensor, "rows n"], seen: Bool[Tensor, " rows"]
@@ -127,7 +123,6 @@ class Distillation(Wrapped):
 
         Of a part that has run several times it is the mean: of the runs on the images of the batch, or else of all.
         """
-        self._check_one(caught, taught)
         runs = [logits for _, logits, of_batch in caught.logits if of_batch]
         runs = runs or [logits for _, logits, _ in caught.logits]
         rows, taught = seen[:, None], taught.where(seen[:, None], 0)

@@ -3,6 +3,7 @@
 import errno
 from pathlib import Path
 
+import fsspec
 import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
@@ -92,6 +93,14 @@ def test_errors_of_settings_have_one_name(error: Exception) -> None:
     with pytest.raises(OSError, match="No space left") as full, named_errors():
         raise OSError(errno.ENOSPC, "No space left on device")
     assert not isinstance(full.value, SettingsError)
+
+
+def test_a_checkpoint_may_lie_where_lightning_finds_it(tmp_path: Path) -> None:
+    with fsspec.open("memory://elsewhere/there.ckpt", "wb") as file:
+        file.write(b"weights")  # pyright: ignore[reportAttributeAccessIssue]
+    check_settings(_composed(*paths(tmp_path), "ckpt_path=memory://elsewhere/there.ckpt"))
+    with pytest.raises(ValueError, match=r"got no such file as memory://elsewhere/absent\.ckpt"):
+        check_settings(_composed(*paths(tmp_path), "ckpt_path=memory://elsewhere/absent.ckpt"))
 
 
 def test_a_line_ends_a_program_and_a_full_trace_does_where_hydra_is_asked_for_it(
