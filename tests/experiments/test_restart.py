@@ -275,15 +275,22 @@ def signalled(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 1, marks=SLOW)])
 def test_a_signal_saves_the_run_at_the_end_of_its_step(
-    tmp_path: Path, whole: Callable[[str], Path], number: int, status: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    whole: Callable[[str], Path],
+    number: int,
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         pytest.skip("Ctrl-C is ignored here, as in whatever a shell starts in the background")
     handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)]
     signalled(monkeypatch, number)
+    caplog.set_level(logging.INFO)
     with pytest.raises(SystemExit) as error:
         run(tmp_path / "run", "kd", "restart.minutes=60")
     assert error.value.code == status
+    assert "weights_only" not in caplog.text  # Lightning's note on what it was not told
     assert [path.name for path in found(tmp_path / "run" / restart.CHECKPOINTS)] == ["step-000000003.ckpt"]
     assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)] == handlers
     run(tmp_path / "run", "kd")

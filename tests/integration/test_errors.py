@@ -353,6 +353,7 @@ def test_on_cuda_the_error_of_the_loss_comes_later_and_the_last_layer_speaks() -
     note = class_note(error, module, 400)
     assert note is not None
     assert "the 400 classes of the teacher, and the last linear layer of the trained module gives 5 values" in note
+    assert "FrozenTeacher(class_indices=...) picks them" in note
     assert class_note(error, module, 5) is None
     assert class_note(RuntimeError("out of memory"), module, 400) is None
 

@@ -11,7 +11,7 @@ from supermix_pl import FrozenTeacher, MixedBatch, SuperMix
 from supermix_pl.solver import NewtonSmoothProjection, Solver, SolverState, advance
 from supermix_pl.solver.driver import solve
 from supermix_pl.solver.objective import paper_objective
-from supermix_pl.teacher.passes import Chunks, bucket, fill_up, is_out_of_memory
+from supermix_pl.teacher.passes import Chunks, bucket, fill_up, is_out_of_memory, joined
 from tests.problems import NUM_CLASSES, Counting, SmoothTeacher, make_sets, natural_images, random_weights
 
 SOLVER = Solver(
@@ -119,6 +119,14 @@ def test_rounds_on_fixed_shapes() -> None:
         assert state.outcomes.equal(solution.outcomes)
         assert state.num_steps.equal(solution.num_steps)
         torch.testing.assert_close(state.best_mask_logits, solution.mask_logits, rtol=1e-6, atol=1e-7)
+
+
+def test_outputs_are_joined_where_all_are_there() -> None:
+    whole = joined([torch.zeros(2, 3), torch.ones(1, 3, dtype=torch.float64)])
+    assert whole is not None
+    assert (whole.tolist(), whole.dtype) == ([[0.0] * 3, [0.0] * 3, [1.0] * 3], torch.float32)
+    assert joined([]) is None
+    assert joined([torch.zeros(2, 3), None]) is None
 
 
 # Running out of memory
