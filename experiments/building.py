@@ -8,7 +8,7 @@ import torch
 from hydra.utils import get_class, get_object, instantiate
 from omegaconf import DictConfig
 from pytorch_lightning.utilities.seed import isolate_rng
-from torch import Tensor
+from torch import Tensor, nn
 
 from supermix_pl import FrozenTeacher, MovingAverage, SuperMixCallback
 from supermix_pl.engine import BatchEngine, Engine, StreamEngine, count_mixes
@@ -73,11 +73,16 @@ def works_on_gpu(config: DictConfig) -> bool:
     return torch.cuda.is_available() and config.trainer.accelerator in ("auto", "gpu", "cuda")
 
 
+def build_network(config: DictConfig, datamodule: ImageDataModule) -> nn.Module:
+    """Build the network to train, with new weights."""
+    return instantiate(config.network, num_classes=datamodule.num_classes)
+
+
 def build_task(
     config: DictConfig, teacher: FrozenTeacher | MovingAverage | None, datamodule: ImageDataModule
 ) -> Classification:
     """Build the module to train."""
-    network = instantiate(config.network, num_classes=datamodule.num_classes)
+    network = build_network(config, datamodule)
     if config.channels_last:
         network = network.to(memory_format=torch.channels_last)
     if config.compile:

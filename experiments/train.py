@@ -15,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from lightning_utilities.core import rank_zero
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import ProgressBar
+from pytorch_lightning.utilities.seed import isolate_rng
 
 from supermix_pl import FrozenTeacher
 from supermix_pl.experiments import building, restart
@@ -46,6 +47,8 @@ def train(config: DictConfig) -> dict[str, Any]:
         _try_trainer(config)
         datamodule = building.build_data(config)
         datamodule.training_samples()  # says what the data lack before a teacher is fitted
+        with isolate_rng():
+            building.build_network(config, datamodule)  # says what is wrong with the student's; of no other use
         mixes = building.build_mixes(config, datamodule)
         teacher = building.build_teacher(config, datamodule)
     pl.seed_everything(config.seed, workers=True, verbose=False)

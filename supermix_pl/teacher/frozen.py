@@ -154,6 +154,7 @@ class FrozenTeacher:
 
         Raises:
             ModuleNotFoundError: If timm is not installed.
+            ValueError: If it has no such network.
         """
         module, mean, std = of_timm(name, pretrained, **(network or {}))
         return cls(module, **{"mean": mean, "std": std, **settings})

@@ -1,5 +1,6 @@
 """Networks of timm and torchvision, with their weights and what they were normalised with."""
 
+from difflib import get_close_matches
 from typing import Any
 
 import torchvision.models
@@ -15,6 +16,9 @@ def of_timm(name: str, pretrained: bool, **settings: Any) -> Published:
         import timm
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f'expected timm for {name}, got none; pip install "supermix_pl[timm]"') from error
+    if ":" not in name and not timm.is_model(name):  # others are fetched from where they say
+        similar = ", ".join(get_close_matches(name, timm.list_models())) or "timm.list_models()"
+        raise ValueError(f"expected the name of a network of timm, such as {similar}, got {name!r}")
     network: Any = timm.create_model(name, pretrained=pretrained, **settings)
     config = network.pretrained_cfg
     return network, tuple(config["mean"]), tuple(config["std"])

@@ -155,6 +155,7 @@ def test_a_missing_value_ends_the_run_before_time_is_spent(tmp_path: Path) -> No
         ("logger.csv._target_=tests.experiments.test_train.absent_logger", "pip install it"),
         ("data.images_per_class=100000", r"expected at least 100000 training images of class 0"),
         ("ckpt_path=absent.ckpt", r"expected a checkpoint in ckpt_path, got no such file as absent\.ckpt"),
+        ("network=timm network.name=resnet81", r"expected the name of a network of timm, such as resnet.*, got"),
     ],
 )
 def test_what_cannot_be_trained_is_said_before_a_teacher_is_fitted(
@@ -162,7 +163,7 @@ def test_what_cannot_be_trained_is_said_before_a_teacher_is_fitted(
 ) -> None:
     monkeypatch.setattr(building, "build_teacher", lambda *_: pytest.fail("a teacher is built"))
     with pytest.raises(SettingsError, match=message):
-        train(composed(tmp_path, "logger=csv", override))
+        train(composed(tmp_path, "logger=csv", *override.split()))
 
 
 @pytest.mark.usefixtures("configs")
