@@ -70,11 +70,49 @@ class Viewer:
     def _foreign(self, transform: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         self._calls += 1
         with seeded((*self._seed, self._calls)):
-            shown = transform(images)
+            shown = _run(transform, images)
         if not isinstance(shown, Tensor) or shown.ndim != 4 or len(shown) != len(images):
             got = tuple(shown.shape) if isinstance(shown, Tensor) else type(shown).__name__
             raise ValueError(f"expected mixed_transform to give {len(images)} images (b, c, h, w), got {got}")
         return shown.as_subclass(Tensor).to(images.dtype)
+
+
+def _run(transform: Callable[[Tensor], Tensor], images: Tensor) -> Any:
+    """Return what a foreign transform gives; where images ask for a gradient, it has one, whatever the draw does."""
+    if not (torch.is_grad_enabled() and images.requires_grad):
+        return transform(images)
+    leaf = images.detach().requires_grad_()
+    try:
+        shown = transform(leaf.clone())  # it may work in place
+    except RuntimeError as error:
+        _check_is_of_gradients(error)  # for instance "Can't call numpy() on Tensor that requires grad"
+        with torch.no_grad():
+            shown = transform(images.detach().clone())
+    return _Through.apply(images, leaf, shown) if isinstance(shown, Tensor) else shown
+
+
+class _Through(torch.autograd.Function):
+    """Hands the gradient through a foreign transform; it is 0 in draws that break the graph or cannot go back."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, leaf: Tensor, shown: Tensor) -> Tensor:
+        ctx.graph = leaf, shown
+        return shown.detach().as_subclass(Tensor).to(images.dtype, copy=True)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        leaf, shown = ctx.graph
+        through = None
+        try:
+            (through,) = torch.autograd.grad(shown, leaf, gradients[0].to(shown.dtype), allow_unused=True)
+        except RuntimeError as error:
+            _check_is_of_gradients(error)  # torchvision's bilinear rotations change in place what a gradient needs
+        return torch.zeros_like(leaf) if through is None else through, None, None
+
+
+def _check_is_of_gradients(error: RuntimeError) -> None:
+    if "grad" not in str(error):
+        raise error
 
 
 @contextmanager
@@ -112,18 +150,10 @@ def keeps_graph(transform: Transform, images: Float[Tensor, "b c h w"]) -> bool:
 
 
 def _keeps_graph(transform: Transform, images: Float[Tensor, "b c h w"], number: int) -> bool:
-    with torch.enable_grad(), seeded((number,)):
+    with torch.enable_grad():
         leaf = images.detach().clone().requires_grad_()
-        try:
-            shown = transform(leaf.clone())  # it may work in place
-        except RuntimeError as error:
-            if "grad" not in str(error):
-                raise
-            return False  # for instance "Can't call numpy() on Tensor that requires grad"
-        if not shown.requires_grad:
-            return False
-        (gradient,) = torch.autograd.grad(shown.sum(), leaf, allow_unused=True)
-    return gradient is not None and bool(gradient.isfinite().all()) and bool((gradient != 0).flatten(1).any(1).all())
+        (gradient,) = torch.autograd.grad(Viewer(transform, (number,)).apply(leaf, None).sum(), leaf)
+    return bool(gradient.isfinite().all()) and bool((gradient != 0).flatten(1).any(1).all())
 
 
 @lru_cache

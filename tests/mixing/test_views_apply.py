@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torchvision.transforms import v2
+from torchvision.transforms import InterpolationMode, v2
 
 from supermix_pl.mixing.views import Viewer, has_stable_repr, keeps_graph, seeded
 from supermix_pl.transforms import PerImage, RandomCropFlip, RandomResizedCropFlip, View
@@ -121,6 +121,7 @@ def through_numpy(images: Tensor) -> Tensor:
         (PerImage(v2.RandomHorizontalFlip()), True),
         (lambda images: images + torch.randn_like(images), True),
         (lambda images: images.mul_(0.9).add_(0.1), True),
+        (v2.ToDtype(torch.float64), True),
         (Rounding(), False),
         (PerImage(v2.ToDtype(torch.uint8, scale=True)), False),
         (PerImage(v2.RandAugment()), False),
@@ -128,6 +129,8 @@ def through_numpy(images: Tensor) -> Tensor:
         (lambda images: torch.zeros_like(images), False),
         (torch.no_grad()(lambda images: images + 1), False),
         (through_numpy, False),
+        (v2.RandomRotation(10, interpolation=InterpolationMode.BILINEAR), False),  # pyright: ignore
+        (v2.RandomPerspective(p=1), False),
     ],
 )
 def test_what_gradients_flow_through(transform: Any, expected: bool) -> None:
@@ -159,6 +162,23 @@ class Unhashable(Often):
 def test_one_draw_that_lets_a_gradient_through_is_not_enough() -> None:
     assert not keeps_graph(Often(), IMAGES)
     assert not keeps_graph(lambda images: torch.cat([images[:1], images[1:].detach()]), IMAGES)
+
+
+@pytest.mark.parametrize(
+    "breaking",
+    [
+        torch.Tensor.detach,
+        through_numpy,
+        v2.ToDtype(torch.uint8, scale=True),
+        v2.RandomRotation([10, 10], interpolation=InterpolationMode.BILINEAR),  # pyright: ignore
+    ],
+)
+def test_a_later_draw_that_breaks_the_graph_has_a_gradient_of_zero(breaking: Any) -> None:
+    leaf = IMAGES.clone().requires_grad_()
+    shown = Viewer(breaking, (0,))(leaf * 1, KEYS, LOOKS)
+    assert shown.equal(breaking(IMAGES).to(IMAGES.dtype))
+    (gradient,) = torch.autograd.grad(shown.sum(), leaf)
+    assert gradient.equal(torch.zeros_like(leaf))
 
 
 def test_a_transform_is_tried_once() -> None:
