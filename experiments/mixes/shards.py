@@ -144,7 +144,7 @@ class FixedMixes:
         facts: What is kept of all of them, apart from images and masks, by its names in `Mixes`.
 
     Raises:
-        ValueError: If shards are missing or damaged.
+        ValueError: If shards are missing, damaged or of another set.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -159,6 +159,14 @@ class FixedMixes:
             )
         self._shards = [open_shard(shard_path(self.folder, number)) for number in range(count)]
         small = [field.name for field in fields(Mixes) if field.name not in ("images", "masks")]
+        for number, shard in enumerate(self._shards):
+            first, rows = number * self.about["batch_size"], shard.get_slice("holds").get_shape()[0]
+            expected = min(self.about["batch_size"], self.about["size"] - first)
+            if rows != expected:
+                raise ValueError(
+                    f"expected {expected} mixes in {shard_path(self.folder, number)}, got {rows}, of another set: "
+                    "delete it and run supermix-generate again, which makes what is missing"
+                )
         self.facts = {name: np.concatenate([shard.get_tensor(name) for shard in self._shards]) for name in small}
         self._ends = [shard.get_tensor(_ENDS).tolist() for shard in self._shards if _ENDS in shard.keys()]  # noqa: SIM118
 

@@ -154,6 +154,14 @@ def test_missing_shards_are_counted(tmp_path: Path) -> None:
         FixedMixes(tmp_path)
 
 
+@pytest.mark.parametrize(("number", "count"), [(1, 9), (1, 11), (2, 10)])
+def test_a_shard_of_another_set_is_named(tmp_path: Path, number: int, count: int) -> None:
+    path = shard_path(folder_of(tmp_path / "mixes"), number)
+    write_shard(path, mixes_of(count))
+    with pytest.raises(ValueError, match=rf"expected (10|5) mixes in {path}, got {count}, of another set: delete it"):
+        FixedMixes(tmp_path / "mixes")
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"without about\.json: make one with supermix-generate"):
         FixedMixes(tmp_path)
