@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 from supermix_pl.arguments import check_flag, check_size
 from supermix_pl.teacher.folding import FoldedCopy
 from supermix_pl.teacher.normalising import Normalisation
-from supermix_pl.teacher.outputs import NO_GRADIENT, Outputs, Reader, check_part, logits_of
+from supermix_pl.teacher.outputs import NO_GRADIENT, Outputs, Reader, are_probabilities, check_part, logits_of
 from supermix_pl.teacher.published import of_timm, of_torchvision
 from supermix_pl.teacher.several import ProbabilityMean
 
@@ -101,6 +101,7 @@ class FrozenTeacher:
         self.class_indices = _class_indices(class_indices)
         self.num_classes = None if self.class_indices is None else len(self.class_indices)
         self.most_rows: int | None = None
+        self._gives_logits = False  # not known before a pass of several images
         self.fold = fold
         self._copy = FoldedCopy(module, features, channels_last=channels_last, autocast_dtype=self.autocast_dtype)
         self._compiled: tuple[nn.Module, Reader, Callable[[Tensor], Outputs]] | None = None
@@ -216,7 +217,8 @@ class FrozenTeacher:
 
         Raises:
             TypeError: If the module gives no logits.
-            ValueError: If they have another shape, or no gradient although the images ask for one.
+            ValueError: If they have another shape, are probabilities, or have no gradient although the images ask for
+                one.
         """
         return self.look(images)[0]
 
@@ -244,6 +246,13 @@ class FrozenTeacher:
                 raise
         if images.requires_grad and torch.is_grad_enabled() and not logits.requires_grad:
             raise ValueError(NO_GRADIENT)
+        if not self._gives_logits and len(logits) > 1:
+            if are_probabilities(logits):
+                raise ValueError(
+                    "expected logits from the teacher, got probabilities: rows of numbers >= 0 that sum to 1; give the "
+                    "network without its softmax, or a module around it that returns their logarithm"
+                )
+            self._gives_logits = True
         logits = self._of_chosen_classes(logits)
         self.num_classes = logits.shape[1]
         features = None if features is None else features.to(self.weight_dtype)

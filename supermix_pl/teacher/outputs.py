@@ -103,4 +103,15 @@ def logits_of(output: Any) -> Float[Tensor, "b n"]:
             f"expected the teacher's logits to be floating point of shape (b, n), got {output.dtype} of shape "
             f"{tuple(output.shape)}; pool or flatten them in a module around the teacher"
         )
+    if output.shape[1] == 1:
+        raise ValueError(
+            "expected the teacher's logits to be of two or more classes, got one; of a single logit z of two classes "
+            "let a module around the teacher return torch.cat([torch.zeros_like(z), z], dim=1)"
+        )
     return output
+
+
+def are_probabilities(logits: Float[Tensor, "b n"]) -> bool:
+    """Return whether logits are what a softmax gives: in each row numbers >= 0 that sum to 1."""
+    values = logits.detach().float()
+    return bool((values >= 0).all()) and bool((values.sum(dim=1) - 1).abs().max() < 1e-2)

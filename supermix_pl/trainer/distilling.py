@@ -11,7 +11,7 @@ from torch.nn.modules.loss import _Loss
 
 from supermix_pl.arguments import check_positive, check_probability
 from supermix_pl.losses import distillation_loss
-from supermix_pl.teacher.outputs import check_part, unwrapped
+from supermix_pl.teacher.outputs import are_probabilities, check_part, unwrapped
 from supermix_pl.trainer.wrapping import Wrapped
 
 _METHOD = "training_step"
@@ -203,8 +203,7 @@ def _weights_of(loss: Any) -> set[int]:
 
 
 def _refuse_probabilities(logits: Float[Tensor, "rows n"]) -> None:
-    values = logits.detach().float()
-    softmax = bool((values >= 0).all()) and bool((values.sum(dim=1) - 1).abs().max() < 1e-2)
+    softmax = are_probabilities(logits)
     if softmax or type(logits.grad_fn).__name__.startswith("SigmoidBackward"):
         what = "rows of numbers >= 0 that sum to 1" if softmax else "outputs of a sigmoid"
         raise ValueError(

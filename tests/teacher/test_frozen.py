@@ -287,6 +287,9 @@ def test_outputs_that_hold_logits(change: Any) -> None:
         (lambda x: x[0], ValueError, r"floating point of shape \(b, n\), got torch.float64 of shape \(6,\); pool"),
         (lambda x: x[:, None], ValueError, r"got torch.float64 of shape \(4, 1, 6\); pool or flatten them"),
         (lambda x: x.long(), ValueError, r"got torch.int64 of shape \(4, 6\)"),
+        (lambda x: x[:, :1], ValueError, "of two or more classes, got one; of a single logit z"),
+        (lambda x: x.softmax(dim=1), ValueError, "expected logits from the teacher, got probabilities"),
+        (lambda x: x.softmax(dim=1).bfloat16(), ValueError, "expected logits from the teacher, got probabilities"),
         (lambda x: [x], TypeError, "expected the teacher to give a tensor of logits, .*got list; wrap the teacher"),
         (lambda x: {"scores": x}, TypeError, "a mapping with 'logits', got dict"),
         (lambda x: Record(x.tolist()), TypeError, "got list"),
@@ -295,6 +298,15 @@ def test_outputs_that_hold_logits(change: Any) -> None:
 def test_outputs_that_hold_none(change: Any, kind: type[Exception], expected: str) -> None:
     with pytest.raises(kind, match=expected):
         FrozenTeacher(Wrapped(change))(pixels())
+
+
+def test_logarithms_of_probabilities_are_logits_and_one_image_alone_tells_nothing() -> None:
+    expected = SmoothTeacher()(pixels()).log_softmax(dim=1)
+    torch.testing.assert_close(FrozenTeacher(Wrapped(lambda x: x.log_softmax(dim=1)))(pixels()), expected)
+    teacher = FrozenTeacher(Wrapped(lambda x: x.softmax(dim=1)), class_indices=[1, 0])
+    assert teacher(pixels(1)).shape == (1, 2)
+    with pytest.raises(ValueError, match="got probabilities"):
+        teacher(pixels())
 
 
 # Modules of others
