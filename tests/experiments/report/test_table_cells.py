@@ -153,3 +153,16 @@ def test_table_five_has_the_settings_of_imagenet(tmp_path: Path) -> None:
     assert (config.mixer.k, config.mixer.sigma, config.mixer.mask_size) == (3, 2.0, 16)
     assert (config.trainer.max_epochs, config.data.batch_size, config.optimizer.weight_decay) == (90, 256, 1e-4)
     assert config.mixes.size == 1_000_000
+
+
+@pytest.mark.parametrize("method", ["ce_supermix", "ce_supermix_randaugment"])
+def test_mixes_of_imagenet_are_shifted_by_a_sixteenth_of_their_side_as_those_of_cifar(
+    tmp_path: Path, method: str
+) -> None:
+    given = ["experiment=table1", f"method={method}"]
+    shifts = {
+        pair: cell(tmp_path, *given, f"pair={pair}-{pair}").mixing.mixed_transform.padding
+        for pair in ("wrn_40_2", "resnet50", "resnet200")
+    }
+    assert shifts == {"wrn_40_2": 2, "resnet50": 14, "resnet200": 14}
+    assert cell(tmp_path, "experiment=table5").mixing.mixed_transform.padding == 14
