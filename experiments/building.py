@@ -134,9 +134,16 @@ def build_mixing(
 
 
 def build_mixer(config: DictConfig) -> Mixer | None:
-    """Build the mixer, if one is chosen."""
+    """Build the mixer, if one is chosen.
+
+    Raises:
+        ValueError: If there are settings of a mixer, and none is chosen.
+    """
     if not config.mixer:
         return None
+    if "_target_" not in config.mixer:
+        given = ", ".join(f"mixer.{name}" for name in config.mixer)
+        raise ValueError(f"expected a mixer that takes {given}, got mixer=none: choose one, or another method")
     mixer = instantiate(config.mixer)
     return mixer if isinstance(mixer, Mixer) else FunctionMixer(mixer)
 

@@ -80,6 +80,12 @@ def test_table_1_changes_no_weights_of_distillation_silently(method: str) -> Non
     check_settings(composed(*given, "protocol=equal"))
 
 
+def test_settings_of_a_mixer_need_one() -> None:
+    given = ["experiment=ablation_mixes", "method=ce_imgnet32", "data=shapes", "teacher.checkpoint=t.pth"]
+    with pytest.raises(ValueError, match=r"expected a mixer that takes mixer\.k, mixer\.alpha, got mixer=none"):
+        check_settings(composed(*given))
+
+
 def test_whole_numbers_will_do_for_fractions() -> None:
     check_settings(composed("mixer=supermix", *TEACHER, "mixer.alpha=1", "optimizer.lr=1"))
 
