@@ -99,6 +99,9 @@ def _settings(run: Run) -> dict[str, Any]:
     method = method_in(load().tables["custom"], run).partition("_k")[0]
     names = {name: value for name in ("protocol", "scale") if (value := run.name_of(name))}
     own = {"method": method, "pair": pair(run), "dataset": dataset(run.config)}
+    teacher = run.number("teacher/accuracy")  # weights of one name may be others
+    if teacher is not None:
+        own["teacher/accuracy"] = f"{100 * teacher:.1f}"
     return own | names | training(run.config)
 
 

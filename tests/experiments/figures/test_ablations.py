@@ -45,6 +45,14 @@ def test_the_size_of_fixed_mixes_and_curves_that_differ_in_budget(tmp_path: Path
     ]
 
 
+def test_curves_under_different_teachers_are_kept_apart(tmp_path: Path) -> None:
+    for accuracy in (0.72, 0.75):
+        for k in (2, 3):
+            write_run(tmp_path / f"{accuracy}-{k}", 70.0, k=k, metrics={"teacher/accuracy": accuracy}, **OWN)
+    found = find_points(find_runs([tmp_path])[0])
+    assert found["curve"].unique().tolist() == [f"ce_supermix, teacher/accuracy={each}" for each in ("72.0", "75.0")]
+
+
 def test_claims_of_the_paper_are_marked(tmp_path: Path) -> None:
     for weight in (0, 10, 30, 40):
         write_run(tmp_path / f"weight{weight}", 70.0, mixer={"lambda_s": weight}, **OWN)
