@@ -8,7 +8,6 @@ The second adds a row for each run that has none, keeps the others, and compares
 """
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from supermix_pl.experiments.evaluate import open_run
 from supermix_pl.experiments.evaluation import quality
 from supermix_pl.experiments.shared.files import write_whole
 from supermix_pl.experiments.shared.render import Table
-from supermix_pl.experiments.shared.runs.folders import ORIGIN, Run, find_runs
+from supermix_pl.experiments.shared.runs.folders import Run, find_runs
 from supermix_pl.experiments.shared.statistics import interval
 
 ARMS = {  # in the second half of the batch, and the config in conf/method
@@ -158,18 +157,13 @@ def _mean(values: pd.Series, factor: float, sign: str = "") -> str:
 
 
 def _key_of_run(run: Run) -> tuple[str, ...]:
-    return key_of(run.config | {"method": {"name": run.name_of("method")}}, _origin(run).get("overrides", []))
-
-
-def _origin(run: Run) -> dict[str, Any]:
-    path = run.folder / ORIGIN
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return key_of(run.config | {"method": {"name": run.name_of("method")}}, run.origin().get("overrides", []))
 
 
 def _row(run: Run, key: tuple[str, ...]) -> list[str]:
     values = dict(zip(_KEY, key, strict=True)) | quality(*open_run(run.folder))
     values |= {column: run.metrics.get(name) for column, name in _MEASURED.items()}
-    values |= _origin(run)
+    values |= run.origin()
     return [_text(values.get(column)) for column in COLUMNS]
 
 

@@ -23,7 +23,10 @@ COUNTS = ("epochs", "steps", "student_samples")
 FIDELITY = {"agreement": "test/teacher_agreement", "divergence": "test/teacher_kl"}
 TEACHER = METRICS["top1"]["teacher"]
 _CELL = ["column", "method"]
-_NAMES = ("folder", "seed", "written", "config", "settings", "budget", "protocol", "scale", "table", *_CELL)
+_NAMES = (
+    *("folder", "seed", "written", "config", "settings", "overrides", "budget", "protocol", "scale", "table"),
+    *_CELL,
+)
 
 
 @dataclass(kw_only=True)
@@ -58,7 +61,7 @@ def read(folders: Sequence[Path]) -> tuple[pd.DataFrame, list[Problem]]:
     rows = [
         {name: run.number(name) for name in run.metrics}
         | {"folder": str(run.folder), "seed": run.seed, "written": run.written, "config": run.config}
-        | {"settings": training(run.config), "budget": budget(run)}
+        | {"settings": training(run.config), "overrides": run.origin().get("overrides", []), "budget": budget(run)}
         | {"protocol": run.name_of("protocol"), "scale": run.name_of("scale"), **vars(place(run))}
         for run in found
     ]

@@ -16,7 +16,7 @@ from supermix_pl.experiments.report.runs import Block, blocks, read
 from supermix_pl.experiments.shared.render import Heading, Notes, Part, Table
 from supermix_pl.experiments.shared.runs.paper import TABLES, PaperTable, load
 
-_HEADS = ("method", "paper", "last epoch", "best epoch", "last - paper", "seeds", "epochs", "samples")
+_HEADS = ("method", "paper", "last epoch", "best epoch", "last - paper", "best - paper", "seeds", "epochs", "samples")
 _HEADS = (*_HEADS, "agreement %", "KL, nats")
 
 
@@ -87,7 +87,7 @@ def _row(cell: Mapping[str, Any], *, stars: bool) -> tuple[str, ...]:
         cell["row"],
         cell["paper_text"] or MISSING,
         *(text(cell, best=best, stars=stars) for best in (False, True)),
-        _number(cell["difference"], "+.2f"),
+        *(_number(cell[name], "+.2f") for name in ("difference", "best_difference")),
         _number(cell["num_seeds"], ".0f"),
         *(cell[name] if isinstance(cell[name], str) else MISSING for name in ("epochs", "student_samples")),
         _number(100 * cell["agreement"], ".2f"),
@@ -100,7 +100,7 @@ def _number(value: float, form: str) -> str:
 
 
 def _head(block: Block, reasons: Sequence[str] | None) -> list[str]:
-    comparable = "The paper's budget, as far as the configs tell."
+    comparable = "The paper's budget, as far as configs and command lines tell."
     lines = [f"Not comparable with the paper's numbers: {'; '.join(reasons)}." if reasons else comparable]
     lines = [] if reasons is None else lines
     data = dict(block.budget.data)
@@ -125,6 +125,7 @@ def _remarks(table: PaperTable, filled: Sequence[Block]) -> list[str]:
         paper = "; the paper's numbers above its own teacher's" if table.columns else ""
         lines.append(f"*: above the accuracy of the teacher that was measured{paper}.")
     known = {method.partition("_k")[0] for block in filled for method in block.runs["method"]}
-    lines.append("; ".join(f"{name}: {what}" for name, what in load().methods.items() if name in known) + ".")
+    explained = "; ".join(f"{name}: {what}" for name, what in load().methods.items() if name in known)
+    lines += [f"{explained}."] * bool(explained)
     bold = [f"{column.title}: {', '.join(column.bold)}" for column in table.columns.values() if column.bold]
     return [*lines, *table.notes, *([f"In bold in the paper: {'; '.join(bold)}."] if bold else [])]

@@ -28,6 +28,10 @@ _SAME_TRAINING = (  # what else runs of one training may differ in
     "milestones",  # scheduler.milestones are what counts
 )
 _NOT_OF_BUDGET = ("augment", "batch_size", "drop_last", "folder", "with_indices")  # of the data
+_SHOWN = (  # what of a command line the cell, its teacher's row or the head of its table tell
+    *("experiment", "data", "data.folder", "teacher", "trainer", "trainer.devices", "trainer.num_nodes", "mixer.k"),
+    *("mixes=fixed", "mixes=folder", "mixes.folder", "mixes.size"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +101,25 @@ def training(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings_but(FREE + _SAME_TRAINING, nodes).items() if value is not None}
 
 
+def changes(overrides: Sequence[str], table: str) -> list[str]:
+    """List what a command line changes in the settings of a table's cells, and an experiment that is not the table's.
+
+    >>> changes(["experiment=table2", "pair=vgg13-vgg8", "seed=1", "optimizer.lr=0.3", "data=parquet"], "table2")
+    ['optimizer.lr=0.3']
+    >>> changes(["experiment=ablation_k", "mixer.k=2"], "table2")
+    ['experiment=ablation_k']
+    """
+    free = _below(FREE + _SAME_TRAINING)
+    found = []
+    for override in overrides:
+        name, _, value = override.lstrip("+~").partition("=")
+        in_head = name.startswith("data.") and not name.removeprefix("data.").startswith(_NOT_OF_BUDGET)
+        shown = name in _SHOWN or override in _SHOWN or name.startswith("teacher.") or in_head
+        if (name == "experiment" and value != table) or not (shown or free.match(f"{name}.")):
+            found.append(override)
+    return found
+
+
 def differences(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """List the names under which settings differ."""
     names = dict.fromkeys(name for each in settings for name in each)
@@ -124,8 +147,13 @@ def as_text(value: Any) -> str:
 
 def settings_but(left_out: Sequence[str], config: Mapping[Any, Any]) -> dict[str, Any]:
     """List the settings of a config by dotted name, but those of some patterns; of paths only the last name."""
-    patterns = re.compile("|".join(fnmatch.translate(f"{each}.*") for each in left_out))
+    patterns = _below(left_out)
     return {name: value for name, value in _flat(config).items() if not patterns.match(f"{name}.")}
+
+
+def _below(names: Sequence[str]) -> re.Pattern[str]:
+    """Return what matches a setting, with a dot behind it, if it is one of these or below one."""
+    return re.compile("|".join(fnmatch.translate(f"{each}.*") for each in names))
 
 
 def _flat(node: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:

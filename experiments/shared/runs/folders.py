@@ -30,6 +30,13 @@ class Run:
         """Return a metric, if it was measured and is finite."""
         return _finite(self.metrics.get(name))
 
+    def origin(self) -> dict[str, Any]:
+        """Return commit, machine and command line of its training; nothing where they were not kept."""
+        try:
+            return json.loads((self.folder / ORIGIN).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+
     def name_of(self, node: str) -> str | None:
         """Return the name that a node of the config carries: method, pair, protocol, scale."""
         value = self.config.get(node)

@@ -8,6 +8,7 @@ from supermix_pl.experiments.shared.runs.folders import Run
 from supermix_pl.experiments.shared.runs.paper import PaperTable, canonical, load
 
 _PAPER_K = 2
+_POLICIES = ("autoaugment", "fast_autoaugment", "randaugment")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +38,15 @@ def place(run: Run) -> Place:
 
 
 def method_in(table: PaperTable, run: Run) -> str:
-    """Name a run's method as a table does; sources other than the paper's 2 and an example policy are in the name."""
+    """Name a run's method as a table does.
+
+    Sources other than the paper's 2, an example policy and one with the views of other data are in the name.
+    """
     name, k = run.name_of("method") or _method(run.config), _target_value(run.config.get("mixer"), "k")
     if _has_example_policy(run.config):
         return f"{name}_example"
+    if name in _POLICIES and (others := _other_views(run.config)):
+        return f"{name}_{others}"
     if k is None or table.of_networks:
         return name
     with_k = f"{name}_k{k}"
@@ -100,6 +106,12 @@ def _method(config: Mapping[str, Any]) -> str:
         return "kd" if distilled else "plain"
     distilled = distilled or bool(_target_value(config.get("mixing"), "distillation_weight"))  # by the callback
     return ("kd_" if distilled else "ce_") + target(mixer).lower()
+
+
+def _other_views(config: Mapping[str, Any]) -> str | None:
+    """Return where the views of a run on CIFAR-100 or ImageNet come from, if that is the other of the two."""
+    padded = target(_target_value(config.get("data"), "augment")) == "SmallImageView"  # crop, policy, Cutout
+    return {("imagenet", True): "cifar", ("cifar100", False): "imagenet"}.get((dataset(config), padded))
 
 
 def _has_example_policy(config: Mapping[str, Any]) -> bool:

@@ -93,9 +93,10 @@ def write_run(
     *,
     metrics: dict[str, Any] | None = None,
     written: int = 1000,
+    overrides: tuple[str, ...] = (),
     **settings: Any,
 ) -> Path:
-    """Write a finished run."""
+    """Write a finished run, with the command line that it names."""
     config = config_of(**settings)
     (folder / ".hydra").mkdir(parents=True)
     (folder / ".hydra" / "config.yaml").write_text("seed: 0\nnetwork: not a run\n")
@@ -103,4 +104,5 @@ def write_run(
     path = folder / "metrics.json"
     path.write_text(json.dumps(metrics_of(config, accuracy, **(metrics or {})), indent=2))
     os.utime(path, (written, written))
+    (folder / "origin.json").write_text(json.dumps({"overrides": overrides}))
     return folder

@@ -16,6 +16,9 @@ from tests.experiments.report.report_folders import config_of, write_run
 
 PAIR = "wrn_40_2-wrn_16_2"
 IMAGENET = {"_target_": "supermix_pl.experiments.data.ImageFolder", "folder": "/d/imagenet"}
+POLICY = {"_target_": "supermix_pl.experiments.data.RandAugment"}
+CIFAR_VIEW = {"_target_": "supermix_pl.experiments.data.SmallImageView", "policy": POLICY}
+D_PRIME = {"_target_": "supermix_pl.experiments.mixes.Fixed", "size": 500_000}
 Add = Callable[..., Path]
 
 
@@ -87,6 +90,40 @@ def placed(**settings: Any) -> Place:
             "ce_supermix",
         ),
         ({"table": "table1", "method": "plain", "network_name": "wrn_28_10"}, "table1", "wrn_28_10", "plain"),
+        (
+            {"table": "table1", "method": "randaugment", "network_name": "wrn_28_10", "data": {"augment": CIFAR_VIEW}},
+            "table1",
+            "wrn_28_10",
+            "randaugment",
+        ),
+        (
+            {"table": "table1", "method": "randaugment", "pair": "wrn_28_10-wrn_28_10", "data": {"augment": POLICY}},
+            "custom",
+            "wrn_28_10-wrn_28_10",
+            "randaugment_imagenet",
+        ),
+        (
+            {
+                "table": "table1",
+                "method": "randaugment",
+                "network_name": "imagenet_resnet50",
+                "data": IMAGENET | {"augment": POLICY},
+            },
+            "table1",
+            "resnet50",
+            "randaugment",
+        ),
+        (
+            {
+                "table": "table1",
+                "method": "randaugment",
+                "pair": "resnet50-resnet50",
+                "data": IMAGENET | {"augment": CIFAR_VIEW},
+            },
+            "custom",
+            "resnet50-resnet50",
+            "randaugment_cifar",
+        ),
         (
             {"table": None, "method": "plain", "pair": None, "network_name": "wrn_28_10"},
             "custom",
@@ -290,7 +327,13 @@ def test_cells_say_how_closely_students_follow_their_teachers(folder: Folder) ->
     ],
 )
 def test_the_papers_student_samples(folder: Folder, method: str, samples: int, reasons: list[str]) -> None:
-    folder.add(method=method, scale="paper", data={"images_per_class": None}, metrics={"student_samples": samples})
+    folder.add(
+        method=method,
+        scale="paper",
+        data={"images_per_class": None},
+        mixes=D_PRIME,
+        metrics={"student_samples": samples},
+    )
     (block,) = folder.blocks()
     assert not_comparable(load().tables["table2"], block) == reasons
 
@@ -314,3 +357,33 @@ def test_table1_on_imagenet_has_the_papers_mixes(folder: Folder, k: int, size: i
     )
     (block,) = folder.blocks("table1")
     assert not_comparable(load().tables["table1"], block) == reasons
+
+
+def test_mixes_that_are_made_in_the_training_are_not_the_papers(folder: Folder) -> None:
+    samples = {"student_samples": 60_000_000}
+    folder.add(method="kd_supermix", scale="paper", data={"images_per_class": None}, metrics=samples)
+    (block,) = folder.blocks()
+    assert not_comparable(load().tables["table2"], block) == [
+        "kd_supermix: mixes made in the training, not 500000 before it"
+    ]
+
+
+def test_what_command_lines_change_is_not_the_papers(folder: Folder) -> None:
+    own: dict[str, Any] = {"scale": "paper", "data": {"images_per_class": None}}
+    placed = ("experiment=table2", "method=kd", "seed=1", "data=parquet", "data.folder=a", "trainer.devices=2")
+    for seed, changed in enumerate([(), ("optimizer.lr=0.3",), ("optimizer.lr=0.3", "~scheduler.warmup")]):
+        folder.add(overrides=placed + changed, seed=seed, metrics={"student_samples": 12_000_000}, **own)
+    samples = {"student_samples": 60_000_000}
+    folder.add(method="ce_mixup", overrides=("experiment=ablation_mixes",), mixes=D_PRIME, metrics=samples, **own)
+    (block,) = folder.blocks()
+    assert not_comparable(load().tables["table2"], block) == [
+        "kd: optimizer.lr=0.3, ~scheduler.warmup",
+        "ce_mixup: experiment=ablation_mixes",
+    ]
+
+
+def test_a_network_on_other_data_than_its_column_is_not_comparable(folder: Folder) -> None:
+    own = {"table": "table1", "pair": None, "network_name": "ResNet50", "scale": "paper"}
+    folder.add(method="plain", data={"images_per_class": None}, **own)
+    (block,) = folder.blocks("table1")
+    assert not_comparable(load().tables["table1"], block) == ["data cifar100"]

@@ -25,19 +25,19 @@ SNAPSHOT = r"""# Pairs and methods of no table
 
 ### Cells with runs
 
-| pair | method | paper | last epoch | best epoch | last - paper | seeds | epochs | samples | agreement % | KL, nats |
-| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
-| a (no teacher) | plain | - | 60.00 | 60.20 | - | 1 | 5 | 25000 | - | - |
-| b-a | teacher | - | 72.00 | - | - | - | - | - | - | - |
-|  | kd | - | 71.00 ± 1.41 | 71.20 ± 1.41 | - | 2 | 5 | 25000 | - | - |
-|  | my_mixup | - | 72.50\* | 72.70\* | - | 1 | 5 | 50000 | - | - |
+| pair | method | paper | last epoch | best epoch | last - paper | best - paper | seeds | epochs | samples | agreement % | KL, nats |
+| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+| a (no teacher) | plain | - | 60.00 | 60.20 | - | - | 1 | 5 | 25000 | - | - |
+| b-a | teacher | - | 72.00 | - | - | - | - | - | - | - | - |
+|  | kd | - | 71.00 ± 1.41 | 71.20 ± 1.41 | - | - | 2 | 5 | 25000 | - | - |
+|  | my_mixup | - | 72.50\* | 72.70\* | - | - | 1 | 5 | 50000 | - | - |
 
 ## Not counted
 
 - RUNS/6: no metrics.json: stopped, or still running.
 - RUNS/1: the cell, settings and seed 0 of RUNS/5, which is newer and counts.
 - Runs of other tables: 1 of table2.
-"""
+"""  # noqa: E501
 
 
 @pytest.fixture
@@ -83,10 +83,23 @@ def test_a_small_report(runs: Path) -> None:
 
 def test_paper_and_measured_side_by_side(runs: Path) -> None:
     text = written(runs, "table2", str(runs))
-    assert "Not comparable with the paper's numbers: scale cpu; 50 images a class." in text
-    assert "| wrn_40_2-wrn_16_2 | teacher | 75.61 | 72.00 | - | -3.61 | - | - | - | - | - |" in text
-    assert "|  | kd_supermix | 77.45\\* | 73.00\\* | 73.20\\* | -4.45 | 1 | 5 | 50000 | - | - |" in text
+    mixes = "kd_supermix: mixes made in the training, not 500000 before it"
+    assert f"Not comparable with the paper's numbers: scale cpu; 50 images a class; {mixes}." in text
+    assert "| wrn_40_2-wrn_16_2 | teacher | 75.61 | 72.00 | - | -3.61 | - | - | - | - | - | - |" in text
+    assert "|  | kd_supermix | 77.45\\* | 73.00\\* | 73.20\\* | -4.45 | -4.25 | 1 | 5 | 50000 | - | - |" in text
     assert "Runs of other tables: 5 of custom." in text
+
+
+def test_teachers_that_the_paper_has_no_numbers_of(runs: Path) -> None:
+    write_run(runs / "table1", 79.0, method="ce_supermix", table="table1", pair="wrn_40_2-wrn_40_2")
+    text = written(runs, "table1", str(runs))
+    assert "| WRN-40-2 (a) | teacher | - | 72.00 | - | - | - | - | - | - | - | - |" in text
+    assert "|  | ce_supermix | 79.7 | 79.00 | 79.20 | -0.70 | -0.50 | 1 | 5 | 50000 | - | - |" in text
+
+
+def test_methods_of_the_users_own_have_no_empty_remark(tmp_path: Path) -> None:
+    write_run(tmp_path / "runs" / "1", method="mine", table=None)
+    assert "\n- .\n" not in written(tmp_path / "runs", "custom", str(tmp_path / "runs"))
 
 
 @pytest.mark.parametrize(
@@ -122,8 +135,8 @@ def test_csv_reads_back(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = (frame["column"] == "wrn_40_2-wrn_16_2") & (frame["scale"] == "cpu")
     row = frame[place & (frame["method"] == "kd_supermix")].iloc[0]
     assert (row["paper_value"], bool(row["paper_star"]), bool(row["star"])) == (77.45, True, True)
-    assert row[["mean", "std", "best_mean", "difference", "teacher"]].tolist() == pytest.approx(
-        [74, 1, 74.2, 74 - 77.45, 72]
+    assert row[["mean", "std", "best_mean", "difference", "best_difference", "teacher"]].tolist() == pytest.approx(
+        [74, 1, 74.2, 74 - 77.45, 74.2 - 77.45, 72]
     )
     assert (row["num_seeds"], row["seeds"], row["epochs"], row["student_samples"]) == (3, "0 1 2", 5, 50_000)
     assert row["folders"].split(";") == [str(runs / name) for name in ("7", "more1", "more2")]
