@@ -76,7 +76,8 @@ def checked_path(checkpoint: str | Path | None) -> Path:
     if checkpoint is None or not Path(checkpoint).is_file():
         raise ValueError(
             f"expected a file with the teacher's weights in teacher.checkpoint, got {checkpoint}: train one with "
-            "supermix-train experiment=teacher network=... and give the weights.pth of its run, or use a published one"
+            "supermix-train experiment=teacher network=... (for Table 1 experiment=table1 pair=... method=plain) and "
+            "give the weights.pth of its run, or use a published one"
         )
     return Path(checkpoint)
 
