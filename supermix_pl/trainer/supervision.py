@@ -28,6 +28,7 @@ Teacher = FrozenTeacher | nn.Module | Sequence[FrozenTeacher | nn.Module]
 TeacherSource = Teacher | Callable[[], Teacher] | MovingAverage | str | Path | Sequence[str | Path]
 
 _LABELS_TO_JUDGE = 256
+_ROUNDING = 0.1  # of the spread of an image's logits; 16 bits leave a few hundredths
 
 
 class Supervision:
@@ -140,6 +141,8 @@ class Supervision:
         known = mix.natural_logits
         logits = show_batch(self.teacher, images[rows], chunk_size).logits if known is None else known[rows]
         assert logits is not None
+        if self._labels_seen == 0:
+            self._judge_repeating(images, int(rows[0]), logits[0], chunk_size)
         self._labels_hit += int((logits.argmax(dim=1) == labels[rows]).sum())
         self._labels_seen += len(rows)
         expected = self._labels_seen / n
@@ -153,6 +156,20 @@ class Supervision:
             rank_zero_warn(
                 f"The teacher agrees with {self._labels_hit} of the first {self._labels_seen} labels, no more than "
                 f"chance. {likely}"
+            )
+
+    def _judge_repeating(self, images: Tensor, row: int, logits: Tensor, chunk_size: int | None) -> None:
+        """Warn where a pass of an image beside copies of itself gives it other logits than it had."""
+        assert self.teacher is not None
+        copies = images[row : row + 1].expand_as(images)  # as many as before: a compiled teacher has seen this shape
+        again = show_batch(self.teacher, copies, chunk_size).logits
+        assert again is not None
+        change = (again[0] - logits).abs().max() / (logits.max() - logits.min())
+        if change > _ROUNDING:
+            rank_zero_warn(
+                f"The teacher's logits of an image changed by {change:.0%} of their spread in a second pass beside "
+                "others: labels are not those of the image that is shown. Likely it drops units or normalises by the "
+                "batch in eval mode too (F.dropout without training=self.training, track_running_stats=False)."
             )
 
     def state_dict(self) -> dict[str, Any]:

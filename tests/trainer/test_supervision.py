@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from supermix_pl import FrozenTeacher, MixedBatch, MixUp
 from supermix_pl.trainer.supervision import Supervision
@@ -20,7 +21,7 @@ class Constant(nn.Module):
     """Says class 2 to everything."""
 
     def forward(self, images: Tensor) -> Tensor:
-        return torch.eye(NUM_CLASSES)[2] + 0 * images.mean(dim=(1, 2, 3))[:, None]
+        return 9 * torch.eye(NUM_CLASSES)[2] + 0 * images.mean(dim=(1, 2, 3))[:, None]
 
 
 def seen_and_hit(mix: MixedBatch, teacher: FrozenTeacher, labels: Tensor) -> tuple[int, int]:
@@ -71,4 +72,32 @@ def test_images_with_a_label_are_shown_in_chunks() -> None:
     seen.clear()
     seen_and_hit(mix, seeing, torch.tensor([0, -1, 2, 2]))
     seen_and_hit(mix, seeing, torch.eye(NUM_CLASSES)[LABELS])
-    assert seen == [2, 1, 2, 2]
+    again = [2, 2]  # the first image, as often as there are images: does it get the same logits?
+    assert seen == [2, 1, *again, 2, 2, *again]
+
+
+class Dropping(SmoothTeacher):
+    def forward(self, images: Tensor) -> Tensor:
+        return functional.dropout(super().forward(images), 0.2)
+
+
+class OfTheBatch(SmoothTeacher):
+    def forward(self, images: Tensor) -> Tensor:
+        logits = super().forward(images)
+        return (logits - logits.mean(dim=0)) / (logits.std(dim=0) + 1e-3)
+
+
+@pytest.mark.parametrize("blind", [False, True])
+@pytest.mark.parametrize("kind", [Dropping, OfTheBatch, SmoothTeacher])
+def test_a_teacher_whose_logits_depend_on_chance_or_the_batch_is_told_once(
+    kind: type[SmoothTeacher], blind: bool, recwarn: pytest.WarningsRecorder
+) -> None:
+    torch.manual_seed(0)
+    teacher = FrozenTeacher(kind().float(), fold=False)
+    mixer = MixUp(num_classes=NUM_CLASSES) if blind else MIXER
+    mix = mixer(None if blind else teacher, images(), LABELS if blind else None, seed=0)
+    supervision = Supervision(teacher)
+    for _ in range(2):
+        supervision.judge(mix, images(), torch.tensor([-1, 5, 2, 2]))
+    told = [str(each.message) for each in recwarn if "in a second pass beside others" in str(each.message)]
+    assert len(told) == (kind is not SmoothTeacher)
