@@ -23,7 +23,6 @@ TINY = (
     *("data.train_size=40", "data.test_size=40", "data.images_per_class=2", "teacher.epochs=1", "teacher.batch_size=8"),
     *(f"protocol.steps={STEPS}", "protocol.batch_size.natural=8", "protocol.batch_size.extended=4"),
     *("trainer.val_check_interval=0.5", "teacher.network._target_=supermix_pl.experiments.networks.resnet8"),
-    "network._target_=supermix_pl.experiments.networks.resnet8",
 )
 
 
