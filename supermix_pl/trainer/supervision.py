@@ -161,7 +161,7 @@ class Supervision:
     def _judge_repeating(self, images: Tensor, row: int, logits: Tensor, chunk_size: int | None) -> None:
         """Warn where a pass of an image beside copies of itself gives it other logits than it had."""
         assert self.teacher is not None
-        copies = images[row : row + 1].expand_as(images)  # as many as before: a compiled teacher has seen this shape
+        copies = torch.empty_like(images).copy_(images[row])  # as many as before: a compiled teacher knows this shape
         again = show_batch(self.teacher, copies, chunk_size).logits
         assert again is not None
         change = (again[0] - logits).abs().max() / (logits.max() - logits.min())

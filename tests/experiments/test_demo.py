@@ -51,10 +51,10 @@ def test_only_those_with_a_mixer_hold_something(ran: tuple[Path, str]) -> None:
 
 
 def test_passes_of_the_teacher(ran: tuple[Path, str]) -> None:
-    """KD looks at its 8 natural images; MixUp at 4, as many mixes, and once at 20 sources; SuperMix has gradients."""
+    """KD looks at its 8 natural images; MixUp at 4, as many mixes, and once at 20 sources and at a batch of copies."""
     runs = runs_in(ran[0])
     assert runs["KD"]["forwards"] == 8
-    assert runs["MixUp + KD"]["forwards"] == 8 + 20 / STEPS
+    assert runs["MixUp + KD"]["forwards"] == 8 + (20 + 4) / STEPS
     assert runs["MixUp + KD"]["backwards"] == 0 < runs["SuperMix + KD"]["backwards"]
 
 
