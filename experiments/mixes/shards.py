@@ -127,7 +127,12 @@ def read_about(folder: Path) -> dict[str, Any]:
         raise ValueError(
             f"expected a folder of mixes, got {folder} without about.json: make one with supermix-generate"
         )
-    about = json.loads(path.read_text())
+    try:
+        about = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(
+            f"expected JSON in {path}, got a damaged file ({error}): delete it and run the same supermix-generate again"
+        ) from error
     if about.get("format") != FORMAT:
         raise ValueError(f"expected mixes in format {FORMAT}, got {about.get('format')} in {path}: generate them anew")
     return about
@@ -177,7 +182,13 @@ class FixedMixes:
         return self.about["size"]
 
     def take(self, indices: Int64[np.ndarray, " m"]) -> Mixes:
-        """Return the mixes of these numbers, in [0, len), in this order."""
+        """Return the mixes of these numbers, in [0, len), in this order.
+
+        Raises:
+            IndexError: If one of them is of no mix.
+        """
+        if len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
+            raise IndexError(f"expected numbers in [0, {len(self)}), got {indices.min()} to {indices.max()}")
         places = [divmod(index, self.about["batch_size"]) for index in indices.tolist()]
         images = np.stack([self._image(shard, row) for shard, row in places])
         masks = np.stack([self._shards[shard].get_slice("masks")[row] for shard, row in places])

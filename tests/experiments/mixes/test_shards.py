@@ -162,6 +162,19 @@ def test_a_shard_of_another_set_is_named(tmp_path: Path, number: int, count: int
         FixedMixes(tmp_path / "mixes")
 
 
+def test_a_damaged_description_is_refused(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "mixes")
+    (folder / "about.json").write_text('{"format": ')
+    with pytest.raises(ValueError, match=r"expected JSON in .*about\.json, got a damaged file .*delete it"):
+        FixedMixes(folder)
+
+
+@pytest.mark.parametrize("number", [-5, 25])
+def test_numbers_of_no_mix_are_refused(number: int, tmp_path: Path) -> None:
+    with pytest.raises(IndexError, match=rf"expected numbers in \[0, 25\), got {min(number, 3)} to {max(number, 3)}"):
+        FixedMixes(folder_of(tmp_path / "mixes")).take(np.array([3, number]))
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"without about\.json: make one with supermix-generate"):
         FixedMixes(tmp_path)
