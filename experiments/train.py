@@ -82,6 +82,7 @@ def train(config: DictConfig) -> dict[str, Any]:
         "steps": trainer.global_step,
         "seed": config.seed,
         "parameters": sum(weights.numel() for weights in task.network.parameters()),
+        "diverged": int(not all(weights.isfinite().all() for weights in task.network.parameters())),
         **recorder.metrics(),
     }
     if trainer.is_global_zero:
@@ -89,7 +90,7 @@ def train(config: DictConfig) -> dict[str, Any]:
         on_test = datamodule.validation_fraction == 0
         write_whole(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
         _log.info("%s", _result(metrics, folder / "metrics.json", on_test=on_test))
-        if not all(weights.isfinite().all() for weights in task.network.parameters()):
+        if metrics["diverged"]:
             _log.warning("it diverged: weights are not finite; lower optimizer.lr, now %s", config.optimizer.get("lr"))
         restart.close_run(folder)
     return metrics

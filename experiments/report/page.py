@@ -77,7 +77,7 @@ def page(folders: Sequence[Path], *, title: str, notes: Sequence[str], arguments
         title=title,
         mark=BLUE,
         count=len(runs),
-        notes=notes,
+        notes=[*notes, *(line for block in found for line in block.diverged())],
         evaluated="evaluation/settings" in runs,
         methods={name: what for name, what in load().methods.items() if name in methods},
         blocks=[_chapter(block, f"block-{number}") for number, block in enumerate(found)],

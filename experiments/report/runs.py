@@ -19,6 +19,7 @@ METRICS = {
     "top1": {"last": "test/accuracy", "best": "val/accuracy_best", "teacher": "teacher/accuracy"},
     "top5": {"last": "test/accuracy_top5", "best": "val/accuracy_top5_best", "teacher": "teacher/accuracy_top5"},
 }
+DIVERGED = "diverged"  # 1 where weights are not finite at the end
 COUNTS = ("epochs", "steps", "student_samples")
 FIDELITY = {"agreement": "test/teacher_agreement", "divergence": "test/teacher_kl"}
 TEACHER = METRICS["top1"]["teacher"]
@@ -41,6 +42,10 @@ class Block:
     title: str  # the budget, told apart from other blocks'
     runs: pd.DataFrame  # those that count, as `read` returns them, with `trial`, `label` and `row`
     not_counted: list[str]  # older runs of the same seeds
+
+    def diverged(self) -> list[str]:
+        """Name the runs whose weights were not finite at the end; they count like the others."""
+        return [f"{folder} diverged, and counts." for folder in self.runs.loc[self.runs[DIVERGED] == 1, "folder"]]
 
     def trials(self) -> DataFrameGroupBy:
         """Return the runs, grouped by what they are seeds of."""
@@ -66,7 +71,7 @@ def read(folders: Sequence[Path]) -> tuple[pd.DataFrame, list[Problem]]:
         for run in found
     ]
     known = [name for names in METRICS.values() for name in names.values()]
-    measured = dict.fromkeys([*known, *COUNTS, *FIDELITY.values(), *(name for row in rows for name in row)])
+    measured = dict.fromkeys([*known, *COUNTS, *FIDELITY.values(), DIVERGED, *(name for row in rows for name in row)])
     numbers = [name for name in measured if name not in _NAMES]
     runs = pd.DataFrame(rows, columns=[*_NAMES, *numbers])
     return runs.astype(dict.fromkeys(numbers, float)), problems

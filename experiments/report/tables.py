@@ -109,7 +109,7 @@ def _head(block: Block, reasons: Sequence[str] | None) -> list[str]:
     lines.append(", ".join([f"Data: {block.budget.dataset} ({kind})", *settings]) + ".")
     if float(data.get("validation_fraction", 0)) > 0:
         lines.append("Best epochs are chosen by, and their accuracies are of, training images that are held out.")
-    return lines
+    return [*lines, *block.diverged()]
 
 
 def _listed(others: Mapping[str, int]) -> str:

@@ -117,7 +117,7 @@ def test_a_run_leaves_config_metrics_and_weights(tmp_path: Path, teacher_path: P
 @pytest.mark.usefixtures("configs")
 @pytest.mark.parametrize("lr", [0.1, 1e30])
 def test_a_training_that_diverged_says_so(tmp_path: Path, lr: float, caplog: pytest.LogCaptureFixture) -> None:
-    train(composed(tmp_path, "mixer=none", f"optimizer.lr={lr}"))
+    assert train(composed(tmp_path, "mixer=none", f"optimizer.lr={lr}"))["diverged"] == (lr > 1)
     assert ("weights are not finite; lower optimizer.lr, now 1e+30" in caplog.text) == (lr > 1)
 
 

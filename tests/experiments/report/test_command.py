@@ -102,6 +102,14 @@ def test_methods_of_the_users_own_have_no_empty_remark(tmp_path: Path) -> None:
     assert "\n- .\n" not in written(tmp_path / "runs", "custom", str(tmp_path / "runs"))
 
 
+@pytest.mark.parametrize("command", ["table2", "html"])
+def test_runs_that_diverged_are_named(command: str, runs: Path) -> None:
+    bad = write_run(runs / "8", 1.0, method="kd_supermix", seed=1, metrics={"diverged": 1})
+    path = runs.parent / ("report.html" if command == "html" else "report.md")
+    main([command, str(runs), "--output", str(path)])
+    assert path.read_text().count(" diverged, and counts.") == path.read_text().count(f"{bad} diverged") == 1
+
+
 @pytest.mark.parametrize(
     ("suffix", "start"),
     [(".md", "# Table 2"), (".csv", "column,mean,")],
