@@ -81,7 +81,8 @@ def test_closure_that_runs_often_mixes_once(tmp_path: Path) -> None:
     assert len(student.batches) >= 6  # the closure ran several times for each of the two batches
     different = {id(mix): mix for mix in student.mixes if mix is not None}
     assert len(different) == 2
-    assert sum(calls) == sum(mix.teacher_forwards for mix in different.values())
+    once = 4  # images of the first batch, to see whether its logits repeat
+    assert sum(calls) == sum(mix.teacher_forwards for mix in different.values()) + once
     assert_extended(student, 0, *natural_data(4))
     assert_extended(student, 1, *natural_data(4))
 
