@@ -46,7 +46,7 @@ class Learning(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         logits = self.body(images)
-        return logits if self.knows else 0 * logits + torch.eye(logits.shape[1])[0]
+        return logits if self.knows else 0 * logits + 9 * torch.eye(logits.shape[1])[0]
 
 
 @SLOW
