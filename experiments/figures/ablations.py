@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from supermix_pl.experiments.figures.style import LABEL, SMALL, TITLE, Drawn, headline, plain
 from supermix_pl.experiments.shared.palette import line
-from supermix_pl.experiments.shared.runs.budget import as_text, differences, label, training
+from supermix_pl.experiments.shared.runs.budget import as_text, differences, label, training, under
 from supermix_pl.experiments.shared.runs.folders import Run, find_runs
 from supermix_pl.experiments.shared.runs.identity import dataset, method_in, pair
 from supermix_pl.experiments.shared.runs.paper import load
@@ -99,10 +99,7 @@ def _settings(run: Run) -> dict[str, Any]:
     method = method_in(load().tables["custom"], run).partition("_k")[0]
     names = {name: value for name in ("protocol", "scale") if (value := run.name_of(name))}
     own = {"method": method, "pair": pair(run), "dataset": dataset(run.config)}
-    teacher = run.number("teacher/accuracy")  # weights of one name may be others
-    if teacher is not None:
-        own["teacher/accuracy"] = f"{100 * teacher:.1f}"
-    return own | names | training(run.config)
+    return under(run.number("teacher/accuracy"), own) | names | training(run.config)
 
 
 def claim(parameter: str, dataset: str) -> tuple[float, str] | None:

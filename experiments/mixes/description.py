@@ -14,7 +14,7 @@ from jaxtyping import Int64
 from supermix_pl import FrozenTeacher, SuperMix
 from supermix_pl.arguments import check_at_least
 from supermix_pl.experiments.data import ImageDataModule
-from supermix_pl.experiments.mixes.shards import FORMAT
+from supermix_pl.experiments.mixes.shards import FORMAT, parse_about
 from supermix_pl.experiments.shared.digests import digest_images, digest_teacher
 from supermix_pl.experiments.shared.files import to_be_made, write_whole
 from supermix_pl.mixing import Mixer
@@ -142,7 +142,7 @@ def keep_description(folder: Path, about: dict[str, Any], choose_batch_size: Cal
     The first process chooses that, where it is not given, while the others wait.
 
     Raises:
-        ValueError: If it holds mixes of another origin.
+        ValueError: If it holds mixes of another origin, or its description is damaged.
     """
     path = folder / "about.json"
     with to_be_made(path) as missing:
@@ -150,7 +150,7 @@ def keep_description(folder: Path, about: dict[str, Any], choose_batch_size: Cal
             chosen = {} if "batch_size" in about else {"batch_size": choose_batch_size()}
             if not path.exists():  # where locks do not reach from machine to machine, another one may have been faster
                 write_whole(path, json.dumps(about | chosen, indent=2) + "\n")
-    there = json.loads(path.read_text())
+    there = parse_about(path)
     differing = [name for name in about if there.get(name) != about[name]]
     if differing:
         changes = "; ".join(f"{name}: {difference(there.get(name), about[name])}" for name in differing)

@@ -127,15 +127,20 @@ def read_about(folder: Path) -> dict[str, Any]:
         raise ValueError(
             f"expected a folder of mixes, got {folder} without about.json: make one with supermix-generate"
         )
+    about = parse_about(path)
+    if about.get("format") != FORMAT:
+        raise ValueError(f"expected mixes in format {FORMAT}, got {about.get('format')} in {path}: generate them anew")
+    return about
+
+
+def parse_about(path: Path) -> dict[str, Any]:
+    """Read an about.json of any format; a `ValueError` says that it is damaged."""
     try:
-        about = json.loads(path.read_text())
+        return json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(
             f"expected JSON in {path}, got a damaged file ({error}): delete it and run the same supermix-generate again"
         ) from error
-    if about.get("format") != FORMAT:
-        raise ValueError(f"expected mixes in format {FORMAT}, got {about.get('format')} in {path}: generate them anew")
-    return about
 
 
 class FixedMixes:

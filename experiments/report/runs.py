@@ -3,7 +3,6 @@
 # pandas' own types do not tell a DataFrame from a Series
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportOperatorIssue=false
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 from pandas.core.groupby import DataFrameGroupBy
 
-from supermix_pl.experiments.shared.runs.budget import Budget, as_text, budget, differences, label, training
+from supermix_pl.experiments.shared.runs.budget import Budget, as_text, budget, differences, label, training, under
 from supermix_pl.experiments.shared.runs.folders import Problem, find_runs
 from supermix_pl.experiments.shared.runs.identity import place
 
@@ -89,10 +88,7 @@ def blocks(runs: pd.DataFrame, table: str) -> list[Block]:
 
 def _count(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Divide runs into trials, count the newest run of every seed, and say which ones do not count."""
-    settings = [
-        own if math.isnan(teacher) else own | {TEACHER: f"{100 * teacher:.1f}"}
-        for own, teacher in zip(runs["settings"], runs[TEACHER], strict=True)
-    ]
+    settings = [under(teacher, own) for own, teacher in zip(runs["settings"], runs[TEACHER], strict=True)]
     runs = runs.assign(settings=settings, training=[as_text(each) for each in settings])
     runs["cell"] = runs.groupby(_CELL, sort=False).ngroup()
     runs["trial"] = runs.groupby(["cell", "training"], sort=False).ngroup()

@@ -101,6 +101,13 @@ def training(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings_but(FREE + _SAME_TRAINING, nodes).items() if value is not None}
 
 
+def under(teacher: float | None, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Add a measured teacher's accuracy in [0, 1], to a tenth of a point, to settings: weights of one name may differ."""
+    if teacher is None or math.isnan(teacher):
+        return dict(settings)
+    return {**settings, "teacher/accuracy": f"{100 * teacher:.1f}"}
+
+
 def changes(overrides: Sequence[str], table: str) -> list[str]:
     """List what a command line changes in the settings of a table's cells, and an experiment that is not the table's.
 

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supermix_pl.experiments.mixes import FixedMixes, Mixes
+from supermix_pl.experiments.mixes.description import keep_description
 from supermix_pl.experiments.mixes.shards import FORMAT, bytes_of_image, is_whole, open_shard, shard_path, write_shard
 from tests.problems import repeatable
 
@@ -165,8 +166,9 @@ def test_a_shard_of_another_set_is_named(tmp_path: Path, number: int, count: int
 def test_a_damaged_description_is_refused(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "mixes")
     (folder / "about.json").write_text('{"format": ')
-    with pytest.raises(ValueError, match=r"expected JSON in .*about\.json, got a damaged file .*delete it"):
-        FixedMixes(folder)
+    for opens in (FixedMixes, lambda path: keep_description(path, {}, lambda: 10)):
+        with pytest.raises(ValueError, match=r"expected JSON in .*about\.json, got a damaged file .*delete it"):
+            opens(folder)
 
 
 @pytest.mark.parametrize("number", [-5, 25])
