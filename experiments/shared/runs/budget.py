@@ -102,7 +102,7 @@ def training(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def under(teacher: float | None, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Add a measured teacher's accuracy in [0, 1], to a tenth of a point, to settings: weights of one name may differ."""
+    """Add a measured teacher's accuracy in [0, 1] to settings, to a tenth of a point: files of one name may differ."""
     if teacher is None or math.isnan(teacher):
         return dict(settings)
     return {**settings, "teacher/accuracy": f"{100 * teacher:.1f}"}
