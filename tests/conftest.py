@@ -6,12 +6,10 @@ These checks take a fifth of the time. `make test-slow` has them, and pytest by 
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 from jaxtyping import config as jaxtyping_config
 from jaxtyping import install_import_hook
 
-torch.set_num_threads(1)
 yaml.SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # composes configs a fifth faster
 WHOLE = ("experiments", "integration")  # folders of whole runs; the shape checks are for the tests of each room
 
@@ -19,6 +17,13 @@ WHOLE = ("experiments", "integration")  # folders of whole runs; the shape check
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("markexpr") != "not slow":
         install_import_hook("supermix_pl", "tests.checked")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    import torch  # takes seconds, which the process that hands out the tests can spare
+
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -5,13 +5,13 @@ import re
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 from torch import nn
 
 from supermix_pl import StreamEngine, SuperMix, SuperMixCallback
 from supermix_pl.experiments import demo
 from supermix_pl.experiments.checks import check_settings
+from tests.composing import compose
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -60,8 +60,7 @@ def test_readme() -> None:
 def test_a_module_with_plain_cross_entropy_distils() -> None:
     for name in ("classifier", "few_images"):
         assert [distils(call) for call in callbacks_in((ROOT / "examples" / f"{name}.py").read_text())][-1] == DISTILS
-    with initialize_config_module("supermix_pl.conf", version_base="1.3"):
-        mixing = compose("train", ["experiment=quickstart"]).mixing
+    mixing = compose("train", ["experiment=quickstart"]).mixing
     assert {name: mixing[name] for name in DISTILS} == DISTILS
 
 
@@ -90,8 +89,7 @@ def test_examples_use_the_callback() -> None:
     ids=lambda overrides: overrides[0],
 )
 def test_configs(overrides: list[str]) -> None:
-    with initialize_config_module("supermix_pl.conf", version_base="1.3"):
-        config = compose("train", [*overrides, "paths.root_dir=x", "paths.output_dir=x"])
+    config = compose("train", [*overrides, "paths.root_dir=x", "paths.output_dir=x"])
     check_settings(config)
     mixer = instantiate(config.mixer)
     assert repr(mixer) == repr(SuperMix.fast())

@@ -72,9 +72,9 @@ def test_uses_of_sets_that_end_early_follow_what_they_take(reuse: int) -> None:
     ("options", "visits", "replays", "odd"),
     [
         ({"reuse": 12}, 1, 0.5, True),
-        ({"reuse": 3}, 4, 0, False),
+        pytest.param({"reuse": 3}, 4, 0, False, marks=SLOW),
         ({"reuse": 12, "show_from": 12}, 1, 1, True),
-        ({"reuse": 24, "show_from": 3}, 0.5, 1 - 0.5 * 0.75, False),
+        pytest.param({"reuse": 24, "show_from": 3}, 0.5, 1 - 0.5 * 0.75, False, marks=SLOW),
         pytest.param({"reuse": 12}, 1, 0.5, False, marks=SLOW),
         pytest.param({"reuse": 24}, 0.5, 0.75, True, marks=SLOW),
         pytest.param({"reuse": 3}, 4, 0, True, marks=SLOW),
@@ -262,7 +262,10 @@ def test_masks_get_better_with_the_rounds() -> None:
 # Images
 
 
-@pytest.mark.parametrize("mixer", [EXACT, FAST, EARLY, SuperMix.fast(k=3, mask_size=4, max_steps=5)])
+@pytest.mark.parametrize(
+    "mixer",
+    [EXACT, *(pytest.param(each, marks=SLOW) for each in (FAST, EARLY, SuperMix.fast(k=3, mask_size=4, max_steps=5)))],
+)
 @unchecked
 def test_sources_are_never_of_the_batch_beside_them_but_in_the_first_step(mixer: SuperMix) -> None:
     engine = StreamEngine(reuse=6, default_transform=None)
@@ -545,7 +548,7 @@ def test_chunks_change_nothing_but_rounding() -> None:
 
 
 @pytest.mark.parametrize("mixer", [FAST, EARLY, SuperMix(mask_size=4, max_steps=4, init="saliency", pairing="random")])
-@pytest.mark.parametrize("saved_at", [1, pytest.param(2, marks=SLOW), pytest.param(9, marks=SLOW), 31])
+@pytest.mark.parametrize("saved_at", [*(pytest.param(steps, marks=SLOW) for steps in (1, 2, 9)), 31])
 @unchecked
 def test_saved_and_loaded_goes_on_to_the_bit(saved_at: int, mixer: SuperMix) -> None:
     options: dict[str, Any] = {"reuse": 5, "store_bytes": 80_000}

@@ -5,19 +5,19 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
 
 from supermix_pl.experiments import cli
 from supermix_pl.experiments.checks import SettingsError, check_choices, check_settings, ending_in_a_line, named_errors
-from tests.experiments.test_building import _composed, paths
+from tests.composing import compose
+from tests.experiments.test_building import paths, small
 
 TEACHER = ("teacher=checkpoint", "teacher.checkpoint=weights.pth")
 METHODS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "method").glob("*.yaml"))
 
 
 def composed(*overrides: str) -> DictConfig:
-    return _composed(*paths(Path()), *overrides)
+    return small(*paths(Path()), *overrides)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -104,9 +104,9 @@ def test_errors_of_settings_have_one_name(error: Exception) -> None:
 def test_a_checkpoint_may_lie_where_lightning_finds_it(tmp_path: Path) -> None:
     with fsspec.open("memory://elsewhere/there.ckpt", "wb") as file:
         file.write(b"weights")  # pyright: ignore[reportAttributeAccessIssue]
-    check_settings(_composed(*paths(tmp_path), "ckpt_path=memory://elsewhere/there.ckpt"))
+    check_settings(small(*paths(tmp_path), "ckpt_path=memory://elsewhere/there.ckpt"))
     with pytest.raises(ValueError, match=r"got no such file as memory://elsewhere/absent\.ckpt"):
-        check_settings(_composed(*paths(tmp_path), "ckpt_path=memory://elsewhere/absent.ckpt"))
+        check_settings(small(*paths(tmp_path), "ckpt_path=memory://elsewhere/absent.ckpt"))
 
 
 def test_a_line_ends_a_program_and_a_full_trace_does_where_hydra_is_asked_for_it(
@@ -130,7 +130,6 @@ def test_help_has_examples_and_names_every_choice(program, monkeypatch, capsys) 
     if program is cli.train:
         lines = [line.split(maxsplit=1) for line in said.splitlines() if line.startswith("  ")]
         assert {words[0] for words in lines if len(words) == 2} >= set(METHODS)
-    with initialize_config_module("supermix_pl.conf", version_base="1.3"):
-        for command, *words in examples:
-            overrides = [word for word in words if "=" in word and "," not in word]
-            compose(command.removeprefix("supermix-"), overrides)
+    for command, *words in examples:
+        overrides = [word for word in words if "=" in word and "," not in word]
+        compose(command.removeprefix("supermix-"), overrides)

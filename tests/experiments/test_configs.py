@@ -1,12 +1,12 @@
 """Every config composes, resolves and instantiates; what YAML repeats equals the default in Python."""
 
 import inspect
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_module
 from hydra.errors import ConfigCompositionException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -26,6 +26,7 @@ from supermix_pl.experiments import few_images, resolvers
 from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.tasks.schedules import multistep
 from supermix_pl.transforms import RandomCropFlip
+from tests.composing import compose, compose_anew
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 ELSEWHERE = ("__pycache__", "network", "pair", "bench")  # test_cells and bench/test_program take these
@@ -46,14 +47,19 @@ REQUIRED = {
     ("experiment", "study"): ["data.folder=shards", "teacher.checkpoint=teacher.pth"],
     ("experiment", "few_images"): ["data.folder=shards", "teacher.checkpoint=teacher.pth"],
 }
+ALONE = ("experiment", "hparams_search", "method", "protocol", "scale")  # they choose options of other groups
+TOGETHER = [[each] for each in OPTIONS if each[0] in ALONE] + [
+    [each for each in one_of_each if each is not None]
+    for one_of_each in itertools.zip_longest(
+        *([each for each in OPTIONS if each[0] == group] for group in (*GROUPS, "network") if group not in ALONE)
+    )
+]
 resolvers.register()
 PATHS = ["paths.root_dir=root", "paths.output_dir=output"]
 
 
-@pytest.fixture(autouse=True)
-def configs() -> Iterator[None]:
-    with initialize_config_module("supermix_pl.conf", version_base="1.3"):
-        yield
+def required(options: Iterable[tuple[str, str]]) -> list[str]:
+    return [value for option in options for value in REQUIRED.get(option, [])]
 
 
 def composed(*overrides: str) -> DictConfig:
@@ -61,13 +67,13 @@ def composed(*overrides: str) -> DictConfig:
 
 
 @pytest.mark.parametrize(
-    ("group", "option"),
+    "options",
     # test_checks takes every method in `make test` too
-    [pytest.param(*each, marks=pytest.mark.slow) if each[0] == "method" else each for each in OPTIONS],
-    ids=lambda part: part,
+    [pytest.param(each, marks=[pytest.mark.slow] * (each[0][0] == "method")) for each in TOGETHER],
+    ids=lambda options: "-".join(option for _, option in options),
 )
-def test_every_option_is_complete_and_its_targets_exist_and_take_every_key(group: str, option: str) -> None:
-    config = composed(f"{group}={option}", *REQUIRED.get((group, option), []))
+def test_every_option_is_complete_and_its_targets_exist_and_take_every_key(options: list[tuple[str, str]]) -> None:
+    config = composed(*(f"{group}={option}" for group, option in options), *required(options))
     OmegaConf.resolve(config)
     assert not OmegaConf.missing_keys(config)
     for node in _targets(config):
@@ -291,7 +297,7 @@ def test_few_images_have_the_protocol_of_the_study() -> None:
 
 def test_an_unknown_key_is_an_error() -> None:
     with pytest.raises(ConfigCompositionException, match="lambda"):
-        composed("mixer=supermix", "mixer.lambda=3")
+        compose_anew("train", ["mixer=supermix", "mixer.lambda=3"])
 
 
 def test_an_unknown_choice_lists_those_that_exist() -> None:

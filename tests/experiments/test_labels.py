@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_module
 from torch import Tensor, nn
 
 from supermix_pl import FrozenTeacher
@@ -18,11 +17,17 @@ from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.tasks import Classification, Distillation
 from supermix_pl.experiments.train import train
 from supermix_pl.trainer.rewriting import BatchRewriter, Rewritten
+from tests.composing import compose
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml") if not path.stem.startswith("imagenet_"))
 SILENT = ("plain", "randaugment", "autoaugment", "fast_autoaugment", "crd")  # no logits, no mixes
 TEACHING = [method for method in METHODS if method not in SILENT]
+LEADING = {  # a method of each kind; the others are slow tests
+    *("kd", "kd_natural", "kd_imgnet32", "ce_supermix", "ce_supermix_batch", "kd_supermix", "kd_mixup"),
+    *("kd_all_supermix", "kd_all_supermix_fixed", "kd_all_misplaced_fixed", "kd_all_half", "kd_all_mixup"),
+    *("callback_supermix", "callback_distillation", "default_supermix"),
+}
 TOLERANCE: dict[str, Any] = {"atol": 2e-4, "rtol": 2e-4}
 SMALL = [
     "scale=smoke",
@@ -39,12 +44,6 @@ def flat_teacher(datamodule: ImageDataModule) -> FrozenTeacher:
         torch.manual_seed(0)
         height, width = datamodule.image_size
         return FrozenTeacher(nn.Sequential(nn.Flatten(), nn.Linear(3 * height * width, datamodule.num_classes)))
-
-
-@pytest.fixture(autouse=True)
-def configs() -> Iterator[None]:
-    with initialize_config_module("supermix_pl.conf", version_base="1.3"):
-        yield
 
 
 @pytest.fixture
@@ -104,7 +103,10 @@ def run(folder: Path, *overrides: str) -> None:
     train(config)
 
 
-@pytest.mark.parametrize("method", TEACHING)
+@pytest.mark.parametrize(
+    "method",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name not in LEADING)) for name in TEACHING],
+)
 def test_every_method(method: str, tmp_path: Path, checked: list[str]) -> None:
     from PIL import Image
 

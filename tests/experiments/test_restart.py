@@ -7,13 +7,12 @@ import os
 import resource
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from supermix_pl.experiments import checkpoints, restart
@@ -23,6 +22,7 @@ from supermix_pl.experiments.checks import SettingsError
 from supermix_pl.experiments.record import RunRecorder
 from supermix_pl.experiments.shared.files import FULL
 from supermix_pl.experiments.train import train
+from tests.composing import compose
 from tests.killing import small_disk
 
 TIMES = ("fit_seconds", "ms_per_step")
@@ -39,12 +39,6 @@ SMALL = [
     *("trainer.limit_train_batches=null", "data.train_size=20", "trainer.precision=32-true", "callbacks=default"),
     "callbacks.progress=null",
 ]
-
-
-@pytest.fixture(autouse=True)
-def configs() -> Iterator[None]:
-    with initialize_config_module("supermix_pl.conf", version_base="1.3"):
-        yield
 
 
 def run(folder: Path, kind: str, *overrides: str) -> dict[str, Any]:

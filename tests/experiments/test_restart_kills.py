@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_module
 
 from supermix_pl.experiments.checkpoints import Restart
 from supermix_pl.experiments.train import train
+from tests.composing import compose
 from tests.experiments.test_restart import RUNS, SMALL, assert_same_run
 from tests.killing import in_child
 
@@ -25,8 +25,7 @@ def trained(folder: Path, kind: str, num_images: int, pipe: int) -> None:
     """Train, and tell a pipe of every step that starts."""
     Restart.on_train_batch_start = lambda *_: os.write(pipe, b".")  # pyright: ignore
     paths = [f"paths.root_dir={folder.parent}", f"paths.output_dir={folder}", f"data.train_size={num_images}"]
-    with initialize_config_module("supermix_pl.conf", version_base="1.3"):
-        train(compose("train", [*SMALL, *RUNS[kind], *paths, "trainer.max_epochs=3"]))
+    train(compose("train", [*SMALL, *RUNS[kind], *paths, "trainer.max_epochs=3"]))
 
 
 def main(folder: Path, kind: str, num_kills: int, seed: int) -> None:

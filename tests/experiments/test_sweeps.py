@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_module
+from hydra import initialize_config_module
 from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from supermix_pl.experiments.building import build_data
 from supermix_pl.experiments.checks import check_settings
 from supermix_pl.experiments.train import train
+from tests.composing import compose, compose_anew
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 ABLATIONS = sorted(path.stem for path in (CONF / "experiment").glob("ablation_*.yaml"))
@@ -158,9 +159,9 @@ def folders(folder: Path, *overrides: str) -> list[str]:
     ("overrides", "expected"),
     [
         (["seed=0,1", "trainer.max_epochs=1"], ["seed=0", "seed=1"]),
-        (["optimizer.lr=0.1", "mixer=none,mixup"], ["mixer=none", "mixer=mixup"]),
+        pytest.param(["optimizer.lr=0.1", "mixer=none,mixup"], ["mixer=none", "mixer=mixup"], marks=SLOW),
         (["method=kd", "paths.data_dir=/a/b", "seed=0,1"], ["method=kd,seed=0", "method=kd,seed=1"]),
-        (["experiment=ablation_k", "mixer.k=2,3"], ["mixer.k=2", "mixer.k=3"]),
+        pytest.param(["experiment=ablation_k", "mixer.k=2,3"], ["mixer.k=2", "mixer.k=3"], marks=SLOW),
         (["data.size=32"], ["job"]),
     ],
 )
@@ -186,7 +187,7 @@ def test_names_of_jobs_have_no_paths_and_are_not_too_long(tmp_path: Path) -> Non
     ],
 )
 def test_the_folder_of_a_run_is_named_by_its_experiment(overrides: list[str], expected: str) -> None:
-    hydra = compose("train", overrides, return_hydra_config=True).hydra
+    hydra = compose_anew("train", overrides, return_hydra_config=True).hydra
     assert hydra.run.dir == expected
     assert hydra.sweep.dir == "multirun/" + expected.split("/")[1]
 

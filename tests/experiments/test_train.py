@@ -4,13 +4,11 @@ import itertools
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from torch import nn
@@ -23,6 +21,7 @@ from supermix_pl.experiments.data import ImageFolder, Shapes
 from supermix_pl.experiments.networks import resnet8
 from supermix_pl.experiments.teachers import fit_teacher
 from supermix_pl.experiments.train import train
+from tests.composing import compose
 
 SMALL = [
     "network=resnet8",
@@ -48,12 +47,6 @@ def teacher_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def configs() -> Iterator[None]:
-    with initialize_config_module("supermix_pl.conf", version_base="1.3"):
-        yield
-
-
 def composed(folder: Path, *overrides: str) -> DictConfig:
     return compose("train", [*SMALL, f"paths.root_dir={folder}", f"paths.output_dir={folder}", *overrides])
 
@@ -73,7 +66,6 @@ def fidelity(student: nn.Module, teacher: nn.Module) -> list[float]:
     return [float(agreed), float((theirs.exp() * (theirs - ours)).sum(dim=1).mean())]
 
 
-@pytest.mark.usefixtures("configs")
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -114,14 +106,12 @@ def test_a_run_leaves_config_metrics_and_weights(tmp_path: Path, teacher_path: P
         assert followed == [None, None]
 
 
-@pytest.mark.usefixtures("configs")
 @pytest.mark.parametrize("lr", [0.1, 1e30])
 def test_a_training_that_diverged_says_so(tmp_path: Path, lr: float, caplog: pytest.LogCaptureFixture) -> None:
     assert train(composed(tmp_path, "mixer=none", f"optimizer.lr={lr}"))["diverged"] == (lr > 1)
     assert ("weights are not finite; lower optimizer.lr, now 1e+30" in caplog.text) == (lr > 1)
 
 
-@pytest.mark.usefixtures("configs")
 def test_a_run_under_several_teachers(tmp_path: Path, teacher_path: Path) -> None:
     several = ["teacher=mean"]
     for name in ("first", "second"):
@@ -134,19 +124,16 @@ def test_a_run_under_several_teachers(tmp_path: Path, teacher_path: Path) -> Non
     assert metrics["supermix/mixes"] == 20
 
 
-@pytest.mark.usefixtures("configs")
 def test_distillation_needs_a_teacher(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"expected a teacher for .*Distillation, got teacher=none"):
         train(composed(tmp_path, "task=distillation"))
 
 
-@pytest.mark.usefixtures("configs")
 def test_a_missing_value_ends_the_run_before_time_is_spent(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"expected values for data\.folder"):
         train(compose("train", ["data=parquet", f"paths.root_dir={tmp_path}", f"paths.output_dir={tmp_path}"]))
 
 
-@pytest.mark.usefixtures("configs")
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -166,7 +153,6 @@ def test_what_cannot_be_trained_is_said_before_a_teacher_is_fitted(
         train(composed(tmp_path, "logger=csv", *override.split()))
 
 
-@pytest.mark.usefixtures("configs")
 def test_weights_of_another_network_are_an_error_of_settings(tmp_path: Path) -> None:
     torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "other.pth")
     with pytest.raises(SettingsError, match="expected the weights of this network"):
@@ -177,7 +163,6 @@ def absent_logger(**kwargs: str) -> None:
     raise ModuleNotFoundError("pip install it")
 
 
-@pytest.mark.usefixtures("configs")
 def test_a_folder_of_mixes_without_a_name_ends_a_run_before_a_teacher_is_fitted(tmp_path: Path) -> None:
     paths = [f"paths.root_dir={tmp_path}", f"paths.cache_dir={tmp_path}", f"paths.output_dir={tmp_path}"]
     config = compose("train", ["experiment=quickstart", "mixes=folder", *paths])
@@ -188,7 +173,6 @@ def test_a_folder_of_mixes_without_a_name_ends_a_run_before_a_teacher_is_fitted(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.usefixtures("configs")
 def test_a_blind_mixer_learns_the_classes_from_the_data(tmp_path: Path) -> None:
     config = composed(tmp_path, "mixer=mixup", "mixing.targets=soft")
     datamodule = Shapes(train_size=20, test_size=10)

@@ -1,24 +1,17 @@
 """A run that stops in the middle of an epoch and is resumed ends with the weights of one that went through."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_module
 
 from supermix_pl.experiments.train import train
+from tests.composing import compose
 
 STOP = {
     "callbacks.stop._target_": "pytorch_lightning.callbacks.ModelCheckpoint",
     "callbacks.stop.every_n_train_steps": 1,
 }
-
-
-@pytest.fixture(autouse=True)
-def configs() -> Iterator[None]:
-    with initialize_config_module("supermix_pl.conf", version_base="1.3"):
-        yield
 
 
 def weights(folder: Path, method: str, *overrides: str) -> dict[str, torch.Tensor]:

@@ -18,7 +18,7 @@ from supermix_pl import CutMix, FrozenTeacher, MixUp, OneOf, PuzzleMix, ResizeMi
 from supermix_pl.engine import BatchEngine
 from supermix_pl.engine.stream import engine as stream_engine
 from supermix_pl.engine.stream import solving, visit
-from supermix_pl.mixing import presenting
+from supermix_pl.mixing import grid_labels, presenting
 from supermix_pl.trainer.rewriting import BatchRewriter, Rewritten
 from supermix_pl.transforms import PerImage, RandomCropFlip, RandomResizedCropFlip
 from tests.engine.streams import batch_of
@@ -66,6 +66,11 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:no gradient flows through PerImage"),
     pytest.mark.filterwarnings("ignore:None of the 6 sets of a batch was solved"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _coarse_masks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grid_labels, "_ROUNDS", 4)  # PuzzleMix takes most of the time otherwise
 
 
 def logits_of(images: Tensor, teacher: Any = None) -> Tensor:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 
 from supermix_pl import MixedBatch, SuperMix
 from supermix_pl.experiments import resolvers
 from supermix_pl.transforms import RandomCropFlip
+from tests.composing import compose
 from tests.problems import SmoothTeacher, natural_images
 
 TEACHER = SmoothTeacher()
@@ -64,11 +64,10 @@ def test_is_deterministic_and_finite(dtype: torch.dtype) -> None:
 def test_the_config_makes_it() -> None:
     resolvers.register()
     paths = ["paths.root_dir=root", "paths.output_dir=output"]
-    with initialize_config_module("supermix_pl.conf", version_base="1.3"):
-        plain = compose("train", [*paths, "mixer=supermix_fast", "mixer.k=3"])
-        large = compose("train", [*paths, "mixer=supermix_fast", "pair.mask_size=16", "mixer.max_steps=9"])
-        assert instantiate(plain.mixer) == SuperMix.fast(k=3)
-        assert instantiate(large.mixer) == SuperMix.fast(max_steps=9)  # the paper's mask size of a pair is not its
+    plain = compose("train", [*paths, "mixer=supermix_fast", "mixer.k=3"])
+    large = compose("train", [*paths, "mixer=supermix_fast", "pair.mask_size=16", "mixer.max_steps=9"])
+    assert instantiate(plain.mixer) == SuperMix.fast(k=3)
+    assert instantiate(large.mixer) == SuperMix.fast(max_steps=9)  # the paper's mask size of a pair is not its
 
 
 @pytest.mark.slow

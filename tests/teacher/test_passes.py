@@ -133,7 +133,10 @@ def test_outputs_are_joined_where_all_are_there() -> None:
 
 
 @pytest.mark.parametrize("error", [CUDA_ERROR, pytest.param(RuntimeError(CPU_MESSAGE), marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name not in ("labels and saliency", "mixup"))) for name in OPTIONS],
+)
 def test_a_batch_is_complete_although_memory_ran_out(name: str, error: Exception) -> None:
     images, labels = natural_images(10), torch.arange(10) % 6
     expected = mixer_of(name)(FrozenTeacher(SmoothTeacher()), images, labels, seed=3)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from supermix_pl.experiments import resolvers
@@ -13,6 +12,7 @@ from supermix_pl.experiments.shared.runs.budget import budget, training
 from supermix_pl.experiments.shared.runs.folders import Run
 from supermix_pl.experiments.shared.runs.identity import Place, place
 from supermix_pl.experiments.shared.runs.paper import load
+from tests.composing import compose
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
@@ -22,8 +22,7 @@ PAIRS = sorted(path.stem for path in (CONF / "pair").glob("*-*.yaml"))
 @functools.cache
 def composed(*overrides: str) -> Run:
     resolvers.register()
-    with initialize_config_module("supermix_pl.conf", version_base="1.3"):
-        config = compose("train", [*overrides, "paths.root_dir=/here", "paths.output_dir=/here/run"])
+    config = compose("train", [*overrides, "paths.root_dir=/here", "paths.output_dir=/here/run"])
     content: Any = OmegaConf.to_container(config, resolve=True)
     return Run(folder=Path(), config=content, metrics={}, seed=0, written=0.0)
 

@@ -1,16 +1,16 @@
 """Cells of the paper's tables: every pair and method composes, and two steps run for each method and each network."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
 from supermix_pl.experiments import networks
 from supermix_pl.experiments.shared.runs.paper import load
 from supermix_pl.experiments.train import train
+from tests.composing import compose
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
@@ -30,12 +30,6 @@ SMALL = ["pair=resnet56-resnet20", "network=resnet8", "network@teacher.network=r
 
 def some_are_slow(names: list[str], are: Callable[[str], bool]) -> list[Any]:
     return [pytest.param(name, marks=pytest.mark.slow) if are(name) else name for name in names]
-
-
-@pytest.fixture(autouse=True)
-def configs() -> Iterator[None]:
-    with initialize_config_module("supermix_pl.conf", version_base="1.3"):
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities.seed import isolate_rng
@@ -29,6 +28,7 @@ from supermix_pl.experiments.tasks.classification import save_weights
 from supermix_pl.experiments.tasks.contrast_critic import ContrastCritic
 from supermix_pl.experiments.tasks.contrastive import ContrastiveDistillation, teacher_features
 from supermix_pl.experiments.tasks.schedules import constant
+from tests.composing import compose
 from tests.integration.toys import TRAINER, assert_same_tensors, weights
 
 NUM_TRAIN = 13
@@ -242,10 +242,9 @@ def test_networks_without_features_are_refused() -> None:
 def test_the_config_trains_published_networks(tmp_path: Path) -> None:
     data = Shapes(train_size=40, test_size=10, batch_size=10, images_per_class=3, with_indices=True)
     data.setup()
-    with initialize_config_module("supermix_pl.conf", version_base="1.3"):
-        config = compose(
-            "train", ["task=contrastive", "task.critic.num_negatives=6", "seed=4", f"paths.output_dir={tmp_path}"]
-        )
+    config = compose(
+        "train", ["task=contrastive", "task.critic.num_negatives=6", "seed=4", f"paths.output_dir={tmp_path}"]
+    )
     task = instantiate(config.task, _partial_=True)(
         network=resnet8(10),
         num_classes=10,
