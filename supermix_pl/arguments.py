@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Mapping, Sequence, Set
+from dataclasses import fields
 from numbers import Integral, Real
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 from torch import Tensor
@@ -49,6 +50,14 @@ def check_interval(name: str, value: Sequence[float]) -> tuple[float, float]:
     if len(pair) != 2 or not all(_is_finite(end) for end in pair) or not 0 < pair[0] <= pair[1]:
         raise ValueError(f"expected {name} as (least, largest) with 0 < least <= largest, got {value!r}")
     return float(pair[0]), float(pair[1])
+
+
+def hold_floats(settings: Any) -> None:
+    """Hold the whole numbers of a frozen dataclass's float fields as floats: equal settings shall have one repr."""
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if field.type in (float, float | None) and isinstance(value, Real):
+            object.__setattr__(settings, field.name, float(value))
 
 
 def check_size(name: str, value: int | Sequence[int]) -> tuple[int, int]:

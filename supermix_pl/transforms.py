@@ -13,7 +13,14 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from supermix_pl.arguments import check_at_least, check_interval, check_probability, check_statistics, check_transform
+from supermix_pl.arguments import (
+    check_at_least,
+    check_interval,
+    check_probability,
+    check_statistics,
+    check_transform,
+    hold_floats,
+)
 
 _SIXTEENTH = 16
 _LARGEST_KEY = 2**62
@@ -137,6 +144,7 @@ class RandomCropFlip(View):
         if self.padding is not None:
             check_at_least("padding", self.padding, 0)
         check_probability("flip_probability", self.flip_probability)
+        hold_floats(self)
 
     def draw(self, keys: Int[Tensor, " b"], rounds: Int[Tensor, " b"], size: tuple[int, int]) -> Int[Tensor, "b 3"]:
         """Draw top, left and whether the image is mirrored."""
@@ -185,6 +193,7 @@ class RandomResizedCropFlip(View):
         if self.scale[1] > 1:
             raise ValueError(f"expected scale in (0, 1], got {self.scale}")
         check_probability("flip_probability", self.flip_probability)
+        hold_floats(self)
 
     def draw(self, keys: Int[Tensor, " b"], rounds: Int[Tensor, " b"], size: tuple[int, int]) -> Float[Tensor, "b 5"]:
         """Draw top, left, height and width of the part as shares of the sides, and whether the image is mirrored."""

@@ -10,7 +10,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from supermix_pl import SuperMix
+from supermix_pl import MixUp, SuperMix
 from supermix_pl.arguments import (
     check_at_least,
     check_flag,
@@ -20,6 +20,7 @@ from supermix_pl.arguments import (
     check_statistics,
     check_transform,
 )
+from supermix_pl.transforms import RandomCropFlip, RandomResizedCropFlip
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 
@@ -27,6 +28,19 @@ pytestmark = pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3)])
 def test_integers_of_any_make(value: Any) -> None:
     check_at_least("n", value, 3)
+
+
+@pytest.mark.parametrize(
+    ("whole", "real"),
+    [
+        (SuperMix(alpha=3, max_logit_step=2), SuperMix(alpha=3.0, max_logit_step=2.0)),
+        (MixUp(alpha=1), MixUp(alpha=1.0)),
+        (RandomCropFlip(flip_probability=0), RandomCropFlip(flip_probability=0.0)),
+        (RandomResizedCropFlip(flip_probability=1), RandomResizedCropFlip(flip_probability=1.0)),
+    ],
+)
+def test_whole_numbers_are_the_same_settings(whole: Any, real: Any) -> None:
+    assert repr(whole) == repr(real)
 
 
 @pytest.mark.parametrize("value", [2, True, 3.0, "3", None, math.nan])

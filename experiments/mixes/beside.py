@@ -105,6 +105,13 @@ def _check_fit(mixes: FixedMixes, setting: Setting) -> None:
                 f"expected mixes with {name} {wanted}, as the data have, got {mixes.about[name]} in {mixes.folder}: "
                 "make others with supermix-generate, or give other data"
             )
+    count, known = mixes.about["num_sources"], len(data.training_samples()[1])
+    if count != known:
+        _log.warning(
+            "the mixes in %s were made of %d training images, and the data have %d: they may show images that are not "
+            "among these, such as held-out ones",
+            *(mixes.folder, count, known),
+        )
     if setting.mixer is None:
         return
     for name, wanted in describe_mixer(setting.mixer, setting.view, data).items():

@@ -4,7 +4,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -32,7 +32,7 @@ from supermix_pl.experiments.mixes.description import (
     resolve_views,
     source_order,
 )
-from supermix_pl.experiments.mixes.shards import Mixes, bytes_of_image, is_whole, shard_number, shard_path, write_shard
+from supermix_pl.experiments.mixes.shards import Mixes, bytes_of_mix, is_whole, shard_number, shard_path, write_shard
 from supermix_pl.mixing import Mixer, present
 from supermix_pl.mixing.views import Transform
 from supermix_pl.transforms import RandomCropFlip
@@ -85,7 +85,7 @@ def generate(
     plan = replace(plan, batch_size=keep_description(folder, about, choose_batch_size))
     missing = list(range(plan.num_shards))
     shown = GenerationProgress(folder, plan)
-    _tell_size(folder, datamodule, plan, shown.there)
+    _tell_size(folder, datamodule, mixer, plan, shown.there)
     with ExitStack() as held:
         while missing := [shard for shard in missing if not is_whole(shard_path(folder, shard))]:
             others_do = True
@@ -124,9 +124,10 @@ def fitting_batch_size(make: Callable[[Plan], object], plan: Plan) -> int:
         size = fits
 
 
-def _tell_size(folder: Path, datamodule: ImageDataModule, plan: Plan, there: int) -> None:
+def _tell_size(folder: Path, datamodule: ImageDataModule, mixer: Mixer, plan: Plan, there: int) -> None:
     """Log how much there is to make; warn where the disk is too small for it."""
-    each, free = bytes_of_image(datamodule.image_size), disk_usage(folder).free
+    grid = _kept_grid(mixer, datamodule.image_size)
+    each, free = bytes_of_mix(datamodule.image_size, mixer.k, grid), disk_usage(folder).free
     height, width = datamodule.image_size
     sizes = f"{plan.size} mixes of {height}x{width} take about {plan.size * each / 1e9:.3g} GB"
     if there < plan.size:
@@ -196,19 +197,23 @@ def _mix(
     view = getattr(mixer, "views", None) or RandomCropFlip()
     seen = present(shown, teacher, images, view, seed=(*seed, _HOLDS), exact=False, chunk_size=mixer.chunk_size)
     assert seen.holds is not None
-    grid = getattr(mixer, "mask_grid", _DEFAULT_GRID)
-    height, width = (min(sides) for sides in zip(grid, mix.masks.shape[2:], strict=True))
     kept = {
         "images": pixels,
         "source_indices": torch.from_numpy(rows).to(device)[mix.source_indices],
         "source_classes": mix.source_classes,
         "mix_weights": mix.mix_weights.float(),
-        "masks": adaptive_avg_pool2d(mix.masks.float(), (height, width)).half(),
+        "masks": adaptive_avg_pool2d(mix.masks.float(), _kept_grid(mixer, mix.masks.shape[2:])).half(),
         "solved": mix.solved,
         "holds": seen.holds,
         "num_steps": mix.num_steps.int(),
     }
     return Mixes(**{name: value[: plan.length(shard)].detach().cpu().numpy() for name, value in kept.items()})
+
+
+def _kept_grid(mixer: Mixer, image_size: Sequence[int]) -> tuple[int, int]:
+    """Return height and width of the grid that masks are kept on."""
+    height, width = getattr(mixer, "mask_grid", _DEFAULT_GRID)
+    return min(height, image_size[0]), min(width, image_size[1])
 
 
 class GenerationProgress:

@@ -59,10 +59,11 @@ def shard_number(path: str | Path) -> int:
     return int(Path(path).stem.removeprefix("mixes-"))
 
 
-def bytes_of_image(image_size: Sequence[int]) -> int:
-    """Estimate the bytes on the disk of an image of this height and width."""
+def bytes_of_mix(image_size: Sequence[int], k: int, grid: tuple[int, int]) -> int:
+    """Estimate the bytes on the disk of a mix of this height and width, of k masks on a grid and of its facts."""
     pixels = image_size[0] * image_size[1]
-    return round(3 * pixels * (_ENCODED_SHARE if pixels > _LARGEST_RAW else 1))
+    image = round(3 * pixels * (_ENCODED_SHARE if pixels > _LARGEST_RAW else 1))
+    return image + k * (2 * grid[0] * grid[1] + 20) + 6
 
 
 def write_shard(path: Path, mixes: Mixes) -> None:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from supermix_pl.arguments import check_at_least, check_one_of, check_positive
+from supermix_pl.arguments import check_at_least, check_one_of, check_positive, hold_floats
 from supermix_pl.mixing.checks import check_images
 from supermix_pl.mixing.choosing import ChoosingMixer, Chosen
 from supermix_pl.mixing.mixer import MixedBatch, Seed
@@ -71,6 +71,7 @@ class DirectMixer(ChoosingMixer):
             check_at_least("num_classes", self.num_classes, 1)
         if self.chunk_size is not None:
             check_at_least("chunk_size", self.chunk_size, 1)
+        hold_floats(self)
 
     @property
     def takes_labels(self) -> bool:

@@ -18,6 +18,7 @@ from supermix_pl.arguments import (
     check_share,
     check_size,
     check_transform,
+    hold_floats,
 )
 from supermix_pl.mixing.checks import check_images, numbers
 from supermix_pl.mixing.choosing import ChoosingMixer, Chosen
@@ -142,6 +143,7 @@ class SuperMix(ChoosingMixer):
         if self.max_logit_step is not None:
             check_positive("max_logit_step", self.max_logit_step)
         check_share("momentum", self.momentum)
+        hold_floats(self)
         if self.chunk_size is not None:
             check_at_least("chunk_size", self.chunk_size, 1)
         check_one_of("pairing", self.pairing, get_args(Pairing))

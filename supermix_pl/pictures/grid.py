@@ -71,7 +71,8 @@ def titled_grid(sets: ShownSets) -> UInt8[np.ndarray, "h w 3"]:
     num_sources, num_masks = (0 if part is None else k for part in (sets.sources, sets.masks))
     columns = num_sources + num_masks + 1
     titles = 0.14 * (k + 1) + 0.1  # inches of k + 1 lines
-    width, height = max(2.0, _CELL * columns) + (0.9 if num_masks else 0.1), (_CELL + titles) * count + 0.05
+    tall = _CELL * min(max(sets.mixes.shape[2] / sets.mixes.shape[3], 0.5), 2)  # as the images are
+    width, height = max(2.0, _CELL * columns) + (0.9 if num_masks else 0.1), (tall + titles) * count + 0.05
     figure = Figure((width, height), dpi=_DPI)  # laid out by hand: matplotlib's own layouts take a second
     canvas = FigureCanvasAgg(figure)
     cells = figure.subplots(count, columns, squeeze=False)
@@ -90,7 +91,7 @@ def titled_grid(sets: ShownSets) -> UInt8[np.ndarray, "h w 3"]:
     for cell in cells.flat:
         cell.set_axis_off()
     right = 1 - (0.9 if num_masks else 0.1) / width
-    figure.subplots_adjust(0.1 / width, 0.05 / height, right, 1 - titles / height, wspace=0.06, hspace=titles / _CELL)
+    figure.subplots_adjust(0.1 / width, 0.05 / height, right, 1 - titles / height, wspace=0.06, hspace=titles / tall)
     if num_masks:
         scale = ScalarMappable(Normalize(0, 1), shares)
         bar = figure.colorbar(scale, cax=figure.add_axes((1 - 0.7 / width, 0.3, 0.12 / width, 0.4)))
@@ -114,7 +115,9 @@ def _seen(
 def _name(label: int, class_names: Sequence[str] | None) -> str:
     if class_names is None or not 0 <= label < len(class_names):
         return f"class {label}"
-    return str(class_names[label]).replace("$", r"\$")[:_LONGEST_NAME]
+    name = str(class_names[label])
+    name = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+    return name.replace("$", r"\$")
 
 
 def _pixels(image: Float[Tensor, "c h w"]) -> np.ndarray:

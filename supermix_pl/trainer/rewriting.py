@@ -139,7 +139,7 @@ class BatchRewriter:
         if mix.images.shape[1:] != images.shape[1:]:
             raise ValueError(
                 f'expected mixed_transform to keep the shape {tuple(images.shape[1:])} of the images in mode="extend", '
-                f"got {tuple(mix.images.shape[1:])}"
+                f'got {tuple(mix.images.shape[1:])}; give one that keeps it, or choose mode="replace"'
             )
         assert labels is not None
         targets = concatenate(self._natural_targets(labels, natural, n, k, missing), mixed)

@@ -179,6 +179,15 @@ def test_mixes_of_the_chosen_mixer_are_taken(tmp_path: Path, folder: Path) -> No
     assert mixing.mixer == SuperMix(max_steps=2)
 
 
+@pytest.mark.parametrize("train_size", [10, 20])
+def test_mixes_of_other_images_are_told(
+    tmp_path: Path, folder: Path, train_size: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = composed(tmp_path, "mixes=folder", f"mixes.folder={folder}")
+    build_mixes(config, shapes(train_size=train_size))
+    assert ("were made of 10 training images, and the data have 20" in caplog.text) == (train_size == 20)
+
+
 def test_mixes_of_other_classes_are_refused(tmp_path: Path, folder: Path) -> None:
     copied = Path(shutil.copytree(folder, tmp_path / "copied"))
     about = json.loads((copied / "about.json").read_text())
@@ -264,7 +273,7 @@ def command(module: str, folder: Path, *overrides: str) -> str:
 def test_generate_then_train(tmp_path: Path) -> None:
     said = command("generate", tmp_path, "mixes.folder=mixes", *FIXED[1:], "trainer.devices=2")
     assert "12 mixes in mixes, solved on their exact pixels:" in said
-    assert "12 mixes of 32x32 take about 3.69e-05 GB in 3 files in mixes; 0 are there" in said
+    assert "12 mixes of 32x32 take about 4.05e-05 GB in 3 files in mixes; 0 are there" in said
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "mixes").glob("mixes-*")}
     assert "a second" not in command("generate", tmp_path, "mixes.folder=mixes", *FIXED[1:])
     assert before == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "mixes").glob("mixes-*")}

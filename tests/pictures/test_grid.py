@@ -54,6 +54,25 @@ def test_numbers_where_names_are_missing() -> None:
     assert sets_to_show(images, mix, class_names=[]).names[0][0].startswith(f"class {label} ")
 
 
+def test_a_long_name_is_cut_where_one_sees_it() -> None:
+    images, mix = mixed()
+    names = ["rhinoceros beetle", "sixteen letters!", "sixteen letters!"]
+    words = {name.rsplit(" ", 1)[0] for row in sets_to_show(images, mix, class_names=names).names for name in row}
+    assert words <= {"rhinoceros beet…", "sixteen letters!"}
+    assert "rhinoceros beet…" in words
+
+
+def test_cells_are_as_wide_and_tall_as_the_images() -> None:
+    images, mix = mixed()
+    heights = []
+    for rows in (12, 6, 24):
+        sized = dataclasses.replace(mix, images=mix.images.repeat(1, 1, 3, 3)[:, :, :rows, :12])
+        heights.append(len(titled_grid(sets_to_show(images, sized))))
+    square, flat, upright = heights
+    assert square - flat == pytest.approx((upright - square) / 2, abs=2)
+    assert flat < square
+
+
 def test_mixes_of_a_pool_have_no_sources_and_maybe_no_masks() -> None:
     sets = sets_to_show(*out_of_a_pool(grid=4))
     assert sets.sources is None

@@ -331,7 +331,7 @@ def test_all_processes_of_a_folder_have_the_batch_size_of_the_first(
     with caplog.at_level(logging.INFO), pytest.raises(KeyboardInterrupt):
         make(tmp_path, Failing(MIXER, 1), plan)
     assert re.match("8 mixes took .*: 18 take about 0:00:00 by one process", caplog.messages[0])
-    assert caplog.messages[1:] == [f"18 mixes of 8x8 take about 3.46e-06 GB in 3 files in {tmp_path}; 0 are there"]
+    assert caplog.messages[1:] == [f"18 mixes of 8x8 take about 5.44e-06 GB in 3 files in {tmp_path}; 0 are there"]
     monkeypatch.setattr(generation, "fitting_batch_size", None)
     rest = Failing(MIXER, 99)
     make(tmp_path, rest, plan)
@@ -374,7 +374,7 @@ def test_lines_tell_how_far_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     with caplog.at_level(logging.INFO):
         generate(tmp_path, data_of(), teacher_of(), MIXER, Plan(size=24, batch_size=4))
     lines = [record.getMessage() for record in caplog.records if record.name.startswith("supermix_pl")]
-    assert lines[0] == f"24 mixes of 8x8 take about 4.61e-06 GB in 6 files in {tmp_path}; 0 are there"
+    assert lines[0] == f"24 mixes of 8x8 take about 7.25e-06 GB in 6 files in {tmp_path}; 0 are there"
     assert lines[2].endswith("; 12 are there")
     assert [line.partition(",")[0] for line in lines[1::2] + lines[4:]] == [
         f"{done} of 24 mixes" for done in (4, 16, 24)
@@ -388,7 +388,7 @@ def test_a_disk_that_is_too_small_is_told_of(
     free = type(shutil.disk_usage(tmp_path))(10**6, 10**6, 4000)
     monkeypatch.setattr(generation, "disk_usage", lambda folder: free)
     make(tmp_path)
-    assert "25 mixes of 8x8 take about 4.8e-06 GB, 4e-06 GB are free in" in caplog.text
+    assert "25 mixes of 8x8 take about 7.55e-06 GB, 4e-06 GB are free in" in caplog.text
     caplog.clear()
     make(tmp_path)  # all is there
     assert not caplog.records
