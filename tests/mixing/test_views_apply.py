@@ -131,6 +131,8 @@ def through_numpy(images: Tensor) -> Tensor:
         (through_numpy, False),
         (v2.RandomRotation(10, interpolation=InterpolationMode.BILINEAR), False),  # pyright: ignore
         (v2.RandomPerspective(p=1), False),
+        (v2.ColorJitter(brightness=0.2), True),
+        (v2.ColorJitter(hue=0.1), False),
     ],
 )
 def test_what_gradients_flow_through(transform: Any, expected: bool) -> None:
@@ -171,6 +173,7 @@ def test_one_draw_that_lets_a_gradient_through_is_not_enough() -> None:
         through_numpy,
         v2.ToDtype(torch.uint8, scale=True),
         v2.RandomRotation([10, 10], interpolation=InterpolationMode.BILINEAR),  # pyright: ignore
+        v2.ColorJitter(hue=(0.1, 0.1)),
     ],
 )
 def test_a_later_draw_that_breaks_the_graph_has_a_gradient_of_zero(breaking: Any) -> None:
