@@ -4,8 +4,9 @@ import copy
 import itertools
 import warnings
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from operator import is_
+from threading import get_ident
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -79,12 +80,28 @@ def _trace(module: nn.Module) -> tuple[fx.Graph, dict[str, nn.Module]]:
     call = _Call(module)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return fx.Tracer().trace(call), dict(call.named_modules())
+        return _Tracer().trace(call), dict(call.named_modules())
 
 
 def _read(graph: fx.Graph) -> set[str]:
     """Name the parts whose tensors are read from outside."""
     return {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
+
+
+class _Tracer(fx.Tracer):
+    """Traces the calls of its own thread; those of others, such as of one that loads images, it lets through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = get_ident()
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Record a call; torch.fx catches those of all threads."""
+        if get_ident() != self._thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
 
 
 class _Call(nn.Module):

@@ -3,6 +3,7 @@
 import copy
 import pickle
 from collections.abc import Callable
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -197,6 +198,19 @@ def test_what_can_be_folded_is_beside_what_cannot() -> None:
     teacher = FrozenTeacher(module)
     torch.testing.assert_close(teacher(images()), module(images()), rtol=1e-10, atol=1e-12)
     assert num_norms(network_of(teacher)) == 1
+
+
+def test_modules_that_another_thread_calls_meanwhile_are_let_through() -> None:
+    beside, said = nn.Identity(), []  # as a transform of torchvision in a thread that loads images
+
+    def while_loading(net: Net, x: Tensor) -> Tensor:
+        loading = Thread(target=lambda: said.append(beside(1)))
+        loading.start()
+        loading.join()
+        return plain(net, x)
+
+    assert fold_batch_norm(Net(while_loading)) is not None
+    assert said == [1]
 
 
 def test_nothing_to_fold() -> None:
