@@ -5,6 +5,7 @@ what `mixing.mixed_transform` says.
 """
 
 import logging
+from multiprocessing import parent_process
 from typing import Any
 
 import hydra
@@ -95,6 +96,9 @@ def _prepare(config: DictConfig, devices: list[torch.device], index: int) -> tup
 
 def _help(index: int, config: DictConfig, devices: list[torch.device]) -> None:
     """Make mixes in a process beside the first, until all are there."""
+    first = parent_process()
+    if first is not None and not first.is_alive():  # it ended before torch had this process end with it
+        return
     making, teacher = _prepare(config, devices, index + 1)
     making.make(teacher)
 

@@ -8,12 +8,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from supermix_pl import BatchEngine, FrozenTeacher, MixedBatch, MixUp, StreamEngine, SuperMix
@@ -267,6 +268,13 @@ def command(module: str, folder: Path, *overrides: str) -> str:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     return done.stdout + done.stderr if done.returncode == 0 else f"failed: {done.stderr}"
+
+
+def test_a_process_whose_first_one_has_ended_makes_no_mixes(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = sys.modules[generate_main.__module__]
+    monkeypatch.setattr(program, "_prepare", None)
+    monkeypatch.setattr(program, "parent_process", lambda: SimpleNamespace(is_alive=lambda: False))
+    program._help(0, OmegaConf.create(), [])
 
 
 @pytest.mark.slow
