@@ -22,7 +22,7 @@ from supermix_pl.experiments.evaluate import open_run
 from supermix_pl.experiments.evaluation import quality
 from supermix_pl.experiments.figures.comparison import draw_sets, mixed
 from supermix_pl.experiments.figures.style import save
-from supermix_pl.experiments.opening import composed, open_subject
+from supermix_pl.experiments.opening import composed, open_subject, quoted
 from supermix_pl.experiments.report.charts import read_log
 from supermix_pl.experiments.shared import render
 from supermix_pl.experiments.shared.render import Table
@@ -109,8 +109,8 @@ def _folder(name: str, seed: int, output: Path) -> Path:
 
 
 def _compose(name: str, seed: int, output: Path, overrides: Sequence[str]) -> DictConfig:
-    folder = _folder(name, seed, output)
-    own = [f"paths.root_dir={folder}", f"paths.output_dir={folder}", f"paths.cache_dir={output.resolve()}"]
+    folder = quoted(_folder(name, seed, output))
+    own = [f"paths.root_dir={folder}", f"paths.output_dir={folder}", f"paths.cache_dir={quoted(output.resolve())}"]
     return composed("train", ["experiment=demo", f"method={METHODS[name]}", f"seed={seed}", *own, *overrides])
 
 

@@ -28,12 +28,17 @@ def composed(name: str, overrides: Sequence[str]) -> DictConfig:
     Raises:
         ValueError: If there is no such choice or setting; a line.
     """
-    here = Path.cwd()
+    here = quoted(Path.cwd())
     with initialize_config_module("supermix_pl.conf", version_base="1.3"):
         try:
             return compose(name, [f"paths.root_dir={here}", f"paths.output_dir={here}", *overrides])
         except (HydraException, OmegaConfBaseException) as error:
             raise ValueError(one_line(error)) from error
+
+
+def quoted(path: Path) -> str:
+    """Write a path as the value of an override, whatever letters it has."""
+    return "'" + str(path).replace("'", r"\'") + "'"
 
 
 def one_line(error: Exception) -> str:

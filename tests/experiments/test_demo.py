@@ -28,7 +28,7 @@ TINY = (
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    folder = tmp_path_factory.mktemp("demo")
+    folder = tmp_path_factory.mktemp("José's demo, k=2")
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         demo.main(["--output", str(folder), "--processes", "1", *TINY])
     return folder, printed.getvalue()

@@ -37,6 +37,13 @@ def test_a_subject_may_have_several_teachers() -> None:
     assert found.teacher(found.images[:2]).shape == (2, 10)
 
 
+def test_the_working_folder_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "José's runs, lr=0.1 (2)"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    assert opening.composed("bench/base", []).paths.root_dir == str(folder)
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
