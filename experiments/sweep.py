@@ -1,13 +1,18 @@
-"""Around a sweep: its folders are named by what it sweeps; at its end it prints the command that shows its runs."""
+"""Around a sweep: folders are named by what it sweeps, failed jobs are told of, its end says how to see its runs."""
 
+import logging
 import shlex
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict, read_write
 
 from supermix_pl.experiments.resolvers import ALWAYS_NAMED
+
+_log = logging.getLogger(__name__)
 
 
 class NameFolders(Callback):
@@ -24,6 +29,11 @@ class NameFolders(Callback):
 
 class ShowReport(Callback):
     """Hydra's callback for `hydra.callbacks`."""
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """Name a job that failed where it did: at the end of a sweep Hydra tells of the first alone."""
+        if job_return.status is JobStatus.FAILED and config.hydra.mode is RunMode.MULTIRUN:
+            _log.error("failed: %s: %s", config.hydra.runtime.output_dir, job_return._return_value)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         print(f"to see the runs: supermix-report {config.table or 'html'} {shlex.quote(config.hydra.sweep.dir)}")

@@ -144,6 +144,14 @@ def test_a_sweep_ends_with_the_command_that_shows_it(
     assert capsys.readouterr().out == f"to see the runs: supermix-report {report} '{tmp_path / 'my runs'}'\n"
 
 
+def test_each_job_of_a_sweep_that_fails_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = multirun(tmp_path, "mixer=mixup", "hydra.runtime.output_dir=runs/third")
+    for status, value in ((JobStatus.COMPLETED, 0.5), (JobStatus.FAILED, ValueError("expected alpha > 0"))):
+        job_return = JobReturn(status=status, _return_value=value)
+        Callbacks(config).on_job_end(config=config, config_name="train", job_return=job_return)
+    assert caplog.messages == ["failed: runs/third: expected alpha > 0"]
+
+
 def folders(folder: Path, *overrides: str) -> list[str]:
     """Where the jobs of a sweep go, within that of the sweep."""
     config = multirun(folder, *overrides)
