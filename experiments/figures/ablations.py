@@ -50,8 +50,8 @@ def draw(folders: Sequence[Path], *, best: bool = False, note: str = "") -> Draw
         _draw_panel(place, *names, own)
     for place in axes[len(panels) :]:
         place.axis("off")
-    epoch = "best" if best else "last"
-    text = f"Accuracy on the test images, {epoch} epoch; bars: standard deviation (n - 1) over the seeds."
+    which = "validation images, best" if best else "test images, last"
+    text = f"Accuracy on the {which} epoch; bars: standard deviation (n - 1) over the seeds."
     left_out = f" Folders without a finished run, left out: {len(problems)}." if problems else ""
     remark = f" {note}." if note else ""
     figure.suptitle(headline(text + remark + left_out, figure), fontsize=LABEL)

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from supermix_pl.experiments.report.charts import CURVES, chart, curve, style
-from supermix_pl.experiments.report.runs import TEACHER, Block, blocks, read
+from supermix_pl.experiments.report.runs import TEACHER, Block, blocks, in_order, read
 from supermix_pl.experiments.shared import provenance
 from supermix_pl.experiments.shared.palette import BLUE
 from supermix_pl.experiments.shared.runs.budget import as_text, differences
@@ -129,7 +129,7 @@ def _rows(block: Block) -> dict[str, pd.DataFrame]:
     heads = [runs.iloc[0] for runs in listed]
     several = len({head["column"] for head in heads}) > 1
     names = [f"{head['column']}: {head['row']}" if several else str(head["row"]) for head in heads]
-    keys = [(head["column"], place.get(head["method"], len(order)), head["row"]) for head in heads]
+    keys = [(head["column"], place.get(head["method"], len(order)), in_order(head["row"])) for head in heads]
     return {name: runs for _, name, runs in sorted(zip(keys, names, listed, strict=True), key=lambda each: each[0])}
 
 

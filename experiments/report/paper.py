@@ -3,13 +3,12 @@
 # pandas' own types do not tell a DataFrame from a Series
 # pyright: reportArgumentType=false, reportReturnType=false
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
-from supermix_pl.experiments.report.runs import COUNTS, FIDELITY, METRICS, Block
+from supermix_pl.experiments.report.runs import COUNTS, FIDELITY, METRICS, Block, in_order
 from supermix_pl.experiments.shared.runs.budget import changes
 from supermix_pl.experiments.shared.runs.paper import PaperTable, load
 
@@ -31,9 +30,8 @@ def cells(table: PaperTable, block: Block) -> pd.DataFrame:
     columns, methods = [*table.columns], [TEACHER, *table.methods, *load().methods]
 
     def place(cell: Mapping[str, Any]) -> tuple[Any, ...]:
-        numbers = [part.zfill(12) for part in re.split(r"(\d+)", cell["row"])]
         column, method = cell["column"], cell["method"]
-        return _rank(columns, column), column, cell["metric"], _rank(methods, method), method, numbers
+        return _rank(columns, column), column, cell["metric"], _rank(methods, method), method, in_order(cell["row"])
 
     found = pd.DataFrame(sorted(measured.to_dict("records"), key=place))
     papers = [_reported(table, cell) for cell in found.to_dict("records")]

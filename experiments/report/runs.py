@@ -3,6 +3,7 @@
 # pandas' own types do not tell a DataFrame from a Series
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportOperatorIssue=false
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,16 @@ def blocks(runs: pd.DataFrame, table: str) -> list[Block]:
         found.append(Block(budget=its_budget, title=its_budget.title(), runs=counted, not_counted=older))
     _tell_apart(found)
     return sorted(found, key=lambda block: (*block.budget.rank(), block.title))
+
+
+def in_order(row: str) -> list[str | float]:
+    """Return what rows are sorted by: numbers in them by their size.
+
+    >>> sorted(["a (k=10)", "a (k=3.0)", "a (k=0.3)", "a (k=0.25)"], key=in_order)
+    ['a (k=0.25)', 'a (k=0.3)', 'a (k=3.0)', 'a (k=10)']
+    """
+    parts = re.split(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)", row)
+    return [float(part) if place % 2 else part for place, part in enumerate(parts)]
 
 
 def _count(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:

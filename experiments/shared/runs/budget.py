@@ -13,7 +13,8 @@ from supermix_pl.experiments.shared.runs.folders import Run
 from supermix_pl.experiments.shared.runs.identity import dataset, target
 
 FREE = (  # settings that change no training, each with all below it; * stands for any letters
-    *("overwrite", "restart", "rows", "ckpt_path", "paths", "logger", "callbacks", "num_mixes"),
+    *("overwrite", "restart", "rows", "ckpt_path", "paths", "logger", "num_mixes"),
+    *("callbacks.checkpoint", "callbacks.progress"),  # callbacks of the user's may do anything
     *("data.num_workers", "data.eval_batch_size", "data.cache_dir", "data.root"),
     *("teacher.*progress", "teacher.*folder", "mixing.log", "mixing.log_images_every", "mixing.save_state"),
     *("trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.log_every_n_steps"),
@@ -31,6 +32,7 @@ _NOT_OF_BUDGET = ("augment", "batch_size", "drop_last", "folder", "with_indices"
 _SHOWN = (  # what of a command line the cell, its teacher's row or the head of its table tell
     *("experiment", "data", "data.folder", "teacher", "trainer", "trainer.devices", "trainer.num_nodes", "mixer.k"),
     *("mixes=fixed", "mixes=folder", "mixes.folder", "mixes.size"),
+    *("callbacks=none", "callbacks=default"),  # which change nothing
 )
 
 
@@ -98,7 +100,8 @@ def training(config: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(mixes := nodes.get("mixes"), dict) and mixes:
         nodes.pop("engine", None)  # such images are made before
         nodes["mixes"] = _mixes(mixes)
-    return {name: value for name, value in settings_but(FREE + _SAME_TRAINING, nodes).items() if value is not None}
+    settings = settings_but(FREE + _SAME_TRAINING, nodes)
+    return {name: _whole(value) for name, value in settings.items() if value is not None}
 
 
 def under(teacher: float | None, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,6 +174,13 @@ def _flat(node: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
         else:
             found[f"{prefix}{name}"] = Path(value).name if isinstance(value, str) and "/" in value else value
     return found
+
+
+def _whole(value: Any) -> Any:
+    """Make 3.0 and 3 one setting, whichever of them a command line had."""
+    if isinstance(value, list):
+        return [_whole(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _mixes(node: dict[str, Any]) -> dict[str, Any]:

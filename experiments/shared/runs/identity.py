@@ -87,9 +87,13 @@ def network_name(node: Any) -> str:
 
 
 def dataset(config: Mapping[str, Any]) -> str:
-    """Name the data: the folder's name, or the class's where there is no folder; the paper's name where it is known."""
+    """Name the data: by their folder or name, or the class where there is neither; the paper's name where it is known.
+
+    >>> [dataset({"data": node}) for node in ({"name": "uoft-cs/cifar100"}, {"folder": "a/b/"}, {"_target_": "d.My"})]
+    ['cifar100', 'b', 'my']
+    """
     node = config.get("data")
-    folder = _target_value(node, "folder")
+    folder = _target_value(node, "folder") or _target_value(node, "name")
     name = str(folder).rstrip("/").rpartition("/")[2] if folder else target(node).lower()
     return next((known for known, others in load().data_sets.items() if canonical(name) in others), name)
 
@@ -100,8 +104,11 @@ def target(node: Any) -> str:
 
 
 def _method(config: Mapping[str, Any]) -> str:
-    """Name the method of a run that was put together by hand."""
-    distilled, mixer = target(config.get("task")) == "Distillation", config.get("mixer")
+    """Name the method of a run that was put together by hand; a loss of the user's own by the settings it inherits."""
+    task, mixer = config.get("task"), config.get("mixer")
+    if target(task) == "ContrastiveDistillation":
+        return "crd"
+    distilled = target(task) == "Distillation" or _target_value(task, "kd_weight") is not None
     if not mixer:
         return "kd" if distilled else "plain"
     distilled = distilled or bool(_target_value(config.get("mixing"), "distillation_weight"))  # by the callback

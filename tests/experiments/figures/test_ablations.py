@@ -58,8 +58,9 @@ def test_claims_of_the_paper_are_marked(tmp_path: Path) -> None:
         write_run(tmp_path / f"weight{weight}", 70.0, mixer={"lambda_s": weight}, **OWN)
     for alpha in (0.1, 0.3):
         write_run(tmp_path / f"alpha{alpha}", 70.0, mixer={"alpha": alpha}, **OWN)
-    found = ablations.draw([tmp_path])
+    found = ablations.draw([tmp_path], best=True)
     words = [text.get_text() for text in found.figure.findobj(Text) if isinstance(text, Text)]
+    assert any(" ".join(word.split()).startswith("Accuracy on the validation images, best epoch") for word in words)
     assert "paper, 5e: best at about 30" in words
     assert "paper, 5d: chooses 3 (beyond these runs)" in words
     assert {row["parameter"] for row in found.numbers} == {"alpha", "lambda_s"}

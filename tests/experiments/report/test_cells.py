@@ -147,6 +147,8 @@ def test_the_cell_of_a_run(settings: dict[str, Any], table: str, column: str, me
     [
         ({}, "plain"),
         ({"task": {"_target_": "t.Distillation"}}, "kd"),
+        ({"task": {"_target_": "mine.Loss", "kd_weight": 0.9}}, "kd"),
+        ({"task": {"_target_": "t.ContrastiveDistillation"}}, "crd"),
         ({"mixer": {"_target_": "supermix_pl.SuperMix", "k": 2}}, "ce_supermix"),
         ({"mixer": {"_target_": "supermix_pl.CutMix"}, "mixing": {"distillation_weight": 0.9}}, "kd_cutmix"),
         ({"mixing": {"distillation_weight": 0.9}}, "plain"),

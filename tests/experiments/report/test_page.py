@@ -72,6 +72,7 @@ def test_the_page_has_results_curves_and_settings(tmp_path: Path, capsys: pytest
         "calibration error %",
         "optimizer.lr=0.05",
         "0, 1, 2",
+        "with data.validation_fraction, on images that are held out",
     ):
         assert word in page.text
     charts = [attributes["aria-label"] for tag, attributes in page.found if tag == "svg" and "aria-label" in attributes]
@@ -90,6 +91,13 @@ def test_engines_are_never_averaged(tmp_path: Path) -> None:
         ("wrn_16_2-resnet8: kd_supermix (engine=StreamEngine, engine.reuse=8)", "0, 1, 2"),
     ]
     assert len({number for *_, number in rows}) == 3
+
+
+def test_rows_stand_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for alpha in (10, 3.0, 0.25, 0.3):
+        write_run(tmp_path / str(alpha), method="kd_supermix", mixer={"alpha": alpha})
+    results = written(tmp_path).partition("</table>")[0]
+    assert re.findall(r"mixer\.alpha=([\d.]+)\)", results) == ["0.25", "0.3", "3", "10"]
 
 
 def test_what_a_training_took_has_a_table_of_its_own(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ def test_what_is_no_part_of_a_training(other: dict[str, Any]) -> None:
         ({"mixing": {"mode": "replace"}}, "mixing.mode"),
         ({"teacher": {"checkpoint": "/t/other.pth"}}, "teacher.checkpoint"),
         ({"k": 3, "method": "kd_mixup"}, "mixer.k"),
+        ({"callbacks": {"average": {"decay": 0.9}}}, "callbacks.average.decay"),
     ],
 )
 def test_what_is_part_of_a_training(other: dict[str, Any], name: str) -> None:
@@ -71,6 +72,11 @@ def test_an_engine_is_no_part_of_a_training_on_images_that_were_made_before(kind
     stream = {"_target_": "supermix_pl.engine.StreamEngine", "budget": 0.25}
     assert training(config_of(mixes=mixes(kind), engine=stream)) == training(config_of(mixes=mixes(kind)))
     assert "engine.budget" in training(config_of(engine=stream))
+
+
+def test_numbers_are_equal_however_they_are_written() -> None:
+    one, other = (training(config_of(optimizer={"lr": rate, "betas": [rate, 0.5]})) for rate in (1, 1.0))
+    assert repr(one) == repr(other)
 
 
 def test_lists_are_settings_too() -> None:
