@@ -33,7 +33,8 @@ def train(config: DictConfig) -> dict[str, Any]:
     """Train and test one module as a config says; go on where it was stopped, and pass over what is finished.
 
     Returns:
-        What metrics.json holds: accuracies in [0, 1] of the last and the best epoch, times, what the mixing cost.
+        What metrics.json holds: accuracies in [0, 1] of the last epoch, and of the best if any was validated, times,
+        what the mixing cost.
     """
     folder = Path(config.paths.output_dir)
     with named_errors():
@@ -44,6 +45,7 @@ def train(config: DictConfig) -> dict[str, Any]:
             return finished
         check_choices(config)
         loggers = building.instantiate_all(config.logger)
+        callbacks = building.instantiate_all(config.callbacks)
         _try_trainer(config)
         datamodule = building.build_data(config)
         datamodule.training_samples()  # says what the data lack before a teacher is fitted
@@ -55,8 +57,7 @@ def train(config: DictConfig) -> dict[str, Any]:
     task = building.build_task(config, teacher, datamodule)
     mixing = building.build_mixing(config, teacher, datamodule, mixes)
     recorder = RunRecorder(mixing, teacher if isinstance(teacher, FrozenTeacher) else None)
-    callbacks = [*building.instantiate_all(config.callbacks), *([mixing] if mixing else []), recorder]
-    callbacks.append(Restart(folder / restart.CHECKPOINTS, **config.restart))
+    callbacks += [*([mixing] if mixing else []), recorder, Restart(folder / restart.CHECKPOINTS, **config.restart)]
     if not config.trainer.enable_progress_bar:
         callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
     trainer: pl.Trainer = building.build(
@@ -73,11 +74,10 @@ def train(config: DictConfig) -> dict[str, Any]:
         _log.warning("stopped in epoch %d; the same command goes on", trainer.current_epoch)
         sys.exit(error.code or _TERMINATED)
     tested = trainer.test(task, datamodule=datamodule, verbose=False)[0]
+    best = {"accuracy": "val/accuracy_best", "accuracy_top5": "val/accuracy_top5_best", "epoch": "best_epoch"}
     metrics = {
         **tested,
-        "val/accuracy_best": task.best["accuracy"],
-        "val/accuracy_top5_best": task.best["accuracy_top5"],
-        "best_epoch": task.best["epoch"],
+        **{best[name]: value for name, value in task.best.items()},
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
         "seed": config.seed,
@@ -98,10 +98,12 @@ def train(config: DictConfig) -> dict[str, Any]:
 
 def _result(metrics: dict[str, Any], where: Path, *, on_test: bool) -> str:
     """Put a run's result into one line; `on_test` says that the best epoch was found on the test images."""
-    last, best = 100 * metrics["test/accuracy"], 100 * metrics["val/accuracy_best"]
+    last, best = 100 * metrics["test/accuracy"], metrics.get("val/accuracy_best")
     found = ", found on the test images as data.validation_fraction is 0" if on_test else ""
     teacher, holds = metrics.get("teacher/accuracy"), metrics.get("supermix/holds")
-    best_epoch = f"validation accuracy {best:.2f} % in the best (epoch {metrics['best_epoch']}{found})"
+    best_epoch = "no epoch was validated"
+    if best is not None:
+        best_epoch = f"validation accuracy {100 * best:.2f} % in the best (epoch {metrics['best_epoch']}{found})"
     parts = [
         f"test accuracy {last:.2f} % after the last epoch, {best_epoch}",
         "" if teacher is None else f"the teacher has {100 * teacher:.2f} %",
@@ -154,7 +156,7 @@ def main(config: DictConfig) -> float | None:
                 return None
         with restart.alone(folder) as mine:
             if mine:
-                return train(config)["val/accuracy_best"]
+                return train(config).get("val/accuracy_best")
         _log.info("%s: another process is at it", folder)
     return None
 

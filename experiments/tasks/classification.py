@@ -44,6 +44,7 @@ class Classification(pl.LightningModule):
 
     Attributes:
         mixing: The callback of the trainer that mixes the batches; None without.
+        best: Accuracies of the best epoch, and its number; empty before the first validation.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class Classification(pl.LightningModule):
         self.average = average
         self.separate_forwards = separate_forwards
         self.reference = reference
-        self.best = {"accuracy": 0.0, "accuracy_top5": 0.0, "epoch": 0}
+        self.best: dict[str, float] = {}
         self._optimizer = optimizer
         self._scheduler = scheduler
         top5 = MulticlassAccuracy(num_classes, average="micro", top_k=min(5, num_classes))
@@ -161,7 +162,7 @@ class Classification(pl.LightningModule):
         self.validation_hits.reset()
         for name, value in reached.items():
             self.log(name, value, prog_bar=name == "val/accuracy")
-        if not self.trainer.sanity_checking and reached["val/accuracy"] > self.best["accuracy"]:
+        if not self.trainer.sanity_checking and reached["val/accuracy"] > self.best.get("accuracy", -1.0):
             best = {name: reached[f"val/{name}"] for name in ("accuracy", "accuracy_top5")}
             self.best = {**best, "epoch": self.current_epoch}
 
@@ -201,4 +202,4 @@ def rows_of(targets: Any, rows: slice) -> Any:
 def save_weights(module: Classification, path: str, epoch: int) -> None:
     """Write the network in the layout of published distillation teachers: {"epoch", "best_acc", "model"}."""
     weights = {name: value.detach().cpu() for name, value in module.network.state_dict().items()}
-    save_whole(Path(path), {"epoch": epoch, "best_acc": 100 * module.best["accuracy"], "model": weights})
+    save_whole(Path(path), {"epoch": epoch, "best_acc": 100 * module.best.get("accuracy", 0.0), "model": weights})

@@ -21,3 +21,8 @@ def test_the_result_says_how_good_teacher_and_mixes_were() -> None:
     metrics = METRICS | {"teacher/accuracy": 0.7174, "supermix/holds": 0.774}
     line = _result(metrics, Path("run/metrics.json"), on_test=False)
     assert "; the teacher has 71.74 %; 77 % of the mixes held; 0:01:01 of training" in line
+
+
+def test_the_result_tells_where_no_epoch_was_validated() -> None:
+    line = _result({"test/accuracy": 0.5, "fit_seconds": 1.0}, Path("run/metrics.json"), on_test=True)
+    assert line.startswith("test accuracy 50.00 % after the last epoch, no epoch was validated; 0:00:01 of training")
