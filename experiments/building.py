@@ -34,8 +34,17 @@ def instantiate_all(group: DictConfig | None) -> list[Any]:
 
 
 def build_data(config: DictConfig) -> ImageDataModule:
-    """Build the data, and set them up."""
-    datamodule: ImageDataModule = instantiate(config.data)
+    """Build the data, and set them up.
+
+    Raises:
+        TypeError: If they are no data module of ours, nor of a subclass.
+    """
+    datamodule = instantiate(config.data)
+    if not isinstance(datamodule, ImageDataModule):
+        raise TypeError(
+            "expected data of a subclass of supermix_pl.experiments.data.ImageDataModule, got "
+            f"{config.data._target_}: make it one, or give the callback to a Trainer of your own"
+        )
     datamodule.prepare_data()
     datamodule.setup("fit")
     return datamodule

@@ -15,7 +15,7 @@ from beartype.door import is_bearable
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.types import RunMode
-from hydra.utils import get_object, instantiate
+from hydra.utils import get_class, get_object, instantiate
 from lightning_fabric.utilities.cloud_io import get_filesystem
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
@@ -28,6 +28,7 @@ from supermix_pl.engine import BatchEngine
 from supermix_pl.experiments import building
 from supermix_pl.experiments.mixes import External, Fixed
 from supermix_pl.experiments.shared.files import FULL
+from supermix_pl.experiments.tasks import Classification
 from supermix_pl.experiments.tasks.distillation import check_both_have_features
 from supermix_pl.experiments.teachers import checked_path
 
@@ -99,8 +100,11 @@ def check_settings(config: DictConfig) -> None:
     check_one_of("matmul_precision", config.matmul_precision, ("highest", "high", "medium"))
     if config.engine.get("sources") is not None:
         check_one_of("engine.sources", config.engine.sources, ("training",))
+    if config.trainer.limit_test_batches == 0:
+        raise ValueError("expected trainer.limit_test_batches above 0, got 0: results are those of the test images")
     _check_cache(config)
     _check_weights(config)
+    _check_names(config)
     _check_mixing(config)
     check_kinds(config)
     _check_optimisation(config)
@@ -113,6 +117,11 @@ def check_choices(config: DictConfig) -> None:
         ValueError: If task, mixer, mixes, engine or teacher ask for others than stand beside them, or there is no file
             with the teacher's weights.
     """
+    if not issubclass(get_class(config.task._target_), Classification):
+        raise ValueError(
+            "expected a task of a subclass of supermix_pl.experiments.tasks.Classification, got "
+            f"{config.task._target_}: make it one, or give the callback to a Trainer of your own"
+        )
     mixes = config.mixes and get_object(config.mixes._target_)
     if building.is_contrastive(config) and (config.mixer or mixes):
         raise ValueError(
@@ -195,6 +204,36 @@ def check_kinds(config: DictConfig) -> None:
                 continue
             if not is_bearable(value, hints[name], conf=_NUMBERS):
                 raise ValueError(f"expected {place}{name} as {_in_words(hints[name])}, got {value!r}")
+
+
+def _check_names(config: DictConfig) -> None:
+    """Refuse settings under names that what is chosen does not take."""
+    found, remedies = [], []
+    for place, node in _targets(config, ""):
+        taken = _taken(node._target_)
+        unknown = [f"{place}{name}" for name in node if not str(name).startswith("_") and str(name) not in taken]
+        if taken and unknown:
+            found.append(f"{', '.join(unknown)}, which {node._target_} does not take")
+            remedies += [f"~{name}" for name in unknown]
+    if found:
+        raise ValueError(
+            f"expected settings of what is chosen, got {'; '.join(found)}: correct what is misspelt, and take off with "
+            f"{' '.join(remedies)} what an experiment, a scale or a protocol has set for another choice"
+        )
+
+
+def _taken(target: str) -> set[str]:
+    """Return the names of all arguments of a target; none where it may take any."""
+    try:
+        takes = get_object(target)
+        parameters = inspect.signature(takes).parameters.values()
+    except Exception:  # what cannot be imported is said where it is built
+        return set()
+    names = {each.name for each in parameters}
+    if not any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters):
+        return names
+    hints = _hints(target)
+    return names | set(hints) if any(get_origin(hint) is Unpack for hint in hints.values()) else set()
 
 
 def _targets(node: Any, place: str) -> Iterator[tuple[str, DictConfig]]:
@@ -280,6 +319,5 @@ def _check_optimisation(config: DictConfig) -> None:
             instantiate(config.scheduler)(optimizer, total_steps=_STEPS_TO_TRY)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"expected settings that {config[part]._target_} takes for {part}, got: {error}; correct {part}.NAME, or "
-            f"take off with ~{part}.NAME what a protocol has set"
+            f"expected settings that {config[part]._target_} takes for {part}, got: {error}; correct {part}.NAME"
         ) from error

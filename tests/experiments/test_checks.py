@@ -8,6 +8,7 @@ import pytest
 from omegaconf import DictConfig
 
 from supermix_pl.experiments import cli
+from supermix_pl.experiments.building import build_data
 from supermix_pl.experiments.checks import SettingsError, check_choices, check_settings, ending_in_a_line, named_errors
 from tests.composing import compose
 from tests.experiments.test_building import paths, small
@@ -44,12 +45,32 @@ def test_nothing_is_wrong_with_what_we_bring(method: str) -> None:
         ("data.images_per_class=1.5", "expected data.images_per_class as an integer or null, got 1.5"),
         ("data.augment=maybe", "expected data.augment as"),
         ("teacher.fold=maybe", "expected teacher.fold as true or false, got 'maybe'"),
+        ("trainer.limit_test_batches=0", "expected trainer.limit_test_batches above 0, got 0"),
         ("seed=x", "expected seed to be an integer >= 0, got 'x'"),
     ],
 )
 def test_wrong_values_are_named(override: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         check_settings(composed("mixer=supermix_fast", *TEACHER, override))
+
+
+def test_settings_of_another_choice_are_named_with_how_to_take_them_off() -> None:
+    given = ["experiment=quickstart", "data=image_folder", "data.folder=x", "teacher=untrained", *paths(Path())]
+    with initialize_config_module("supermix_pl.conf", version_base="1.3"):
+        config = compose("train", [*given, "+mixer.lamda_s=3"])
+    message = r"got data\.train_size, which .*ImageFolder does not take; .*"
+    taken_off = "~data.train_size ~teacher.epochs ~teacher.batch_size ~mixer.lamda_s"
+    with pytest.raises(ValueError, match=message + taken_off):
+        check_settings(config)
+
+
+def test_modules_that_leave_no_results_are_refused() -> None:
+    module = {"_target_": "pytorch_lightning.LightningModule"}
+    config = composed("teacher=untrained")
+    with pytest.raises(ValueError, match=r"of a subclass of .*Classification, got pytorch_lightning.LightningModule"):
+        check_choices(DictConfig({**config, "task": module}))
+    with pytest.raises(TypeError, match=r"of a subclass of .*ImageDataModule, got pytorch_lightning.LightningModule"):
+        build_data(DictConfig({"data": module}))
 
 
 def test_a_cache_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -256,6 +256,12 @@ def test_table_1_has_the_papers_mixes(pair: str, k: int, size: int) -> None:
     assert composed(*given, "scale=smoke").mixes.size == 8
 
 
+def test_two_steps_may_be_of_other_data() -> None:
+    own = composed("scale=smoke", "data=image_folder", "data.folder=x")
+    assert own.data.keys().isdisjoint(("train_size", "test_size"))
+    assert composed("scale=smoke").data.train_size == 24
+
+
 @pytest.mark.parametrize(("images", "budget"), [("of_50", (50, 5000)), ("of_10", (10, 1000)), ("all", (None, 5000))])
 def test_the_study_has_a_budget_for_each_number_of_images(images: str, budget: tuple[int | None, int]) -> None:
     config = composed("experiment=study", "data.folder=shards", "teacher.checkpoint=t.pth", f"study.images={images}")
