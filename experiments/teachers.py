@@ -116,7 +116,8 @@ def fit_teacher(
     check_at_least("epochs", epochs, 1)
     check_at_least("batch_size", batch_size, 1)
     data = datamodule.with_all_images()
-    settings = [_describe(data), _name(network), epochs, batch_size, learning_rate, weight_decay, precision, seed]
+    named = [_name(network), *_home(network)]
+    settings = [_describe(data), *named, epochs, batch_size, learning_rate, weight_decay, precision, seed]
     digest = hashlib.sha256(repr(settings).encode()).hexdigest()[:12]
     path = Path(folder) / f"{type(datamodule).__name__.lower()}-{_name(network)}-{digest}.pth"
     with to_be_made(path) as missing:
@@ -196,3 +197,9 @@ def _name(network: Callable[..., nn.Module]) -> str:
         bound = [f"{name}={value}" for name, value in sorted(network.keywords.items())]
         return "-".join([_name(network.func), *bound]).replace("/", "_")
     return network.__name__
+
+
+def _home(network: Callable[..., nn.Module]) -> list[str]:
+    """Return the module of a network that is not ours, which may share its name with others."""
+    module = (network.func if isinstance(network, partial) else network).__module__
+    return [] if module.startswith("supermix_pl.") else [module]

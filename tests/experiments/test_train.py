@@ -185,7 +185,7 @@ def test_a_blind_mixer_learns_the_classes_from_the_data(tmp_path: Path) -> None:
 def test_a_fitted_teacher_is_kept_and_told_apart_by_its_settings(tmp_path: Path) -> None:
     data = Shapes(train_size=30, test_size=10, batch_size=10)
     data.setup()
-    settings = {"network": resnet8, "folder": tmp_path, "precision": "32-true", "progress": False}
+    settings: dict[str, Any] = {"network": resnet8, "folder": tmp_path, "precision": "32-true", "progress": False}
     first = fit_teacher(data, epochs=1, **settings)
     kept = list(tmp_path.glob("*.pth"))
     second = fit_teacher(data, epochs=1, **settings)
@@ -194,6 +194,14 @@ def test_a_fitted_teacher_is_kept_and_told_apart_by_its_settings(tmp_path: Path)
     assert torch.equal(first(images), second(images))
     fit_teacher(data, epochs=1, learning_rate=0.05, **settings)
     assert len(list(tmp_path.glob("*.pth"))) == 2
+
+    def own(num_classes: int) -> torch.nn.Module:
+        return resnet8(num_classes=num_classes)
+
+    own.__name__ = "resnet8"  # of another module
+    settings["network"] = own
+    fit_teacher(data, epochs=1, **settings)
+    assert len(list(tmp_path.glob("*.pth"))) == 3
 
 
 def test_a_teacher_is_trained_in_the_memory_format_of_its_passes(tmp_path: Path) -> None:
