@@ -15,7 +15,7 @@ from beartype.door import is_bearable
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.types import RunMode
-from hydra.utils import get_class, get_object, instantiate
+from hydra.utils import get_object, instantiate
 from lightning_fabric.utilities.cloud_io import get_filesystem
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
@@ -117,7 +117,8 @@ def check_choices(config: DictConfig) -> None:
         ValueError: If task, mixer, mixes, engine or teacher ask for others than stand beside them, or there is no file
             with the teacher's weights.
     """
-    if not issubclass(get_class(config.task._target_), Classification):
+    task = get_object(config.task._target_)
+    if isinstance(task, type) and not issubclass(task, Classification):
         raise ValueError(
             "expected a task of a subclass of supermix_pl.experiments.tasks.Classification, got "
             f"{config.task._target_}: make it one, or give the callback to a Trainer of your own"

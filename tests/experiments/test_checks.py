@@ -56,8 +56,7 @@ def test_wrong_values_are_named(override: str, message: str) -> None:
 
 def test_settings_of_another_choice_are_named_with_how_to_take_them_off() -> None:
     given = ["experiment=quickstart", "data=image_folder", "data.folder=x", "teacher=untrained", *paths(Path())]
-    with initialize_config_module("supermix_pl.conf", version_base="1.3"):
-        config = compose("train", [*given, "+mixer.lamda_s=3"])
+    config = compose("train", [*given, "+mixer.lamda_s=3"])
     message = r"got data\.train_size, which .*ImageFolder does not take; .*"
     taken_off = "~data.train_size ~teacher.epochs ~teacher.batch_size ~mixer.lamda_s"
     with pytest.raises(ValueError, match=message + taken_off):
