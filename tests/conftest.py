@@ -19,8 +19,9 @@ def pytest_configure(config: pytest.Config) -> None:
         install_import_hook("supermix_pl", "tests.checked")
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def _one_thread() -> None:
+    """Take back the threads that a test, or a program that it ran, has set: two workers share the cores."""
     import torch  # takes seconds, which the process that hands out the tests can spare
 
     torch.set_num_threads(1)

@@ -92,7 +92,7 @@ def mixed_rand_augment(
     std: Sequence[float],
     num_ops: int = 2,
     magnitude: int = 14,
-    padding: int = 2,
+    padding: int | None = None,
     flip_probability: float = 0.5,
 ) -> v2.Compose:
     """Return crop and flip, then RandAugment on 0 ... 255, of every mix: for `SuperMixCallback(mixed_transform=...)`.

@@ -285,7 +285,7 @@ def test_few_images_have_the_protocol_of_the_study() -> None:
         assert config.network._target_.endswith("resnet20")
         assert config.channels_last
         assert (config.data.augment is True) == (arm != "kd_randaugment")
-        assert instantiate(config.mixing.mixed_transform) == RandomCropFlip(padding=2)
+        assert instantiate(config.mixing.mixed_transform) == RandomCropFlip()
         assert config.num_mixes == 20_000
         distils = arm not in ("plain", "default", "supermix_callback", "callback_distils")
         assert config.task._target_.endswith("Distillation") == distils

@@ -153,10 +153,6 @@ def test_table_five_has_the_settings_of_imagenet(tmp_path: Path) -> None:
 def test_mixes_of_imagenet_are_shifted_by_a_sixteenth_of_their_side_as_those_of_cifar(
     tmp_path: Path, method: str
 ) -> None:
-    given = ["experiment=table1", f"method={method}"]
-    shifts = {
-        pair: cell(tmp_path, *given, f"pair={pair}-{pair}").mixing.mixed_transform.padding
-        for pair in ("wrn_40_2", "resnet50", "resnet200")
-    }
-    assert shifts == {"wrn_40_2": 2, "resnet50": 14, "resnet200": 14}
-    assert cell(tmp_path, "experiment=table5").mixing.mixed_transform.padding == 14
+    for pair in ("wrn_40_2", "resnet50"):
+        view = cell(tmp_path, "experiment=table1", f"method={method}", f"pair={pair}-{pair}").mixing.mixed_transform
+        assert view.padding is None  # test_transforms has its pixels
