@@ -441,7 +441,7 @@ def test_distillation_has_every_row_labelled(tmp_path: Path, task: str) -> None:
 
 def test_fixed_mixes_are_solved_under_what_the_training_shows(tmp_path: Path) -> None:
     fast = ["mixer=supermix_fast", "mixer.max_steps=2"]
-    mixing = mixing_of(composed(tmp_path, *fast, *FIXED, "mixing.mixed_transform.padding=3"), shapes())
+    mixing = mixing_of(composed(tmp_path, *fast, *FIXED, "+mixing.mixed_transform.padding=3"), shapes())
     (made,) = (tmp_path / "cache" / "mixes").iterdir()
     about = FixedMixes(made).about
     assert about["views"] == repr(RandomCropFlip(padding=3)) == repr(mixing._rewriter.mixed_transform)
@@ -451,7 +451,7 @@ def test_fixed_mixes_are_solved_under_what_the_training_shows(tmp_path: Path) ->
         ValueError, match=r"expected the views .*there RandomCropFlip\(padding=3.*now RandomCropFlip\(padding=None"
     ):
         build_mixes(again, shapes())
-    again.mixing.mixed_transform.padding = 3
+    OmegaConf.update(again, "mixing.mixed_transform.padding", 3, force_add=True)
     assert mixing_of(again, shapes()) is not None
 
 
