@@ -37,6 +37,7 @@ def train() -> None:
     if _wants_help():
         print(_TRAIN, "\nmethod=", *(f"  {name:30} {text}" for name, text in _methods()), "", *_groups(), sep="\n")
         return
+    _refuse_null()
     _run("train")
 
 
@@ -45,6 +46,7 @@ def generate() -> None:
     if _wants_help():
         print(_GENERATE, *_groups(), sep="\n")
         return
+    _refuse_null()
     _run("generate")
 
 
@@ -80,8 +82,21 @@ def _methods() -> Iterator[tuple[str, str]]:
 
 def _groups() -> Iterator[str]:
     """Return the other groups with their choices, a line each."""
+    for group, names in _choices():
+        if group not in _GROUPS_LEFT_OUT:
+            yield f"{group}=  {' '.join(names)}"
+
+
+def _choices() -> Iterator[tuple[str, list[str]]]:
+    """Return each group with the names of its choices."""
     for folder in sorted((files("supermix_pl") / "conf").iterdir(), key=lambda folder: folder.name):
-        if folder.is_dir() and folder.name not in _GROUPS_LEFT_OUT and not folder.name.startswith("_"):
+        if folder.is_dir() and not folder.name.startswith("_"):
             names = sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
-            names = [name for name in names if name != "base"]  # what the others are made of
-            yield f"{folder.name}=  {' '.join(names)}"
+            yield folder.name, [name for name in names if name != "base"]  # what the others are made of
+
+
+def _refuse_null() -> None:
+    """End where no choice of a group is asked for, such as by mixer=null: Hydra ends in a trace."""
+    for group, names in _choices():
+        if f"{group}=null" in sys.argv:
+            sys.exit(f"expected {group}= with one of {', '.join(names)}, got null")

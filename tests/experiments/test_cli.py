@@ -47,3 +47,12 @@ def test_help_lists_what_can_be_chosen_and_nothing_else(
 def test_every_method_has_a_line_of_its_own_in_the_help() -> None:
     lines = [text for _, text in cli._methods()]
     assert len(set(lines)) == len(lines)
+
+
+@pytest.mark.parametrize("command", [cli.train, cli.generate])
+def test_null_for_a_group_is_refused_with_its_choices(
+    monkeypatch: pytest.MonkeyPatch, command: Callable[[], None]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["supermix", "seed=1", "mixer=null"])
+    with pytest.raises(SystemExit, match=r"expected mixer= with one of cutmix, .*none, .*supermix_fast, got null"):
+        command()
