@@ -137,6 +137,8 @@ class FrozenTeacher:
         """
         mean = ProbabilityMean([as_teacher(teacher) for teacher in teachers])
         teacher = cls(mean, fold=False)
+        told = next((each for each in mean.teachers if each.input_mean is not None), mean.teachers[0])
+        teacher.input_mean, teacher.input_std = told.input_mean, told.input_std  # all see the same batches
         teacher.weight_dtype = reduce(torch.promote_types, (each.weight_dtype for each in mean.teachers), torch.float32)
         return teacher
 

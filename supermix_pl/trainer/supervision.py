@@ -28,6 +28,7 @@ Teacher = FrozenTeacher | nn.Module | Sequence[FrozenTeacher | nn.Module]
 TeacherSource = Teacher | Callable[[], Teacher] | MovingAverage | str | Path | Sequence[str | Path]
 
 _LABELS_TO_JUDGE = 256
+_STRAY = 0.2  # share of the pixels of a batch
 _ROUNDING = 0.1  # of the spread of an image's logits; 16 bits leave a few hundredths
 
 
@@ -39,7 +40,7 @@ class Supervision:
         self.average: MovingAverage | None = None
         self._checkpoints: list[str] = []
         self._build: Callable[[], Teacher] | None = None
-        self._complete = False
+        self._complete = self._pixels_judged = False
         self._labels_seen, self._labels_hit = 0, 0
         several: list[Any] = list(source) if isinstance(source, Sequence) and not isinstance(source, str) else [source]
         if several and all(isinstance(each, FrozenTeacher | nn.Module) for each in several):
@@ -123,10 +124,11 @@ class Supervision:
             self.average.update(module, trainer.global_step)
 
     def judge(self, mix: MixedBatch, images: Tensor, labels: Tensor | None, *, chunk_size: int | None = None) -> None:
-        """Warn once when the teacher's classes look unrelated to the first labels of natural images; -1 is none.
+        """Warn once of pixels and first labels of natural images that look unrelated to the teacher; label -1 is none.
 
         Only (b,) class indices and (b, n) probabilities, of which the likeliest class counts, tell something.
         """
+        self._judge_pixels(images)
         if self._labels_seen >= _LABELS_TO_JUDGE or self.teacher is None or labels is None:
             return
         n = mix.soft_targets.shape[1]
@@ -156,6 +158,26 @@ class Supervision:
             rank_zero_warn(
                 f"The teacher agrees with {self._labels_hit} of the first {self._labels_seen} labels, no more than "
                 f"chance. {likely}"
+            )
+
+    def _judge_pixels(self, images: Tensor) -> None:
+        """Warn where the statistics of the batches do not lead back to pixels in [0, 1]."""
+        teacher = self.teacher
+        if self._pixels_judged or teacher is None or (teacher.mean is None and teacher.input_mean is None):
+            return
+        self._pixels_judged = True
+        pixels = images.float()
+        if teacher.input_mean is not None and teacher.input_std is not None:
+            mean, std = (pixels.new_tensor(each)[:, None, None] for each in (teacher.input_mean, teacher.input_std))
+            pixels = pixels * std + mean
+        stray = float(((pixels < -0.05) | (pixels > 1.05)).float().mean())
+        if stray > _STRAY:
+            given = "are not given" if teacher.input_mean is None else "are undone"
+            rank_zero_warn(
+                f"Where input_mean and input_std of FrozenTeacher {given}, the pixels of the first batch lie in "
+                f"[{float(pixels.min()):.2g}, {float(pixels.max()):.2g}], {stray:.0%} of them outside [0, 1]: the "
+                "teacher sees other images than it was trained on. Give what your batches are normalised with; where "
+                "they are as the teacher expects them, leave out mean, std, input_mean and input_std."
             )
 
     def _judge_repeating(self, images: Tensor, row: int, logits: Tensor, chunk_size: int | None) -> None:

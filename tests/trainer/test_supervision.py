@@ -1,5 +1,8 @@
 """The teacher is compared with the labels of natural images."""
 
+import re
+import warnings
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -101,3 +104,34 @@ def test_a_teacher_whose_logits_depend_on_chance_or_the_batch_is_told_once(
         supervision.judge(mix, images(), torch.tensor([-1, 5, 2, 2]))
     told = [str(each.message) for each in recwarn if "in a second pass beside others" in str(each.message)]
     assert len(told) == (kind is not SmoothTeacher)
+
+
+HALVES = {"input_mean": (0.5,), "input_std": (0.5,)}
+
+
+@pytest.mark.parametrize(
+    ("statistics", "scale", "shift", "said"),
+    [
+        ({"mean": (0.5,), "std": (0.3,)}, 1.0, 0.0, ""),
+        ({"mean": (0.5,), "std": (0.3,), **HALVES}, 2.0, -1.0, ""),
+        ({}, 5.0, -2.0, ""),  # nothing is known of them
+        ({"mean": (0.5,), "std": (0.3,)}, 2.0, -1.0, "input_std of FrozenTeacher are not given, .* in .-1, 1., 4.% of"),
+        (HALVES, 255.0, 0.0, "input_std of FrozenTeacher are undone, .* outside"),
+    ],
+)
+@pytest.mark.parametrize("labels", [LABELS, None])
+def test_batches_of_other_statistics_are_told_once(
+    statistics: dict[str, tuple[float]], scale: float, shift: float, said: str, labels: Tensor | None
+) -> None:
+    batch = torch.linspace(0, 1, 4 * 3 * 8 * 8).view(4, 3, 8, 8) * scale + shift
+    teacher = FrozenTeacher(Constant(), **statistics)
+    mix = MixUp(num_classes=NUM_CLASSES)(None, batch, LABELS, seed=0)
+    for judged in (Supervision(teacher), Supervision([teacher, teacher])):
+        if said and judged.teacher is not teacher and "mean" in statistics:
+            continue  # several teachers are judged by the batches' statistics alone
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for _ in range(2):
+                judged.judge(mix, batch, labels)
+        assert len(caught) == bool(said)
+        assert all(re.search(said, str(warning.message)) for warning in caught)
