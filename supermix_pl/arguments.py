@@ -60,6 +60,11 @@ def hold_floats(settings: Any) -> None:
             object.__setattr__(settings, field.name, float(value))
 
 
+def shortest(value: float) -> float:
+    """Return a whole number as an integer, and others as they are: equal settings shall have one repr."""
+    return int(value) if value % 1 == 0 else value
+
+
 def check_size(name: str, value: int | Sequence[int]) -> tuple[int, int]:
     """Return a side or a (height, width) as the latter.
 

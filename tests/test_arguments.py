@@ -10,7 +10,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from supermix_pl import MixUp, SuperMix
+from supermix_pl import CutMix, MixUp, OneOf, StreamEngine, SuperMix
 from supermix_pl.arguments import (
     check_at_least,
     check_flag,
@@ -35,6 +35,9 @@ def test_integers_of_any_make(value: Any) -> None:
     [
         (SuperMix(alpha=3, max_logit_step=2), SuperMix(alpha=3.0, max_logit_step=2.0)),
         (MixUp(alpha=1), MixUp(alpha=1.0)),
+        (OneOf([MixUp(), CutMix()], weights=[1, 2]), OneOf([MixUp(), CutMix()], weights=[1.0, 2.0])),
+        (StreamEngine(reuse=3), StreamEngine(reuse=3.0)),
+        (StreamEngine(budget=1), StreamEngine(budget=1.0)),
         (RandomCropFlip(flip_probability=0), RandomCropFlip(flip_probability=0.0)),
         (RandomResizedCropFlip(flip_probability=1), RandomResizedCropFlip(flip_probability=1.0)),
     ],

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from supermix_pl.arguments import check_not_negative
+from supermix_pl.arguments import check_not_negative, shortest
 from supermix_pl.mixing.blind import Chosen, Composed, DirectMixer
 from supermix_pl.solver.rows import to_device
 
@@ -51,7 +51,7 @@ class OneOf(DirectMixer):
                 raise ValueError(
                     f"expected a weight for each of {len(self.mixers)} mixers, not all 0, got {list(weights)}"
                 )
-            object.__setattr__(self, "weights", weights)
+            object.__setattr__(self, "weights", tuple(shortest(weight) for weight in weights))
         super().__post_init__()
 
     def place(self, chosen: Chosen) -> Composed:

@@ -23,10 +23,17 @@ def denormalize(
         ValueError: If only one of them is given, or they are no such numbers.
     """
     check_statistics(mean, std)
+    return undo(images, mean, std).clamp(0, 1)
+
+
+def undo(
+    images: Float[Tensor, "b c h w"], mean: Sequence[float] | None, std: Sequence[float] | None
+) -> Float[Tensor, "b c h w"]:
+    """Undo a normalisation, if there is one; in [0, 1] only if the images were normalised so."""
     images = images.detach().float()
-    if mean is not None and std is not None:
-        images = images * torch.tensor(std).to(images)[:, None, None] + torch.tensor(mean).to(images)[:, None, None]
-    return images.clamp(0, 1)
+    if mean is None or std is None:
+        return images
+    return images * torch.tensor(std).to(images)[:, None, None] + torch.tensor(mean).to(images)[:, None, None]
 
 
 def displayable(

@@ -13,6 +13,7 @@ from torch.nn.parameter import is_lazy
 from supermix_pl.mixing import MixedBatch, Mixer
 from supermix_pl.mixing.natural import show_batch
 from supermix_pl.mixing.targets import is_probabilities, widened
+from supermix_pl.pictures.tensors import undo
 from supermix_pl.teacher.copying import copy_of
 from supermix_pl.teacher.frozen import FrozenTeacher, as_teacher
 from supermix_pl.teacher.moving_average import (
@@ -166,10 +167,7 @@ class Supervision:
         if self._pixels_judged or teacher is None or (teacher.mean is None and teacher.input_mean is None):
             return
         self._pixels_judged = True
-        pixels = images.float()
-        if teacher.input_mean is not None and teacher.input_std is not None:
-            mean, std = (pixels.new_tensor(each)[:, None, None] for each in (teacher.input_mean, teacher.input_std))
-            pixels = pixels * std + mean
+        pixels = undo(images, teacher.input_mean, teacher.input_std)
         stray = float(((pixels < -0.05) | (pixels > 1.05)).float().mean())
         if stray > _STRAY:
             given = "are not given" if teacher.input_mean is None else "are undone"

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 
-from supermix_pl.arguments import check_at_least, check_positive, check_transform
+from supermix_pl.arguments import check_at_least, check_positive, check_transform, shortest
 from supermix_pl.engine.base import Engine, Run
 from supermix_pl.engine.stream.images import check_room, check_shape, check_sources, image_bytes
 from supermix_pl.engine.stream.plan import Plan, plan_for_store, reuse_for_budget
@@ -259,8 +259,9 @@ class StreamEngine(Engine):
 
     def _settings(self) -> str:
         settings = {name: getattr(self, name) for name in ("reuse", "budget", "slots", "show_from", "store_bytes")}
-        settings["sources"] = None if self.sources is None else f"<{tuple(self.sources.shape)}>"
-        return ", ".join(f"{name}={value}" for name, value in settings.items() if value is not None)
+        given = {name: shortest(value) for name, value in settings.items() if value is not None}
+        sources = {} if self.sources is None else {"sources": f"<{tuple(self.sources.shape)}>"}
+        return ", ".join(f"{name}={value}" for name, value in (given | sources).items())
 
     def _asked(self) -> str:
         return f"{self._settings()} {self._mixer}"

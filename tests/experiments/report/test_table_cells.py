@@ -1,15 +1,19 @@
 """Cells of the paper's tables: every pair and method composes, and two steps run for each method and each network."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from supermix_pl.experiments import networks
 from supermix_pl.experiments.shared.runs.paper import load
 from supermix_pl.experiments.train import train
+from supermix_pl.transforms import RandomCropFlip
 from tests.composing import compose
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
@@ -153,6 +157,18 @@ def test_table_five_has_the_settings_of_imagenet(tmp_path: Path) -> None:
 def test_mixes_of_imagenet_are_shifted_by_a_sixteenth_of_their_side_as_those_of_cifar(
     tmp_path: Path, method: str
 ) -> None:
-    for pair in ("wrn_40_2", "resnet50"):
-        view = cell(tmp_path, "experiment=table1", f"method={method}", f"pair={pair}-{pair}").mixing.mixed_transform
-        assert "padding" not in view  # test_transforms has its pixels
+    given = ["experiment=table1", f"method={method}"]
+    sides = {"wrn_40_2": 32, "resnet50": 224, "resnet200": 224}
+    shifts = {pair: shift(cell(tmp_path, *given, f"pair={pair}-{pair}"), side) for pair, side in sides.items()}
+    assert shifts == {"wrn_40_2": 2, "resnet50": 14, "resnet200": 14}
+    assert shift(cell(tmp_path, "experiment=table5"), 224) == 14
+
+
+def shift(config: DictConfig, side: int) -> int:
+    """Pixels by which mixes of this side are shifted at most."""
+    view = instantiate(config.mixing.mixed_transform)
+    if isinstance(view, partial):  # a crop and flip, then a policy
+        view = view(mean=[0.0] * 3, std=[1.0] * 3).transforms[0]
+    assert isinstance(view, RandomCropFlip)
+    drawn = view.draw(torch.arange(4000), torch.zeros(4000, dtype=torch.int64), (side, side))
+    return int(drawn[:, 0].max()) // 2
