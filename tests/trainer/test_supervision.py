@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -121,7 +122,7 @@ HALVES = {"input_mean": (0.5,), "input_std": (0.5,)}
 )
 @pytest.mark.parametrize("labels", [LABELS, None])
 def test_batches_of_other_statistics_are_told_once(
-    statistics: dict[str, tuple[float]], scale: float, shift: float, said: str, labels: Tensor | None
+    statistics: dict[str, Any], scale: float, shift: float, said: str, labels: Tensor | None
 ) -> None:
     batch = torch.linspace(0, 1, 4 * 3 * 8 * 8).view(4, 3, 8, 8) * scale + shift
     teacher = FrozenTeacher(Constant(), **statistics)
