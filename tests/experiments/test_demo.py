@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -150,3 +151,14 @@ def test_notes_are_held_back_and_heard_again(caplog: pytest.LogCaptureFixture) -
         rank_zero_info("within")
     rank_zero_info("after")
     assert [record.getMessage() for record in caplog.records] == ["after"]
+
+
+def test_readme_has_the_means_of_the_seeds() -> None:
+    readme = " ".join((Path(__file__).resolve().parents[2] / "README.md").read_text().split())
+    seeds = pd.read_csv(demo.SEEDS).pivot(index="seed", columns="student", values="accuracy")
+    (told,) = re.findall(r"`make demo` \(20 images a class, resnet8\) gives ([^%]*) %, in the mean of", readme)
+    means = {name: float(mean) for name, mean in re.findall(r"([A-Za-z+ ]+) ([\d.]+)", told.replace(" and ", ", "))}
+    assert {name.strip(): mean for name, mean in means.items()} == (100 * seeds.mean()).round(1).to_dict()
+    least, most = (100 * seeds[demo.RECOMMENDED]).agg(["min", "max"]).round(1)
+    assert f"SuperMix had {least} to {most} %, and in two of the five MixUp had more" in readme
+    assert (seeds["MixUp + KD"] > seeds[demo.RECOMMENDED]).sum() == 2

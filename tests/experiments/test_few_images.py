@@ -1,6 +1,7 @@
 """Finished runs of the study of few images become rows, each once, and a run that has its row is not trained again."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,18 @@ from supermix_pl.experiments import few_images, reporting
 from supermix_pl.experiments.few_images import COLUMNS, add_rows, compare, has_row, key_of, read
 from supermix_pl.experiments.shared.render import markdown
 
-RESULTS = Path(__file__).resolve().parents[2] / "experiments" / "results" / "few_images" / "runs.csv"
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "experiments" / "results" / "few_images" / "runs.csv"
+IN_README = {  # how a row of its table begins, and the arm
+    "none, and no teacher": "plain",
+    "none: as many": "kd",
+    "CutMix": "cutmix",
+    "MixUp": "mixup",
+    "SuperMix, the stream": "supermix",
+    "SuperMix, 20 000 mixes": "supermix_fixed",
+    "SuperMix, by the ten lines above": "callback_distils engine.sources=null",
+    "SuperMix, by the ten lines and": "callback_distils",
+}
 TINY = [
     *("data=shapes", "data.train_size=60", "data.test_size=20", "data.eval_batch_size=10", "network=resnet8"),
     *("protocol.steps=3", "protocol.batch_size={natural: 8, extended: 4}", "num_mixes=8"),
@@ -112,6 +124,26 @@ def test_the_page_of_the_study_repeats_its_rows() -> None:
     page = RESULTS.with_name("README.md").read_text()
     for line in markdown(compare(read(RESULTS))).splitlines():
         assert line in page, "write the tables of `supermix-report rows` into README.md again"
+
+
+def test_readme_and_guide_repeat_its_rows() -> None:
+    cells = {row[0]: row[1:] for row in compare(read(RESULTS))[0].rows}
+    readme = (ROOT / "README.md").read_text()
+    for start, arm in IN_README.items():
+        (line,) = re.findall(rf"^\| \**{re.escape(start)}.*$", readme, flags=re.MULTILINE)
+        seeds, accuracy, error, holds = line.replace("*", "").split(" | ")[1:5]
+        assert cells[arm][0].startswith(accuracy), line
+        assert cells[arm][1].startswith(error), line
+        assert [seeds] == (re.findall(r"\((\d)\)", cells[arm][0]) or ["1"]), line
+        assert holds == "-" or holds == f"{float(cells[arm][3].split()[0]):.0f} %", line
+    means = {arm: round(float(row[0].split()[0])) for arm, row in cells.items()}
+    best = [means[arm] for start, arm in IN_README.items() if start.startswith("SuperMix")]
+    guide = " ".join((ROOT / "docs" / "index.md").read_text().split())
+    assert f"reaches {means['kd']} % with natural images alone ({means['plain']} % without the teacher), " in guide
+    assert f"{means['cutmix']} % with CutMix, {means['mixup']} % with MixUp" in guide
+    assert f"{min(best)} to {max(best)} % with SuperMix" in guide
+    gained = cells["callback_distils"][4].removeprefix("+").partition(" (")[0]
+    assert f"gained {gained} points over MixUp" in " ".join((ROOT / "docs" / "choose.md").read_text().split())
 
 
 def test_rows_that_are_there_stay_as_they_are(tmp_path: Path, measured: list[Path]) -> None:
