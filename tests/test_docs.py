@@ -178,6 +178,16 @@ def test_code_of_the_guide_fits_a_small_screen() -> None:
     assert not wide
 
 
+def test_every_record_is_linked() -> None:
+    results = ROOT / "experiments" / "results"
+    links = {
+        (page.parent / link).resolve()
+        for page in [*PAGES, *results.rglob("*.md")]
+        for link in re.findall(r"\]\(([^)#:]+)", page.read_text())
+    }
+    assert set(results.rglob("*.md")) <= links | {link / "README.md" for link in links}
+
+
 def test_pictures_of_the_guide_are_small_and_used() -> None:
     pictures = {path.name: path.stat().st_size for path in (ROOT / "docs" / "images").glob("*.png")}
     text = "".join(page.read_text() for page in PAGES)
