@@ -99,6 +99,19 @@ def test_what_was_loaded_is_saved_again_before_the_first_batch() -> None:
     run(again, 1)
 
 
+@pytest.mark.parametrize("sizes", [20 * [3], 5 * [4, 1, 3, 2]], ids=["smaller", "odd"])
+def test_a_rank_whose_batches_are_of_other_sizes_goes_on_with_its_own_accounts(sizes: list[int]) -> None:
+    whole, rank, first_rank, resumed = (StreamEngine(reuse=5) for _ in range(4))
+    expected = run(whole, range(20), teacher=teacher_of(), sizes=sizes).mixes[SAVED_AT:]
+    run(rank, SAVED_AT, teacher=teacher_of(), sizes=sizes)
+    run(first_rank, SAVED_AT, teacher=teacher_of(), sizes=20 * [4])
+    resumed.load_state_dict(first_rank.state_dict())  # a checkpoint has that of rank 0 alone
+    resumed.load_tensors({name: value.clone() for name, value in rank.tensors().items()})
+    mixes = run(resumed, range(SAVED_AT, 20), teacher=teacher_of(), sizes=sizes).mixes
+    for mix, other in zip(mixes, expected, strict=True):
+        torch.testing.assert_close(mix.images, other.images, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("mixer", [VIEWED, MixUp()], ids=["viewed", "mixup"])
 def test_a_loop_without_lightning_goes_on_although_the_mixer_comes_with_the_first_batch(mixer: Any) -> None:
     whole, first, second = (StreamEngine(reuse=4) for _ in range(3))

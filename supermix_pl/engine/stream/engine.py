@@ -15,9 +15,10 @@ from supermix_pl.arguments import check_at_least, check_positive, check_transfor
 from supermix_pl.engine.base import Engine, Run
 from supermix_pl.engine.stream.images import check_room, check_shape, check_sources, image_bytes
 from supermix_pl.engine.stream.plan import Plan, plan_for_store, reuse_for_budget
+from supermix_pl.engine.stream.ring import part_of
 from supermix_pl.engine.stream.slots import Slots
 from supermix_pl.engine.stream.solving import Shown, Solving, expected_rounds, set_bytes
-from supermix_pl.engine.stream.state import ACCOUNTS, StreamState
+from supermix_pl.engine.stream.state import ACCOUNTS, OF_RANKS, StreamState
 from supermix_pl.mixing import Chosen, DirectMixer, MixedBatch, Mixer, Seed, SuperMix
 from supermix_pl.mixing.blind import judge
 from supermix_pl.mixing.checks import check_images, check_rows, fit_k, generator, numbers
@@ -251,6 +252,7 @@ class StreamEngine(Engine):
         if state.images is None:
             return state.loaded or {}
         held = {f"images/{name}": value for name, value in state.images.ring.tensors().items()}
+        held |= {f"accounts/{name}": torch.from_numpy(np.array(getattr(state, name))) for name in OF_RANKS}
         return held | {"sizes": torch.tensor(state.sizes)} | ({} if state.solving is None else state.solving.tensors())
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
@@ -267,14 +269,16 @@ class StreamEngine(Engine):
         return f"{self._settings()} {self._mixer}"
 
     def _resumed(self, saved: dict[str, Any]) -> StreamState:
-        """Go on with the accounts of a checkpoint, unless they are of other settings."""
+        """Go on with the accounts of a checkpoint, or this rank's own beside it, unless they are of other settings."""
         if saved["asked"] != self._asked():
             rank_zero_info(
                 "Stream engine: its settings or the mixer's are others than in the checkpoint, so it begins anew with "
                 "these."
             )
             return StreamState(step=saved["step"])
-        return StreamState(**{name: saved[name] for name in ACCOUNTS}, batch_sizes=[], loaded=self._state.loaded)
+        loaded = self._state.loaded
+        own: dict[str, Any] = {name: value.item() for name, value in part_of(loaded or {}, "accounts").items()}
+        return StreamState(**{name: saved[name] for name in ACCOUNTS} | own, batch_sizes=[], loaded=loaded)
 
     @torch.no_grad()
     def _mix_direct(self, mixer: DirectMixer, teacher: FrozenTeacher | None, step: _Step) -> MixedBatch:

@@ -12,7 +12,9 @@ from supermix_pl.engine.stream.images import ImageStore
 from supermix_pl.engine.stream.solving import Solving
 
 ACCOUNTS = ("step", "reuse", "due_visits", "due_images", "batch_size")
-"""What a checkpoint has of a `StreamState`."""
+"""What a checkpoint has of a `StreamState`; under several ranks that of rank 0."""
+OF_RANKS = ("due_visits", "due_images", "batch_size")
+"""Those that differ between ranks whose batches do; each rank saves its own beside the checkpoint."""
 
 
 @dataclass(kw_only=True)
