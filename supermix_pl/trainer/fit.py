@@ -85,7 +85,15 @@ class Fit:
         self._pictures = None if log_images_every is None else Pictures(log_images_every, trainer)
         if save_state:
             rank, ranks = trainer.global_rank, trainer.world_size
-            self._ours.append(SideFiles(trainer.strategy, rank, engine.tensors, lambda: engine.steps, ranks))
+            files = SideFiles(
+                trainer.strategy,
+                rank,
+                engine.tensors,
+                lambda: engine.steps,
+                ranks,
+                lambda: ranks > 1 and trainer.interrupted,
+            )
+            self._ours.append(files)
         teardown = trainer.strategy.teardown
 
         def end_and_teardown() -> None:

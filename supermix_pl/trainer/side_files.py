@@ -21,6 +21,7 @@ class SideFiles(Wrapped):
     `remove` leaves the strategy as it was. A file bears the number that `step` gives, so that the pair of checkpoint
     and file on the disk is whole at any moment, also while both are replaced. Checkpoints of weights alone, and steps
     without `tensors`, get none. Rank 0 removes the files of ranks from `world_size` on, which a larger run left behind.
+    A rank that is `alone`, as after an exception that others may not have had, waits for none and leaves what is there.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class SideFiles(Wrapped):
         tensors: Callable[[], dict[str, Tensor]],
         step: Callable[[], int],
         world_size: int | None = None,
+        alone: Callable[[], bool] = lambda: False,
     ) -> None:
         save, remove = strategy.save_checkpoint, strategy.remove_checkpoint
 
@@ -37,6 +39,9 @@ class SideFiles(Wrapped):
             path = side_path(filepath, step(), rank)
             if "callbacks" in checkpoint and (held := tensors()):
                 _write(path, held)
+            if alone():
+                save(checkpoint, filepath, *args, **kwargs)
+                return
             strategy.barrier("supermix: files of all ranks are there")
             save(checkpoint, filepath, *args, **kwargs)
             strategy.barrier("supermix: and so is the checkpoint")

@@ -181,6 +181,16 @@ def test_every_rank_has_a_file_and_touches_no_other(tmp_path: Path) -> None:
     assert names(tmp_path) == {side(2, rank=0), side(2, rank=10)}
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_alone_has_an_exception_waits_for_no_other(tmp_path: Path, rank: int) -> None:
+    disk = Disk(tmp_path)
+    disk.cut_at = "barrier 0"
+    for step in (1, 2):  # what was there stays: rank 0 may not write the checkpoint of this one
+        SideFiles(disk, rank, lambda: {"step": torch.tensor(1)}, lambda step=step: step, 2, lambda: True)
+        disk.save_checkpoint({"callbacks": step}, tmp_path / "last.ckpt")
+    assert names(tmp_path) == {"last.ckpt", side(1, rank=rank), side(2, rank=rank)}
+
+
 @pytest.mark.parametrize("name", ["step=[3]*?.ckpt", "a b.ckpt", "no_ending"])
 def test_names_that_look_like_patterns(tmp_path: Path, name: str) -> None:
     run = Run(tmp_path)
