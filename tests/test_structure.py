@@ -76,7 +76,7 @@ STREAM: dict[str, set[str]] = {
     "slots": {"images", "ring"},
     "visit": set(),
     "solving": {"images", "plan", "ring", "slots", "timing", "visit"},
-    "state": {"images", "solving"},
+    "state": {"images", "ring", "solving"},
     "engine": {"images", "state", "plan", "slots", "solving"},
     "__init__": {"engine"},
 }

@@ -15,10 +15,9 @@ from supermix_pl.arguments import check_at_least, check_positive, check_transfor
 from supermix_pl.engine.base import Engine, Run
 from supermix_pl.engine.stream.images import check_room, check_shape, check_sources, image_bytes
 from supermix_pl.engine.stream.plan import Plan, plan_for_store, reuse_for_budget
-from supermix_pl.engine.stream.ring import part_of
 from supermix_pl.engine.stream.slots import Slots
 from supermix_pl.engine.stream.solving import Shown, Solving, expected_rounds, set_bytes
-from supermix_pl.engine.stream.state import ACCOUNTS, OF_RANKS, StreamState
+from supermix_pl.engine.stream.state import ACCOUNTS, StreamState
 from supermix_pl.mixing import Chosen, DirectMixer, MixedBatch, Mixer, Seed, SuperMix
 from supermix_pl.mixing.blind import judge
 from supermix_pl.mixing.checks import check_images, check_rows, fit_k, generator, numbers
@@ -248,12 +247,7 @@ class StreamEngine(Engine):
 
     def tensors(self) -> dict[str, Tensor]:
         """Return images, slots and store; what was loaded, while it waits for the first batch."""
-        state = self._state
-        if state.images is None:
-            return state.loaded or {}
-        held = {f"images/{name}": value for name, value in state.images.ring.tensors().items()}
-        held |= {f"accounts/{name}": torch.from_numpy(np.array(getattr(state, name))) for name in OF_RANKS}
-        return held | {"sizes": torch.tensor(state.sizes)} | ({} if state.solving is None else state.solving.tensors())
+        return self._state.tensors()
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
         """Take up what `tensors` gave; nothing, where settings, image size or classes have changed."""
@@ -276,9 +270,7 @@ class StreamEngine(Engine):
                 "these."
             )
             return StreamState(step=saved["step"])
-        loaded = self._state.loaded
-        own: dict[str, Any] = {name: value.item() for name, value in part_of(loaded or {}, "accounts").items()}
-        return StreamState(**{name: saved[name] for name in ACCOUNTS} | own, batch_sizes=[], loaded=loaded)
+        return StreamState.resumed(saved, self._state.loaded)
 
     @torch.no_grad()
     def _mix_direct(self, mixer: DirectMixer, teacher: FrozenTeacher | None, step: _Step) -> MixedBatch:

@@ -1,20 +1,21 @@
 """What a stream keeps from step to step of a run."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
 from supermix_pl.engine.stream.images import ImageStore
+from supermix_pl.engine.stream.ring import part_of
 from supermix_pl.engine.stream.solving import Solving
 
-ACCOUNTS = ("step", "reuse", "due_visits", "due_images", "batch_size")
+_OF_RANKS = ("due_visits", "due_images", "batch_size")  # they differ between ranks whose batches do
+ACCOUNTS = ("step", "reuse", *_OF_RANKS)
 """What a checkpoint has of a `StreamState`; under several ranks that of rank 0."""
-OF_RANKS = ("due_visits", "due_images", "batch_size")
-"""Those that differ between ranks whose batches do; each rank saves its own beside the checkpoint."""
 
 
 @dataclass(kw_only=True)
@@ -50,6 +51,20 @@ class StreamState:
             )
         self.images = ImageStore.from_tensors(loaded, capacity, device)
         return loaded
+
+    @classmethod
+    def resumed(cls, saved: dict[str, Any], loaded: dict[str, Tensor] | None) -> Self:
+        """Go on with the accounts of a checkpoint, and with this rank's own among the tensors beside it."""
+        own: dict[str, Any] = {name: value.item() for name, value in part_of(loaded or {}, "accounts").items()}
+        return cls(**{name: saved[name] for name in ACCOUNTS} | own, batch_sizes=[], loaded=loaded)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return this rank's accounts, images, slots and store; what was loaded, while it waits for the first batch."""
+        if self.images is None:
+            return self.loaded or {}
+        held = {f"images/{name}": value for name, value in self.images.ring.tensors().items()}
+        held |= {f"accounts/{name}": torch.from_numpy(np.array(getattr(self, name))) for name in _OF_RANKS}
+        return held | {"sizes": torch.tensor(self.sizes)} | ({} if self.solving is None else self.solving.tensors())
 
     def stored(self) -> ImageStore:
         """Return the open store of images."""
