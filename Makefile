@@ -1,4 +1,4 @@
-# make demo   set-up, then the main job on the embedded data (6 minutes on 2 cores with bfloat16, 11 without)
+# make demo   set-up, then the main job on the embedded data (6 minutes on 2 cores)
 # make smoke  two steps of every cell of every table on the embedded data (206 cells; 15 minutes of CPU time)
 # make test   set-up, lint, types, then the tests (at most 10 minutes in all)
 # make release  all tests, then the wheel and the source in dist/, checked for an upload
