@@ -1,7 +1,7 @@
 """What a stream keeps from step to step of a run."""
 
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,7 +53,7 @@ class StreamState:
         return loaded
 
     @classmethod
-    def resumed(cls, saved: dict[str, Any], loaded: dict[str, Tensor] | None) -> Self:
+    def resumed(cls, saved: dict[str, Any], loaded: dict[str, Tensor] | None) -> "StreamState":
         """Go on with the accounts of a checkpoint, and with this rank's own among the tensors beside it."""
         own: dict[str, Any] = {name: value.item() for name, value in part_of(loaded or {}, "accounts").items()}
         return cls(**{name: saved[name] for name in ACCOUNTS} | own, batch_sizes=[], loaded=loaded)
