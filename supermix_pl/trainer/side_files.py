@@ -39,13 +39,13 @@ class SideFiles(Wrapped):
             path = side_path(filepath, step(), rank)
             if "callbacks" in checkpoint and (held := tensors()):
                 _write(path, held)
-            if alone():
-                save(checkpoint, filepath, *args, **kwargs)
-                return
-            strategy.barrier("supermix: files of all ranks are there")
+            together = not alone()
+            if together:
+                strategy.barrier("supermix: files of all ranks are there")
             save(checkpoint, filepath, *args, **kwargs)
-            strategy.barrier("supermix: and so is the checkpoint")
-            _remove(filepath, rank, world_size, keep=path)
+            if together:
+                strategy.barrier("supermix: and so is the checkpoint")
+                _remove(filepath, rank, world_size, keep=path)
 
         def remove_both(filepath: Any) -> None:
             remove(filepath)

@@ -301,6 +301,13 @@ def test_few_images_have_the_protocol_of_the_study() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("given", "temperature"), [((), 2), (("protocol.temperature=3",), 3), (("task=distillation",), 4)]
+)
+def test_the_protocol_of_the_demo_has_the_temperature_of_matching(given: tuple[str, ...], temperature: float) -> None:
+    assert composed("experiment=demo", *given).task.temperature == temperature
+
+
 def test_an_unknown_key_is_an_error() -> None:
     with pytest.raises(ConfigCompositionException, match="lambda"):
         compose_anew("train", ["mixer=supermix", "mixer.lambda=3"])
