@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor
 
 from supermix_pl.engine import StreamEngine
 from supermix_pl.trainer.side_files import SideFiles, read, side_path
-from tests.integration.test_resume import SavingOnException
+from tests.integration.test_resume import Failing, SavingOnException
 from tests.integration.toys import Student, loader, make_callback, make_trainer
 
 
@@ -275,6 +277,12 @@ def fit(folder: Path, *callbacks: Any, student: Any = None, **options: Any) -> A
     return trainer
 
 
+def failing() -> Failing:
+    student = Failing()
+    student.fails_at = 2
+    return student
+
+
 def every_step(folder: Path, **options: Any) -> ModelCheckpoint:
     return ModelCheckpoint(folder, "{step}", every_n_train_steps=1, save_on_train_epoch_end=False, **options)
 
@@ -318,17 +326,25 @@ def test_no_files_where_none_are_asked_for_or_none_are_needed(tmp_path: Path, en
 
 
 def test_what_others_save_of_an_exception_has_its_file_too(tmp_path: Path) -> None:
-    class Failing(Student):
-        def training_step(self, batch: Any, batch_idx: int) -> Any:
-            if batch_idx == 2:
-                raise ZeroDivisionError("power cut")
-            return super().training_step(batch, batch_idx)
-
     saving = ModelCheckpoint(tmp_path, "{step}", save_on_exception=True)
     with pytest.raises(ZeroDivisionError, match="power cut"):
-        fit(tmp_path, saving, SavingOnException(tmp_path / "cut.ckpt"), student=Failing())
+        fit(tmp_path, saving, SavingOnException(tmp_path / "cut.ckpt"), student=failing())
     # the third batch was mixed, and not trained on
     assert names(tmp_path) == {"cut.ckpt", side(3, "cut.ckpt"), "step=2.ckpt", side(3, "step=2.ckpt")}
+
+
+@pytest.mark.parametrize(("ranks", "waits"), [(1, 4 + 2), (2, 4)])
+def test_a_rank_of_several_saves_an_exception_without_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranks: int, waits: int
+) -> None:
+    """Two checkpoints of steps, and that of the exception; each waits for the others twice."""
+    barriers: list[str | None] = []
+    monkeypatch.setattr(pl.Trainer, "world_size", ranks)
+    monkeypatch.setattr(SingleDeviceStrategy, "barrier", lambda self, name=None: barriers.append(name))
+    with pytest.raises(ZeroDivisionError, match="power cut"):
+        fit(tmp_path, every_step(tmp_path), SavingOnException(tmp_path / "cut.ckpt"), student=failing())
+    assert sum("supermix" in str(name) for name in barriers) == waits
+    assert {"cut.ckpt", side(3, "cut.ckpt")} <= names(tmp_path)
 
 
 def test_a_folder_elsewhere_is_refused_when_it_is_written_to(tmp_path: Path) -> None:
