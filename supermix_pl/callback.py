@@ -384,7 +384,7 @@ class SuperMixCallback(LightningCallback):
         if trainer is None or trainer.ckpt_path is None or self._engine.steps == 0:
             return
         if self._save_state:
-            load_beside(trainer.ckpt_path, self._engine, trainer.global_rank)
+            load_beside(trainer.ckpt_path, self._engine, trainer.global_rank, trainer.world_size)
         else:
             rank_zero_info("Stream engine: its store was not saved (save_state=False), so it fills anew.")
 

@@ -119,4 +119,4 @@ class Engine(ABC):
         return {}
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:  # noqa: B027
-        """Restore what `tensors` returned."""
+        """Restore what `tensors` returned; a ValueError if it is of something else."""

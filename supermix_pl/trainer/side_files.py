@@ -86,17 +86,33 @@ def read(path: Path) -> dict[str, Tensor] | None:
         ) from error
 
 
-def load_beside(checkpoint: str | os.PathLike[str], engine: Engine, rank: int) -> None:
-    """Give an engine what was saved beside a checkpoint; warn, on every rank of its own file, where it is not there."""
+def load_beside(checkpoint: str | os.PathLike[str], engine: Engine, rank: int, world_size: int) -> None:
+    """Give an engine what was saved beside a checkpoint.
+
+    Warn where that is not there, every rank of its own file; and rank 0 of files of ranks that are no more.
+
+    Raises:
+        ValueError: If the file is damaged, or not of such an engine.
+    """
     path = side_path(checkpoint, engine.steps, rank)
-    if (tensors := read(path)) is not None:
-        engine.load_tensors(tensors)
-        return
-    warnings.warn(
-        f"Expected {path}, which save_state=True writes beside the checkpoints of a fit, and it is not there: the "
-        "store fills anew, and the run will differ from an uninterrupted one.",
-        stacklevel=3,
-    )
+    if (tensors := read(path)) is None:
+        warnings.warn(
+            f"Expected {path}, which save_state=True writes beside the checkpoints of a fit, and it is not there: the "
+            "store fills anew, and the run will differ from an uninterrupted one.",
+            stacklevel=3,
+        )
+    else:
+        try:
+            engine.load_tensors(tensors)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}; restore it, or delete it to let the store fill anew") from error
+    of_others = side_path(checkpoint, engine.steps, world_size)
+    if rank == 0 and of_others.is_file():
+        warnings.warn(
+            f"{of_others} and what ranks above it saved is of no use to this run of {world_size}: their stores are "
+            "lost, and the run will differ from an uninterrupted one.",
+            stacklevel=3,
+        )
 
 
 def _write(path: Path, tensors: dict[str, Tensor]) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.strategies import SingleDeviceStrategy
+from safetensors.torch import save_file
 from torch import Tensor
 
 from supermix_pl.engine import StreamEngine
-from supermix_pl.trainer.side_files import SideFiles, read, side_path
+from supermix_pl.trainer.side_files import SideFiles, load_beside, read, side_path
 from tests.integration.test_resume import Failing, SavingOnException
 from tests.integration.toys import Student, loader, make_callback, make_trainer
 
@@ -372,3 +374,23 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"\x00" * 40)
     with pytest.raises(ValueError, match=re.escape(f"in {path}, got a damaged file (40 bytes); restore it, or delete")):
         read(path)
+
+
+def test_a_file_of_something_else_is_named(tmp_path: Path) -> None:
+    path = tmp_path / side(0)
+    save_file({"weight": torch.zeros(2)}, path)
+    with pytest.raises(ValueError, match=re.escape(f"{path}: expected what a stream holds, got other tensors")):
+        load_beside(tmp_path / "last.ckpt", StreamEngine(), 0, 1)
+
+
+@pytest.mark.parametrize(("rank", "ranks", "told"), [(0, 2, 1), (1, 2, 0), (0, 3, 0)])
+def test_a_smaller_run_is_told_that_stores_are_lost(tmp_path: Path, rank: int, ranks: int, told: int) -> None:
+    held = {"sizes": torch.zeros(1)}
+    for saved in range(3):
+        save_file(held, tmp_path / side(0, rank=saved))
+    engine = StreamEngine()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load_beside(tmp_path / "last.ckpt", engine, rank, ranks)
+    assert [f"{side(0, rank=2)} and what" in str(warning.message) for warning in caught] == [True] * told
+    assert engine.tensors().keys() == held.keys()

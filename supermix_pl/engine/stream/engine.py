@@ -250,7 +250,13 @@ class StreamEngine(Engine):
         return self._state.tensors()
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Take up what `tensors` gave; nothing, where settings, image size or classes have changed."""
+        """Take up what `tensors` gave; nothing, where settings, image size or classes have changed.
+
+        Raises:
+            ValueError: If it is not of a stream.
+        """
+        if tensors and "sizes" not in tensors:
+            raise ValueError(f"expected what a stream holds, got other tensors, such as {min(tensors)!r}")
         self._state.loaded = tensors or None
 
     def _settings(self) -> str:
