@@ -2,9 +2,11 @@
 
 import copy
 import pickle
+from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from supermix_pl import CutMix, FrozenTeacher, MixUp, OneOf, StreamEngine, SuperMix
 from supermix_pl.mixing import Mixer
@@ -90,13 +92,49 @@ def test_a_resumed_run_goes_on() -> None:
         assert second._state.images.at(second._state.places).equal(whole[step])
 
 
+@pytest.mark.parametrize("images", [TensorDataset(SOURCES, torch.arange(20)), list(SOURCES), SOURCES])
+def test_a_data_set_of_sources(images: Any) -> None:
+    engine = StreamEngine(sources=images)
+    assert engine.sources is not None
+    assert engine.sources.equal(SOURCES)
+    assert "sources=<(20, 3, 8, 8)>" in repr(engine)
+
+
+class Endless(Dataset[torch.Tensor]):
+    """More images than there is room for; reading a second one takes too long."""
+
+    def __len__(self) -> int:
+        return 2 * 10**6
+
+    def __getitem__(self, place: int) -> torch.Tensor:
+        assert place == 0
+        return SOURCES[0]
+
+
+def test_a_data_set_without_room_is_not_read() -> None:
+    bytes_each = 3 * 8 * 8 + 2 * 3 * 4 + 8
+    message = (
+        f"a store that holds all 2000000 sources, {bytes_each * 2 * 10**6} bytes, got store_bytes=268435456; raise it"
+    )
+    with pytest.raises(ValueError, match=message):
+        StreamEngine(sources=Endless())
+    engine = StreamEngine(sources=TensorDataset(SOURCES), store_bytes=20 * bytes_each)
+    assert engine.sources is not None
+
+
 @pytest.mark.parametrize(
     ("sources", "message"),
     [
         (SOURCES[0], r"expected sources of shape \(n, c, h, w\), n >= 1, got \(3, 8, 8\)"),
         (SOURCES[:0], r"expected sources of shape \(n, c, h, w\), n >= 1, got \(0, 3, 8, 8\)"),
-        (SOURCES.byte(), "expected sources as a floating point tensor, normalised as the batches are, got torch.uint8"),
-        ([SOURCES], "expected sources as a floating point tensor, normalised as the batches are, got list"),
+        (SOURCES.byte(), "expected floating point sources, normalised as the batches are, got torch.uint8"),
+        ([SOURCES], r"expected sources of shape \(n, c, h, w\), n >= 1, got \(1, 20, 3, 8, 8\)"),
+        ([], r"expected sources of shape \(n, c, h, w\), n >= 1, got \(0,\)"),
+        ([SOURCES[0], SOURCES[1][:, :4]], r"expected sources of one size, got \(3, 8, 8\) and \(3, 4, 8\)"),
+        ([SOURCES[0], (1, SOURCES[1])], "begin with one, got an item of type tuple with int first; normalise"),
+        ([SOURCES[0].numpy()], "whose items are images as tensors .* got an item of type ndarray; normalise"),
+        ({0: SOURCES[0]}, "expected sources as a tensor .* or a data set with a length, .* got dict"),
+        (DataLoader(TensorDataset(SOURCES)), "or a data set with a length, .* got DataLoader"),
     ],
 )
 def test_what_are_no_sources(sources: object, message: str) -> None:

@@ -10,10 +10,11 @@ import torch
 from jaxtyping import Float, Int
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from supermix_pl.arguments import check_at_least, check_positive, check_transform, shortest
 from supermix_pl.engine.base import Engine, Run
-from supermix_pl.engine.stream.images import check_room, check_shape, check_sources, image_bytes
+from supermix_pl.engine.stream.images import check_room, check_shape, image_bytes, read_sources
 from supermix_pl.engine.stream.plan import Plan, plan_for_store, reuse_for_budget
 from supermix_pl.engine.stream.slots import Slots
 from supermix_pl.engine.stream.solving import Shown, Solving, expected_rounds, set_bytes
@@ -83,15 +84,16 @@ class StreamEngine(Engine):
             the second half of the visits.
         store_bytes: Bound of the memory for images and solved sets on the device, in bytes, >= 1. It is allocated as it
             fills. It decides how long sets live: when it is full, the oldest leave.
-        sources: Images (n, c, h, w), normalised as the batches are, to mix instead of those of earlier batches; all of
-            them are kept in the store. With few training images give these, as they are without augmentation: mixes are
-            cropped and flipped where they are shown. Their classes are the teacher's.
+        sources: Images to mix instead of those of earlier batches, normalised as those are: a tensor (n, c, h, w),
+            or a data set whose items are images or begin with one, which is read at once. All of them are kept in the
+            store. With few training images give these, as they are without augmentation: mixes are cropped and flipped
+            where they are shown. Their classes are the teacher's.
         default_transform: The view of the mixes if the callback has no `mixed_transform`; None for the mixes as they
             are.
 
     Raises:
         ValueError: If an argument is out of its range, or `reuse` and `budget` are both given.
-        TypeError: If default_transform cannot be called, or sources are no floating point tensor.
+        TypeError: If default_transform cannot be called, or sources are no floating point images.
     """
 
     takes_natural_logits = True  # the classes of the sources are known then
@@ -105,7 +107,7 @@ class StreamEngine(Engine):
         slots: int | None = None,
         show_from: int | None = None,
         store_bytes: int = 2**28,
-        sources: Tensor | None = None,
+        sources: Tensor | Sequence[Any] | Dataset[Any] | None = None,
         default_transform: Transform | None = _CROP_AND_FLIP,
     ) -> None:
         if reuse is not None and budget is not None:
@@ -118,13 +120,11 @@ class StreamEngine(Engine):
         if show_from is not None:
             check_at_least("show_from", show_from, 0)
         check_at_least("store_bytes", store_bytes, 1)
-        if sources is not None:
-            check_sources(sources)
         if default_transform is not None:
             check_transform("default_transform", default_transform)
         self.reuse, self.budget, self.slots, self.show_from = reuse, budget, slots, show_from
         self.store_bytes = store_bytes
-        self.sources = sources
+        self.sources = None if sources is None else read_sources(sources, store_bytes)
         self.default_transform = default_transform
         self._mixer = ""
         self._run = Run()
@@ -285,9 +285,10 @@ class StreamEngine(Engine):
         natural, classes = mixer.classes_of(teacher, step.pixels, step.labels, step.logits)
         state.forwards += natural.forwards
         if state.images is None:
-            capacity = max(1, self.store_bytes // image_bytes(step.pixels))
+            bytes_each = image_bytes(step.pixels)
             if self.sources is not None:
-                capacity = check_room(self.sources, capacity)
+                check_room(len(self.sources), bytes_each, self.store_bytes)
+            capacity = max(1, self.store_bytes // bytes_each) if self.sources is None else len(self.sources)
             state.sizes = [*step.pixels.shape[1:], step.pixels.element_size(), capacity, natural.num_classes]
             state.open(capacity, step.pixels.device, state.sizes)
         store, first = state.stored(), state.is_empty

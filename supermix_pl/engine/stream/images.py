@@ -1,9 +1,13 @@
 """The images that sets are drawn from: earlier natural images, in 8 bits, each once."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from supermix_pl.engine.stream.ring import Ring, part_of
 from supermix_pl.mixing.sampling import Pairing, choose_sources
@@ -77,13 +81,47 @@ def image_bytes(images: Float[Tensor, "b c h w"]) -> int:
     return images[0].numel() + 2 * images.shape[1] * images.element_size() + 8
 
 
-def check_sources(sources: object) -> None:
-    """Refuse what are no images (n, c, h, w) in floating point."""
-    if not isinstance(sources, Tensor) or not sources.is_floating_point():
-        kind = sources.dtype if isinstance(sources, Tensor) else type(sources).__name__
-        raise TypeError(f"expected sources as a floating point tensor, normalised as the batches are, got {kind}")
+def read_sources(
+    sources: Float[Tensor, "n c h w"] | Sequence[Any] | Dataset[Any], room: int
+) -> Float[Tensor, "n c h w"]:
+    """Return images as a tensor; those of a data set are read one by one, if they take no more bytes than `room`."""
+    if not isinstance(sources, Tensor):
+        sources = _stacked(sources, room)
+    if not sources.is_floating_point():
+        raise TypeError(f"expected floating point sources, normalised as the batches are, got {sources.dtype}")
     if sources.ndim != 4 or len(sources) == 0:
         raise ValueError(f"expected sources of shape (n, c, h, w), n >= 1, got {tuple(sources.shape)}")
+    return sources
+
+
+def _stacked(dataset: Any, room: int) -> Tensor:
+    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")) or isinstance(dataset, Mapping | str):
+        raise TypeError(
+            "expected sources as a tensor (n, c, h, w) or a data set with a length, whose items are images or begin "
+            f"with one, got {type(dataset).__name__}"
+        )
+    if len(dataset) == 0:
+        return torch.zeros(0)
+    first = _image_of(dataset[0])
+    if first.ndim == 3:
+        check_room(len(dataset), image_bytes(first[None]), room)
+    shape = first.shape
+    images = [first, *(_image_of(dataset[place]) for place in range(1, len(dataset)))]
+    other = next((image for image in images if image.shape != shape), None)
+    if other is not None:
+        raise ValueError(f"expected sources of one size, got {tuple(shape)} and {tuple(other.shape)}")
+    return torch.stack(images)
+
+
+def _image_of(item: Any) -> Tensor:
+    image = item[0] if isinstance(item, list | tuple) and len(item) else item
+    if not isinstance(image, Tensor):
+        raise TypeError(
+            "expected a data set whose items are images as tensors (c, h, w) or begin with one, got an item of type "
+            f"{type(item).__name__}{'' if image is item else f' with {type(image).__name__} first'}; normalise the "
+            "images as the batches are, and give a data set or a tensor of them"
+        )
+    return image
 
 
 def check_shape(sources: Float[Tensor, "n c h w"], pixels: Float[Tensor, "b c h w"]) -> None:
@@ -94,11 +132,10 @@ def check_shape(sources: Float[Tensor, "n c h w"], pixels: Float[Tensor, "b c h 
         )
 
 
-def check_room(sources: Float[Tensor, "n c h w"], capacity: int) -> int:
-    """Refuse more sources than there is room for; return their number."""
-    if len(sources) > capacity:
+def check_room(count: int, bytes_each: int, store_bytes: int) -> None:
+    """Refuse more sources than there is room for."""
+    if count * bytes_each > store_bytes:
         raise ValueError(
-            f"expected a store that holds all {len(sources)} sources, got room for {capacity}: raise store_bytes, or "
-            "give fewer sources"
+            f"expected a store that holds all {count} sources, {count * bytes_each} bytes, got "
+            f"store_bytes={store_bytes}; raise it, or give fewer sources"
         )
-    return len(sources)
