@@ -5,6 +5,7 @@ what `mixing.mixed_transform` says.
 """
 
 import logging
+import signal
 from multiprocessing import parent_process
 from typing import Any
 
@@ -96,6 +97,7 @@ def _prepare(config: DictConfig, devices: list[torch.device], index: int) -> tup
 
 def _help(index: int, config: DictConfig, devices: list[torch.device]) -> None:
     """Make mixes in a process beside the first, until all are there."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # how torch ends it; a shell's background ignores this one
     first = parent_process()
     if first is not None and not first.is_alive():  # it ended before torch had this process end with it
         return

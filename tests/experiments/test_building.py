@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -274,7 +275,12 @@ def test_a_process_whose_first_one_has_ended_makes_no_mixes(monkeypatch: pytest.
     program = sys.modules[generate_main.__module__]
     monkeypatch.setattr(program, "_prepare", None)
     monkeypatch.setattr(program, "parent_process", lambda: SimpleNamespace(is_alive=lambda: False))
-    program._help(0, OmegaConf.create(), [])
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a shell's background
+    try:
+        program._help(0, OmegaConf.create(), [])
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # by it torch ends a helper
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.slow
