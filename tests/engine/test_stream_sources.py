@@ -1,11 +1,14 @@
 """Sources that are given once and for all, in place of earlier batches."""
 
 import copy
+import json
 import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from supermix_pl import CutMix, FrozenTeacher, MixUp, OneOf, StreamEngine, SuperMix
@@ -98,6 +101,20 @@ def test_a_data_set_of_sources(images: Any) -> None:
     assert engine.sources is not None
     assert engine.sources.equal(SOURCES)
     assert "sources=<(20, 3, 8, 8)>" in repr(engine)
+
+
+def test_a_data_set_of_sources_by_its_class_path(tmp_path: Path) -> None:
+    """As LightningCLI takes it."""
+    to_tensor = {"class_path": "torchvision.transforms.ToTensor"}
+    options = {"size": 4, "image_size": [3, 8, 8], "transform": to_tensor}
+    data = {"class_path": "torchvision.datasets.FakeData", "init_args": options}
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"engine": {"sources": data}}))
+    parser = ArgumentParser()
+    parser.add_class_arguments(StreamEngine, "engine")
+    parser.add_argument("--config", action="config")
+    engine = parser.instantiate(parser.parse_args([f"--config={config}"])).engine
+    assert engine.sources.shape == (4, 3, 8, 8)
 
 
 class Endless(Dataset[torch.Tensor]):

@@ -107,7 +107,7 @@ class StreamEngine(Engine):
         slots: int | None = None,
         show_from: int | None = None,
         store_bytes: int = 2**28,
-        sources: Tensor | Sequence[Any] | Dataset[Any] | None = None,
+        sources: Tensor | Dataset | None = None,
         default_transform: Transform | None = _CROP_AND_FLIP,
     ) -> None:
         if reuse is not None and budget is not None:

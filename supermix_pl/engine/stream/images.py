@@ -1,6 +1,6 @@
 """The images that sets are drawn from: earlier natural images, in 8 bits, each once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -81,9 +81,7 @@ def image_bytes(images: Float[Tensor, "b c h w"]) -> int:
     return images[0].numel() + 2 * images.shape[1] * images.element_size() + 8
 
 
-def read_sources(
-    sources: Float[Tensor, "n c h w"] | Sequence[Any] | Dataset[Any], room: int
-) -> Float[Tensor, "n c h w"]:
+def read_sources(sources: Float[Tensor, "n c h w"] | Dataset, room: int) -> Float[Tensor, "n c h w"]:
     """Return images as a tensor; those of a data set are read one by one, if they take no more bytes than `room`."""
     if not isinstance(sources, Tensor):
         sources = _stacked(sources, room)
