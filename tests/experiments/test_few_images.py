@@ -126,6 +126,25 @@ def test_the_page_of_the_study_repeats_its_rows() -> None:
         assert line in page, "write the tables of `supermix-report rows` into README.md again"
 
 
+def test_the_page_of_the_study_repeats_its_corruptions() -> None:
+    page, rows = RESULTS.with_name("README.md").read_text(), pd.read_csv(RESULTS.with_name("corruptions.csv"))
+    runs = pd.read_csv(RESULTS)
+    clean = runs.loc[runs["settings"].isna()].set_index(["arm", "images", "seed"])["accuracy"].to_dict()
+    families = (
+        ["gaussian_noise", "shot_noise", "impulse_noise"],
+        ["gaussian_blur"],
+        ["brightness", "contrast", "saturation"],
+        ["jpeg"],
+    )
+    kinds = [kind for family in families for kind in family]
+    assert len(rows) > 0
+    for _, row in rows.iterrows():
+        assert row["accuracy"] == clean[row["arm"], row["images"], row["seed"]]
+        assert row["corrupted"] == pytest.approx(row[kinds].mean(), abs=1e-3)
+        values = [row["accuracy"], row["corrupted"], *(row[family].mean() for family in families), row["fgsm"]]
+        assert f"| {row['arm']} | {' | '.join(f'{100 * value:.1f}' for value in values)} |" in page
+
+
 def test_readme_and_guide_repeat_its_rows() -> None:
     cells = {row[0]: row[1:] for row in compare(read(RESULTS))[0].rows}
     readme = (ROOT / "README.md").read_text()
