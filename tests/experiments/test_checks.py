@@ -12,6 +12,7 @@ from supermix_pl.experiments.building import build_data
 from supermix_pl.experiments.checks import SettingsError, check_choices, check_settings, ending_in_a_line, named_errors
 from tests.composing import compose
 from tests.experiments.test_building import paths, small
+from tests.experiments.test_labels import LEADING
 
 TEACHER = ("teacher=checkpoint", "teacher.checkpoint=weights.pth")
 METHODS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "method").glob("*.yaml"))
@@ -21,7 +22,11 @@ def composed(*overrides: str) -> DictConfig:
     return small(*paths(Path()), *overrides)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method",
+    # tests/experiments/test_labels trains the leading ones, which checks them too
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in LEADING)) for name in METHODS],
+)
 def test_nothing_is_wrong_with_what_we_bring(method: str) -> None:
     config = composed(f"method={method}", "teacher=untrained")
     check_settings(config)

@@ -261,7 +261,14 @@ def test_a_search_with_a_storage_goes_on(tmp_path: Path) -> None:
     assert OmegaConf.load(tmp_path / "optimization_results.yaml").best_value == max(values)
 
 
-@pytest.mark.parametrize("experiment", [[], ["experiment=table2"], ["experiment=quickstart", "method=ce_supermix"]])
+@pytest.mark.parametrize(
+    "experiment",
+    [
+        ["experiment=table2"],
+        pytest.param([], marks=pytest.mark.slow),
+        pytest.param(["experiment=quickstart", "method=ce_supermix"], marks=pytest.mark.slow),
+    ],
+)
 def test_a_search_composes_in_small(tmp_path: Path, experiment: list[str]) -> None:
     ((job,),) = jobs(tmp_path, "scale=smoke", "hparams_search=optuna", "hydra.sweeper.n_trials=1", *experiment)
     config = compose("train", [f"{key}={value}" for key, value in job.items()])

@@ -25,7 +25,8 @@ HEAVY = {
     *("wrn_28_10", "shake_shake_26_2x96d", "imagenet_resnet200", "imagenet_vgg16"),
     *("imagenet_resnet50", "imagenet_resnet34", "ResNet50", "vgg16", "vgg19", "resnet32x4"),
 }
-LIGHT = {"resnet8", "wrn_16_1", "vgg8", "MobileNetV2", "ShuffleV1", "ShuffleV2", "imagenet_resnet18"}  # one a family
+LIGHT = {"resnet8", "vgg8", "ShuffleV2", "imagenet_resnet18"}
+QUICK_PAIRS = {"resnet56-resnet20", "ResNet50-vgg8", "wrn_28_10-wrn_28_10", "resnet34-resnet18"}  # one a table
 NETWORKS = sorted(
     path.stem for path in (CONF / "network").glob("*.yaml") if path.stem not in ("timm", "efficientnet_lite0")
 )
@@ -78,7 +79,11 @@ def test_every_network_takes_two_steps(network: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("protocol", "pair"),
-    [*(("paper", pair) for pair in PAIRS), ("repdistiller", "vgg13-MobileNetV2"), ("equal", "vgg13-MobileNetV2")],
+    [
+        *(pytest.param("paper", pair, marks=[pytest.mark.slow] * (pair not in QUICK_PAIRS)) for pair in PAIRS),
+        ("repdistiller", "vgg13-MobileNetV2"),
+        ("equal", "vgg13-MobileNetV2"),
+    ],
 )
 def test_every_pair_names_its_networks(protocol: str, pair: str, tmp_path: Path) -> None:
     config = cell(tmp_path, f"pair={pair}", "method=kd_supermix", f"protocol={protocol}")
@@ -127,10 +132,10 @@ def test_the_protocols_have_the_published_numbers(tmp_path: Path) -> None:
     ("network", "numbers"),
     [
         ("wrn_40_2", (200, 128, 0.1, 2e-4, True, "cosine", 0.025)),
-        ("wrn_28_10", (200, 128, 0.1, 5e-4, True, "cosine", 0.025)),
+        pytest.param("wrn_28_10", (200, 128, 0.1, 5e-4, True, "cosine", 0.025), marks=pytest.mark.slow),
         ("shake_shake_26_2x96d", (1800, 128, 0.01, 1e-3, False, "cosine", 0.0)),
         ("resnet50", (270, 256, 0.1, 1e-4, False, "multistep", 0.0185)),
-        ("resnet200", (270, 256, 0.1, 1e-4, False, "multistep", 0.0185)),
+        pytest.param("resnet200", (270, 256, 0.1, 1e-4, False, "multistep", 0.0185), marks=pytest.mark.slow),
     ],
 )
 def test_table_one_has_the_budget_of_every_network(tmp_path: Path, network: str, numbers: tuple[Any, ...]) -> None:
