@@ -75,4 +75,4 @@ def escape_markdown(text: str) -> str:
 
 def _item(text: str) -> str:
     """Keep a remark from starting a heading, a quotation or another list."""
-    return re.sub(r"^(\d+(?=[.)])|(?=[#+\->~=]))", r"\1\\", escape_markdown(text))
+    return re.sub(r"^(\d+(?=[.)])|(?=[#+\->~=]|\[.*\]:))", r"\1\\", escape_markdown(text))
