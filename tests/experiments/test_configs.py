@@ -68,7 +68,7 @@ def composed(*overrides: str) -> DictConfig:
 
 @pytest.mark.parametrize(
     "options",
-    # test_checks takes every method in `make test` too
+    # test_checks and test_labels take every method in `make test` too
     [pytest.param(each, marks=[pytest.mark.slow] * (each[0][0] == "method")) for each in TOGETHER],
     ids=lambda options: "-".join(option for _, option in options),
 )

@@ -394,3 +394,16 @@ def test_a_smaller_run_is_told_that_stores_are_lost(tmp_path: Path, rank: int, r
         load_beside(tmp_path / "last.ckpt", engine, rank, ranks)
     assert [f"{side(0, rank=2)} and what" in str(warning.message) for warning in caught] == [True] * told
     assert engine.tensors().keys() == held.keys()
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")  # it goes on in the same one
+def test_a_resumed_fit_knows_how_many_ranks_it_has(tmp_path: Path) -> None:
+    saving = every_step(tmp_path)
+    fit(tmp_path, saving)
+    (own,) = tmp_path.glob("*rank0.safetensors")
+    own.with_name(own.name.replace("rank0", "rank1")).write_bytes(own.read_bytes())
+    (checkpoint,) = tmp_path.glob("*.ckpt")
+    mixing = make_callback(engine=StreamEngine(reuse=2), save_state=True)
+    trainer = make_trainer(tmp_path, mixing, saving, enable_checkpointing=True, max_epochs=2)
+    with pytest.warns(UserWarning, match="rank1.safetensors and what .* no use to this run of 1"):
+        trainer.fit(Scored(), loader(16), ckpt_path=checkpoint)
