@@ -76,8 +76,13 @@ STREAM: dict[str, set[str]] = {
     "slots": {"images", "ring"},
     "visit": set(),
     "solving": {"images", "plan", "ring", "slots", "timing", "visit"},
-    "state": {"images", "ring", "solving"},
-    "engine": {"images", "state", "plan", "slots", "solving"},
+    "settings": set(),
+    "step": set(),
+    "state": {"images", "ring", "solving", "step"},
+    "direct": {"images", "settings", "state", "step"},
+    "lessons": {"images", "plan", "settings", "slots", "solving", "state", "step"},
+    "replanning": {"plan", "settings", "solving", "state"},
+    "engine": {"direct", "images", "lessons", "plan", "replanning", "settings", "state", "step"},
     "__init__": {"engine"},
 }
 EXPERIMENTS: dict[str, set[str]] = {

@@ -159,18 +159,26 @@ def test_what_are_no_sources(sources: object, message: str) -> None:
         StreamEngine(sources=sources)  # pyright: ignore[reportArgumentType]
 
 
+def test_sources_without_room() -> None:
+    needed = 20 * (3 * 8 * 8 + 2 * 3 * 4 + 8)
+    with pytest.raises(ValueError, match=f"all 20 sources, {needed} bytes, got store_bytes={needed - 1}; raise it"):
+        StreamEngine(sources=SOURCES, store_bytes=needed - 1)
+    engine = StreamEngine(sources=SOURCES, store_bytes=needed)
+    run(engine, MixUp(), FrozenTeacher(FlatTeacher()), 1)
+    with pytest.raises(ValueError, match="a store that holds 20 sources and a batch of solved sets"):
+        run(engine, FAST, FrozenTeacher(FlatTeacher()), 1)
+
+
 @pytest.mark.parametrize("mixer", [FAST, MixUp()])
 def test_sources_that_do_not_fit(mixer: Mixer) -> None:
     images, labels = batch_of(0, SIZE)
-    for engine, message in (
-        (
-            StreamEngine(sources=SOURCES[:, :, :4]),
-            r"expected sources of the batches' shape \(3, 8, 8\), got \(3, 4, 8\)",
-        ),
-        (StreamEngine(sources=SOURCES, store_bytes=2000), "expected a store that holds .*20 sources"),
-    ):
-        engine.check(mixer)
-        with pytest.raises(ValueError, match=message):
-            engine.mix(mixer, FrozenTeacher(FlatTeacher()), images, labels, seed=0)
+    engine = StreamEngine(sources=SOURCES[:, :, :4])
+    engine.check(mixer)
+    message = r"expected sources of the batches' shape \(3, 8, 8\), got \(3, 4, 8\)"
+    with pytest.raises(ValueError, match=message):
+        engine.mix(mixer, FrozenTeacher(FlatTeacher()), images, labels, seed=0)
+
+
+def test_labels_beside_sources() -> None:
     with pytest.raises(ValueError, match='expected classes="teacher" beside sources'):
         StreamEngine(sources=SOURCES).check(SuperMix(classes="labels"))

@@ -16,8 +16,7 @@ from torchvision.transforms import v2
 
 from supermix_pl import CutMix, FrozenTeacher, MixUp, OneOf, PuzzleMix, ResizeMix, StreamEngine, SuperMix
 from supermix_pl.engine import BatchEngine
-from supermix_pl.engine.stream import engine as stream_engine
-from supermix_pl.engine.stream import solving, visit
+from supermix_pl.engine.stream import direct, solving, visit
 from supermix_pl.mixing import grid_labels, presenting
 from supermix_pl.trainer.rewriting import BatchRewriter, Rewritten
 from supermix_pl.transforms import PerImage, RandomCropFlip, RandomResizedCropFlip
@@ -223,7 +222,7 @@ def swap_visits(monkeypatch: pytest.MonkeyPatch, where: Any, name: str) -> None:
         ("stream, exact pixels", swap_views, solving, "show"),
         ("stream, all visits shown", swap_visits, visit, "advance"),
         ("stream, views", swap_visits, visit, "advance"),
-        ("stream, MixUp", swap_views, stream_engine, "show"),
+        ("stream, MixUp", swap_views, direct, "show"),
     ],
 )
 @pytest.mark.parametrize("target_format", ["teacher", "teacher_soft", "soft"])

@@ -12,6 +12,10 @@ from torch import Tensor
 from supermix_pl.engine.stream.images import ImageStore
 from supermix_pl.engine.stream.ring import part_of
 from supermix_pl.engine.stream.solving import Solving
+from supermix_pl.engine.stream.step import Step
+from supermix_pl.mixing import DirectMixer, SuperMix
+from supermix_pl.mixing.checks import check_images
+from supermix_pl.teacher.frozen import FrozenTeacher
 
 _OF_RANKS = ("due_visits", "due_images", "batch_size")  # they differ between ranks whose batches do
 ACCOUNTS = ("step", "reuse", *_OF_RANKS)
@@ -86,3 +90,31 @@ class StreamState:
             self.left_out += len(known) - len(images)
         if len(images):
             self.stored().add(images, classes)
+
+    def classify(
+        self,
+        mixer: SuperMix | DirectMixer,
+        teacher: FrozenTeacher | None,
+        images: Float[Tensor, "r c h w"],
+        labels: Int[Tensor, " r"] | None,
+        logits: Float[Tensor, "r n"] | None,
+    ) -> None:
+        """Store images; the teacher sees those whose classes are to be known."""
+        natural, classes = mixer.classes_of(teacher, images, labels, logits)
+        self.forwards += natural.forwards
+        self.keep(images, classes, labels)
+
+    def fill(
+        self,
+        mixer: SuperMix | DirectMixer,
+        teacher: FrozenTeacher | None,
+        step: Step,
+        sources: Float[Tensor, "n c h w"] | None,
+        logits: Float[Tensor, "b n"] | None,
+    ) -> None:
+        """Store the sources that are given, as many at once as a batch has, or else the first batch."""
+        if sources is None:
+            self.classify(mixer, teacher, step.pixels, step.labels, logits)
+            return
+        for part in sources.split(len(step.pixels)):
+            self.classify(mixer, teacher, check_images(part.to(step.pixels)), None, None)
