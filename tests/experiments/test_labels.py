@@ -131,10 +131,10 @@ def test_every_method(method: str, tmp_path: Path, checked: list[str]) -> None:
     "mixed",
     [
         ["mixer=supermix_fast", "engine=stream"],
-        ["mixer=supermix_fast", "engine=batch"],
+        pytest.param(["mixer=supermix_fast", "engine=batch"], marks=pytest.mark.slow),
         ["mixer=supermix", "engine=batch"],
         ["mixer=half", "engine=stream"],
-        ["mixer=cutmix", "engine=batch"],
+        pytest.param(["mixer=cutmix", "engine=batch"], marks=pytest.mark.slow),
         ["mixer=supermix_fast", "mixes=fixed"],
     ],
     ids=lambda overrides: "-".join(override.partition("=")[2] for override in overrides),
