@@ -17,6 +17,7 @@ from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.mixes import Beside, ReplayEngine, Setting
 from supermix_pl.experiments.networks.classifier import compile_in_place
 from supermix_pl.experiments.tasks import Classification, ContrastiveDistillation, Distillation
+from supermix_pl.experiments.teachers import is_average
 from supermix_pl.mixing import FunctionMixer, Mixer
 from supermix_pl.mixing.views import Transform
 
@@ -71,7 +72,7 @@ def build_teacher(config: DictConfig, datamodule: ImageDataModule) -> FrozenTeac
     """Build the teacher, if one is chosen and something asks for it, on the device to work on."""
     if not needs_teacher(config):
         return None
-    if get_object(config.teacher._target_) is MovingAverage:
+    if is_average(config.teacher):
         return instantiate(config.teacher)
     teacher: FrozenTeacher = build(config.teacher, datamodule=datamodule)
     return teacher.to("cuda" if works_on_gpu(config) else "cpu")
@@ -172,7 +173,12 @@ def engine_for(mixer: Mixer, **settings: Any) -> Engine:
 
 def needs_teacher(config: DictConfig) -> bool:
     """Return whether a teacher is chosen, and something asks for it."""
-    return bool(config.teacher) and bool(config.mixer or config.mixes or learns_from_teacher(config))
+    return has_teacher(config) and bool(config.mixer or config.mixes or learns_from_teacher(config))
+
+
+def has_teacher(config: DictConfig) -> bool:
+    """Return whether a teacher is chosen; an experiment may have put settings of one where none is."""
+    return "_target_" in config.teacher
 
 
 def learns_from_teacher(config: DictConfig) -> bool:

@@ -22,7 +22,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError
 from torch import nn
 
-from supermix_pl import MovingAverage
 from supermix_pl.arguments import check_at_least, check_not_negative, check_one_of
 from supermix_pl.engine import BatchEngine
 from supermix_pl.experiments import building
@@ -30,7 +29,7 @@ from supermix_pl.experiments.mixes import External, Fixed
 from supermix_pl.experiments.shared.files import FULL
 from supermix_pl.experiments.tasks import Classification
 from supermix_pl.experiments.tasks.distillation import check_both_have_features
-from supermix_pl.experiments.teachers import checked_path
+from supermix_pl.experiments.teachers import checked_path, is_average
 
 _STEPS_TO_TRY = 1_000_000  # more than any warm-up has
 _NAMED = ("engine.sources",)  # the config names what is handed over
@@ -134,18 +133,18 @@ def check_choices(config: DictConfig) -> None:
             "expected compile=false for task=contrastive and task.features, which take the network apart for its "
             "features, got compile=true: teacher.compile=true compiles the teacher alone"
         )
-    if building.learns_from_teacher(config) and not config.teacher:
+    if building.learns_from_teacher(config) and not building.has_teacher(config):
         raise ValueError(f"expected a teacher for {config.task._target_}, got teacher=none: {_TEACHERS}")
     if building.learns_from_teacher(config) and config.mixing.distillation_weight:
         raise ValueError(
             "expected mixing.distillation_weight=0 for a task with a distillation loss of its own, got "
             f"{config.mixing.distillation_weight:g}: choose one of the two"
         )
-    if mixes and not config.teacher:
+    if mixes and not building.has_teacher(config):
         raise ValueError(
             f"expected a teacher to label the images of mixes={mixes.__name__.lower()}, got teacher=none: {_TEACHERS}"
         )
-    if (mixes or building.learns_from_teacher(config)) and get_object(config.teacher._target_) is MovingAverage:
+    if (mixes or building.learns_from_teacher(config)) and is_average(config.teacher):
         raise ValueError(
             "expected a trained teacher for mixes that are made before, external images, distillation and CRD, got "
             "teacher=ema, which supervises mixes that are made on the fly: choose another teacher, or "
@@ -174,7 +173,7 @@ def check_choices(config: DictConfig) -> None:
         if "checkpoint" in node:
             checked_path(node.checkpoint)
     for name, node in averaged.items():
-        if get_object(node._target_) is MovingAverage:
+        if is_average(node):
             raise ValueError(
                 f"expected trained teachers to average, got ema as teacher.teachers.{name}: choose another"
             )
@@ -281,9 +280,10 @@ def _check_mixing(config: DictConfig) -> None:
         if mixer is None:
             return
         engine = building.build_engine(config, mixer, None)
-        if not config.teacher:
+        teacher = "ema" if building.has_teacher(config) else None
+        if teacher is None:
             mixer = mixer.with_classes(2)
-        building.build(config.mixing, teacher="ema" if config.teacher else None, mixer=mixer, engine=engine)
+        building.build(config.mixing, teacher=teacher, mixer=mixer, engine=engine)
     except InstantiationException as error:
         raise ValueError(str(error.__cause__ or error)) from error
 

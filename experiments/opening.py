@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from supermix_pl import FrozenTeacher, SuperMix
-from supermix_pl.experiments.building import build_data, build_teacher
+from supermix_pl.experiments.building import build_data, build_teacher, has_teacher
 from supermix_pl.experiments.checks import check_settings
 from supermix_pl.experiments.shared.runs.identity import dataset, teacher_name
 from supermix_pl.experiments.shared.subject import Subject
@@ -82,11 +82,10 @@ def open_subject(config: DictConfig, *, num_images: int, split: str = "test", sh
     mixer = instantiate(config.mixer) if config.mixer else None
     if not isinstance(mixer, SuperMix):
         raise ValueError(f"expected mixer=supermix or supermix_fast, got {mixer}: the other methods are set beside it")
-    network = teacher_name(_plain(config.teacher)) if config.teacher else None
+    network = teacher_name(_plain(config.teacher))
     if network is None:
-        raise ValueError(
-            f"expected teacher=checkpoint, pretrained, fitted or mean to label mixes, got {config.teacher or 'none'}"
-        )
+        other = config.teacher if has_teacher(config) else "none"
+        raise ValueError(f"expected teacher=checkpoint, pretrained, fitted or mean to label mixes, got {other}")
     data = build_data(config)
     source = data.opened.test if split == "test" else data.opened.train
     if source is None:

@@ -9,10 +9,10 @@ from typing import Any, TypedDict, Unpack
 
 import pytorch_lightning as pl
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from torch import nn
 
-from supermix_pl import FrozenTeacher
+from supermix_pl import FrozenTeacher, MovingAverage
 from supermix_pl.arguments import check_at_least
 from supermix_pl.checkpoint import load_checkpoint
 from supermix_pl.experiments.data import ImageDataModule
@@ -65,6 +65,16 @@ def load_teacher(
     module = load_checkpoint(network(num_classes=datamodule.num_classes), path, prefix=prefix)
     mean, std = datamodule.mean if mean is None else mean, datamodule.std if std is None else std
     return _frozen(module, datamodule, mean=mean, std=std, image_size=image_size, **passes)
+
+
+def average_student(*, network: None = None, decay: float = 0.999, dtype: str | None = None) -> MovingAverage:
+    """Take the moving average of the student's own weights for a teacher, which has no `network` of its own."""
+    return MovingAverage(decay=decay, dtype=dtype)
+
+
+def is_average(node: Mapping[str, Any]) -> bool:
+    """Return whether a teacher's settings are those of `average_student`."""
+    return get_object(node["_target_"]) is average_student
 
 
 def checked_path(checkpoint: str | Path | None) -> Path:

@@ -95,7 +95,7 @@ EXPERIMENTS: dict[str, set[str]] = {
     "evaluation": {"data"},
     "resolvers": set(),
     "teachers": {"data", "networks", "shared", "tasks"},
-    "building": {"data", "mixes", "networks", "resolvers", "shared", "tasks"},
+    "building": {"data", "mixes", "networks", "resolvers", "shared", "tasks", "teachers"},
     "checks": {"building", "mixes", "shared", "tasks", "teachers"},
     "cli": set(),
     "opening": {"building", "checks", "data", "mixes", "shared"},

@@ -18,14 +18,15 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from supermix_pl import BatchEngine, FrozenTeacher, MixedBatch, MixUp, StreamEngine, SuperMix
-from supermix_pl.experiments.building import build_mixes, build_mixing, build_task, build_teacher
+from supermix_pl import BatchEngine, FrozenTeacher, MixedBatch, MixUp, MovingAverage, StreamEngine, SuperMix
+from supermix_pl.experiments.building import build_mixes, build_mixing, build_task, build_teacher, has_teacher
 from supermix_pl.experiments.checks import check_choices, check_settings
 from supermix_pl.experiments.data import ImageDataModule, Shapes
 from supermix_pl.experiments.generate import list_devices
 from supermix_pl.experiments.generate import main as generate_main
 from supermix_pl.experiments.mixes import FixedMixes, MisplacedMixes, Plan, ReplayEngine, generate, generation
 from supermix_pl.experiments.networks import resnet8
+from supermix_pl.experiments.shared.runs.identity import teacher_name
 from supermix_pl.experiments.teachers import untrained_teacher
 from supermix_pl.experiments.train import train
 from supermix_pl.transforms import RandomCropFlip
@@ -245,6 +246,23 @@ NO_EMA = (
 def test_choices_that_do_not_go_together(tmp_path: Path, teacher: str, overrides: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         check_choices(composed(tmp_path, *overrides, teacher=teacher))
+
+
+@pytest.mark.parametrize("chosen", ["experiment=few_images", "pair=resnet56-resnet20"])
+def test_what_an_experiment_chooses_for_a_trained_teacher_does_not_count_for_others(
+    tmp_path: Path, chosen: str
+) -> None:
+    given = [chosen, "data=shapes", "method=callback_distillation", *paths(tmp_path)]
+    config = compose("train", [*given, "teacher=ema", "teacher.decay=0.9"])
+    teacher = build_teacher(config, shapes())
+    assert isinstance(teacher, MovingAverage)
+    assert teacher.decay == 0.9
+    assert not teacher_name(config.teacher)
+    config = compose("train", [*given, "teacher=none"])
+    assert not has_teacher(config)
+    assert not teacher_name(config.teacher)
+    with pytest.raises(ValueError, match="expected a teacher"):
+        check_settings(config)
 
 
 def pictures(folder: Path) -> Path:

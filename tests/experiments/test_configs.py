@@ -208,9 +208,7 @@ def test_distillation_by_the_callback_alone_is_a_method() -> None:
 def test_the_recommendation_is_the_quickstart() -> None:
     config = composed("experiment=quickstart")
     assert instantiate(config.mixer) == SuperMix.fast() == SuperMixCallback("ema").mixer
-    assert (
-        instantiate(config.engine)(SuperMix.fast()).__dict__ == instantiate(composed("engine=stream").engine).__dict__
-    )
+    assert repr(instantiate(config.engine)(SuperMix.fast())) == repr(instantiate(composed("engine=stream").engine))
     assert config.mixing.mode == "extend"
 
 
