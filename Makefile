@@ -52,6 +52,7 @@ test: .venv/installed
 	$(MAKE) --jobs=2 lint quick # the type checker keeps one core busy for a minute
 
 test-slow: lint
+	$(BIN)/pyright tests
 	$(BIN)/python -m pytest
 
 release: test-slow
