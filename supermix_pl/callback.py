@@ -206,6 +206,11 @@ class SuperMixCallback(LightningCallback):
                 f"expected a teacher for {needing}, got None; give one, or take a mixer that needs none, such as "
                 'MixUp(num_classes=10), with targets="soft" or "pairs"'
             )
+        if teacher is None and engine.needs_teacher:
+            raise ValueError(
+                f"expected a teacher for {engine!r}, whose sources have no labels, got None; give one, or leave the "
+                "sources out: images of earlier batches have their labels"
+            )
         self.seed = seed
         self.log_metrics = log
         self._rewriter, self._engine = rewriter, engine

@@ -54,6 +54,8 @@ class Engine(ABC):
     """Time that solving may add, as a share of a training step; None where that is not bounded."""
     takes_natural_logits: bool = False
     """Whether logits of the natural images spare this engine passes of the teacher."""
+    needs_teacher: bool = False
+    """Whether it mixes images whose classes only a teacher tells, whatever the mixer is."""
     solves_now: bool = True
     """Whether the sets of a batch are solved to their end when the batch is shown."""
     default_transform: Transform | None = None

@@ -11,7 +11,7 @@ import torch
 from jsonargparse import ArgumentParser
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from supermix_pl import CutMix, FrozenTeacher, MixUp, OneOf, StreamEngine, SuperMix
+from supermix_pl import CutMix, FrozenTeacher, MixUp, OneOf, StreamEngine, SuperMix, SuperMixCallback
 from supermix_pl.mixing import Mixer
 from supermix_pl.transforms import RandomCropFlip
 from tests.engine.streams import batch_of
@@ -177,6 +177,11 @@ def test_sources_that_do_not_fit(mixer: Mixer) -> None:
     message = r"expected sources of the batches' shape \(3, 8, 8\), got \(3, 4, 8\)"
     with pytest.raises(ValueError, match=message):
         engine.mix(mixer, FrozenTeacher(FlatTeacher()), images, labels, seed=0)
+
+
+def test_sources_without_a_teacher() -> None:
+    with pytest.raises(ValueError, match=r"a teacher for StreamEngine\(.*sources=.*\), whose sources have no labels"):
+        SuperMixCallback(None, MixUp(num_classes=5), targets="soft", engine=StreamEngine(sources=SOURCES))
 
 
 def test_labels_beside_sources() -> None:

@@ -84,12 +84,11 @@ class StreamEngine(Engine):
     ) -> None:
         if default_transform is not None:
             check_transform("default_transform", default_transform)
-        settings = Settings(
-            reuse=reuse, budget=budget, slots=slots, show_from=show_from, store_bytes=store_bytes
-        )
+        settings = Settings(reuse=reuse, budget=budget, slots=slots, show_from=show_from, store_bytes=store_bytes)
         sources = None if sources is None else read_sources(sources, store_bytes)
         self._settings = replace(settings, sources=sources)
         self.budget = budget
+        self.needs_teacher = sources is not None
         self.default_transform = default_transform
         self._mixer = ""
         self._run = Run()
