@@ -26,6 +26,7 @@ IN_README = {  # how a row of its table begins, and the arm
     "SuperMix, 20 000 mixes": "supermix_fixed",
     "SuperMix, by the ten lines above": "callback_distils engine.sources=null",
     "SuperMix, by the ten lines and": "callback_distils",
+    "SuperMix, likewise": "callback_distils engine.reuse=24 engine.show_from=0",
 }
 TINY = [
     *("data=shapes", "data.train_size=60", "data.test_size=20", "data.eval_batch_size=10", "network=resnet8"),
