@@ -61,6 +61,7 @@ def draw(rows: pd.DataFrame, against: str, label: str, path: Path) -> None:
             of_arm = rows.loc[rows["arm"] == arm]
             if len(of_arm):
                 draw_arm(axes, of_arm, arm, against, column)
+        axes.margins(0.1)
         axes.set_xlabel(label)
         axes.set_ylabel(name)
         axes.spines[["top", "right"]].set_visible(False)
