@@ -436,7 +436,7 @@ def test_a_compiled_run_is_that_of_an_eager_one(tmp_path: Path, monkeypatch: pyt
 def test_the_engine_goes_by_the_mixer(tmp_path: Path, mixer: str, engine: type) -> None:
     mixing = mixing_of(composed(tmp_path, f"mixer={mixer}", "engine.reuse=5"), shapes())
     assert type(mixing._engine) is engine
-    assert mixing._engine.reuse == 5
+    assert "reuse=5" in repr(mixing._engine)
 
 
 def test_mixers_that_no_stream_knows_are_worked_on_batch_by_batch(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_every_config_is_read(name: str) -> None:
         (["bench.sets=9", "bench.batch_size=4"], "expected batches of at least k = 2 sets, got a last one of 1"),
         (["mixer.k=0"], "expected k"),
         (["mixer=cutmix"], "expected mixer=supermix"),
-        (["teacher=none"], "Could not override 'network@teacher.network'"),
+        (["teacher=none"], "expected a teacher for SuperMix"),
         (["teacher=checkpoint", "teacher.checkpoint=none.pth"], "none.pth"),
         (["data.folder=nowhere"], "Could not override 'data.folder'"),
         (["network@teacher.network=resnet9"], "resnet9"),
