@@ -67,9 +67,11 @@ def load_teacher(
     return _frozen(module, datamodule, mean=mean, std=std, image_size=image_size, **passes)
 
 
-def average_student(*, network: None = None, decay: float = 0.999, dtype: str | None = None) -> MovingAverage:
+def average_student(
+    *, network: None = None, decay: float = 0.999, dtype: str | None = None, features: str | None = None
+) -> MovingAverage:
     """Take the moving average of the student's own weights for a teacher, which has no `network` of its own."""
-    return MovingAverage(decay=decay, dtype=dtype)
+    return MovingAverage(decay, dtype=dtype, features=features)
 
 
 def is_average(node: Mapping[str, Any]) -> bool:

@@ -170,6 +170,14 @@ def test_sources_without_room() -> None:
 
 
 @pytest.mark.parametrize("mixer", [FAST, MixUp()])
+def test_sources_without_room_beside_batches_of_a_larger_dtype(mixer: Mixer) -> None:
+    engine = StreamEngine(sources=SOURCES, store_bytes=20 * (3 * 8 * 8 + 2 * 3 * 4 + 8))
+    images, labels = batch_of(0, SIZE)
+    with pytest.raises(ValueError, match=r"expected a store that holds .*20 sources"):
+        engine.mix(mixer, FrozenTeacher(FlatTeacher().double()), images.double(), labels, seed=0)
+
+
+@pytest.mark.parametrize("mixer", [FAST, MixUp()])
 def test_sources_that_do_not_fit(mixer: Mixer) -> None:
     images, labels = batch_of(0, SIZE)
     engine = StreamEngine(sources=SOURCES[:, :, :4])

@@ -1,6 +1,7 @@
 """From configs to objects: fixed mixes and external images in training, and what is refused."""
 
 import functools
+import inspect
 import json
 import os
 import resource
@@ -27,7 +28,7 @@ from supermix_pl.experiments.generate import main as generate_main
 from supermix_pl.experiments.mixes import FixedMixes, MisplacedMixes, Plan, ReplayEngine, generate, generation
 from supermix_pl.experiments.networks import resnet8
 from supermix_pl.experiments.shared.runs.identity import teacher_name
-from supermix_pl.experiments.teachers import untrained_teacher
+from supermix_pl.experiments.teachers import average_student, untrained_teacher
 from supermix_pl.experiments.train import train
 from supermix_pl.transforms import RandomCropFlip
 from tests.composing import compose
@@ -254,15 +255,22 @@ def test_what_an_experiment_chooses_for_a_trained_teacher_does_not_count_for_oth
 ) -> None:
     given = [chosen, "data=shapes", "method=callback_distillation", *paths(tmp_path)]
     config = compose("train", [*given, "teacher=ema", "teacher.decay=0.9"])
-    teacher = build_teacher(config, shapes())
-    assert isinstance(teacher, MovingAverage)
-    assert teacher.decay == 0.9
+    assert repr(build_teacher(config, shapes())) == repr(MovingAverage(0.9))
     assert not teacher_name(config.teacher)
     config = compose("train", [*given, "teacher=none"])
     assert not has_teacher(config)
     assert not teacher_name(config.teacher)
     with pytest.raises(ValueError, match="expected a teacher"):
         check_settings(config)
+
+
+def test_an_average_has_the_arguments_of_its_class() -> None:
+    own, of_class = (inspect.signature(each).parameters for each in (average_student, MovingAverage))
+    assert {name: own[name].default for name in own if name != "network"} == {
+        name: of_class[name].default for name in of_class
+    }
+    given = {"decay": 0.5, "dtype": "bfloat16", "features": "layer3"}
+    assert repr(average_student(**given)) == repr(MovingAverage(**given))
 
 
 def pictures(folder: Path) -> Path:
@@ -436,7 +444,7 @@ def test_a_compiled_run_is_that_of_an_eager_one(tmp_path: Path, monkeypatch: pyt
 def test_the_engine_goes_by_the_mixer(tmp_path: Path, mixer: str, engine: type) -> None:
     mixing = mixing_of(composed(tmp_path, f"mixer={mixer}", "engine.reuse=5"), shapes())
     assert type(mixing._engine) is engine
-    assert "reuse=5" in repr(mixing._engine)
+    assert mixing._engine._settings.reuse == 5
 
 
 def test_mixers_that_no_stream_knows_are_worked_on_batch_by_batch(tmp_path: Path) -> None:

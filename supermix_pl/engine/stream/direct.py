@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from supermix_pl.engine.stream.images import image_bytes
+from supermix_pl.engine.stream.images import check_room, image_bytes
 from supermix_pl.engine.stream.settings import Settings
 from supermix_pl.engine.stream.state import StreamState
 from supermix_pl.engine.stream.step import REPLAYS, Step
@@ -27,8 +27,10 @@ def mix_stored(
     natural, classes = mixer.classes_of(teacher, step.pixels, step.labels, step.logits)
     state.forwards += natural.forwards
     if state.images is None:
-        most, given = settings.store_bytes // image_bytes(step.pixels), settings.sources
-        capacity = max(1, most) if given is None else len(given)
+        bytes_each, given = image_bytes(step.pixels), settings.sources
+        if given is not None:
+            check_room(len(given), bytes_each, settings.store_bytes)  # again: the batches may be of a larger dtype
+        capacity = max(1, settings.store_bytes // bytes_each) if given is None else len(given)
         state.sizes = [*step.pixels.shape[1:], step.pixels.element_size(), capacity, natural.num_classes]
         state.open(capacity, step.pixels.device, state.sizes)
     store, first = state.stored(), state.is_empty

@@ -82,14 +82,14 @@ def image_bytes(images: Float[Tensor, "b c h w"]) -> int:
 
 
 def read_sources(sources: Float[Tensor, "n c h w"] | Dataset, room: int) -> Float[Tensor, "n c h w"]:
-    """Return images as a tensor; they take no more bytes than `room`, and those of a data set are read one by one."""
+    """Return images as a tensor; they take no more bytes than `room`; those of a data set are read one by one."""
     if not isinstance(sources, Tensor):
         sources = _stacked(sources, room)
     if not sources.is_floating_point():
         raise TypeError(f"expected floating point sources, normalised as the batches are, got {sources.dtype}")
     if sources.ndim != 4 or len(sources) == 0:
         raise ValueError(f"expected sources of shape (n, c, h, w), n >= 1, got {tuple(sources.shape)}")
-    _check_room(len(sources), sources, room)
+    check_room(len(sources), image_bytes(sources), room)
     return sources
 
 
@@ -103,7 +103,7 @@ def _stacked(dataset: Any, room: int) -> Tensor:
         return torch.zeros(0)
     first = _image_of(dataset[0])
     if first.ndim == 3:
-        _check_room(len(dataset), first[None], room)
+        check_room(len(dataset), image_bytes(first[None]), room)
     shape = first.shape
     images = [first, *(_image_of(dataset[place]) for place in range(1, len(dataset)))]
     other = next((image for image in images if image.shape != shape), None)
@@ -131,11 +131,10 @@ def check_shape(sources: Float[Tensor, "n c h w"], pixels: Float[Tensor, "b c h 
         )
 
 
-def _check_room(count: int, images: Float[Tensor, "b c h w"], store_bytes: int) -> None:
-    """Refuse more sources such as these than there is room for."""
-    needed = count * image_bytes(images)
-    if needed > store_bytes:
+def check_room(count: int, bytes_each: int, store_bytes: int) -> None:
+    """Refuse more sources than there is room for."""
+    if count * bytes_each > store_bytes:
         raise ValueError(
-            f"expected a store that holds all {count} sources, {needed} bytes, got "
+            f"expected a store that holds all {count} sources, {count * bytes_each} bytes, got "
             f"store_bytes={store_bytes}; raise it, or give fewer sources"
         )

@@ -26,10 +26,10 @@ def mix_solved(
 ) -> MixedBatch:
     """Visit sets, and fill the batch with replays."""
     count, view, reuse = step.count, step.view, settings.reuse_now(state.reuse)
-    solving_view, first = mixer.solving_view(view, step.pixels), False
+    solving_view, taken_in = mixer.solving_view(view, step.pixels), False
     lessons = solving_view is view or solving_view == view
     if state.solving is None:
-        state.solving, first = _start(state, settings, mixer, teacher, step, lessons=lessons)
+        state.solving, taken_in = _start(state, settings, mixer, teacher, step, lessons=lessons)
     solving = state.solving
     before = solving.ended, solving.start_passes
     state.due_visits += solving.due_visits(count, reuse)
@@ -49,7 +49,7 @@ def mix_solved(
     if left:
         with solving.label_times.measure(left):
             parts.append(solving.replay(teacher, left, step.viewer(view, REPLAYS), state.step, step.rng))
-    if not first and settings.sources is None:
+    if not taken_in and settings.sources is None:
         _take_in(state, mixer, teacher, step, reuse, solving.plan.window)
     shown = concatenate(parts)
     solving.shown += count
@@ -81,7 +81,7 @@ def mix_solved(
 def _start(
     state: StreamState, settings: Settings, mixer: SuperMix, teacher: FrozenTeacher, step: Step, *, lessons: bool
 ) -> tuple[Solving, bool]:
-    """Open the stores; return whether the first batch was taken in too: where they are empty, it is all there is."""
+    """Open the stores; return slots and store, and whether the batch was taken in, as it is where they are empty."""
     pixels = step.pixels
     state.batch_size = state.batch_size or step.count
     rounds, grid = expected_rounds(mixer), mixer.grid_for(pixels)

@@ -36,7 +36,7 @@ def test_setups_and_what_they_are() -> None:
     assert found[other][0] == SuperMix.fast(k=3, sigma=2.0)
     engine = found[other][1]
     assert isinstance(engine, StreamEngine)
-    assert "reuse=24" in repr(engine)
+    assert engine._settings.reuse == 24
     assert isinstance(found[BATCH][1], BatchEngine)
     assert BATCH not in setups([], 2, with_batch=False)
     assert [*settings("step")[1].streams] == [*STREAMS]
