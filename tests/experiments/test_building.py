@@ -256,10 +256,12 @@ def test_what_an_experiment_chooses_for_a_trained_teacher_does_not_count_for_oth
     given = [chosen, "data=shapes", "method=callback_distillation", *paths(tmp_path)]
     config = compose("train", [*given, "teacher=ema", "teacher.decay=0.9"])
     assert repr(build_teacher(config, shapes())) == repr(MovingAverage(0.9))
-    assert not teacher_name(config.teacher)
+    assert config.teacher.network is None
+    assert teacher_name(OmegaConf.to_container(config.teacher)) is None
     config = compose("train", [*given, "teacher=none"])
     assert not has_teacher(config)
-    assert not teacher_name(config.teacher)
+    assert config.teacher.network is None
+    assert teacher_name(OmegaConf.to_container(config.teacher)) is None
     with pytest.raises(ValueError, match="expected a teacher"):
         check_settings(config)
 
