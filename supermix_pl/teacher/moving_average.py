@@ -74,6 +74,10 @@ class MovingAverage:
         """Leave out what belongs to a run: copies begin anew."""
         return vars(type(self)(self.decay, dtype=self.dtype, features=self.features))
 
+    def forget(self) -> None:
+        """Let go of an earlier run: another one begins, and has not been resumed yet."""
+        self.module, self.weights, self.updates, self.loaded = None, {}, 0, None
+
     def start(self, module: nn.Module, step: int) -> FrozenTeacher:
         """Begin with the module's weights, or with what `load_state_dict` gave, and wrap the average as a teacher.
 
@@ -141,9 +145,12 @@ class MovingAverage:
         return {"updates": self.updates, "weights": {name: value.detach().clone() for name, value in held.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up what `state_dict` gave when the average starts."""
-        self.loaded = dict(state) if state["weights"] else None
-        self.updates = state["updates"]
+        """Take up what `state_dict` gave: when the average starts, or now if it has, as where a finder runs late."""
+        if self.module is None:
+            self.loaded = dict(state) if state["weights"] else None
+            self.updates = state["updates"]
+        elif state["weights"]:
+            self._take_up(state)
 
     @torch.no_grad()
     def _take_up(self, state: Mapping[str, Any]) -> None:

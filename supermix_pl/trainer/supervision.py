@@ -89,7 +89,7 @@ class Supervision:
             check_gives_logits(module)
         if self.average is not None:
             self.teacher = None
-            self.average.loaded = None  # a run begins, and has not been resumed yet
+            self.average.forget()
             check_keeps_parameters(trainer.callbacks)
             check_whole(module, strategy)
         elif self.teacher is not None:

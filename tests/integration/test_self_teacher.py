@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from supermix_pl import MixedBatch, MovingAverage, SuperMixCallback
 from supermix_pl.experiments.data import ImageDataModule
 from tests.integration.test_kills import Bright
-from tests.integration.toys import MIXER, NUM_CLASSES, Teacher, assert_same_tensors, loader, make_trainer
+from tests.integration.toys import MIXER, NUM_CLASSES, Teacher, assert_same_tensors, loader, make_trainer, weights
 
 EPOCHS = 4
 
@@ -128,6 +128,35 @@ def test_lightnings_finder_before_there_is_an_average(tmp_path: Path, start_epoc
     assert set(student.sizes[:-6]) == {4 if start_epoch else 8}
     assert {targets.shape[1:] for targets in student.targets} == {(3,)}
     assert mixing.state_dict()["average"]["updates"] == 6
+
+
+@pytest.mark.parametrize("milestone", [0, 1])
+def test_lightnings_finder_in_the_midst_of_a_training(tmp_path: Path, milestone: int) -> None:
+    """The average goes on after the trial run, and checkpoints hold what teaches."""
+
+    class LateFinder(LearningRateFinder):
+        def on_fit_start(self, *_: Any) -> None:
+            pass
+
+        def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+            if trainer.current_epoch == milestone:
+                self.lr_find(trainer, pl_module)
+
+    finder = LateFinder(num_training_steps=3, early_stop_threshold=None, update_attr=False)
+    mixing = callback(start_epoch=0)
+    make_trainer(tmp_path, finder, mixing, limit_val_batches=0, max_epochs=2).fit(Classifier(), bright())
+    average = mixing.state_dict()["average"]
+    assert average["updates"] == 6
+    assert mixing.teacher is not None
+    assert_same_tensors(average["weights"], weights(mixing.teacher.module))
+
+
+def test_a_finder_takes_nothing_from_the_fit_before(tmp_path: Path) -> None:
+    finder = LearningRateFinder(num_training_steps=3, early_stop_threshold=None, update_attr=False)
+    mixing = callback(start_epoch=0)
+    for more in ([], [finder]):  # two trainers and two modules
+        make_trainer(tmp_path, *more, mixing, limit_val_batches=0).fit(Classifier(), bright())
+        assert mixing.state_dict()["average"]["updates"] == 3
 
 
 def test_cost_in_the_logs(tmp_path: Path) -> None:
