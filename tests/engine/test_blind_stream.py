@@ -34,6 +34,21 @@ def sources_of(engine: StreamEngine) -> Tensor:
     return engine._state.images.at(engine._state.places)
 
 
+@unchecked
+def test_a_picture_shows_the_sources_of_a_full_store_too() -> None:
+    """The batch takes the places of the oldest images, which the mixes beside it may show."""
+    room = image_bytes(named_batch(0)[0]) * 2 * SIZE
+    engine = StreamEngine(store_bytes=room, default_transform=None)
+
+    def watch(step: int, mix: Any) -> None:
+        sources, shown = engine.to_show(mix.images, mix)
+        torch.testing.assert_close(
+            shown.images, mix_images(sources[shown.source_indices], shown.masks), atol=0.1, rtol=0
+        )
+
+    run(engine, 8, MixUp(), batch=named_batch, watch=watch)
+
+
 @each_mixer
 @unchecked
 def test_sources_are_never_of_the_batch_beside_them_but_in_the_first_step(mixer: Any) -> None:

@@ -17,7 +17,7 @@ from supermix_pl.engine.stream.lessons import mix_solved
 from supermix_pl.engine.stream.plan import Plan
 from supermix_pl.engine.stream.replanning import replanned
 from supermix_pl.engine.stream.settings import Settings
-from supermix_pl.engine.stream.state import ACCOUNTS, StreamState
+from supermix_pl.engine.stream.state import ACCOUNTS, SHOWN_AT_MOST, StreamState
 from supermix_pl.engine.stream.step import Step
 from supermix_pl.mixing import DirectMixer, MixedBatch, Mixer, Seed, SuperMix
 from supermix_pl.mixing.checks import check_images, check_rows, numbers
@@ -28,7 +28,6 @@ from supermix_pl.teacher.frozen import FrozenTeacher, as_teacher
 from supermix_pl.transforms import RandomCropFlip
 
 _CROP_AND_FLIP = RandomCropFlip()
-_SHOWN_AT_MOST = 4  # sets of a picture
 
 
 class StreamEngine(Engine):
@@ -197,10 +196,10 @@ class StreamEngine(Engine):
 
     def to_show(self, images: Float[Tensor, "b c h w"], mix: MixedBatch) -> tuple[Float[Tensor, "m c h w"], MixedBatch]:
         """Return some mixes as the student saw them, the replays if there are any, and their sources."""
-        if self._state.images is None or self._state.places is None:
+        if self._state.pictured is None:
             return images, mix
-        rows = slice(max(0, len(mix) - _SHOWN_AT_MOST), None)
-        sources = self._state.images.at(self._state.places[rows]).to(mix.images.dtype)
+        rows = slice(max(0, len(mix) - SHOWN_AT_MOST), None)
+        sources = self._state.pictured.to(mix.images.dtype)
         count, k = sources.shape[:2]
         own = torch.arange(count * k, device=sources.device).view(count, k)
         return sources.flatten(0, 1), replace(mix.take(rows), source_indices=own)

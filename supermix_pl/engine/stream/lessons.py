@@ -49,12 +49,12 @@ def mix_solved(
     if left:
         with solving.label_times.measure(left):
             parts.append(solving.replay(teacher, left, step.viewer(view, REPLAYS), state.step, step.rng))
+    shown = concatenate(parts)
+    state.note_sources(shown.places)
     if not taken_in and settings.sources is None:
         _take_in(state, mixer, teacher, step, reuse, solving.plan.window)
-    shown = concatenate(parts)
     solving.shown += count
     passed = len(visits) * solving.plan.visits + solving.start_passes - before[1]
-    state.places = shown.places
     _tell_of_uses(state, solving, reuse)
     state.metrics = {
         "fresh": float(solving.ended - before[0]),

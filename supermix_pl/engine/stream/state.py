@@ -20,6 +20,8 @@ from supermix_pl.teacher.frozen import FrozenTeacher
 _OF_RANKS = ("due_visits", "due_images", "batch_size")  # they differ between ranks whose batches do
 ACCOUNTS = ("step", "reuse", *_OF_RANKS)
 """What a checkpoint has of a `StreamState`; under several ranks that of rank 0."""
+SHOWN_AT_MOST = 4
+"""Sets of a picture."""
 
 
 @dataclass(kw_only=True)
@@ -39,6 +41,7 @@ class StreamState:
     sizes: list[int] = field(default_factory=list)  # what must be alike in a run that goes on with the stores
     solving: Solving | None = None  # slots and store of a mixer that solves
     places: Int[Tensor, "b k"] | None = None  # where the sources of the last mixes are
+    pictured: Float[Tensor, "m k c h w"] | None = None  # sources of the last of them, for a picture
     forwards: int = 0  # images of the last batch that the teacher passed to know their classes
     left_out: int = 0  # images of the last batch that were no source, for want of a class
     metrics: dict[str, float] = field(default_factory=dict)  # of the last batch
@@ -79,6 +82,10 @@ class StreamState:
     def is_empty(self) -> bool:
         """Whether there are no images to draw from yet."""
         return len(self.stored().ring) == 0
+
+    def note_sources(self, places: Int[Tensor, "b k"]) -> None:
+        """Note where the sources of the mixes are, and copy some for a picture, before a batch comes in their place."""
+        self.places, self.pictured = places, self.stored().at(places[-SHOWN_AT_MOST:])
 
     def keep(
         self, images: Float[Tensor, "r c h w"], classes: Int[Tensor, " r"], labels: Int[Tensor, " b"] | None
