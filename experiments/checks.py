@@ -25,6 +25,7 @@ from torch import nn
 from supermix_pl.arguments import check_at_least, check_not_negative, check_one_of
 from supermix_pl.engine import BatchEngine
 from supermix_pl.experiments import building
+from supermix_pl.experiments.data import ImageDataModule
 from supermix_pl.experiments.mixes import External, Fixed
 from supermix_pl.experiments.shared.files import FULL
 from supermix_pl.experiments.tasks import Classification
@@ -107,6 +108,20 @@ def check_settings(config: DictConfig) -> None:
     _check_mixing(config)
     check_kinds(config)
     _check_optimisation(config)
+
+
+def check_tested(config: DictConfig, datamodule: ImageDataModule) -> None:
+    """Refuse, before any time is spent, data without test images, or a share of them that Lightning takes for none.
+
+    Raises:
+        ValueError: If nothing would be tested after the training.
+    """
+    share, batches = config.trainer.limit_test_batches, len(datamodule.test_dataloader())
+    if isinstance(share, float) and share * batches < 1:
+        raise ValueError(
+            f"expected trainer.limit_test_batches to leave one of {batches} test batches, got {share}: give a number "
+            "of batches, or lower data.eval_batch_size"
+        )
 
 
 def check_choices(config: DictConfig) -> None:

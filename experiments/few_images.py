@@ -109,41 +109,54 @@ def add_rows(table: Path, folders: Sequence[Path]) -> tuple[int, list[str]]:
 def compare(rows: pd.DataFrame) -> list[Table]:
     """Return a table for each number of images: means over the seeds, and differences to other arms, seed by seed.
 
+    An arm is compared with those of the same settings, or without settings if they saw as many samples.
     After ± stands half the width of the 95 % confidence interval, by Student's t, and behind it how many seeds there
     are; a single seed has no interval.
     """
     tables = []
     for images, part in rows.groupby("images", sort=False):
-        part = part.assign(arm=(part["arm"] + " " + part["settings"]).str.strip())
         values = {name: _by_seed(part, name) for name in ("accuracy", "calibration_error", "nll", "holds")}
-        accuracy = values["accuracy"]
+        accuracy, samples = values["accuracy"], _by_seed(part, "samples").mean(axis=1)
         others = {
             "mixup": ["mixup"],
             "cutmix or half, the better": ["cutmix", "half"],
             "kd": ["kd"],
             "control": ["control"],
         }
-        best = {name: accuracy.reindex(arms).max() for name, arms in others.items()}
-        cells = [
-            (
-                str(arm),
-                *(
-                    _mean(values[name].loc[arm], factor)
-                    for name, factor in zip(values, (100, 100, 1, 100), strict=True)
-                ),
-                *("-" if arm in others[name] else _mean(accuracy.loc[arm] - best[name], 100, "+") for name in others),
+        cells = []
+        for arm, settings in accuracy.mean(axis=1).sort_values(ascending=False).index:
+            own = (arm, settings)
+            cells.append(
+                (
+                    f"{arm} {settings}".strip(),
+                    *(
+                        _mean(values[name].loc[own], factor)
+                        for name, factor in zip(values, (100, 100, 1, 100), strict=True)
+                    ),
+                    *(
+                        "-"
+                        if arm in named and not settings
+                        else _mean(accuracy.loc[own] - _best(accuracy, samples, own, named), 100, "+")
+                        for named in others.values()
+                    ),
+                )
             )
-            for arm in accuracy.mean(axis=1).sort_values(ascending=False).index
-        ]
         columns = ("arm", "accuracy %", "calibration error %", "NLL", "holds %", *(f"minus {name}" for name in others))
         tables.append(Table(title=f"{images} images a class", columns=columns, rows=cells))
     return tables
 
 
+def _best(accuracy: pd.DataFrame, samples: pd.Series, own: tuple[str, str], arms: Sequence[str]) -> pd.Series:
+    """Return the best accuracy of arms for each seed: with the same settings, else without any, at equal samples."""
+    same = [(arm, own[1]) for arm in arms if (arm, own[1]) in accuracy.index and arm != own[0]]
+    plain = [(arm, "") for arm in arms if (arm, "") in accuracy.index and samples[arm, ""] == samples[own]]
+    return accuracy.reindex(same or plain).max()
+
+
 def _by_seed(rows: pd.DataFrame, column: str) -> pd.DataFrame:
-    """A row for each arm, a column for each seed."""
+    """A row for each arm and its settings, a column for each seed."""
     numbers = rows.assign(value=pd.to_numeric(rows[column]))
-    return numbers.pivot(index="arm", columns="seed", values="value")
+    return numbers.pivot(index=["arm", "settings"], columns="seed", values="value")
 
 
 def _mean(values: pd.Series, factor: float, sign: str = "") -> str:

@@ -1,5 +1,6 @@
 """A run's folder: what it was trained with, whether it is finished, and the checkpoint to go on from."""
 
+import hashlib
 import json
 import logging
 import os
@@ -61,7 +62,7 @@ def open_run(config: DictConfig) -> dict[str, Any] | None:
         ValueError: If the folder holds a run with other settings.
     """
     folder = Path(config.paths.output_dir)
-    if config.overwrite:
+    if config.overwrite and not _began_in_this_job(folder):
         _clear(folder)
     elif (folder / "metrics.json").is_file() or found(folder / CHECKPOINTS):
         _compare(config, folder)
@@ -96,6 +97,15 @@ def _is_first() -> bool:
     return rank == 0 and os.environ.get("NODE_RANK", "0") == "0"
 
 
+def _began_in_this_job(folder: Path) -> bool:
+    """Return whether Slurm has queued the job of this run again: `overwrite` was for its first start."""
+    try:
+        job = json.loads((folder / ORIGIN).read_text(encoding="utf-8"))["job"]
+    except (OSError, ValueError, KeyError):
+        return False
+    return job is not None and job == os.environ.get("SLURM_JOB_ID")
+
+
 def _clear(folder: Path) -> None:
     """Remove what a run leaves behind; other files, and runs in folders below, stay."""
     if not _is_first():
@@ -119,18 +129,38 @@ def _compare(config: DictConfig, folder: Path) -> None:
         raise ValueError(f"expected the config of a run in {folder / 'config.yaml'}, got none; {way_out}") from error
     wanted: Any = OmegaConf.to_container(config, resolve=True)
     before, now = settings_but(FREE, there), settings_but(FREE, wanted)
-    changed = [name for name in sorted(before | now) if before.get(name) != now.get(name)]
+    changed = [name for name in sorted(before | now) if not _is_same(before.get(name), now.get(name))]
     if changed:
         shown = [f"{name}={now.get(name)} instead of {before.get(name)}" for name in changed[:_NAMED]]
         shown += [f"{len(changed) - _NAMED} more"] * (len(changed) > _NAMED)
         raise ValueError(f"expected the settings of the run in {folder}, got others: {', '.join(shown)}; {way_out}")
 
 
+def _is_same(before: Any, now: Any) -> bool:
+    """Return whether a setting stayed; also of a path, if what it leads to was moved, linked or copied."""
+    if before == now:
+        return True
+    if not (isinstance(before, str) and isinstance(now, str) and Path(before).name == Path(now).name):
+        return False
+    old, new = Path(before), Path(now)
+    if not (old.exists() and new.exists()):
+        return new.exists() or (new.is_absolute() and not old.exists())  # moved, or planned below a moved folder
+    return old.samefile(new) or _content(old) == _content(new)
+
+
+def _content(path: Path) -> Any:
+    """Return what tells files apart, and folders by the names and sizes in them."""
+    if path.is_dir():
+        return sorted((each.name, each.stat().st_size if each.is_file() else None) for each in path.iterdir())
+    return hashlib.sha256(path.read_bytes()).digest()
+
+
 def _origin(config: DictConfig) -> dict[str, Any]:
-    """Return commit, machine and command line; Hydra writes .hydra anew for a run that is then refused."""
+    """Return commit, machine, Slurm's job and command line; Hydra writes .hydra anew for a run that is then refused."""
     on_gpu = torch.cuda.is_available() and config.trainer.accelerator != "cpu"
     made = collect("supermix_pl.experiments.train", [], seeds=[config.seed], device="cuda" if on_gpu else "cpu")
     commit = None if made.commit is None else made.commit[:7] + " (dirty)" * bool(made.dirty)
     machine = ", ".join(f"{name} {value}" for name, value in made.machine.items())
     overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
-    return {"commit": commit, "machine": machine, "overrides": overrides}
+    job = os.environ.get("SLURM_JOB_ID")
+    return {"commit": commit, "machine": machine, "job": job, "overrides": overrides}

@@ -27,13 +27,17 @@ class NameFolders(Callback):
             config.hydra.overrides.hydra.append(f"hydra.job.config.override_dirname.exclude_keys=[{quoted}]")
 
 
-class ShowReport(Callback):
+class NameFailures(Callback):
     """Hydra's callback for `hydra.callbacks`."""
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Name a job that failed where it did: at the end of a sweep Hydra tells of the first alone."""
         if job_return.status is JobStatus.FAILED and config.hydra.mode is RunMode.MULTIRUN:
             _log.error("failed: %s: %s", config.hydra.runtime.output_dir, job_return._return_value)
+
+
+class ShowReport(NameFailures):
+    """The same for sweeps of trainings."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         print(f"to see the runs: supermix-report {config.table or 'html'} {shlex.quote(config.hydra.sweep.dir)}")

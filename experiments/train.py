@@ -20,7 +20,14 @@ from pytorch_lightning.utilities.seed import isolate_rng
 from supermix_pl import FrozenTeacher
 from supermix_pl.experiments import building, restart
 from supermix_pl.experiments.checkpoints import Restart, WholeCheckpoints
-from supermix_pl.experiments.checks import check_choices, check_settings, ending_in_a_line, in_sweep, named_errors
+from supermix_pl.experiments.checks import (
+    check_choices,
+    check_settings,
+    check_tested,
+    ending_in_a_line,
+    in_sweep,
+    named_errors,
+)
 from supermix_pl.experiments.record import RunRecorder
 from supermix_pl.experiments.shared.files import write_whole
 from supermix_pl.experiments.tasks.classification import save_weights
@@ -49,6 +56,7 @@ def train(config: DictConfig) -> dict[str, Any]:
         _try_trainer(config)
         datamodule = building.build_data(config)
         datamodule.training_samples()  # says what the data lack before a teacher is fitted
+        check_tested(config, datamodule)
         with isolate_rng():
             building.build_network(config, datamodule)  # says what is wrong with the student's; of no other use
         mixes = building.build_mixes(config, datamodule)
@@ -71,7 +79,8 @@ def train(config: DictConfig) -> dict[str, Any]:
             warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # it goes on
             trainer.fit(task, datamodule=datamodule, ckpt_path=restart.newest_checkpoint(folder) or config.ckpt_path)
     except SystemExit as error:  # Lightning's answer to Ctrl-C and SIGTERM
-        _log.warning("stopped in epoch %d; the same command goes on", trainer.current_epoch)
+        anew = " without overwrite=true" * config.overwrite
+        _log.warning("stopped in epoch %d; the same command%s goes on", trainer.current_epoch, anew)
         sys.exit(error.code or _TERMINATED)
     tested = trainer.test(task, datamodule=datamodule, verbose=False)[0]
     best = {"accuracy": "val/accuracy_best", "accuracy_top5": "val/accuracy_top5_best", "epoch": "best_epoch"}

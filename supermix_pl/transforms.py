@@ -24,6 +24,7 @@ from supermix_pl.arguments import (
 
 _SIXTEENTH = 16
 _LARGEST_KEY = 2**62
+_STRAY = 0.2  # share of the pixels of a batch
 
 # Steele, Lea & Flood, "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014 (splitmix64), as signed integers
 _GOLDEN, _FIRST, _SECOND = -7046029254386353131, -4658895280553007687, -7723592293110705685
@@ -233,7 +234,7 @@ class PerImage(nn.Module):
 
     Raises:
         TypeError: If the transform cannot be called.
-        ValueError: If mean comes without std.
+        ValueError: If mean comes without std; in the first call, if a fifth of the pixels do not lie in [0, 1].
     """
 
     def __init__(
@@ -248,6 +249,7 @@ class PerImage(nn.Module):
         self.transform = transform
         self._mean = torch.tensor([0.0] if mean is None else list(mean))[:, None, None]
         self._std = torch.tensor([1.0] if std is None else list(std))[:, None, None]
+        self._judged = False
 
     def __repr__(self) -> str:
         mean, std = (values.flatten().tolist() for values in (self._mean, self._std))
@@ -260,5 +262,18 @@ class PerImage(nn.Module):
                 f"expected images with {len(self._mean)} channels, as mean and std have, got {images.shape[1]}"
             )
         mean, std = self._mean.to(images), self._std.to(images)
-        pixels = (images * std + mean).clamp(0, 1)
-        return (torch.stack([self.transform(image) for image in pixels]).to(images) - mean) / std
+        pixels = images * std + mean
+        self._judge(pixels)
+        return (torch.stack([self.transform(image) for image in pixels.clamp(0, 1)]).to(images) - mean) / std
+
+    def _judge(self, pixels: Float[Tensor, "b c h w"]) -> None:
+        """Refuse images that other statistics belong to; once, as looking at them holds a GPU up."""
+        if self._judged:
+            return
+        self._judged = True
+        stray = float(((pixels < -0.05) | (pixels > 1.05)).float().mean())
+        if stray > _STRAY:
+            raise ValueError(
+                f"expected pixels in [0, 1] where mean and std are undone, got {stray:.0%} of them outside, from "
+                f"{float(pixels.min()):.2g} to {float(pixels.max()):.2g}; give PerImage mean and std of your batches"
+            )

@@ -96,7 +96,7 @@ EXPERIMENTS: dict[str, set[str]] = {
     "resolvers": set(),
     "teachers": {"data", "networks", "shared", "tasks"},
     "building": {"data", "mixes", "networks", "resolvers", "shared", "tasks", "teachers"},
-    "checks": {"building", "mixes", "shared", "tasks", "teachers"},
+    "checks": {"building", "data", "mixes", "shared", "tasks", "teachers"},
     "cli": set(),
     "opening": {"building", "checks", "data", "mixes", "shared"},
     "record": set(),

@@ -312,8 +312,23 @@ def test_without_statistics_images_are_in_0_to_1_already() -> None:
 
 
 def test_pixels_out_of_range_are_clamped() -> None:
-    result = PerImage(lambda image: image)(torch.tensor([-1.0, 0.5, 2.0]).view(1, 1, 1, 3))
-    assert result.flatten().tolist() == [0.0, 0.5, 1.0]
+    pixels = torch.full((1, 1, 2, 10), 0.5)
+    pixels[0, 0, 0, :2] = torch.tensor([-1.0, 2.0])
+    assert PerImage(lambda image: image)(pixels)[0, 0, 0, :3].tolist() == [0.0, 1.0, 0.5]
+
+
+def test_images_that_other_statistics_belong_to_are_refused_once() -> None:
+    pixels, images = normalised(3)
+    given = PerImage(lambda image: image)
+    with pytest.raises(
+        ValueError, match=r"expected pixels in \[0, 1\] .*, got \d+% of them outside, from -.* to .*mean and std"
+    ):
+        given(images)
+    given(images)
+    PerImage(lambda image: image, MEAN, STD)(images)
+    given = PerImage(lambda image: image)
+    given(pixels)
+    given(images)  # later batches are not looked at
 
 
 def test_one_draw_an_image() -> None:

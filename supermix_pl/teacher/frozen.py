@@ -151,7 +151,8 @@ class FrozenTeacher:
         Args:
             name: As `timm.create_model` takes it, such as "resnet18.a1_in1k".
             pretrained: Whether timm fetches its weights. False gives random ones.
-            network: More arguments of `timm.create_model`, such as `{"num_classes": 10, "img_size": 32}`.
+            network: More arguments of `timm.create_model`, such as `{"img_size": 384}`. With another `num_classes` timm
+                leaves out the trained last layer: load weights for your classes then, or choose `class_indices`.
             settings: Those of `FrozenTeacher`: `input_mean`, `input_std`, `image_size`, `class_indices` and others.
                 `mean` and `std` replace timm's.
 

@@ -81,7 +81,7 @@ class MovingAverage:
     def start(self, module: nn.Module, step: int) -> FrozenTeacher:
         """Begin with the module's weights, or with what `load_state_dict` gave, and wrap the average as a teacher.
 
-        The module is on its device, and has had `step` steps of its optimiser.
+        The module is on its device; `step` is a number that changes when its optimiser steps.
 
         Raises:
             ValueError: If the module cannot be copied or has layers that are not built yet, or if what goes on is the

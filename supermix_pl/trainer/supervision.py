@@ -117,12 +117,12 @@ class Supervision:
     def start(self, trainer: Any, module: nn.Module) -> None:
         """Begin an average with the module's weights, which are restored and on their device now."""
         if self.average is not None:
-            self.teacher = self.average.start(module, trainer.global_step)
+            self.teacher = self.average.start(module, _steps(trainer, module))
 
     def update(self, trainer: Any, module: nn.Module) -> None:
         """Take a training step into account."""
         if self.average is not None:
-            self.average.update(module, trainer.global_step)
+            self.average.update(module, _steps(trainer, module))
 
     def judge(self, mix: MixedBatch, images: Tensor, labels: Tensor | None, *, chunk_size: int | None = None) -> None:
         """Warn once of pixels and first labels of natural images that look unrelated to the teacher; label -1 is none.
@@ -206,6 +206,13 @@ class Supervision:
             rank_zero_warn(
                 'The checkpoint is of a run without teacher="ema": the average begins with the module\'s weights now.'
             )
+
+
+def _steps(trainer: Any, module: nn.Module) -> int:
+    """Return a number that changes with each step of an optimizer; Lightning does not count all of manual ones."""
+    if getattr(module, "automatic_optimization", True):
+        return trainer.global_step
+    return sum(weight._version for weight in module.parameters())
 
 
 def _checked_path(source: str | os.PathLike[str]) -> str:

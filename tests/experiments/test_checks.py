@@ -9,7 +9,14 @@ from omegaconf import DictConfig
 
 from supermix_pl.experiments import cli
 from supermix_pl.experiments.building import build_data
-from supermix_pl.experiments.checks import SettingsError, check_choices, check_settings, ending_in_a_line, named_errors
+from supermix_pl.experiments.checks import (
+    SettingsError,
+    check_choices,
+    check_settings,
+    check_tested,
+    ending_in_a_line,
+    named_errors,
+)
 from tests.composing import compose
 from tests.experiments.test_building import paths, small
 from tests.experiments.test_labels import LEADING
@@ -82,6 +89,18 @@ def test_a_cache_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     file.touch()
     with pytest.raises(ValueError, match=r"expected paths\.cache_dir to be a folder .* and .*file takes no folder"):
         check_settings(composed("mixer=supermix_fast", *TEACHER, f"paths.cache_dir={file / 'cache'}"))
+
+
+def test_nothing_to_test_on_is_told_before_the_training() -> None:
+    given = ["data=shapes", "data.train_size=20", "data.test_size=20", "data.eval_batch_size=10"]
+    for share in ("0.5", "1", "1.0", "null"):
+        config = composed(*given, f"trainer.limit_test_batches={share}")
+        check_tested(config, build_data(config))
+    config = composed(*given, "trainer.limit_test_batches=0.4")
+    with pytest.raises(
+        ValueError, match=r"expected trainer\.limit_test_batches to leave one of 2 test batches, got 0\.4"
+    ):
+        check_tested(config, build_data(config))
 
 
 def test_masks_need_a_teacher() -> None:

@@ -121,6 +121,23 @@ def test_arms_are_compared_seed_by_seed() -> None:
     assert cells["kd"]["minus mixup"] == cells["mixup"]["minus mixup"] == "-"
 
 
+def test_arms_with_settings_are_compared_at_equal_settings_or_samples() -> None:
+    rows = [
+        ("mixup", "", 0.3, "100"), ("kd", "", 0.1, "100"), ("supermix", "", 0.5, "100"),
+        ("supermix", "steps=2", 0.7, "200"), ("mixup", "steps=2", 0.6, "200"), ("supermix", "k=3", 0.4, "100"),
+    ]  # fmt: skip
+    named = ("arm", "settings", "accuracy", "samples")
+    given = [
+        dict.fromkeys(COLUMNS, "") | {"images": "10", "seed": "1"} | dict(zip(named, row, strict=True)) for row in rows
+    ]
+    (table,) = compare(pd.DataFrame(given))
+    cells = {row[0]: row[5:] for row in table.rows}
+    assert cells["supermix"] == ("+20.0", "-", "+40.0", "-")
+    assert cells["supermix steps=2"] == ("+10.0", "-", "-", "-")  # no KD saw as many samples
+    assert cells["mixup steps=2"] == ("-", "-", "-", "-")
+    assert cells["supermix k=3"] == ("+10.0", "-", "+30.0", "-")
+
+
 def test_the_page_of_the_study_repeats_its_rows() -> None:
     page = RESULTS.with_name("README.md").read_text()
     for line in markdown(compare(read(RESULTS))).splitlines():

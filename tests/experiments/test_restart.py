@@ -245,6 +245,50 @@ def test_other_settings_are_refused_and_named(tmp_path: Path, whole: Callable[[s
         run(tmp_path / "run", "kd")
 
 
+def test_a_path_is_the_same_where_it_leads_to_the_same(tmp_path: Path) -> None:
+    first, moved, other = (tmp_path / name / "weights.pth" for name in ("first", "moved", "other"))
+    for path, content in ((first, "a"), (moved, "a"), (other, "b")):
+        path.parent.mkdir()
+        path.write_text(content)
+    assert restart._is_same(str(first), str(moved))
+    assert not restart._is_same(str(first), str(other))
+    assert restart._is_same(str(tmp_path / "gone" / "weights.pth"), str(other))  # moved
+    assert not restart._is_same(str(first), str(tmp_path / "gone" / "weights.pth"))
+    assert restart._is_same("/gone/weights.pth", "/nowhere/weights.pth")  # to be made, in a run's folder that was moved
+    assert not restart._is_same("a/cifar", "b/cifar")  # names on the Hub
+    for name in ("x/data", "y/data", "z/data"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "shard").write_text("1234" if name[0] == "z" else "123")
+    assert restart._is_same(str(tmp_path / "x" / "data"), str(tmp_path / "y" / "data"))
+    assert not restart._is_same(str(tmp_path / "x" / "data"), str(tmp_path / "z" / "data"))
+
+
+def test_another_teacher_of_the_same_name_is_another_setting(tmp_path: Path, whole: Callable[[str], Path]) -> None:
+    shutil.copytree(whole("kd"), tmp_path / "run")
+    config = OmegaConf.load(tmp_path / "run" / "config.yaml")
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights.pth").write_text(name)
+    config.ckpt_path = str(tmp_path / "a" / "weights.pth")
+    OmegaConf.save(config, tmp_path / "run" / "config.yaml")
+    with pytest.raises(SettingsError, match=r"ckpt_path=.*b/weights\.pth instead of .*a/weights\.pth"):
+        run(tmp_path / "run", "kd", f"ckpt_path={tmp_path}/b/weights.pth")
+
+
+def test_a_job_that_slurm_queues_again_overwrites_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [f"paths.root_dir={tmp_path}", f"paths.output_dir={tmp_path}"]
+    config = compose("train", [*SMALL, *RUNS["kd"], *paths, "overwrite=true"])
+    checkpoint = tmp_path / restart.CHECKPOINTS / "step-000000001.ckpt"
+    for job, stays in (("7", False), ("7", True), ("8", False), (None, False), (None, False)):
+        checkpoint.parent.mkdir(exist_ok=True)
+        checkpoint.touch()
+        monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+        if job is not None:
+            monkeypatch.setenv("SLURM_JOB_ID", job)
+        assert restart.open_run(config) is None
+        assert checkpoint.exists() == stays, job
+
+
 def test_a_folder_belongs_to_one_process(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = OmegaConf.create({"paths": {"output_dir": str(tmp_path)}, "matmul_precision": "high"})
     with restart.alone(tmp_path) as mine, caplog.at_level(logging.INFO, "supermix_pl"):

@@ -44,7 +44,7 @@ def configs() -> Iterator[None]:
         yield
 
 
-def multirun(folder: Path, *overrides: str) -> DictConfig:
+def multirun(folder: Path, *overrides: str, program: str = "train") -> DictConfig:
     """What Hydra composes for the sweep itself."""
     overrides = (
         "hydra.mode=MULTIRUN",
@@ -53,7 +53,7 @@ def multirun(folder: Path, *overrides: str) -> DictConfig:
         f"paths.output_dir={folder}",
         *overrides,
     )
-    return _hydra().compose_config("train", list(overrides), run_mode=RunMode.MULTIRUN, from_shell=False)
+    return _hydra().compose_config(program, list(overrides), run_mode=RunMode.MULTIRUN, from_shell=False)
 
 
 Job = dict[str, str]
@@ -142,6 +142,12 @@ def test_a_sweep_ends_with_the_command_that_shows_it(
     config = multirun(tmp_path / "my runs", f"experiment={experiment}")
     Callbacks(config).on_multirun_end(config=config, config_name="train")
     assert capsys.readouterr().out == f"to see the runs: supermix-report {report} '{tmp_path / 'my runs'}'\n"
+
+
+def test_a_sweep_of_data_sets_of_mixes_has_no_runs_to_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = multirun(tmp_path, "experiment=quickstart", program="generate")
+    Callbacks(config).on_multirun_end(config=config, config_name="generate")
+    assert capsys.readouterr().out == ""
 
 
 def test_each_job_of_a_sweep_that_fails_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -135,7 +135,7 @@ def test_lightnings_finder_in_the_midst_of_a_training(tmp_path: Path, milestone:
     """The average goes on after the trial run, and checkpoints hold what teaches."""
 
     class LateFinder(LearningRateFinder):
-        def on_fit_start(self, *_: Any) -> None:
+        def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
             pass
 
         def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
@@ -157,6 +157,29 @@ def test_a_finder_takes_nothing_from_the_fit_before(tmp_path: Path) -> None:
     for more in ([], [finder]):  # two trainers and two modules
         make_trainer(tmp_path, *more, mixing, limit_val_batches=0).fit(Classifier(), bright())
         assert mixing.state_dict()["average"]["updates"] == 3
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_module_that_optimizes_by_itself_moves_its_average(tmp_path: Path, ours: bool) -> None:
+    """Lightning counts the steps of its own optimizers alone."""
+
+    class Manual(Classifier):
+        def __init__(self) -> None:
+            super().__init__()
+            self.automatic_optimization = False
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            optimizer = self.optimizers(use_pl_optimizer=ours)
+            loss = super().training_step(batch, batch_idx)
+            loss.backward()
+            if batch_idx != 1:  # gradients are accumulated
+                optimizer.step()  # pyright: ignore[reportAttributeAccessIssue]
+                optimizer.zero_grad()  # pyright: ignore[reportAttributeAccessIssue]
+            return loss
+
+    mixing = callback(start_epoch=0)
+    make_trainer(tmp_path, mixing, limit_val_batches=0).fit(Manual(), bright())
+    assert mixing.state_dict()["average"]["updates"] == 2
 
 
 def test_cost_in_the_logs(tmp_path: Path) -> None:

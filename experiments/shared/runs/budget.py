@@ -13,7 +13,7 @@ from supermix_pl.experiments.shared.runs.folders import Run
 from supermix_pl.experiments.shared.runs.identity import dataset, target
 
 FREE = (  # settings that change no training, each with all below it; * stands for any letters
-    *("overwrite", "restart", "rows", "ckpt_path", "paths", "logger", "num_mixes"),
+    *("overwrite", "restart", "rows", "paths", "logger", "num_mixes"),
     *("callbacks.checkpoint", "callbacks.progress"),  # callbacks of the user's may do anything
     *("data.num_workers", "data.eval_batch_size", "data.cache_dir", "data.root"),
     *("teacher.*progress", "teacher.*folder", "mixing.log", "mixing.log_images_every", "mixing.save_state"),
@@ -22,7 +22,7 @@ FREE = (  # settings that change no training, each with all below it; * stands f
 )
 _SAME_TRAINING = (  # what else runs of one training may differ in
     *("method", "pair", "table", "protocol", "scale"),  # where they come from
-    *("seed", "*.seed"),
+    *("seed", "*.seed", "ckpt_path"),
     *("channels_last", "compile", "matmul_precision", "trainer.accelerator", "trainer.strategy"),
     *("trainer.deterministic", "teacher.*channels_last", "teacher.*fold", "teacher.*compile"),
     *("mixes._target_", "mixes.batch_size"),
@@ -101,7 +101,7 @@ def training(config: Mapping[str, Any]) -> dict[str, Any]:
         nodes.pop("engine", None)  # such images are made before
         nodes["mixes"] = _mixes(mixes)
     settings = settings_but(FREE + _SAME_TRAINING, nodes)
-    return {name: _whole(value) for name, value in settings.items() if value is not None}
+    return {name: _whole(_without_folders(value)) for name, value in settings.items() if value is not None}
 
 
 def under(teacher: float | None, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -156,7 +156,7 @@ def as_text(value: Any) -> str:
 
 
 def settings_but(left_out: Sequence[str], config: Mapping[Any, Any]) -> dict[str, Any]:
-    """List the settings of a config by dotted name, but those of some patterns; of paths only the last name."""
+    """List the settings of a config by dotted name, but those of some patterns."""
     patterns = _below(left_out)
     return {name: value for name, value in _flat(config).items() if not patterns.match(f"{name}.")}
 
@@ -172,8 +172,12 @@ def _flat(node: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, dict):
             found |= _flat(value, f"{prefix}{name}.")
         else:
-            found[f"{prefix}{name}"] = Path(value).name if isinstance(value, str) and "/" in value else value
+            found[f"{prefix}{name}"] = value
     return found
+
+
+def _without_folders(value: Any) -> Any:
+    return Path(value).name if isinstance(value, str) and "/" in value else value
 
 
 def _whole(value: Any) -> Any:

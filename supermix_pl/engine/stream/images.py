@@ -136,5 +136,5 @@ def check_room(count: int, bytes_each: int, store_bytes: int) -> None:
     if count * bytes_each > store_bytes:
         raise ValueError(
             f"expected a store that holds all {count} sources, {count * bytes_each} bytes, got "
-            f"store_bytes={store_bytes}; raise it, or give fewer sources"
+            f"store_bytes={store_bytes}; raise it well above that, as solved sets lie beside them, or give fewer"
         )
