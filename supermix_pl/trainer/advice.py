@@ -34,7 +34,8 @@ class Advice:
             rank_zero_warn(
                 f"Only {share:.0%} of the mixes show the teacher the classes of their sources as its top "
                 "classes, too few to help a student. Likely the teacher does not know these images (classes, "
-                "normalisation, size), or max_steps is too small for k. This is said once."
+                "normalisation, size), or max_steps is too small for k. A moving average that has learnt too little "
+                "undoes what its student knows: stop, and start it later. This is said once."
             )
         if not self._engine.solves_now or self._batches_judged >= _BATCHES_TO_JUDGE:
             return
