@@ -103,7 +103,8 @@ def _began_in_this_job(folder: Path) -> bool:
         job = json.loads((folder / ORIGIN).read_text(encoding="utf-8"))["job"]
     except (OSError, ValueError, KeyError):
         return False
-    return job is not None and job == os.environ.get("SLURM_JOB_ID")
+    again = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"  # an allocation may run several commands
+    return again and job is not None and job == os.environ.get("SLURM_JOB_ID")
 
 
 def _clear(folder: Path) -> None:

@@ -279,14 +279,16 @@ def test_a_job_that_slurm_queues_again_overwrites_once(tmp_path: Path, monkeypat
     paths = [f"paths.root_dir={tmp_path}", f"paths.output_dir={tmp_path}"]
     config = compose("train", [*SMALL, *RUNS["kd"], *paths, "overwrite=true"])
     checkpoint = tmp_path / restart.CHECKPOINTS / "step-000000001.ckpt"
-    for job, stays in (("7", False), ("7", True), ("8", False), (None, False), (None, False)):
+    starts = [("7", None, False), ("7", "0", False), ("7", "1", True), ("8", "1", False), (None, None, False)]
+    for job, restarts, stays in starts:
         checkpoint.parent.mkdir(exist_ok=True)
         checkpoint.touch()
-        monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-        if job is not None:
-            monkeypatch.setenv("SLURM_JOB_ID", job)
+        for name, value in (("SLURM_JOB_ID", job), ("SLURM_RESTART_COUNT", restarts)):
+            monkeypatch.delenv(name, raising=False)
+            if value is not None:
+                monkeypatch.setenv(name, value)
         assert restart.open_run(config) is None
-        assert checkpoint.exists() == stays, job
+        assert checkpoint.exists() == stays, (job, restarts)
 
 
 def test_a_folder_belongs_to_one_process(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
