@@ -59,7 +59,7 @@ VIEWS = {
     "ours": RandomCropFlip(padding=2),
     "resized": RandomResizedCropFlip(scale=(0.3, 1.0)),
     "torchvision's": v2.RandomAffine(20, translate=(0.2, 0.2)),  # pyright: ignore
-    "a policy": PerImage(v2.RandAugment(), mean=[0.0] * 3, std=[1.0] * 3),
+    "a policy": PerImage(v2.RandAugment(), mean=[0.5] * 3, std=[0.2] * 3),
 }
 
 pytestmark = [
