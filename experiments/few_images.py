@@ -116,7 +116,8 @@ def compare(rows: pd.DataFrame) -> list[Table]:
     tables = []
     for images, part in rows.groupby("images", sort=False):
         values = {name: _by_seed(part, name) for name in ("accuracy", "calibration_error", "nll", "holds")}
-        accuracy, samples = values["accuracy"], _by_seed(part, "samples").mean(axis=1)
+        accuracy = values["accuracy"]
+        samples: dict[Any, float] = _by_seed(part, "samples").mean(axis=1).to_dict()
         others = {
             "mixup": ["mixup"],
             "cutmix or half, the better": ["cutmix", "half"],
@@ -124,8 +125,8 @@ def compare(rows: pd.DataFrame) -> list[Table]:
             "control": ["control"],
         }
         cells = []
-        for arm, settings in accuracy.mean(axis=1).sort_values(ascending=False).index:
-            own = (arm, settings)
+        for own in list(accuracy.mean(axis=1).sort_values(ascending=False).index):
+            arm, settings = own
             cells.append(
                 (
                     f"{arm} {settings}".strip(),
@@ -146,7 +147,7 @@ def compare(rows: pd.DataFrame) -> list[Table]:
     return tables
 
 
-def _best(accuracy: pd.DataFrame, samples: pd.Series, own: tuple[str, str], arms: Sequence[str]) -> pd.Series:
+def _best(accuracy: pd.DataFrame, samples: Mapping[Any, float], own: tuple[str, str], arms: Sequence[str]) -> pd.Series:
     """Return the best accuracy of arms for each seed: with the same settings, else without any, at equal samples."""
     same = [(arm, own[1]) for arm in arms if (arm, own[1]) in accuracy.index and arm != own[0]]
     plain = [(arm, "") for arm in arms if (arm, "") in accuracy.index and samples[arm, ""] == samples[own]]
