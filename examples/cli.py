@@ -1,7 +1,7 @@
 """LightningCLI with mixing: `python examples/cli.py fit --config examples/cli.yaml`.
 
 The callback stands in the YAML file like any other; nothing here knows of it. On the command line it is
-`--trainer.callbacks+=supermix_pl.SuperMixCallback --trainer.callbacks.teacher=ema`. LightningCLI needs
+`--trainer.callbacks+=supermix_pl.SuperMixCallback --trainer.callbacks.teacher=first.ckpt`. LightningCLI needs
 `pip install ".[cli]"`. Images are drawn here: bright stripes on noise, the class is their direction.
 """
 

@@ -1,6 +1,6 @@
 """A run's folder: what it was trained with, whether it is finished, and the checkpoint to go on from."""
 
-import hashlib
+import filecmp
 import json
 import logging
 import os
@@ -146,14 +146,13 @@ def _is_same(before: Any, now: Any) -> bool:
     old, new = Path(before), Path(now)
     if not (old.exists() and new.exists()):
         return new.exists() or (new.is_absolute() and not old.exists())  # moved, or planned below a moved folder
-    return old.samefile(new) or _content(old) == _content(new)
+    if old.is_file() and new.is_file():
+        return filecmp.cmp(old, new, shallow=False)
+    return old.samefile(new) or _names_and_sizes(old) == _names_and_sizes(new)
 
 
-def _content(path: Path) -> Any:
-    """Return what tells files apart, and folders by the names and sizes in them."""
-    if path.is_dir():
-        return sorted((each.name, each.stat().st_size if each.is_file() else None) for each in path.iterdir())
-    return hashlib.sha256(path.read_bytes()).digest()
+def _names_and_sizes(folder: Path) -> list[tuple[str, int | None]]:
+    return sorted((each.name, each.stat().st_size if each.is_file() else None) for each in folder.glob("*"))
 
 
 def _origin(config: DictConfig) -> dict[str, Any]:

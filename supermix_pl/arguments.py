@@ -9,6 +9,8 @@ from typing import Any, TypeGuard
 import numpy as np
 from torch import Tensor
 
+_STRAY = 0.2  # share of the pixels of a batch
+
 
 def check_at_least(name: str, value: int, smallest: int) -> None:
     """Raise ValueError unless the value is an integer of at least `smallest`."""
@@ -63,6 +65,12 @@ def hold_floats(settings: Any) -> None:
 def shortest(value: float) -> float:
     """Return a whole number as an integer, and others as they are: equal settings shall have one repr."""
     return int(value) if value % 1 == 0 else value
+
+
+def find_strays(pixels: Tensor) -> tuple[float, float, float] | None:
+    """Return which share of pixels lies outside [0, 1], the least and the largest, if it is more than a fifth."""
+    share = float(((pixels < -0.05) | (pixels > 1.05)).float().mean())
+    return (share, float(pixels.min()), float(pixels.max())) if share > _STRAY else None
 
 
 def check_size(name: str, value: int | Sequence[int]) -> tuple[int, int]:

@@ -19,12 +19,12 @@ from supermix_pl.arguments import (
     check_probability,
     check_statistics,
     check_transform,
+    find_strays,
     hold_floats,
 )
 
 _SIXTEENTH = 16
 _LARGEST_KEY = 2**62
-_STRAY = 0.2  # share of the pixels of a batch
 
 # Steele, Lea & Flood, "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014 (splitmix64), as signed integers
 _GOLDEN, _FIRST, _SECOND = -7046029254386353131, -4658895280553007687, -7723592293110705685
@@ -234,7 +234,7 @@ class PerImage(nn.Module):
 
     Raises:
         TypeError: If the transform cannot be called.
-        ValueError: If mean comes without std; in the first call, if a fifth of the pixels do not lie in [0, 1].
+        ValueError: If mean comes without std; in the first call, if more than a fifth of the pixels lie outside [0, 1].
     """
 
     def __init__(
@@ -267,13 +267,13 @@ class PerImage(nn.Module):
         return (torch.stack([self.transform(image) for image in pixels.clamp(0, 1)]).to(images) - mean) / std
 
     def _judge(self, pixels: Float[Tensor, "b c h w"]) -> None:
-        """Refuse images that other statistics belong to; once, as looking at them holds a GPU up."""
+        """Refuse images that other statistics belong to, until a batch is right: looking at them holds a GPU up."""
         if self._judged:
             return
-        self._judged = True
-        stray = float(((pixels < -0.05) | (pixels > 1.05)).float().mean())
-        if stray > _STRAY:
+        if strays := find_strays(pixels):
+            share, least, largest = strays
             raise ValueError(
-                f"expected pixels in [0, 1] where mean and std are undone, got {stray:.0%} of them outside, from "
-                f"{float(pixels.min()):.2g} to {float(pixels.max()):.2g}; give PerImage mean and std of your batches"
+                f"expected pixels in [0, 1] where mean and std are undone, got {share:.0%} of them outside, from "
+                f"{least:.2g} to {largest:.2g}; give PerImage mean and std of your batches"
             )
+        self._judged = True

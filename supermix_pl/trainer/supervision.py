@@ -10,6 +10,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from supermix_pl.arguments import find_strays
 from supermix_pl.mixing import MixedBatch, Mixer
 from supermix_pl.mixing.natural import show_batch
 from supermix_pl.mixing.targets import is_probabilities, widened
@@ -29,7 +30,6 @@ Teacher = FrozenTeacher | nn.Module | Sequence[FrozenTeacher | nn.Module]
 TeacherSource = Teacher | Callable[[], Teacher] | MovingAverage | str | Path | Sequence[str | Path]
 
 _LABELS_TO_JUDGE = 256
-_STRAY = 0.2  # share of the pixels of a batch
 _ROUNDING = 0.1  # of the spread of an image's logits; 16 bits leave a few hundredths
 
 
@@ -168,12 +168,12 @@ class Supervision:
             return
         self._pixels_judged = True
         pixels = undo(images, teacher.input_mean, teacher.input_std)
-        stray = float(((pixels < -0.05) | (pixels > 1.05)).float().mean())
-        if stray > _STRAY:
+        if strays := find_strays(pixels):
+            share, least, largest = strays
             given = "are not given" if teacher.input_mean is None else "are undone"
             rank_zero_warn(
                 f"Where input_mean and input_std of FrozenTeacher {given}, the pixels of the first batch lie in "
-                f"[{float(pixels.min()):.2g}, {float(pixels.max()):.2g}], {stray:.0%} of them outside [0, 1]: the "
+                f"[{least:.2g}, {largest:.2g}], {share:.0%} of them outside [0, 1]: the "
                 "teacher sees other images than it was trained on. Give what your batches are normalised with; where "
                 "they are as the teacher expects them, leave out mean, std, input_mean and input_std."
             )

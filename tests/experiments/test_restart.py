@@ -291,6 +291,12 @@ def test_a_job_that_slurm_queues_again_overwrites_once(tmp_path: Path, monkeypat
         assert checkpoint.exists() == stays, (job, restarts)
 
 
+def test_a_run_without_a_test_ends_before_it_begins(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"expected trainer\.limit_test_batches to leave one of"):
+        run(tmp_path / "run", "kd", "trainer.limit_test_batches=0.001")
+    assert not (tmp_path / "run" / restart.CHECKPOINTS).exists()
+
+
 def test_a_folder_belongs_to_one_process(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = OmegaConf.create({"paths": {"output_dir": str(tmp_path)}, "matmul_precision": "high"})
     with restart.alone(tmp_path) as mine, caplog.at_level(logging.INFO, "supermix_pl"):
@@ -328,8 +334,9 @@ def test_a_signal_saves_the_run_at_the_end_of_its_step(
     signalled(monkeypatch, number)
     caplog.set_level(logging.INFO)
     with pytest.raises(SystemExit) as error:
-        run(tmp_path / "run", "kd", "restart.minutes=60")
+        run(tmp_path / "run", "kd", "restart.minutes=60", "overwrite=true")
     assert error.value.code == status
+    assert "the same command without overwrite=true goes on" in caplog.text
     assert "weights_only" not in caplog.text  # Lightning's note on what it was not told
     assert [path.name for path in found(tmp_path / "run" / restart.CHECKPOINTS)] == ["step-000000003.ckpt"]
     assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)] == handlers
