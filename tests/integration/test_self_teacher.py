@@ -159,6 +159,16 @@ def test_a_finder_takes_nothing_from_the_fit_before(tmp_path: Path) -> None:
         assert mixing.state_dict()["average"]["updates"] == 3
 
 
+def test_a_callback_that_was_fitted_resumes_in_another_trainer(tmp_path: Path) -> None:
+    mixing = callback(start_epoch=0)
+    trainer = make_trainer(tmp_path, mixing, limit_val_batches=0)
+    trainer.fit(Classifier(), bright())
+    trainer.save_checkpoint(tmp_path / "first.ckpt")
+    longer = make_trainer(tmp_path, mixing, limit_val_batches=0, max_epochs=2)
+    longer.fit(Classifier(), bright(), ckpt_path=tmp_path / "first.ckpt", weights_only=True)
+    assert mixing.state_dict()["average"]["updates"] == 6  # 3 of each epoch
+
+
 @pytest.mark.parametrize("ours", [True, False])
 def test_a_module_that_optimizes_by_itself_moves_its_average(tmp_path: Path, ours: bool) -> None:
     """Lightning counts the steps of its own optimizers alone."""
